@@ -1,0 +1,153 @@
+//! The config file: one TOML file, the same on both nodes.
+//!
+//! `schema` is the file as it is written, `check` turns it into the [`Config`] below and refuses what
+//! cannot work, `place` makes errors point at file, line and column.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// One of the two nodes, by the order of their names. The same on both nodes, so it can break ties.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum NodeIndex {
+    /// The node whose name sorts first.
+    Lower,
+    /// The node whose name sorts second.
+    Upper,
+}
+
+impl NodeIndex {
+    /// The other one of the pair.
+    pub fn other(self) -> NodeIndex {
+        match self {
+            NodeIndex::Lower => NodeIndex::Upper,
+            NodeIndex::Upper => NodeIndex::Lower,
+        }
+    }
+
+    /// Both nodes, lower name first.
+    pub const BOTH: [NodeIndex; 2] = [NodeIndex::Lower, NodeIndex::Upper];
+}
+
+/// The place of a group in [`Config::groups`] (sorted by name, so the same on both nodes).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct GroupIndex(pub u8);
+
+/// A config that was checked: every reference resolves, every value is possible.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Name of the pair; its hash is in every heartbeat.
+    pub cluster: String,
+    /// The file with the pair's 32 random bytes.
+    pub key_file: PathBuf,
+    /// Both nodes, the lower name first: see [`Config::node`].
+    pub nodes: [Node; 2],
+    /// Heartbeat times.
+    pub heartbeat: Heartbeat,
+    /// Hosts on the LAN that both nodes should reach. May be empty.
+    pub reach_hosts: Vec<IpAddr>,
+    /// Program that gets each event as JSON on its standard input.
+    pub notify_exec: Option<PathBuf>,
+    /// The groups, sorted by name; at most [`crate::limits::GROUPS_MAX`].
+    pub groups: Vec<Group>,
+    /// First bytes of the BLAKE3 hash of the config's normal form: equal configs have equal digests,
+    /// whatever their comments, order and spacing.
+    pub digest: [u8; 8],
+}
+
+impl Config {
+    /// The node at `index`.
+    pub fn node(&self, index: NodeIndex) -> &Node {
+        match index {
+            NodeIndex::Lower => &self.nodes[0],
+            NodeIndex::Upper => &self.nodes[1],
+        }
+    }
+
+    /// The node of that name, if it is one of the pair.
+    pub fn node_index(&self, name: &str) -> Option<NodeIndex> {
+        NodeIndex::BOTH.into_iter().find(|&index| self.node(index).name == name)
+    }
+
+    /// The groups with their index.
+    pub fn groups(&self) -> impl Iterator<Item = (GroupIndex, &Group)> {
+        (0u8..).map(GroupIndex).zip(self.groups.iter())
+    }
+}
+
+/// One server of the pair.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Its name, as in `[node.NAME]` and `--node`.
+    pub name: String,
+    /// Its own address on the LAN; heartbeats travel to it as UDP.
+    pub address: IpAddr,
+    /// Interface on the LAN.
+    pub lan: String,
+    /// Interface of the crossover cable.
+    pub crossover: String,
+    /// The null-modem line, if there is one.
+    pub serial: Option<SerialLine>,
+}
+
+/// A serial device and its speed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SerialLine {
+    /// Path of the device.
+    pub device: PathBuf,
+    /// Bits a second on the line, 8N1.
+    pub baud: u32,
+}
+
+/// `[heartbeat]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// Time between two heartbeats on a path.
+    pub interval: Duration,
+    /// Silence after which a path is silent.
+    pub dead_after: Duration,
+    /// How long a node that heard nobody since its start waits before it claims.
+    pub boot_patience: Duration,
+}
+
+/// Addresses (later: mirrors and services) that move together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// Its name, as in `[group.NAME]`.
+    pub name: String,
+    /// The node where it is at home.
+    pub prefer: NodeIndex,
+    /// Whether it goes home by itself.
+    pub failback: Failback,
+    /// How long the preferred node must have been well before an automatic failback.
+    pub stable_for: Duration,
+    /// The service addresses, at least one.
+    pub addresses: Vec<ServiceAddress>,
+}
+
+/// When a group goes back to its preferred node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Failback {
+    /// By itself, once the preferred node is well and stable.
+    Auto,
+    /// Only by `clusterd move`.
+    Manual,
+}
+
+/// A service address. The prefix names the on-link network; the kernel gets a /32 or /128.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ServiceAddress {
+    /// The address clients use.
+    pub ip: IpAddr,
+    /// Length of the on-link prefix, in bits.
+    pub prefix: u8,
+}
+
+impl std::fmt::Display for ServiceAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.ip, self.prefix)
+    }
+}

@@ -1,0 +1,187 @@
+//! What `status --json` prints: the contract's fields (DESIGN section 10) and a few more.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::beat::NodeState;
+
+/// The whole state of one node, as it sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Name of the pair.
+    pub cluster: String,
+    /// Name of this node.
+    pub node: String,
+    /// How this node is.
+    pub state: NodeState,
+    /// Version of the program.
+    pub version: String,
+    /// This node's incarnation, hexadecimal.
+    pub incarnation: String,
+    /// Whether the guard watches over this heart.
+    pub guarded: bool,
+    /// Longest gap between two rounds of the loop since the start, in ms.
+    pub worst_gap_ms: u64,
+    /// The other node.
+    pub peer: Peer,
+    /// Who reaches how many reach hosts.
+    pub reach: Reach,
+    /// The groups, sorted by name.
+    pub groups: Vec<Group>,
+}
+
+/// The other node as this one sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Peer {
+    /// Its name.
+    pub name: String,
+    /// What is known of it.
+    pub state: PeerState,
+    /// Its incarnation, hexadecimal; empty if never heard.
+    pub incarnation: String,
+    /// Whether its config digest equals ours; `null` if never heard.
+    pub same_config: Option<bool>,
+    /// The paths, in the order crossover, serial, lan.
+    pub paths: Vec<PathStatus>,
+}
+
+/// What is known of the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PeerState {
+    /// Heard, and on duty.
+    Alive,
+    /// Late on every path.
+    Suspect,
+    /// Silent on every path, or said goodbye.
+    Dead,
+    /// Heard, in standby mode.
+    Standby,
+    /// Never heard since this node started.
+    Unknown,
+}
+
+/// One path.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PathStatus {
+    /// `crossover`, `serial` or `lan`.
+    pub name: String,
+    /// How it is.
+    pub state: PathState,
+    /// Carrier of its interface; `null` for serial.
+    pub carrier: Option<bool>,
+    /// Time since the last counted beat, in ms; `null` if none since the start.
+    pub heard_ms: Option<u64>,
+    /// Smoothed round trip in µs; `null` if not measured.
+    pub rtt_us: Option<u64>,
+    /// Beats that never arrived, by gaps in the sequence.
+    pub lost: u64,
+    /// Frames refused, all reasons together.
+    pub refused: u64,
+    /// Frames refused, by reason; only those that happened.
+    pub refused_by: BTreeMap<String, u64>,
+}
+
+/// How a path is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PathState {
+    /// Both nodes hear each other on it.
+    Up,
+    /// This node hears the peer, but not the other way round.
+    OneWay,
+    /// Two beats or more are missing.
+    Late,
+    /// Nothing came for `dead_after`.
+    Silent,
+    /// Not configured.
+    Off,
+}
+
+/// Who reaches how many reach hosts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reach {
+    /// This node.
+    pub local: u8,
+    /// The peer, as it said last.
+    pub peer: u8,
+    /// Of how many.
+    pub of: u8,
+}
+
+/// One group.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Group {
+    /// Its name.
+    pub name: String,
+    /// How it is on this node.
+    pub state: GroupState,
+    /// Name of the node that serves it, as far as this node knows; `null`: nobody known.
+    pub owner: Option<String>,
+    /// Newest generation known to have been served; 0: none.
+    pub generation: u32,
+    /// Why it is so, in words.
+    pub why: String,
+    /// The service addresses.
+    pub addresses: Vec<Address>,
+    /// The services (none yet: `[]`).
+    pub services: Vec<Service>,
+    /// The mirror (none yet: state `off`).
+    pub mirror: Mirror,
+}
+
+/// How a group is on this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GroupState {
+    /// Served here.
+    Active,
+    /// Not served here.
+    Passive,
+    /// Being taken over here.
+    Starting,
+    /// Being given up here.
+    Stopping,
+    /// Should be served here but is not, by a fault of this node.
+    Failed,
+    /// May not be served here, see `why`.
+    Blocked,
+}
+
+/// A service address on this node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Address {
+    /// As in the config, with the prefix.
+    pub address: String,
+    /// Whether this node's kernel holds it.
+    pub held: bool,
+    /// What is left of the kernel's lease, in ms; 0 if not held.
+    pub lease_ms: u64,
+}
+
+/// A service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Service {
+    /// Its name.
+    pub name: String,
+    /// How it is.
+    pub state: String,
+    /// What its check says.
+    pub check: String,
+}
+
+/// A mirror.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Mirror {
+    /// `off`: none configured.
+    pub state: MirrorState,
+}
+
+/// How a mirror is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MirrorState {
+    /// None configured.
+    Off,
+}

@@ -1,0 +1,76 @@
+//! What the core wants done.
+
+use serde::{Deserialize, Serialize};
+
+use super::disk::DiskState;
+use crate::beat::{Beat, Path};
+use crate::config::GroupIndex;
+use crate::control::event::Told;
+
+/// One thing to do. Nothing is done that is not one of these.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// Delete every service address of every group from this node; answer `Swept`.
+    Sweep,
+    /// Send this heartbeat on this path.
+    Send {
+        /// By which way.
+        path: Path,
+        /// What it says.
+        beat: Beat,
+    },
+    /// Look at both carriers now; answer `Carrier` for each.
+    LookAtCarriers,
+    /// Ask every reach host once; answers carry the round.
+    AskReach {
+        /// Number of this round, rising.
+        round: u32,
+    },
+    /// Ask the LAN once who has each of the group's addresses (ARP probe, NS).
+    Probe {
+        /// Which group.
+        group: GroupIndex,
+    },
+    /// Add all of the group's addresses with a lease; answer `Held` or `HoldFailed`.
+    Claim {
+        /// Which group.
+        group: GroupIndex,
+        /// Number of the claim, rising.
+        claim: u32,
+    },
+    /// Renew the leases; answer `Renewed` or `HoldFailed`.
+    Renew {
+        /// Which group.
+        group: GroupIndex,
+        /// Number of the claim that is renewed.
+        claim: u32,
+    },
+    /// Delete all of the group's addresses, look, and answer `Released` once none is there.
+    Release {
+        /// Which group.
+        group: GroupIndex,
+    },
+    /// Tell the LAN that this node has the group's addresses (gratuitous ARP in both forms, NA).
+    Announce {
+        /// Which group.
+        group: GroupIndex,
+    },
+    /// Make this durable; answer `Persisted` with the number.
+    Persist {
+        /// Number of the write, rising.
+        write: u64,
+        /// What to write.
+        state: DiskState,
+    },
+    /// Keep and show this event.
+    Tell(Told),
+    /// Answer an operator's request; the text says what was done or why not.
+    Answer {
+        /// Number of the request.
+        request: u64,
+        /// The answer.
+        outcome: Result<String, String>,
+    },
+    /// All is handed over: end this process, status 0.
+    Exit,
+}

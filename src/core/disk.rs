@@ -1,0 +1,40 @@
+//! What a node keeps on disk. The worker writes and reads it; the core says what it should be.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::NodeIndex;
+
+/// One reign over a group. Ordered by number first; two reigns are the same only if all three agree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Generation {
+    /// Counts the owners; 0 is never served.
+    pub number: u32,
+    /// Who reigns.
+    pub owner: NodeIndex,
+    /// Random: tells apart two reigns of the same number after a partition.
+    pub id: u32,
+}
+
+/// A group on disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupDisk {
+    /// Newest generation that was served, by whomever, as far as this node knows.
+    pub served: Option<Generation>,
+    /// The generation that this node's next claim will use, written in advance so that a claim waits
+    /// for no disk. Never served while it stands here.
+    pub intent: Option<Generation>,
+}
+
+/// Everything on disk: `state.json` and the lock file `standby` in the state directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskState {
+    /// The peer was gone or in standby mode when this was written: after a restart this node need not
+    /// wait for it.
+    pub alone: bool,
+    /// The administrator's standby lock: the lock file exists.
+    pub standby: bool,
+    /// The groups, by name.
+    pub groups: BTreeMap<String, GroupDisk>,
+}

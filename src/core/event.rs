@@ -1,0 +1,148 @@
+//! What the core is told.
+
+use serde::{Deserialize, Serialize};
+
+use crate::beat::{Beat, DropReason, Path};
+use crate::config::{GroupIndex, NodeIndex};
+
+/// An interface whose carrier the core knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Link {
+    /// The LAN interface.
+    Lan,
+    /// The interface of the crossover cable.
+    Crossover,
+}
+
+/// Who was seen with a service address that this node does not hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Holder {
+    /// One of the peer's MACs answered.
+    Peer,
+    /// The peer probes for it at this moment.
+    PeerProbes,
+    /// A third machine's MAC answered.
+    Stranger([u8; 6]),
+}
+
+/// What an operator asks for on the control socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Wish {
+    /// Put this node into standby mode.
+    Standby(NodeIndex),
+    /// Take this node out of standby mode.
+    Online(NodeIndex),
+    /// Move a group; without a node, to the one that does not own it.
+    Move {
+        /// Which group.
+        group: GroupIndex,
+        /// Where to.
+        to: Option<NodeIndex>,
+        /// Serve it with what this node has, even if something newer may exist elsewhere.
+        accept_loss: bool,
+    },
+}
+
+/// One thing that happened. Everything that a core ever learns is one of these.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Event {
+    /// Time passed: the deadline that the core asked for is over.
+    Tick,
+    /// The sweep is done: this node's kernel holds no service address.
+    Swept,
+    /// An authentic frame of the peer came in on a path. Whether it counts, the core decides.
+    Heard {
+        /// By which way.
+        path: Path,
+        /// What it says.
+        beat: Beat,
+    },
+    /// A frame was refused before it could be read.
+    Refused {
+        /// By which way.
+        path: Path,
+        /// Why.
+        reason: DropReason,
+    },
+    /// The carrier of an interface was looked at, or reported by the kernel. Repeats are harmless.
+    Carrier {
+        /// Which interface.
+        link: Link,
+        /// Whether there is a carrier.
+        up: bool,
+    },
+    /// A reach host answered the question of that round.
+    ReachAnswered {
+        /// Its place in the config's list.
+        host: u8,
+        /// Which round's question it answers.
+        round: u32,
+    },
+    /// Somebody else has, or probes for, one of the group's service addresses.
+    AddressSeen {
+        /// Which group.
+        group: GroupIndex,
+        /// Who.
+        holder: Holder,
+    },
+    /// The kernel acknowledged all addresses of a claim, and a look has found them there.
+    Held {
+        /// Which group.
+        group: GroupIndex,
+        /// Number of the claim, from the command.
+        claim: u32,
+    },
+    /// The kernel refused an address of a claim, or of its renewal.
+    HoldFailed {
+        /// Which group.
+        group: GroupIndex,
+        /// Number of the claim, from the command.
+        claim: u32,
+        /// What the kernel said.
+        error: String,
+    },
+    /// The leases of a claim's addresses were renewed and acknowledged.
+    Renewed {
+        /// Which group.
+        group: GroupIndex,
+        /// Number of the claim, from the command.
+        claim: u32,
+    },
+    /// None of the group's addresses is on this node: the release was verified by a look.
+    Released {
+        /// Which group.
+        group: GroupIndex,
+    },
+    /// The kernel says that an address of the group went away, and not by our command.
+    AddressLost {
+        /// Which group.
+        group: GroupIndex,
+    },
+    /// The kernel says that an address of the group appeared, and not by our command.
+    AddressFound {
+        /// Which group.
+        group: GroupIndex,
+    },
+    /// The write of that number, and all before it, are durable.
+    Persisted {
+        /// Number from the command.
+        write: u64,
+    },
+    /// A write failed; the worker tries again by itself.
+    PersistFailed {
+        /// What the system said.
+        error: String,
+    },
+    /// An operator's wish; the answer carries the same number.
+    Wished {
+        /// Number of the request.
+        request: u64,
+        /// What is wished.
+        wish: Wish,
+    },
+    /// Asked to end in order (SIGTERM).
+    Shutdown,
+    /// The guard is gone: nobody takes the addresses away if this process dies.
+    GuardGone,
+}
