@@ -36,3 +36,4 @@ pub mod config;
 pub mod control;
 pub mod core;
 pub mod limits;
+pub mod sys;

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 /// Microseconds since this node's incarnation began, by a clock that also counts while the machine
 /// sleeps (CLOCK_BOOTTIME). Never wall-clock time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Time(pub u64);
 
 impl Time {

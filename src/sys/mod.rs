@@ -1,0 +1,4 @@
+//! The only room with `unsafe`: thin wrappers over system calls that no crate offers safely. Each
+//! block says why it is sound.
+
+pub mod packet;
