@@ -145,7 +145,10 @@ fn dispatch(globals: &Globals, verb: Verb) -> ExitCode {
         Verb::Check { hardware: false } => check::run(globals),
         Verb::Keygen { file } => keygen::run(&file),
         // MERGE: the verbs below belong to other rooms' files.
-        Verb::Run { record: _ } => later("run"),
+        Verb::Run { record: _ } => match globals.load_config() {
+            Ok(_) => later("run"),
+            Err(status) => status,
+        },
         Verb::Status { json: _, watch: _ } => later("status"),
         Verb::Events { follow: _, json: _, since: _ } => later("events"),
         Verb::Standby { who: _ } => later("standby"),

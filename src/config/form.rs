@@ -20,6 +20,9 @@ pub(super) const NAME: Form<String> = Form {
     parse: name,
 };
 
+pub(super) const NODE_NAME: Form<String> =
+    Form { expected: "the name of one of the nodes", parse: name };
+
 pub(super) const INTERFACE: Form<String> =
     Form { expected: "the name of a network interface such as \"eth0\"", parse: interface };
 
