@@ -14,6 +14,26 @@ pub const BEAT_BYTES_MAX: usize = 256;
 /// Longest plain heartbeat on serial before stuffing, in bytes: 20 a second are 960 of 11 520 bytes/s.
 pub const SERIAL_BEAT_BYTES_MAX: usize = 48;
 
+/// Longest introduction on serial before stuffing, in bytes: a complete heartbeat with one group.
+pub const INTRODUCTION_BYTES_MAX: usize = 128;
+/// One in so many frames on serial is an introduction, whatever the peer seems to know: a peer that
+/// lost what plain frames rest on understands the line again after half a second.
+pub const INTRODUCE_EVERY: u32 = 10;
+/// Heartbeats use at most one part in so many of the serial line: asks and answers find it free.
+pub const SERIAL_SHARE: u32 = 3;
+/// Bits on the line for one byte, 8N1: start, eight data, stop.
+pub const SERIAL_BITS_PER_BYTE: u32 = 10;
+/// An echo may seem this much younger than the sender says: the session's time is a round of the
+/// loop old, and two clocks drift apart by less than this in the 71 minutes that 32 bits of µs last.
+pub const ECHO_SLACK: Duration = Duration::from_secs(2);
+
+/// EtherType of heartbeats on the crossover: the first of IEEE's two for local use.
+pub const CROSSOVER_ETHERTYPE: u16 = 0x88b5;
+/// UDP port of heartbeats on the LAN: `ha-cluster` in IANA's list.
+pub const LAN_PORT: u16 = 694;
+/// SO_PRIORITY of heartbeats on the LAN: the highest that needs no privilege.
+pub const LAN_PRIORITY: i32 = 6;
+
 /// Default time between two heartbeats on a path.
 pub const INTERVAL: Duration = Duration::from_millis(50);
 /// Default silence after which a path is silent: three intervals.
@@ -114,3 +134,33 @@ pub const FAREWELL_GAP: Duration = Duration::from_millis(15);
 pub const FAILBACK_RETRY: Duration = Duration::from_secs(60);
 /// ... and an offer of any kind that is not taken is withdrawn after this, where it may be.
 pub const OFFER_PATIENCE: Duration = Duration::from_secs(5);
+/// Longest config file, in bytes: a hundred times a real one; keeps a wrong path from filling memory.
+pub const CONFIG_BYTES_MAX: usize = 256 * 1024;
+/// Longest piece of a config line that an error shows, in characters: two lines of a terminal.
+pub const CONFIG_EXCERPT_CHARS_MAX: usize = 160;
+/// Longest name of a cluster, node or group, in bytes: as long as Linux lets a host name be.
+pub const NAME_BYTES_MAX: usize = 64;
+/// Longest name of a network interface, in bytes: the kernel's `IFNAMSIZ` less its ending zero.
+pub const INTERFACE_BYTES_MAX: usize = 15;
+/// Shortest interval between heartbeats: the serial line needs 5 ms for each.
+pub const INTERVAL_MIN: Duration = Duration::from_millis(10);
+/// Longest interval between heartbeats: beyond it no takeover is quick.
+pub const INTERVAL_MAX: Duration = Duration::from_secs(1);
+/// Fewest intervals in `dead_after`: with less, one late heartbeat would be a death.
+pub const DEAD_AFTER_INTERVALS_MIN: u32 = 2;
+/// Longest `dead_after`: ten of the longest intervals.
+pub const DEAD_AFTER_MAX: Duration = Duration::from_secs(10);
+/// Longest `boot_patience`: both servers' slowest boot, with a file system check.
+pub const BOOT_PATIENCE_MAX: Duration = Duration::from_secs(3600);
+/// Longest `stable_for`: one day.
+pub const STABLE_FOR_MAX: Duration = Duration::from_secs(86_400);
+
+/// Default speed of the serial line, in bits a second: the most that every UART does.
+pub const SERIAL_BAUD: u32 = 115_200;
+/// Speeds that Linux has a name for (`termios.h`), in bits a second.
+pub const SERIAL_BAUDS: [u32; 21] = [
+    1_200, 1_800, 2_400, 4_800, 9_600, 19_200, 38_400, 57_600, 115_200, 230_400, 460_800, 500_000,
+    576_000, 921_600, 1_000_000, 1_152_000, 1_500_000, 2_000_000, 2_500_000, 3_000_000, 4_000_000,
+];
+/// Size of the pair's key, in bytes: what keyed BLAKE3 takes.
+pub const KEY_BYTES: usize = 32;
