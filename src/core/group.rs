@@ -184,7 +184,7 @@ impl Core {
                 group.why = "the peer is about to serve it".to_string();
                 Role::Passive { granted }
             }
-            Side::Says(Stance::Offering) if able => self.begin_wanting(now, group, true),
+            Side::Says(Stance::Offering) if group.able => self.begin_wanting(now, group, true),
             Side::Says(Stance::Unable) if able => self.begin_wanting(now, group, false),
             Side::Says(Stance::Passive | Stance::Granting(_)) if able => {
                 let waited = group.unserved_since.map_or(Duration::ZERO, |since| now.since(since));
