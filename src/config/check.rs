@@ -281,8 +281,8 @@ fn check_reach(written: &Written, problems: &mut Problems) {
 /// Reach hosts are asked by ARP or neighbour solicitation, which no router passes on, in the name of
 /// the node's own address.
 fn check_on_link(written: &Written, host: IpAddr, place: &Range<usize>, problems: &mut Problems) {
-    let is_same_kind = |node: IpAddr| node.is_ipv4() == host.is_ipv4();
-    if !written.nodes.iter().flat_map(|node| &node.address).all(|at| is_same_kind(at.value)) {
+    let mut nodes = written.nodes.iter().flat_map(|node| &node.address).peekable();
+    if nodes.peek().is_some() && !nodes.any(|at| at.value.is_ipv4() == host.is_ipv4()) {
         let kind = if host.is_ipv4() { "an IPv4" } else { "an IPv6" };
         let what = format!("{kind} reach host when the nodes have no address of its kind");
         return problems.report_later(place, &what);
