@@ -45,9 +45,8 @@ bench:
 
 install: deps
 	$(CARGO) install --locked --path . --root "$(DESTDIR)$(PREFIX)" --no-track --force
-	sed 's|/usr/local|$(PREFIX)|' systemd/clusterd.service >clusterd.service.tmp
-	install -D -m 644 clusterd.service.tmp "$(DESTDIR)$(PREFIX)/lib/systemd/system/clusterd.service"
-	rm -f clusterd.service.tmp
+	sed 's|/usr/local|$(PREFIX)|' systemd/clusterd.service \
+		| install -D -m 644 /dev/stdin "$(DESTDIR)$(PREFIX)/lib/systemd/system/clusterd.service"
 	install -D -m 644 udev/60-clusterd.rules "$(DESTDIR)$(PREFIX)/lib/udev/rules.d/60-clusterd.rules"
 	install -D -m 644 examples/clusterd.toml "$(DESTDIR)$(PREFIX)/share/doc/clusterd/clusterd.toml"
 	install -D -m 644 hw/CABLING.md "$(DESTDIR)$(PREFIX)/share/doc/clusterd/CABLING.md"
