@@ -215,9 +215,9 @@ proptest! {
 
     #[test]
     fn a_frame_of_one_path_is_refused_on_another(
-        (beat, now_us) in any_plain(), path in any_path(), other in any_path(), plain: bool
+        (beat, now_us) in any_plain(), path in any_path(), step in 1..Path::ALL.len(), plain: bool
     ) {
-        prop_assume!(path != other);
+        let other = Path::ALL[(path.index() + step) % Path::ALL.len()];
         let beat = Beat { peer_incarnation: if plain { MINE } else { 0 }, ..beat };
         let (bytes, mut upper) = frame_for(path, &beat);
         let refused = upper.decode(other, &bytes, &session(now_us)).unwrap_err();
