@@ -35,5 +35,6 @@ pub mod beat;
 pub mod config;
 pub mod control;
 pub mod core;
+pub mod daemon;
 pub mod limits;
 pub mod sys;
