@@ -35,3 +35,16 @@ pub const RENEW_EVERY: Duration = Duration::from_millis(300);
 
 /// Without a tick of the heart for this long, the guard kills it and takes the addresses away.
 pub const TICK_DEADLINE: Duration = Duration::from_millis(300);
+
+/// Longest request on the control socket, in bytes: names are at most 64 bytes, three in a request.
+pub const CONTROL_REQUEST_BYTES_MAX: usize = 4096;
+/// Longest answer that a client of the control socket reads, in bytes: 128 addresses need about 16 KiB.
+pub const CONTROL_ANSWER_BYTES_MAX: usize = 1 << 20;
+/// Connections to the control socket at one time: a few administrators and a monitor.
+pub const CONTROL_CONNECTIONS_MAX: usize = 16;
+/// A control connection that neither asks nor reads its answer for this long is closed.
+pub const CONTROL_IDLE: Duration = Duration::from_secs(10);
+/// How long `status` waits for its answer: many times what a healthy heart needs.
+pub const CONTROL_STATUS_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a wish waits for its answer; a planned move needs far less than a lease.
+pub const CONTROL_WISH_PATIENCE: Duration = Duration::from_secs(30);
