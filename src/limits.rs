@@ -46,7 +46,66 @@ pub const LINK_BYTES_MAX: usize = 64 * 1024;
 pub const LINK_EVENTS_MAX: usize = 256;
 /// Log and recorder lines that the heart keeps while the worker does not read.
 pub const LINK_LINES_MAX: usize = 1024;
-/// The heart's patience with the worker for the first state from disk.
-pub const HELLO_PATIENCE: Duration = Duration::from_secs(10);
+/// The heart's patience with the worker for the first state from disk; below [`HEART_START_PATIENCE`].
+pub const HELLO_PATIENCE: Duration = Duration::from_secs(4);
 /// The worker's patience with a heart that does not read: the guard replaces such a heart sooner.
 pub const LINK_SEND_PATIENCE: Duration = Duration::from_secs(1);
+/// Longest request on the control socket, in bytes: names are at most 64 bytes, three in a request.
+pub const CONTROL_REQUEST_BYTES_MAX: usize = 4096;
+/// Longest answer that a client of the control socket reads, in bytes: 128 addresses need about 16 KiB.
+pub const CONTROL_ANSWER_BYTES_MAX: usize = 1 << 20;
+/// Connections to the control socket at one time: a few administrators and a monitor.
+pub const CONTROL_CONNECTIONS_MAX: usize = 16;
+/// A control connection that neither asks nor reads its answer for this long is closed.
+pub const CONTROL_IDLE: Duration = Duration::from_secs(10);
+/// How long `status` waits for its answer: many times what a healthy heart needs.
+pub const CONTROL_STATUS_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a wish waits for its answer; a planned move needs far less than a lease.
+pub const CONTROL_WISH_PATIENCE: Duration = Duration::from_secs(30);
+
+/// The guard looks at the heart's tick this often: [`TICK_DEADLINE`] is 15 looks.
+pub const GUARD_ROUND: Duration = Duration::from_millis(20);
+/// A new heart's time until its first tick: reading its state from a slow disk, opening its sockets.
+pub const HEART_START_PATIENCE: Duration = Duration::from_secs(5);
+/// After SIGKILL, the guard waits this long for the heart's exit before it deletes addresses anyway.
+pub const EXIT_PATIENCE: Duration = Duration::from_millis(100);
+/// The heart's time to hand over in order after SIGTERM: far more than a hand-over, less than the 90 s
+/// after which systemd kills.
+pub const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(10);
+/// The worker's time to write and notify what it was told before the end.
+pub const WORKER_END_PATIENCE: Duration = Duration::from_secs(10);
+/// What the worker itself grants its threads then: less, so that it ends by itself.
+pub const WORKER_DRAIN_PATIENCE: Duration = Duration::from_secs(8);
+/// A crashed child is restarted at once; if it crashes again, after this, doubled each time ...
+pub const RESTART_AFTER: Duration = Duration::from_millis(100);
+/// ... up to this: a fault that needs a person must not burn a processor.
+pub const RESTART_AFTER_MAX: Duration = Duration::from_secs(5);
+/// A child that ran this long is restarted at once again.
+pub const RESTART_FORGIVEN_AFTER: Duration = Duration::from_secs(60);
+/// The guard's patience with the kernel's answer to a dump of addresses.
+pub const GUARD_DUMP_PATIENCE: Duration = Duration::from_millis(100);
+/// Room for one datagram of a netlink dump: the kernel fills at most 32 KiB (netlink(7)).
+pub const DUMP_BYTES_MAX: usize = 32 * 1024;
+/// Real-time priority of the heart: above every ordinary process, below the kernel's own threads (50).
+pub const HEART_PRIORITY: i32 = 30;
+/// Real-time priority of the guard: it must run when a heart that spins does not let go.
+pub const GUARD_PRIORITY: i32 = 31;
+/// Stack that is touched in advance by a real-time process, in bytes: ours use a few KiB of it.
+pub const STACK_TOUCHED_BYTES: usize = 256 * 1024;
+/// Heap that is touched in advance and never given back, in bytes.
+pub const HEAP_TOUCHED_BYTES: usize = 2 * 1024 * 1024;
+
+/// Events that wait to be written or shown.
+pub const KEEPER_EVENTS_MAX: usize = 1024;
+/// Events that wait for `notify.exec`; the oldest are dropped, with a count.
+pub const NOTIFY_EVENTS_MAX: usize = 1000;
+/// Time limit of one `notify.exec`.
+pub const NOTIFY_PATIENCE: Duration = Duration::from_secs(30);
+/// Size at which `events.jsonl` becomes `events.jsonl.1`: months of a healthy pair.
+pub const EVENTS_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Time between two attempts of a write that failed.
+pub const PERSIST_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// Longest `state.json` that is read, in bytes: a hundred times what the largest config needs.
+pub const STATE_BYTES_MAX: u64 = 1024 * 1024;
+/// The worker's log may wait this long for a standard error that nobody reads; the guard's never waits.
+pub const LOG_PATIENCE: Duration = Duration::from_millis(100);

@@ -3,3 +3,5 @@
 
 pub mod packet;
 pub mod page;
+pub mod process;
+pub mod realtime;

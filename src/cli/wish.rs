@@ -1,0 +1,66 @@
+//! `standby`, `online` and `move`: what an administrator asks of the pair.
+
+use std::process::ExitCode;
+
+use super::Globals;
+use crate::control::protocol::{Answer, Payload, Request};
+use crate::control::socket::{self, AskError};
+use crate::limits;
+
+/// Puts a node into standby mode: this one if none is named.
+pub fn standby(globals: &Globals, node: Option<String>) -> ExitCode {
+    wish(globals, &Request::Standby { node })
+}
+
+/// Takes a node out of standby mode: this one if none is named.
+pub fn online(globals: &Globals, node: Option<String>) -> ExitCode {
+    wish(globals, &Request::Online { node })
+}
+
+/// Moves a group, and returns when its new owner serves.
+pub fn move_group(
+    globals: &Globals,
+    group: String,
+    node: Option<String>,
+    accept_loss: bool,
+) -> ExitCode {
+    wish(globals, &Request::Move { group, node, accept_loss })
+}
+
+fn wish(globals: &Globals, request: &Request) -> ExitCode {
+    let answer = socket::ask(&globals.run_dir, request, limits::CONTROL_WISH_PATIENCE);
+    let (code, text) = outcome(answer);
+    if code == 0 {
+        super::print::line(&text);
+    } else {
+        eprintln!("clusterd: {text}");
+    }
+    ExitCode::from(code)
+}
+
+/// Exit status and what to say.
+fn outcome(answer: Result<Answer, AskError>) -> (u8, String) {
+    match answer {
+        Ok(Answer::Ok(Payload::Text(text))) => (0, text),
+        Ok(Answer::Ok(Payload::Status(_))) => (1, "the daemon answered something else".into()),
+        Ok(Answer::Refused(why)) => (1, why),
+        Ok(Answer::Unknown(what)) => (2, what),
+        Err(error @ AskError::NoDaemon { .. }) => (3, error.to_string()),
+        Err(error @ AskError::NotUnderstood { .. }) => (1, error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_statuses_are_those_of_the_contract() {
+        let code = |answer| outcome(answer).0;
+        assert_eq!(code(Ok(Answer::Ok(Payload::Text("done".into())))), 0);
+        assert_eq!(code(Ok(Answer::Refused("no".into()))), 1);
+        assert_eq!(code(Ok(Answer::Unknown("no group \"x\"".into()))), 2);
+        let error = std::io::ErrorKind::NotFound.into();
+        assert_eq!(code(Err(AskError::NoDaemon { path: "x".into(), error })), 3);
+    }
+}
