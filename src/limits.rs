@@ -48,3 +48,17 @@ pub const CONTROL_IDLE: Duration = Duration::from_secs(10);
 pub const CONTROL_STATUS_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a wish waits for its answer; a planned move needs far less than a lease.
 pub const CONTROL_WISH_PATIENCE: Duration = Duration::from_secs(30);
+/// Room for sealed deletions in the page that heart and guard share, in bytes: [`ADDRESSES_MAX`] times
+/// 16 bytes of address, 4 of length and a message of at most 96 (RTM_DELADDR for IPv6 has 64), doubled.
+pub const SEALED_BYTES_MAX: usize = 24 * 1024;
+/// Longest message between heart and worker, in bytes: a status of all groups takes a tenth of it, and
+/// a default socket buffer (208 KiB) holds three.
+pub const LINK_BYTES_MAX: usize = 64 * 1024;
+/// Events that the heart keeps while the worker does not read: more than any failure makes.
+pub const LINK_EVENTS_MAX: usize = 256;
+/// Log and recorder lines that the heart keeps while the worker does not read.
+pub const LINK_LINES_MAX: usize = 1024;
+/// The heart's patience with the worker for the first state from disk.
+pub const HELLO_PATIENCE: Duration = Duration::from_secs(10);
+/// The worker's patience with a heart that does not read: the guard replaces such a heart sooner.
+pub const LINK_SEND_PATIENCE: Duration = Duration::from_secs(1);
