@@ -50,6 +50,7 @@ pub const LINK_LINES_MAX: usize = 1024;
 pub const HELLO_PATIENCE: Duration = Duration::from_secs(4);
 /// The worker's patience with a heart that does not read: the guard replaces such a heart sooner.
 pub const LINK_SEND_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Longest request on the control socket, in bytes: names are at most 64 bytes, three in a request.
 pub const CONTROL_REQUEST_BYTES_MAX: usize = 4096;
 /// Longest answer that a client of the control socket reads, in bytes: 128 addresses need about 16 KiB.
@@ -84,6 +85,8 @@ pub const RESTART_AFTER_MAX: Duration = Duration::from_secs(5);
 pub const RESTART_FORGIVEN_AFTER: Duration = Duration::from_secs(60);
 /// The guard's patience with the kernel's answer to a dump of addresses.
 pub const GUARD_DUMP_PATIENCE: Duration = Duration::from_millis(100);
+/// Looks for addresses in one round of the guard: one that deletes, one that finds nothing, one to spare.
+pub const GUARD_LOOKS_A_ROUND: usize = 3;
 /// Room for one datagram of a netlink dump: the kernel fills at most 32 KiB (netlink(7)).
 pub const DUMP_BYTES_MAX: usize = 32 * 1024;
 /// Real-time priority of the heart: above every ordinary process, below the kernel's own threads (50).
@@ -109,3 +112,43 @@ pub const PERSIST_AGAIN_AFTER: Duration = Duration::from_secs(1);
 pub const STATE_BYTES_MAX: u64 = 1024 * 1024;
 /// The worker's log may wait this long for a standard error that nobody reads; the guard's never waits.
 pub const LOG_PATIENCE: Duration = Duration::from_millis(100);
+
+/// Longest config file, in bytes: a hundred times a real one; keeps a wrong path from filling memory.
+pub const CONFIG_BYTES_MAX: usize = 256 * 1024;
+/// Longest piece of a config line that an error shows, in characters: two lines of a terminal.
+pub const CONFIG_EXCERPT_CHARS_MAX: usize = 160;
+/// Longest name of a cluster, node or group, in bytes: as long as Linux lets a host name be.
+pub const NAME_BYTES_MAX: usize = 64;
+/// Longest name of a network interface, in bytes: the kernel's `IFNAMSIZ` less its ending zero.
+pub const INTERFACE_BYTES_MAX: usize = 15;
+/// Shortest interval between heartbeats: the serial line needs 5 ms for each.
+pub const INTERVAL_MIN: Duration = Duration::from_millis(10);
+/// Longest interval between heartbeats: beyond it no takeover is quick.
+pub const INTERVAL_MAX: Duration = Duration::from_secs(1);
+/// Fewest intervals in `dead_after`: with less, one late heartbeat would be a death.
+pub const DEAD_AFTER_INTERVALS_MIN: u32 = 2;
+/// Longest `dead_after`: ten of the longest intervals.
+pub const DEAD_AFTER_MAX: Duration = Duration::from_secs(10);
+/// Longest `boot_patience`: both servers' slowest boot, with a file system check.
+pub const BOOT_PATIENCE_MAX: Duration = Duration::from_secs(3600);
+/// Longest `stable_for`: one day.
+pub const STABLE_FOR_MAX: Duration = Duration::from_secs(86_400);
+
+/// Default speed of the serial line, in bits a second: the most that every UART does.
+pub const SERIAL_BAUD: u32 = 115_200;
+/// Speeds that Linux has a name for (`termios.h`), in bits a second.
+pub const SERIAL_BAUDS: [u32; 21] = [
+    1_200, 1_800, 2_400, 4_800, 9_600, 19_200, 38_400, 57_600, 115_200, 230_400, 460_800, 500_000,
+    576_000, 921_600, 1_000_000, 1_152_000, 1_500_000, 2_000_000, 2_500_000, 3_000_000, 4_000_000,
+];
+/// Bits on the line for one byte: start, eight of data, stop (8N1).
+pub const SERIAL_BITS_PER_BYTE: u32 = 10;
+/// Bytes around a stuffed serial heartbeat at most: delimiters, stuffing and check.
+pub const SERIAL_OVERHEAD_BYTES: usize = 8;
+/// Heartbeats take at most one part in so many of the serial line: asks and answers need the rest.
+pub const SERIAL_SHARE: u32 = 2;
+
+/// Size of the pair's key, in bytes: what keyed BLAKE3 takes.
+pub const KEY_BYTES: usize = 32;
+/// Room for what the guard hands to a child: a config in normal form and a few paths, as JSON.
+pub const LAUNCH_BYTES_MAX: usize = 4 * CONFIG_BYTES_MAX;

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
-use super::Globals;
 use super::print::{self, Tone, paint};
+use super::{FAILED, Globals, WRONG};
 use crate::control::event::{Kind, Record};
 use crate::control::wallclock;
 
@@ -22,21 +22,18 @@ pub fn run(globals: &Globals, follow: bool, json: bool, since: Option<String>) -
         None => String::new(),
         Some(Some(time)) => wallclock::format(time),
         Some(None) => {
-            eprintln!(
-                "clusterd: --since takes a time such as 2026-11-21T20:35:23Z or an age such as 10m, 2h or 1d"
+            return super::fail(
+                WRONG,
+                "--since takes a time such as 2026-11-21T20:35:23Z or an age such as 10m, 2h or 1d",
             );
-            return ExitCode::from(2);
         }
     };
     let show = Show { since, json, colours: print::colours() };
     match keep_showing(&globals.state_dir, &show, follow) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!(
-                "clusterd: cannot read the events in {}: {error}",
-                globals.state_dir.display()
-            );
-            ExitCode::from(1)
+            let place = globals.state_dir.display();
+            super::fail(FAILED, &format!("cannot read the events in {place}: {error}"))
         }
     }
 }
@@ -46,10 +43,10 @@ fn keep_showing(state_dir: &Path, show: &Show, follow: bool) -> io::Result<()> {
     // A directory that is not there or not readable is an error; one without events is not.
     std::fs::read_dir(state_dir)?;
     let current = state_dir.join("events.jsonl");
-    if let Some(mut old) = Tail::open(&state_dir.join("events.jsonl.1"))? {
-        if !old.drain(|line| show.line(line))? {
-            return Ok(());
-        }
+    if let Some(mut old) = Tail::open(&state_dir.join("events.jsonl.1"))?
+        && !old.drain(|line| show.line(line))?
+    {
+        return Ok(());
     }
     let mut tail = Tail::open(&current)?;
     loop {

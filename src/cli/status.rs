@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::Globals;
 use super::print::{self, Tone, paint};
+use super::{FAILED, Globals, NO_DAEMON};
 use crate::beat::NodeState;
 use crate::control::protocol::{Answer, Payload, Request};
 use crate::control::socket::{self, AskError};
@@ -31,7 +31,7 @@ pub fn run(globals: &Globals, json: bool, watch: bool) -> ExitCode {
         let seen = match text {
             Ok(text) => print::line(&text),
             Err(why) => {
-                eprintln!("clusterd: {why}");
+                super::fail(code, &why);
                 true
             }
         };
@@ -46,10 +46,10 @@ fn ask(globals: &Globals) -> Result<Status, (u8, String)> {
     let patience = limits::CONTROL_STATUS_PATIENCE;
     match socket::ask(&globals.run_dir, &Request::Status {}, patience) {
         Ok(Answer::Ok(Payload::Status(status))) => Ok(*status),
-        Ok(Answer::Ok(Payload::Text(text))) => Err((1, text)),
-        Ok(Answer::Refused(why) | Answer::Unknown(why)) => Err((1, why)),
-        Err(error @ AskError::NoDaemon { .. }) => Err((3, error.to_string())),
-        Err(error @ AskError::NotUnderstood { .. }) => Err((1, error.to_string())),
+        Ok(Answer::Ok(Payload::Text(text))) => Err((FAILED, text)),
+        Ok(Answer::Refused(why) | Answer::Unknown(why)) => Err((FAILED, why)),
+        Err(error @ AskError::NoDaemon { .. }) => Err((NO_DAEMON, error.to_string())),
+        Err(error @ AskError::NotUnderstood { .. }) => Err((FAILED, error.to_string())),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::Globals;
+use super::{DONE, FAILED, Globals, NO_DAEMON, WRONG};
 use crate::control::protocol::{Answer, Payload, Request};
 use crate::control::socket::{self, AskError};
 use crate::limits;
@@ -30,23 +30,22 @@ pub fn move_group(
 fn wish(globals: &Globals, request: &Request) -> ExitCode {
     let answer = socket::ask(&globals.run_dir, request, limits::CONTROL_WISH_PATIENCE);
     let (code, text) = outcome(answer);
-    if code == 0 {
-        super::print::line(&text);
-    } else {
-        eprintln!("clusterd: {text}");
+    if code == DONE {
+        super::say(&text);
+        return ExitCode::from(DONE);
     }
-    ExitCode::from(code)
+    super::fail(code, &text)
 }
 
 /// Exit status and what to say.
 fn outcome(answer: Result<Answer, AskError>) -> (u8, String) {
     match answer {
-        Ok(Answer::Ok(Payload::Text(text))) => (0, text),
-        Ok(Answer::Ok(Payload::Status(_))) => (1, "the daemon answered something else".into()),
-        Ok(Answer::Refused(why)) => (1, why),
-        Ok(Answer::Unknown(what)) => (2, what),
-        Err(error @ AskError::NoDaemon { .. }) => (3, error.to_string()),
-        Err(error @ AskError::NotUnderstood { .. }) => (1, error.to_string()),
+        Ok(Answer::Ok(Payload::Text(text))) => (DONE, text),
+        Ok(Answer::Ok(Payload::Status(_))) => (FAILED, "the daemon answered something else".into()),
+        Ok(Answer::Refused(why)) => (FAILED, why),
+        Ok(Answer::Unknown(what)) => (WRONG, what),
+        Err(error @ AskError::NoDaemon { .. }) => (NO_DAEMON, error.to_string()),
+        Err(error @ AskError::NotUnderstood { .. }) => (FAILED, error.to_string()),
     }
 }
 

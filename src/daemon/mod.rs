@@ -11,3 +11,7 @@ pub mod logger;
 pub mod page;
 pub mod start;
 pub mod worker;
+
+/// Exit status by which a heart says that it must not start as things are (a state on disk that it cannot
+/// read): restarting it would change nothing. `EX_CONFIG` of sysexits.h.
+pub const HEART_REFUSES: u8 = 78;
