@@ -107,7 +107,11 @@ enum Verb {
         accept_loss: bool,
     },
     /// Show a whole pair on this one machine, each plug pulled in turn
-    Demo,
+    Demo {
+        /// How many times
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        rounds: u32,
+    },
     /// Ask, and write a commented config and a key (not supported yet)
     Init(Later),
     /// Mirror a group now (not supported yet)
@@ -166,7 +170,7 @@ fn dispatch(globals: &Globals, verb: Verb) -> ExitCode {
         Verb::Standby { who } => wish::standby(globals, who),
         Verb::Online { who } => wish::online(globals, who),
         Verb::Move { group, to, accept_loss } => wish::move_group(globals, group, to, accept_loss),
-        Verb::Demo => later("demo"),
+        Verb::Demo { rounds: _ } => later("demo"),
         // MERGE: end.
         Verb::Work(inherited) => run::work(&inherited.descriptors),
         Verb::Init(_) => later("init"),
