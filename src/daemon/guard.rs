@@ -153,8 +153,8 @@ impl Guard {
             Heart::Resting | Heart::Cleaning { .. } | Heart::Ended { .. } => self.signals.as_fd(),
         };
         let worker = self.worker.as_ref().map_or(self.signals.as_fd(), Child::as_fd);
-        let mut fds = [self.signals.as_fd(), heart, worker]
-            .map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        let mut fds =
+            [self.signals.as_fd(), heart, worker].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         let timeout = PollTimeout::try_from(limits::GUARD_ROUND).unwrap_or(PollTimeout::ZERO);
         match poll(&mut fds, timeout) {
             Ok(_) | Err(Errno::EINTR) => {}
@@ -202,14 +202,14 @@ impl Guard {
                     return Heart::Running { child, since, ticks: now_ticks, silent };
                 }
                 child.signal(Signal::SIGKILL);
-                if overdue {
-                    log::error!(
-                        "the heart (process {}) did not tick for {} ms and was killed",
-                        child.pid(),
-                        self.page.since_tick().as_millis()
-                    );
+                let pid = child.pid();
+                if !overdue {
+                    log::error!("the heart (process {pid}) did not end in time and was killed");
+                } else if now_ticks == 0 {
+                    log::error!("the heart (process {pid}) did not begin in time and was killed");
                 } else {
-                    log::error!("the heart did not end in time and was killed");
+                    let late_ms = self.page.since_tick().as_millis();
+                    log::error!("the heart (process {pid}) did not tick for {late_ms} ms: killed");
                 }
                 Heart::Killed { child, since: now }
             }
@@ -351,8 +351,7 @@ impl Restarts {
                 self.delay = Duration::ZERO;
             }
             self.not_before = now + self.delay;
-            self.delay =
-                (2 * self.delay).clamp(limits::RESTART_AFTER, limits::RESTART_AFTER_MAX);
+            self.delay = (2 * self.delay).clamp(limits::RESTART_AFTER, limits::RESTART_AFTER_MAX);
         }
         if now < self.not_before {
             return false;

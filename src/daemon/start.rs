@@ -89,7 +89,7 @@ pub enum StartError {
     },
 }
 
-fn system(what: &'static str) -> impl Fn(io::Error) -> StartError {
+pub(super) fn system(what: &'static str) -> impl Fn(io::Error) -> StartError {
     move |source| StartError::System { what, source }
 }
 
@@ -259,9 +259,7 @@ fn take_lock(state_dir: &Path) -> Result<File, StartError> {
         }
         Err(TryLockError::Error(source)) => return Err(refused(source)),
     }
-    file.set_len(0)
-        .and_then(|()| writeln!(file, "{}", std::process::id()))
-        .map_err(refused)?;
+    file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(refused)?;
     Ok(file)
 }
 

@@ -84,7 +84,9 @@ impl Store {
     fn read_state(&self) -> Result<DiskState, StoreError> {
         let file = match File::open(&self.state) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(DiskState::default()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(DiskState::default());
+            }
             Err(error) => return Err(system(&self.state)(error)),
         };
         let mut bytes = Vec::new();
@@ -233,7 +235,10 @@ pub fn run(store: &Store, inbox: &Inbox, link: &WorkerLink) {
             // What the heart before wanted was never acknowledged: the new one builds on the disk alone.
             pending = None;
             failing = None;
-            tell(ToHeart::HelloAck { nonce, disk: store.load().map_err(|error| error.to_string()) });
+            tell(ToHeart::HelloAck {
+                nonce,
+                disk: store.load().map_err(|error| error.to_string()),
+            });
         }
         if waiting.closed {
             return;

@@ -4,12 +4,11 @@ use std::time::Duration;
 use super::*;
 use crate::control::event::{Kind, Record, Told};
 use crate::core::DiskState;
-use crate::daemon::link::{HeartLink, WorkerLink, pair};
+use crate::daemon::link::{HeartLink, pair};
 
 /// An event that says `text`.
 pub(super) fn record(text: &str) -> Record {
-    let told =
-        Told { kind: Kind::Start, group: None, text: text.to_owned(), evidence: [].into() };
+    let told = Told { kind: Kind::Start, group: None, text: text.to_owned(), evidence: [].into() };
     Record { time: "2026-01-01T00:00:00.000Z".to_owned(), node: "serv1".to_owned(), told }
 }
 
@@ -17,7 +16,8 @@ pub(super) fn record(text: &str) -> Record {
 fn a_worker_does_what_it_is_asked_and_ends_when_the_link_does() {
     let directory = tempfile::tempdir().unwrap();
     let state_dir = directory.path().to_owned();
-    let [exec, notified, recording] = ["notify", "notified", "recording"].map(|n| state_dir.join(n));
+    let [exec, notified, recording] =
+        ["notify", "notified", "recording"].map(|n| state_dir.join(n));
     std::fs::write(&exec, format!("#!/bin/sh\ncat >>{}\n", notified.display())).unwrap();
     std::fs::set_permissions(&exec, std::fs::Permissions::from_mode(0o755)).unwrap();
     let (heart, worker) = pair().unwrap();
@@ -28,7 +28,7 @@ fn a_worker_does_what_it_is_asked_and_ends_when_the_link_does() {
         link: WorkerLink::new(worker),
         lock: std::fs::File::open("/dev/null").unwrap().into(),
     };
-    let thread = std::thread::spawn(move || run(inherited));
+    let thread = std::thread::spawn(move || work(inherited));
     let mut heart = HeartLink::new(heart);
     let disk = heart.hello(1, Duration::from_secs(60)).unwrap();
     assert_eq!(disk, DiskState::default());
