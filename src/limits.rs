@@ -100,3 +100,24 @@ pub const SERIAL_SHARE: u32 = 2;
 
 /// Size of the pair's key, in bytes: what keyed BLAKE3 takes.
 pub const KEY_BYTES: usize = 32;
+
+
+/// Longest sleep of the heart's loop: the guard's deadline allows fifteen of them to be missed.
+pub const ROUND_MAX: Duration = Duration::from_millis(20);
+/// Frames that the heart reads from one socket before it looks at the others again: a flood of bad
+/// frames costs about 2 µs each, so a round stays far below a millisecond.
+pub const FRAMES_A_ROUND: usize = 64;
+/// Answers of the netlink thread and of the worker that the heart takes in one round.
+pub const MESSAGES_A_ROUND: usize = 64;
+/// Answers of the netlink thread that may wait for the heart.
+pub const NET_REPLIES_MAX: usize = 1024;
+/// An answer of a reach host counts for a question at most this old: hosts are asked once a second.
+pub const REACH_ANSWER_WITHIN: Duration = Duration::from_secs(1);
+/// A socket that failed is opened again at most this often.
+pub const REOPEN_EVERY: Duration = Duration::from_secs(1);
+/// The heart's patience with the worker at its own end: the last events should be kept.
+pub const LEAVE_PATIENCE: Duration = Duration::from_millis(200);
+/// Time between two looks at what can wait: idle administrators, counts.
+pub const KEEP_HOUSE_EVERY: Duration = Duration::from_secs(1);
+/// SCHED_RR priority of heart and netlink thread: above every ordinary process, below the guard's.
+pub const HEART_PRIORITY: i32 = 20;
