@@ -51,8 +51,7 @@ use crate::beat::{Beat, DropReason, Path};
 use crate::config::{Config, NodeIndex};
 use crate::control::protocol::{Answer, Payload};
 use crate::control::socket::Server;
-use crate::core::event::Link;
-use crate::core::{Core, Event, Time};
+use crate::core::{Core, Event, Link, Time};
 use crate::daemon::link::{HeartLink, ToHeart};
 use crate::daemon::page::Page;
 use crate::limits;
@@ -170,7 +169,9 @@ impl Heart {
                 NetReply::AddressFound { group } => self.handle(Event::AddressFound { group }),
                 NetReply::LanLink(link) => {
                     self.senses.own_mac_is(link.map(|link| link.mac));
-                    self.wires.lan_changed();
+                    if let Some(link) = &link {
+                        self.wires.lan_is(link);
+                    }
                     self.hands.lan_is(link, &mut self.page);
                 }
                 NetReply::Fault(text) => log::warn!("netlink: {text}"),
@@ -215,8 +216,7 @@ impl Heart {
     fn session(&self) -> Session {
         let (my_incarnation, peer_incarnation, peer_digest) = self.core.session();
         let now_us = self.clock.now().0;
-        let my_digest = self.config.digest;
-        Session { my_incarnation, peer_incarnation, my_digest, peer_digest, now_us }
+        Session { my_incarnation, peer_incarnation, peer_digest, now_us }
     }
 
     fn hear_house(&mut self, events: &Events) {
@@ -236,10 +236,6 @@ impl Heart {
         if now.since(self.house_kept_at) >= limits::KEEP_HOUSE_EVERY {
             self.house_kept_at = now;
             self.server.keep_house(self.poll.registry(), Instant::now());
-            let unsent = self.wires.take_unsent();
-            if unsent > 0 {
-                log::debug!("{unsent} frames were not sent: a queue was full");
-            }
         }
     }
 

@@ -4,8 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use crate::config::{Config, GroupIndex, NodeIndex};
-use crate::core::event::Holder;
-use crate::core::{Event, Time};
+use crate::core::{Event, Holder, Time};
 use crate::limits;
 use crate::net::Seen;
 
@@ -83,5 +82,70 @@ pub fn setup(config: &Config, me: NodeIndex) -> crate::net::NetSetup {
         lan: node.lan.clone(),
         crossover: node.crossover.clone(),
         groups: config.groups.iter().map(|group| group.addresses.clone()).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OWN: Mac = [2, 0, 0, 0, 0, 1];
+    const PEER: Mac = [2, 0, 0, 0, 0, 2];
+    const THIRD: Mac = [2, 0, 0, 0, 0, 3];
+    const SERVICE: &str = "203.0.113.50";
+    const REACH: &str = "203.0.113.1";
+    const WEB: GroupIndex = GroupIndex(0);
+
+    fn senses() -> Senses {
+        let mut senses = Senses {
+            groups: [(SERVICE.parse().unwrap(), WEB)].into(),
+            reach_hosts: [(REACH.parse().unwrap(), 0)].into(),
+            own_mac: None,
+            peer_mac: None,
+            asked: None,
+        };
+        senses.own_mac_is(Some(OWN));
+        senses.peer_says(PEER);
+        senses
+    }
+
+    fn answer(ip: &str, mac: Mac) -> Seen {
+        Seen::Answer { ip: ip.parse().unwrap(), mac }
+    }
+
+    fn probe(ip: &str, mac: Mac) -> Seen {
+        Seen::Probe { ip: ip.parse().unwrap(), mac }
+    }
+
+    fn at_s(seconds: u64) -> Time {
+        Time(seconds * 1_000_000)
+    }
+
+    #[test]
+    fn who_has_a_service_address() {
+        let mut senses = senses();
+        let seen = |holder| Some(Event::AddressSeen { group: WEB, holder });
+        let now = at_s(1);
+        assert_eq!(senses.event(now, &answer(SERVICE, PEER)), seen(Holder::Peer));
+        assert_eq!(senses.event(now, &probe(SERVICE, PEER)), seen(Holder::PeerProbes));
+        assert_eq!(senses.event(now, &answer(SERVICE, THIRD)), seen(Holder::Stranger(THIRD)));
+        assert_eq!(senses.event(now, &probe(SERVICE, THIRD)), seen(Holder::Stranger(THIRD)));
+        assert_eq!(senses.event(now, &answer(SERVICE, OWN)), None);
+        assert_eq!(senses.event(now, &answer("203.0.113.99", PEER)), None);
+        // Serial beats have no room for the MAC: what was known stays.
+        senses.peer_says(Mac::default());
+        assert_eq!(senses.event(now, &answer(SERVICE, PEER)), seen(Holder::Peer));
+    }
+
+    #[test]
+    fn reach_answers_count_only_for_a_fresh_question() {
+        let mut senses = senses();
+        assert_eq!(senses.event(at_s(1), &answer(REACH, THIRD)), None);
+        senses.asked(7, at_s(2));
+        let answered = Some(Event::ReachAnswered { host: 0, round: 7 });
+        assert_eq!(senses.event(at_s(2), &answer(REACH, THIRD)), answered);
+        assert_eq!(senses.event(at_s(3), &answer(REACH, THIRD)), answered);
+        assert_eq!(senses.event(at_s(4), &answer(REACH, THIRD)), None);
+        assert_eq!(senses.event(at_s(2), &probe(REACH, THIRD)), None);
     }
 }
