@@ -19,10 +19,6 @@ pub const INTRODUCTION_BYTES_MAX: usize = 128;
 /// One in so many frames on serial is an introduction, whatever the peer seems to know: a peer that
 /// lost what plain frames rest on understands the line again after half a second.
 pub const INTRODUCE_EVERY: u32 = 10;
-/// Heartbeats use at most one part in so many of the serial line: asks and answers find it free.
-pub const SERIAL_SHARE: u32 = 3;
-/// Bits on the line for one byte, 8N1: start, eight data, stop.
-pub const SERIAL_BITS_PER_BYTE: u32 = 10;
 /// An echo may seem this much younger than the sender says: the session's time is a round of the
 /// loop old, and two clocks drift apart by less than this in the 71 minutes that 32 bits of µs last.
 pub const ECHO_SLACK: Duration = Duration::from_secs(2);
@@ -121,7 +117,6 @@ pub const SERIAL_SHARE: u32 = 2;
 /// Size of the pair's key, in bytes: what keyed BLAKE3 takes.
 pub const KEY_BYTES: usize = 32;
 
-
 /// Longest sleep of the heart's loop: the guard's deadline allows fifteen of them to be missed.
 pub const ROUND_MAX: Duration = Duration::from_millis(20);
 /// Frames that the heart reads from one socket before it looks at the others again: a flood of bad
@@ -139,5 +134,50 @@ pub const REOPEN_EVERY: Duration = Duration::from_secs(1);
 pub const LEAVE_PATIENCE: Duration = Duration::from_millis(200);
 /// Time between two looks at what can wait: idle administrators, counts.
 pub const KEEP_HOUSE_EVERY: Duration = Duration::from_secs(1);
-/// SCHED_RR priority of heart and netlink thread: above every ordinary process, below the guard's.
-pub const HEART_PRIORITY: i32 = 20;
+
+/// The guard looks at the heart's tick this often: [`TICK_DEADLINE`] is 15 looks.
+pub const GUARD_ROUND: Duration = Duration::from_millis(20);
+/// A new heart's time until its first tick: reading its state from a slow disk, opening its sockets.
+pub const HEART_START_PATIENCE: Duration = Duration::from_secs(5);
+/// After SIGKILL, the guard waits this long for the heart's exit before it deletes addresses anyway.
+pub const EXIT_PATIENCE: Duration = Duration::from_millis(100);
+/// The heart's time to hand over in order after SIGTERM: far more than a hand-over, less than the 90 s
+/// after which systemd kills.
+pub const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(10);
+/// The worker's time to write and notify what it was told before the end.
+pub const WORKER_END_PATIENCE: Duration = Duration::from_secs(10);
+/// What the worker itself grants its threads then: less, so that it ends by itself.
+pub const WORKER_DRAIN_PATIENCE: Duration = Duration::from_secs(8);
+/// A crashed child is restarted at once; if it crashes again, after this, doubled each time ...
+pub const RESTART_AFTER: Duration = Duration::from_millis(100);
+/// ... up to this: a fault that needs a person must not burn a processor.
+pub const RESTART_AFTER_MAX: Duration = Duration::from_secs(5);
+/// A child that ran this long is restarted at once again.
+pub const RESTART_FORGIVEN_AFTER: Duration = Duration::from_secs(60);
+/// The guard's patience with the kernel's answer to a dump of addresses.
+pub const GUARD_DUMP_PATIENCE: Duration = Duration::from_millis(100);
+/// Room for one datagram of a netlink dump: the kernel fills at most 32 KiB (netlink(7)).
+pub const DUMP_BYTES_MAX: usize = 32 * 1024;
+/// Real-time priority of the heart: above every ordinary process, below the kernel's own threads (50).
+pub const HEART_PRIORITY: i32 = 30;
+/// Real-time priority of the guard: it must run when a heart that spins does not let go.
+pub const GUARD_PRIORITY: i32 = 31;
+/// Stack that is touched in advance by a real-time process, in bytes: ours use a few KiB of it.
+pub const STACK_TOUCHED_BYTES: usize = 256 * 1024;
+/// Heap that is touched in advance and never given back, in bytes.
+pub const HEAP_TOUCHED_BYTES: usize = 2 * 1024 * 1024;
+
+/// Events that wait to be written or shown.
+pub const KEEPER_EVENTS_MAX: usize = 1024;
+/// Events that wait for `notify.exec`; the oldest are dropped, with a count.
+pub const NOTIFY_EVENTS_MAX: usize = 1000;
+/// Time limit of one `notify.exec`.
+pub const NOTIFY_PATIENCE: Duration = Duration::from_secs(30);
+/// Size at which `events.jsonl` becomes `events.jsonl.1`: months of a healthy pair.
+pub const EVENTS_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Time between two attempts of a write that failed.
+pub const PERSIST_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// Longest `state.json` that is read, in bytes: a hundred times what the largest config needs.
+pub const STATE_BYTES_MAX: u64 = 1024 * 1024;
+/// The worker's log may wait this long for a standard error that nobody reads; the guard's never waits.
+pub const LOG_PATIENCE: Duration = Duration::from_millis(100);

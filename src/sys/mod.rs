@@ -4,3 +4,5 @@
 pub mod packet;
 pub mod page;
 pub mod tty;
+pub mod process;
+pub mod realtime;
