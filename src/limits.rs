@@ -74,8 +74,8 @@ pub const LINK_BYTES_MAX: usize = 64 * 1024;
 pub const LINK_EVENTS_MAX: usize = 256;
 /// Log and recorder lines that the heart keeps while the worker does not read.
 pub const LINK_LINES_MAX: usize = 1024;
-/// The heart's patience with the worker for the first state from disk.
-pub const HELLO_PATIENCE: Duration = Duration::from_secs(10);
+/// The heart's patience with the worker for the first state from disk; below [`HEART_START_PATIENCE`].
+pub const HELLO_PATIENCE: Duration = Duration::from_secs(4);
 /// The worker's patience with a heart that does not read: the guard replaces such a heart sooner.
 pub const LINK_SEND_PATIENCE: Duration = Duration::from_secs(1);
 
