@@ -176,7 +176,7 @@ fn check_serial(written: &Written, interval: Duration, problems: &mut Problems) 
         if !limits::SERIAL_BAUDS.contains(&baud) {
             let what = format!("baud {baud} is not a speed of serial lines");
             problems.report(place, what, "115200 or another of the standard speeds");
-        } else if !beats_fit(baud, interval) {
+        } else if interval >= limits::INTERVAL_MIN && !beats_fit(baud, interval) {
             let fast = limits::SERIAL_BAUDS.into_iter().find(|&baud| beats_fit(baud, interval));
             let what = format!(
                 "a heartbeat every {} does not fit on a line of {baud} baud",
@@ -191,6 +191,7 @@ fn check_serial(written: &Written, interval: Duration, problems: &mut Problems) 
     }
     if let [one, other] = lines.as_slice()
         && baud(one) != baud(other)
+        && lines.iter().all(|line| limits::SERIAL_BAUDS.contains(&baud(line)))
     {
         let place = other.baud.as_ref().map_or(&other.place, |at| &at.place);
         let what = format!("the ends of the serial line differ: {} and {}", baud(one), baud(other));
@@ -277,8 +278,15 @@ fn check_reach(written: &Written, problems: &mut Problems) {
     }
 }
 
-/// Reach hosts are asked by ARP or neighbour solicitation, which no router passes on.
+/// Reach hosts are asked by ARP or neighbour solicitation, which no router passes on, in the name of
+/// the node's own address.
 fn check_on_link(written: &Written, host: IpAddr, place: &Range<usize>, problems: &mut Problems) {
+    let mut nodes = written.nodes.iter().flat_map(|node| &node.address).peekable();
+    if nodes.peek().is_some() && !nodes.any(|at| at.value.is_ipv4() == host.is_ipv4()) {
+        let kind = if host.is_ipv4() { "an IPv4" } else { "an IPv6" };
+        let what = format!("{kind} reach host when the nodes have no address of its kind");
+        return problems.report_later(place, &what);
+    }
     let mut services = written.groups.iter().flat_map(|group| &group.addresses).peekable();
     if services.peek().is_some() && !services.any(|at| is_on_link(host, at.value)) {
         let what = format!("{host} is in no service address' network: reach hosts beyond the LAN");
