@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -64,7 +64,7 @@ pub enum StartError {
     },
     /// No random number.
     #[error("the system gives no random numbers: {0}")]
-    Random(#[from] getrandom::Error),
+    Random(getrandom::Error),
     /// Something that never fails on a working system.
     #[error("{0}")]
     System(#[from] io::Error),
@@ -143,7 +143,6 @@ pub fn run(mut parts: Parts) -> Result<(), StartError> {
         frames: Vec::with_capacity(limits::FRAMES_A_ROUND),
         seen: Vec::with_capacity(limits::FRAMES_A_ROUND),
     };
-    heart.begin();
     Ok(heart.live()?)
 }
 
@@ -161,6 +160,6 @@ fn take_signals() -> io::Result<SignalFd> {
 }
 
 /// Random and never 0.
-fn random() -> Result<u64, getrandom::Error> {
-    Ok(getrandom::u64()?.max(1))
+fn random() -> Result<u64, StartError> {
+    Ok(getrandom::u64().map_err(StartError::Random)?.max(1))
 }

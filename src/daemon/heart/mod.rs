@@ -32,7 +32,7 @@ mod wires;
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -98,6 +98,7 @@ impl Heart {
     /// Beats until the core says that all is handed over.
     fn live(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(64);
+        self.obey();
         while !self.leaving {
             match self.poll.poll(&mut events, Some(self.sleep())) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
@@ -131,6 +132,10 @@ impl Heart {
             effects::record(&mut self.worker, now, &event);
         }
         self.core.handle(now, event);
+        self.obey();
+    }
+
+    fn obey(&mut self) {
         while let Some(command) = self.core.poll() {
             self.perform(command);
         }
