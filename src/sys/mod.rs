@@ -6,3 +6,4 @@ pub mod page;
 pub mod tty;
 pub mod process;
 pub mod realtime;
+pub mod packet_options;
