@@ -4,11 +4,8 @@
 //! `guard`, which starts the heart and the `worker` as children of its own. Heart and guard share a
 //! `page`, heart and worker a `link`.
 
-pub mod guard;
 pub mod guard_netlink;
 pub mod heart;
 pub mod link;
 pub mod logger;
 pub mod page;
-pub mod start;
-pub mod worker;
