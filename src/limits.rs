@@ -283,3 +283,6 @@ pub const NET_REPLY_DEADLINE: Duration = Duration::from_secs(1);
 pub const NET_FAULT_AGAIN: Duration = Duration::from_secs(10);
 /// Longest part of a LAN frame that is looked at, in bytes: ARP has 42, ND with one option 86.
 pub const LAN_FRAME_BYTES: usize = 256;
+
+/// What was dropped is told at most this often.
+pub const COUNTS_TOLD_EVERY: Duration = Duration::from_secs(60);

@@ -97,7 +97,9 @@ impl GuardNetlink {
                     NLMSG_DONE if whole => return Ok((count, length)),
                     NLMSG_DONE => return Err(io::ErrorKind::Interrupted.into()),
                     NLMSG_ERROR => return Err(io::Error::other("the kernel refused a dump")),
-                    libc::RTM_NEWADDR if address(message).is_some_and(|ip| wanted.contains(&ip)) => {
+                    libc::RTM_NEWADDR
+                        if address(message).is_some_and(|ip| wanted.contains(&ip)) =>
+                    {
                         count += 1;
                         // No room: the next look finds the rest.
                         if let Some(room) = self.found.get_mut(length..length + message.len()) {
@@ -221,10 +223,8 @@ mod tests {
             ip("address add 192.0.2.52/32 dev lo");
             ip("address add 2001:db8::50/128 dev one nodad valid_lft 20 preferred_lft 0");
             let mut netlink = GuardNetlink::open().unwrap();
-            let wanted =
-                ["192.0.2.50", "192.0.2.51", "2001:db8::50", "2001:db8::51"].map(|address| {
-                    address_bytes(address.parse().unwrap())
-                });
+            let wanted = ["192.0.2.50", "192.0.2.51", "2001:db8::50", "2001:db8::51"]
+                .map(|address| address_bytes(address.parse().unwrap()));
             assert_eq!(netlink.delete_found(&[]).unwrap(), 0);
             assert_eq!(netlink.delete_found(&wanted).unwrap(), 3);
             assert_eq!(netlink.delete_found(&wanted).unwrap(), 0);

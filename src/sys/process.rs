@@ -82,11 +82,7 @@ impl Program {
 
 /// # Safety
 /// Only in a child between fork and exec; both arrays must end with a null pointer.
-unsafe fn exec(
-    argv: &[*const c_char],
-    environment: &[*const c_char],
-    inherited: &[OwnedFd],
-) -> ! {
+unsafe fn exec(argv: &[*const c_char], environment: &[*const c_char], inherited: &[OwnedFd]) -> ! {
     // SAFETY: only async-signal-safe system calls on plain values (signal-safety(7)); the caller
     // vouches for the arrays.
     unsafe {

@@ -13,6 +13,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use thiserror::Error;
 
 use super::clock::Clock;
+use super::counts::Counts;
 use super::hands::Hands;
 use super::senses::{Senses, setup};
 use super::wires::Wires;
@@ -139,6 +140,8 @@ pub fn run(mut parts: Parts) -> Result<(), StartError> {
         ready_told: false,
         own_events: VecDeque::new(),
         house_kept_at: Time::default(),
+        counts: Counts::default(),
+        counts_told_at: Time::default(),
         leaving: false,
         frames: Vec::with_capacity(limits::FRAMES_A_ROUND),
         seen: Vec::with_capacity(limits::FRAMES_A_ROUND),

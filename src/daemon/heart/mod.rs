@@ -21,9 +21,11 @@
 //! | `hands` | the netlink thread, and what is sealed for the guard |
 //! | `desk` | what administrators ask, in the core's words |
 //! | `effects` | doing the core's commands |
+//! | `counts` | what was dropped, told at a bounded rate |
 
 mod begin;
 mod clock;
+mod counts;
 mod desk;
 mod effects;
 mod hands;
@@ -42,6 +44,7 @@ use nix::sys::signalfd::SignalFd;
 pub use begin::{Parts, StartError, run};
 
 use self::clock::Clock;
+use self::counts::Counts;
 use self::desk::Asked;
 use self::hands::Hands;
 use self::senses::Senses;
@@ -88,6 +91,9 @@ struct Heart {
     /// Events that commands caused, for the next round.
     own_events: VecDeque<Event>,
     house_kept_at: Time,
+    /// What was dropped when it was told last, and when that was.
+    counts: Counts,
+    counts_told_at: Time,
     leaving: bool,
     // Filled and emptied within one reading; kept for their memory.
     frames: Vec<Result<Beat, DropReason>>,
@@ -194,7 +200,7 @@ impl Heart {
         let mut seen = std::mem::take(&mut self.seen);
         self.wires.read_lan(&mut seen);
         for one in seen.drain(..) {
-            if let Some(event) = self.senses.event(self.clock.now(), &one) {
+            if let Some(event) = self.senses.event(self.clock.now(), self.core.peer_mac(), &one) {
                 self.handle(event);
             }
         }
@@ -206,10 +212,7 @@ impl Heart {
             self.wires.read_path(path, &session, &mut frames);
             for frame in frames.drain(..) {
                 match frame {
-                    Ok(beat) => {
-                        self.senses.peer_says(beat.lan_mac);
-                        self.handle(Event::Heard { path, beat });
-                    }
+                    Ok(beat) => self.handle(Event::Heard { path, beat }),
                     Err(reason) => self.handle(Event::Refused { path, reason }),
                 }
             }
@@ -242,6 +245,34 @@ impl Heart {
             self.house_kept_at = now;
             self.server.keep_house(self.poll.registry(), Instant::now());
         }
+        if now.since(self.counts_told_at) >= limits::COUNTS_TOLD_EVERY {
+            self.counts_told_at = now;
+            self.tell_counts();
+        }
+    }
+
+    fn tell_counts(&mut self) {
+        let mut counts = Counts::new();
+        self.wires.count(&mut counts);
+        let asked = self.server.counts();
+        let link = self.worker.dropped();
+        for (reason, count) in [
+            ("control requests, oversized", asked.oversized),
+            ("control requests, malformed", asked.malformed),
+            ("control connections, idle", asked.idle),
+            ("control connections, too many", asked.too_many),
+            ("control connections, hung up", asked.hung_up),
+            ("events", link.events),
+            ("log and recorder lines", link.lines),
+            ("messages to the worker, oversized", link.oversized),
+            ("messages of the worker, malformed", link.malformed),
+        ] {
+            counts.insert(reason.to_owned(), count);
+        }
+        if let Some(text) = counts::growth(&self.counts, &counts) {
+            log::info!("{text}");
+        }
+        self.counts = counts;
     }
 
     fn hear_worker(&mut self) {

@@ -17,8 +17,6 @@ pub struct Senses {
     groups: HashMap<IpAddr, GroupIndex>,
     reach_hosts: HashMap<IpAddr, u8>,
     own_mac: Option<Mac>,
-    /// From the peer's own authenticated beats.
-    peer_mac: Option<Mac>,
     /// The newest round of questions to the reach hosts, and when it was asked.
     asked: Option<(u32, Time)>,
 }
@@ -31,7 +29,7 @@ impl Senses {
             .flat_map(|(index, group)| group.addresses.iter().map(move |one| (one.ip, index)))
             .collect();
         let reach_hosts = config.reach_hosts.iter().copied().zip(0u8..).collect();
-        Senses { groups, reach_hosts, own_mac: None, peer_mac: None, asked: None }
+        Senses { groups, reach_hosts, own_mac: None, asked: None }
     }
 
     /// This node's LAN interface has this MAC now; `None`: there is no such interface.
@@ -39,11 +37,9 @@ impl Senses {
         self.own_mac = mac;
     }
 
-    /// The peer says that this is the MAC of its LAN interface; all zero: it does not say.
-    pub fn peer_says(&mut self, mac: Mac) {
-        if mac != Mac::default() {
-            self.peer_mac = Some(mac);
-        }
+    /// MAC of this node's LAN interface, for beats; all zero while there is none.
+    pub fn own_mac(&self) -> Mac {
+        self.own_mac.unwrap_or_default()
     }
 
     /// The reach hosts are asked now.
@@ -51,8 +47,8 @@ impl Senses {
         self.asked = Some((round, now));
     }
 
-    /// What this means to the core; `None`: nothing.
-    pub fn event(&self, now: Time, seen: &Seen) -> Option<Event> {
+    /// What this means to the core; `None`: nothing. `peer_mac`: from the peer's own beats.
+    pub fn event(&self, now: Time, peer_mac: Option<Mac>, seen: &Seen) -> Option<Event> {
         let (ip, mac, probes) = match *seen {
             Seen::Answer { ip, mac } => (ip, mac, false),
             Seen::Probe { ip, mac } => (ip, mac, true),
@@ -61,7 +57,7 @@ impl Senses {
             return None;
         }
         if let Some(&group) = self.groups.get(&ip) {
-            let holder = match (Some(mac) == self.peer_mac, probes) {
+            let holder = match (Some(mac) == peer_mac, probes) {
                 (true, false) => Holder::Peer,
                 (true, true) => Holder::PeerProbes,
                 (false, _) => Holder::Stranger(mac),
@@ -101,11 +97,9 @@ mod tests {
             groups: [(SERVICE.parse().unwrap(), WEB)].into(),
             reach_hosts: [(REACH.parse().unwrap(), 0)].into(),
             own_mac: None,
-            peer_mac: None,
             asked: None,
         };
         senses.own_mac_is(Some(OWN));
-        senses.peer_says(PEER);
         senses
     }
 
@@ -123,29 +117,34 @@ mod tests {
 
     #[test]
     fn who_has_a_service_address() {
-        let mut senses = senses();
+        let senses = senses();
         let seen = |holder| Some(Event::AddressSeen { group: WEB, holder });
         let now = at_s(1);
-        assert_eq!(senses.event(now, &answer(SERVICE, PEER)), seen(Holder::Peer));
-        assert_eq!(senses.event(now, &probe(SERVICE, PEER)), seen(Holder::PeerProbes));
-        assert_eq!(senses.event(now, &answer(SERVICE, THIRD)), seen(Holder::Stranger(THIRD)));
-        assert_eq!(senses.event(now, &probe(SERVICE, THIRD)), seen(Holder::Stranger(THIRD)));
-        assert_eq!(senses.event(now, &answer(SERVICE, OWN)), None);
-        assert_eq!(senses.event(now, &answer("203.0.113.99", PEER)), None);
-        // Serial beats have no room for the MAC: what was known stays.
-        senses.peer_says(Mac::default());
-        assert_eq!(senses.event(now, &answer(SERVICE, PEER)), seen(Holder::Peer));
+        assert_eq!(senses.event(now, Some(PEER), &answer(SERVICE, PEER)), seen(Holder::Peer));
+        assert_eq!(senses.event(now, Some(PEER), &probe(SERVICE, PEER)), seen(Holder::PeerProbes));
+        assert_eq!(
+            senses.event(now, Some(PEER), &answer(SERVICE, THIRD)),
+            seen(Holder::Stranger(THIRD))
+        );
+        assert_eq!(
+            senses.event(now, Some(PEER), &probe(SERVICE, THIRD)),
+            seen(Holder::Stranger(THIRD))
+        );
+        assert_eq!(senses.event(now, Some(PEER), &answer(SERVICE, OWN)), None);
+        assert_eq!(senses.event(now, Some(PEER), &answer("203.0.113.99", PEER)), None);
+        // A peer that was never heard is a stranger: nothing is claimed from one.
+        assert_eq!(senses.event(now, None, &answer(SERVICE, PEER)), seen(Holder::Stranger(PEER)));
     }
 
     #[test]
     fn reach_answers_count_only_for_a_fresh_question() {
         let mut senses = senses();
-        assert_eq!(senses.event(at_s(1), &answer(REACH, THIRD)), None);
+        assert_eq!(senses.event(at_s(1), None, &answer(REACH, THIRD)), None);
         senses.asked(7, at_s(2));
         let answered = Some(Event::ReachAnswered { host: 0, round: 7 });
-        assert_eq!(senses.event(at_s(2), &answer(REACH, THIRD)), answered);
-        assert_eq!(senses.event(at_s(3), &answer(REACH, THIRD)), answered);
-        assert_eq!(senses.event(at_s(4), &answer(REACH, THIRD)), None);
-        assert_eq!(senses.event(at_s(2), &probe(REACH, THIRD)), None);
+        assert_eq!(senses.event(at_s(2), None, &answer(REACH, THIRD)), answered);
+        assert_eq!(senses.event(at_s(3), None, &answer(REACH, THIRD)), answered);
+        assert_eq!(senses.event(at_s(4), None, &answer(REACH, THIRD)), None);
+        assert_eq!(senses.event(at_s(2), None, &probe(REACH, THIRD)), None);
     }
 }

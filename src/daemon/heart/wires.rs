@@ -12,9 +12,10 @@ use std::os::fd::RawFd;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 
+use super::counts::Counts;
+use crate::beat::codec::Session;
 use crate::beat::paths::Paths;
 use crate::beat::{Beat, DropReason, Path};
-use crate::beat::codec::Session;
 use crate::config::{Config, NodeIndex};
 use crate::core::Time;
 use crate::limits;
@@ -104,7 +105,7 @@ pub struct Wires {
     lan_wire: Wire,
     registry: Registry,
     first_token: usize,
-    /// ARP and neighbour discovery frames that were not sent because a queue was full.
+    /// ARP and neighbour discovery frames that were not sent: queue full, interface down.
     unsent: u64,
 }
 
@@ -256,13 +257,19 @@ impl Wires {
         }
     }
 
-    /// Frames that were never sent, because a queue was full or nobody could be reached.
-    pub fn unsent(&self) -> u64 {
-        let paths = Path::ALL.into_iter().map(|path| {
+    /// Adds what was dropped so far, by reason.
+    pub fn count(&self, counts: &mut Counts) {
+        for path in Path::ALL {
             let unsent = self.paths.unsent(path);
-            unsent.queue_full + unsent.unreachable + unsent.closed
-        });
-        self.unsent + paths.sum::<u64>()
+            for (reason, count) in [
+                ("queue full", unsent.queue_full),
+                ("unreachable", unsent.unreachable),
+                ("closed", unsent.closed),
+            ] {
+                counts.insert(format!("{} beats not sent, {reason}", path.name()), count);
+            }
+        }
+        counts.insert("ARP or ND frames not sent".to_owned(), self.unsent);
     }
 
     fn on_lan(&mut self, send: impl FnOnce(&mut LanWatch) -> io::Result<()>) {
