@@ -329,3 +329,6 @@ impl Heart {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
