@@ -79,6 +79,9 @@ pub const HELLO_PATIENCE: Duration = Duration::from_secs(4);
 /// The worker's patience with a heart that does not read: the guard replaces such a heart sooner.
 pub const LINK_SEND_PATIENCE: Duration = Duration::from_secs(1);
 
+/// Looks for addresses in one round of the guard: one that deletes, one that finds nothing, one to spare.
+pub const GUARD_LOOKS_A_ROUND: usize = 3;
+
 /// Longest config file, in bytes: a hundred times a real one; keeps a wrong path from filling memory.
 pub const CONFIG_BYTES_MAX: usize = 256 * 1024;
 /// Longest piece of a config line that an error shows, in characters: two lines of a terminal.
@@ -286,3 +289,5 @@ pub const LAN_FRAME_BYTES: usize = 256;
 
 /// What was dropped is told at most this often.
 pub const COUNTS_TOLD_EVERY: Duration = Duration::from_secs(60);
+/// Room for what the guard hands to a child: a config in normal form and a few paths, as JSON.
+pub const LAUNCH_BYTES_MAX: usize = 4 * CONFIG_BYTES_MAX;

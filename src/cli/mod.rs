@@ -8,11 +8,13 @@ mod events;
 mod globals;
 mod keygen;
 mod print;
+mod run;
 mod status;
 mod wish;
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -105,7 +107,11 @@ enum Verb {
         accept_loss: bool,
     },
     /// Show a whole pair on this one machine, each plug pulled in turn
-    Demo,
+    Demo {
+        /// How many times
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        rounds: u32,
+    },
     /// Ask, and write a commented config and a key (not supported yet)
     Init(Later),
     /// Mirror a group now (not supported yet)
@@ -118,6 +124,18 @@ enum Verb {
     Drill(Later),
     // Internal roles (processes of the daemon, helpers of the bed) go here, each with
     // `#[command(hide = true)]`.
+    /// The process that may block, a child of `run`
+    #[command(hide = true)]
+    Work(Inherited),
+    /// The process that beats and serves, a child of `run`
+    #[command(hide = true)]
+    Heart(Inherited),
+}
+
+/// Descriptors that a parent process left open for this one.
+#[derive(Debug, clap::Args)]
+struct Inherited {
+    descriptors: Vec<RawFd>,
 }
 
 /// Whatever follows a verb that is not built yet.
@@ -149,14 +167,16 @@ fn dispatch(globals: &Globals, verb: Verb) -> ExitCode {
         Verb::Check { hardware: false } => check::run(globals),
         Verb::Keygen { file } => keygen::run(&file),
         // MERGE: the verbs below belong to other rooms' files.
-        Verb::Run { record: _ } => later("run"),
+        Verb::Run { record } => run::run(globals, record),
         Verb::Status { json, watch } => status::run(globals, json, watch),
         Verb::Events { follow, json, since } => events::run(globals, follow, json, since),
         Verb::Standby { who } => wish::standby(globals, who),
         Verb::Online { who } => wish::online(globals, who),
         Verb::Move { group, to, accept_loss } => wish::move_group(globals, group, to, accept_loss),
-        Verb::Demo => later("demo"),
+        Verb::Demo { rounds: _ } => later("demo"),
         // MERGE: end.
+        Verb::Heart(inherited) => run::heart(&inherited.descriptors),
+        Verb::Work(inherited) => run::work(&inherited.descriptors),
         Verb::Init(_) => later("init"),
         Verb::Sync(_) => later("sync"),
         Verb::Verify(_) => later("verify"),

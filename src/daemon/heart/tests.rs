@@ -1,6 +1,7 @@
 //! Two hearts in two network namespaces with real cables between them, each with a stand-in for its
 //! worker (needs root).
 
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::mpsc;
@@ -17,6 +18,7 @@ use crate::control::socket;
 use crate::control::status::{GroupState, PathState, PathStatus, Standing, Status};
 use crate::core::DiskState;
 use crate::daemon::link::{self, ToWorker, WorkerLink};
+use crate::daemon::start::HeartInherits;
 
 /// Far longer than anything here takes, so that a busy machine fails no test.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -127,7 +129,7 @@ fn hosts() -> [Host; 2] {
 /// A heart in a thread of its own, started in the namespace of a host.
 struct Beating {
     run_dir: PathBuf,
-    thread: JoinHandle<Result<(), StartError>>,
+    thread: JoinHandle<Result<(), BeginError>>,
     pthread: Pthread,
     guard: Option<std::io::PipeWriter>,
     events: mpsc::Receiver<crate::control::event::Record>,
@@ -136,7 +138,7 @@ struct Beating {
 
 impl Beating {
     fn start(host: &Host, name: &str, disk: DiskState) -> Beating {
-        let config = Arc::new(crate::config::parse(CONFIG, "test.toml").unwrap());
+        let config = crate::config::parse(CONFIG, "test.toml").unwrap();
         let me = config.node_index(name).unwrap();
         let run_dir = std::env::temp_dir().join(format!("clusterd-heart-{name}-{}", host.tid));
         std::fs::create_dir_all(&run_dir).unwrap();
@@ -165,22 +167,22 @@ impl Beating {
                 }
             }
         });
-        let parts = Parts {
+        let inherits = HeartInherits {
             config,
             me,
             key: [7; 32],
             run_dir: run_dir.clone(),
-            page: Page::open(std::os::fd::AsFd::as_fd(&page).try_clone_to_owned().unwrap())
-                .unwrap(),
-            worker: HeartLink::new(heart_end),
-            guard: guard_read.into(),
             record: None,
+            page: Page::open(page.as_fd().try_clone_to_owned().unwrap()).unwrap(),
+            link: HeartLink::new(heart_end),
+            guard: guard_read.into(),
+            lock: std::fs::File::open("/dev/null").unwrap().into(),
         };
         let (thread, pthread) = host.run(|| {
             let (tell, told) = mpsc::channel();
             let thread = std::thread::spawn(move || {
                 tell.send(pthread_self()).unwrap();
-                run(parts)
+                run(inherits)
             });
             (thread, told.recv().unwrap())
         });
