@@ -127,6 +127,9 @@ enum Verb {
     /// The process that may block, a child of `run`
     #[command(hide = true)]
     Work(Inherited),
+    /// The process that beats and serves, a child of `run`
+    #[command(hide = true)]
+    Heart(Inherited),
 }
 
 /// Descriptors that a parent process left open for this one.
@@ -172,6 +175,7 @@ fn dispatch(globals: &Globals, verb: Verb) -> ExitCode {
         Verb::Move { group, to, accept_loss } => wish::move_group(globals, group, to, accept_loss),
         Verb::Demo { rounds: _ } => later("demo"),
         // MERGE: end.
+        Verb::Heart(inherited) => run::heart(&inherited.descriptors),
         Verb::Work(inherited) => run::work(&inherited.descriptors),
         Verb::Init(_) => later("init"),
         Verb::Sync(_) => later("sync"),

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use super::{FAILED, Globals, WRONG, fail};
 use crate::config::key;
 use crate::daemon::start::{self, Settings};
-use crate::daemon::worker;
+use crate::daemon::{HEART_REFUSES, heart, worker};
 
 /// Runs the daemon until it is told to end (SIGTERM).
 pub(super) fn run(globals: &Globals, record: Option<PathBuf>) -> ExitCode {
@@ -23,6 +23,21 @@ pub(super) fn run(globals: &Globals, record: Option<PathBuf>) -> ExitCode {
     match start::run(Settings { config, me, key, run_dir, state_dir, record }) {
         Ok(status) => status,
         Err(error) => fail(FAILED, &error.to_string()),
+    }
+}
+
+/// The heart's process, with what the guard left it.
+pub(super) fn heart(descriptors: &[RawFd]) -> ExitCode {
+    let inherited = match start::inherit_heart(descriptors) {
+        Ok(inherited) => inherited,
+        Err(error) => return fail(FAILED, &format!("heart: {error}")),
+    };
+    match heart::run(inherited) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let status = if error.is_lasting() { HEART_REFUSES } else { FAILED };
+            fail(status, &format!("heart: {error}"))
+        }
     }
 }
 

@@ -142,8 +142,9 @@ impl Server {
         }
     }
 
-    /// Closes what was idle for too long. Call it about once a second.
-    pub fn close_idle(&mut self, now: Instant) {
+    /// Closes what was idle for too long, and takes whom a busy moment left waiting. Call it about once
+    /// a second.
+    pub fn keep_house(&mut self, registry: &Registry, now: Instant) {
         for slot in &mut self.connections {
             let idle = slot.as_ref().is_some_and(|connection| match connection.state {
                 State::Reading | State::Writing { .. } => {
@@ -156,11 +157,13 @@ impl Server {
                 self.counts.idle += 1;
             }
         }
+        self.accept(registry, now);
     }
 
-    /// Takes everything that waits in the listener's queue, which the kernel bounds.
+    /// Takes a bounded number of new connections.
     fn accept(&mut self, registry: &Registry, now: Instant) {
-        while let Ok((mut stream, _)) = self.listener.accept() {
+        for _ in 0..2 * limits::CONTROL_CONNECTIONS_MAX {
+            let Ok((mut stream, _)) = self.listener.accept() else { return };
             let Some(slot) = self.connections.iter().position(Option::is_none) else {
                 self.counts.too_many += 1;
                 continue;

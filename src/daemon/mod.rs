@@ -6,6 +6,7 @@
 
 pub mod guard;
 pub mod guard_netlink;
+pub mod heart;
 pub mod link;
 pub mod logger;
 pub mod page;

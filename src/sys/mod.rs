@@ -2,6 +2,8 @@
 //! block says why it is sound.
 
 pub mod packet;
+pub mod packet_options;
 pub mod page;
 pub mod process;
 pub mod realtime;
+pub mod tty;

@@ -46,7 +46,7 @@ impl Running {
                         Some((_, Request::Move { .. })) | None => {}
                     }
                 }
-                server.close_idle(now);
+                server.keep_house(poll.registry(), now);
             }
             server.counts()
         });
