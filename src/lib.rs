@@ -36,6 +36,8 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod core;
+pub mod daemon;
 pub mod limits;
 pub mod net;
+pub mod sim;
 pub mod sys;

@@ -3,4 +3,7 @@
 
 pub mod packet;
 pub mod packet_options;
+pub mod page;
+pub mod process;
+pub mod realtime;
 pub mod tty;
