@@ -112,10 +112,8 @@ pub const SERIAL_BAUDS: [u32; 21] = [
 ];
 /// Bits on the line for one byte: start, eight of data, stop (8N1).
 pub const SERIAL_BITS_PER_BYTE: u32 = 10;
-/// Bytes around a stuffed serial heartbeat at most: delimiters, stuffing and check.
-pub const SERIAL_OVERHEAD_BYTES: usize = 8;
 /// Heartbeats take at most one part in so many of the serial line: asks and answers need the rest.
-pub const SERIAL_SHARE: u32 = 2;
+pub const SERIAL_SHARE: u32 = 3;
 
 /// Size of the pair's key, in bytes: what keyed BLAKE3 takes.
 pub const KEY_BYTES: usize = 32;
@@ -259,63 +257,7 @@ pub const FAREWELL_GAP: Duration = Duration::from_millis(15);
 pub const FAILBACK_RETRY: Duration = Duration::from_secs(60);
 /// ... and an offer of any kind that is not taken is withdrawn after this, where it may be.
 pub const OFFER_PATIENCE: Duration = Duration::from_secs(5);
-/// Longest config file, in bytes: a hundred times a real one; keeps a wrong path from filling memory.
-pub const CONFIG_BYTES_MAX: usize = 256 * 1024;
-/// Longest piece of a config line that an error shows, in characters: two lines of a terminal.
-pub const CONFIG_EXCERPT_CHARS_MAX: usize = 160;
-/// Longest name of a cluster, node or group, in bytes: as long as Linux lets a host name be.
-pub const NAME_BYTES_MAX: usize = 64;
-/// Longest name of a network interface, in bytes: the kernel's `IFNAMSIZ` less its ending zero.
-pub const INTERFACE_BYTES_MAX: usize = 15;
-/// Shortest interval between heartbeats: the serial line needs 5 ms for each.
-pub const INTERVAL_MIN: Duration = Duration::from_millis(10);
-/// Longest interval between heartbeats: beyond it no takeover is quick.
-pub const INTERVAL_MAX: Duration = Duration::from_secs(1);
-/// Fewest intervals in `dead_after`: with less, one late heartbeat would be a death.
-pub const DEAD_AFTER_INTERVALS_MIN: u32 = 2;
-/// Longest `dead_after`: ten of the longest intervals.
-pub const DEAD_AFTER_MAX: Duration = Duration::from_secs(10);
-/// Longest `boot_patience`: both servers' slowest boot, with a file system check.
-pub const BOOT_PATIENCE_MAX: Duration = Duration::from_secs(3600);
-/// Longest `stable_for`: one day.
-pub const STABLE_FOR_MAX: Duration = Duration::from_secs(86_400);
 
-/// Default speed of the serial line, in bits a second: the most that every UART does.
-pub const SERIAL_BAUD: u32 = 115_200;
-/// Speeds that Linux has a name for (`termios.h`), in bits a second.
-pub const SERIAL_BAUDS: [u32; 21] = [
-    1_200, 1_800, 2_400, 4_800, 9_600, 19_200, 38_400, 57_600, 115_200, 230_400, 460_800, 500_000,
-    576_000, 921_600, 1_000_000, 1_152_000, 1_500_000, 2_000_000, 2_500_000, 3_000_000, 4_000_000,
-];
-/// Size of the pair's key, in bytes: what keyed BLAKE3 takes.
-pub const KEY_BYTES: usize = 32;
-/// Requests that may wait for the netlink thread: per group a claim, a renewal, a release and one
-/// spare, and a few for sweep and carriers.
-pub const NET_REQUESTS_MAX: usize = 4 * GROUPS_MAX + 8;
-/// Longest wait for an answer of the kernel on a netlink socket. It answers inside the send itself;
-/// a dump may wait for the rtnl lock, 80 ms seen.
-pub const NETLINK_ANSWER_DEADLINE: Duration = Duration::from_millis(500);
-/// Room for one netlink datagram, in bytes: the kernel cuts its dumps to 32 KiB.
-pub const NETLINK_DATAGRAM_BYTES: usize = 32 * 1024;
-/// Receive buffer of the netlink monitor, in bytes: some thousand changes between two looks.
-pub const NETLINK_MONITOR_BYTES: usize = 1024 * 1024;
-/// Datagrams of the monitor read in one turn, so that a flood of changes cannot hold up a renewal.
-pub const NETLINK_MONITOR_BURST: usize = 256;
-/// Requests sent in one netlink datagram, so that their answers fit the default receive buffer.
-pub const NETLINK_PIPELINE: usize = 32;
-/// How often something that should settle at once is tried again: an interrupted dump, an address
-/// that is put back while it is deleted.
-pub const NET_TRIES: usize = 3;
-/// Time until a release that could not be finished is tried again.
-pub const RELEASE_RETRY: Duration = Duration::from_millis(50);
-/// Longest sleep of the netlink thread when nothing happens.
-pub const NET_REST: Duration = Duration::from_secs(1);
-/// How long the netlink thread waits for room in the queue of its answers before it drops one.
-pub const NET_REPLY_DEADLINE: Duration = Duration::from_secs(1);
-/// The netlink thread tells the same fault again after this time.
-pub const NET_FAULT_AGAIN: Duration = Duration::from_secs(10);
-/// Longest part of a LAN frame that is looked at, in bytes: ARP has 42, ND with one option 86.
-pub const LAN_FRAME_BYTES: usize = 256;
 /// Requests that may wait for the netlink thread: per group a claim, a renewal, a release and one
 /// spare, and a few for sweep and carriers.
 pub const NET_REQUESTS_MAX: usize = 4 * GROUPS_MAX + 8;
