@@ -1,4 +1,6 @@
 //! The only room with `unsafe`: thin wrappers over system calls that no crate offers safely. Each
 //! block says why it is sound.
 
+pub mod ns;
 pub mod packet;
+pub mod priority;

@@ -1,0 +1,3 @@
+//! The verbs as a person sees them.
+
+pub mod demo;
