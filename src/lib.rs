@@ -37,5 +37,6 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod core;
+pub mod daemon;
 pub mod limits;
 pub mod sys;

@@ -36,6 +36,91 @@ pub const RENEW_EVERY: Duration = Duration::from_millis(300);
 /// Without a tick of the heart for this long, the guard kills it and takes the addresses away.
 pub const TICK_DEADLINE: Duration = Duration::from_millis(300);
 
+/// Longest request on the control socket, in bytes: names are at most 64 bytes, three in a request.
+pub const CONTROL_REQUEST_BYTES_MAX: usize = 4096;
+/// Longest answer that a client of the control socket reads, in bytes: 128 addresses need about 16 KiB.
+pub const CONTROL_ANSWER_BYTES_MAX: usize = 1 << 20;
+/// Connections to the control socket at one time: a few administrators and a monitor.
+pub const CONTROL_CONNECTIONS_MAX: usize = 16;
+/// A control connection that neither asks nor reads its answer for this long is closed.
+pub const CONTROL_IDLE: Duration = Duration::from_secs(10);
+/// How long `status` waits for its answer: many times what a healthy heart needs.
+pub const CONTROL_STATUS_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a wish waits for its answer; a planned move needs far less than a lease.
+pub const CONTROL_WISH_PATIENCE: Duration = Duration::from_secs(30);
+/// Room for sealed deletions in the page that heart and guard share, in bytes: [`ADDRESSES_MAX`] times
+/// 16 bytes of address, 4 of length and a message of at most 96 (RTM_DELADDR for IPv6 has 64), doubled.
+pub const SEALED_BYTES_MAX: usize = 24 * 1024;
+/// Longest message between heart and worker, in bytes: a status of all groups takes a tenth of it, and
+/// a default socket buffer (208 KiB) holds three.
+pub const LINK_BYTES_MAX: usize = 64 * 1024;
+/// Events that the heart keeps while the worker does not read: more than any failure makes.
+pub const LINK_EVENTS_MAX: usize = 256;
+/// Log and recorder lines that the heart keeps while the worker does not read.
+pub const LINK_LINES_MAX: usize = 1024;
+/// The heart's patience with the worker for the first state from disk.
+pub const HELLO_PATIENCE: Duration = Duration::from_secs(10);
+/// The worker's patience with a heart that does not read: the guard replaces such a heart sooner.
+pub const LINK_SEND_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Longest config file, in bytes: a hundred times a real one; keeps a wrong path from filling memory.
+pub const CONFIG_BYTES_MAX: usize = 256 * 1024;
+/// Longest piece of a config line that an error shows, in characters: two lines of a terminal.
+pub const CONFIG_EXCERPT_CHARS_MAX: usize = 160;
+/// Longest name of a cluster, node or group, in bytes: as long as Linux lets a host name be.
+pub const NAME_BYTES_MAX: usize = 64;
+/// Longest name of a network interface, in bytes: the kernel's `IFNAMSIZ` less its ending zero.
+pub const INTERFACE_BYTES_MAX: usize = 15;
+/// Shortest interval between heartbeats: the serial line needs 5 ms for each.
+pub const INTERVAL_MIN: Duration = Duration::from_millis(10);
+/// Longest interval between heartbeats: beyond it no takeover is quick.
+pub const INTERVAL_MAX: Duration = Duration::from_secs(1);
+/// Fewest intervals in `dead_after`: with less, one late heartbeat would be a death.
+pub const DEAD_AFTER_INTERVALS_MIN: u32 = 2;
+/// Longest `dead_after`: ten of the longest intervals.
+pub const DEAD_AFTER_MAX: Duration = Duration::from_secs(10);
+/// Longest `boot_patience`: both servers' slowest boot, with a file system check.
+pub const BOOT_PATIENCE_MAX: Duration = Duration::from_secs(3600);
+/// Longest `stable_for`: one day.
+pub const STABLE_FOR_MAX: Duration = Duration::from_secs(86_400);
+
+/// Default speed of the serial line, in bits a second: the most that every UART does.
+pub const SERIAL_BAUD: u32 = 115_200;
+/// Speeds that Linux has a name for (`termios.h`), in bits a second.
+pub const SERIAL_BAUDS: [u32; 21] = [
+    1_200, 1_800, 2_400, 4_800, 9_600, 19_200, 38_400, 57_600, 115_200, 230_400, 460_800, 500_000,
+    576_000, 921_600, 1_000_000, 1_152_000, 1_500_000, 2_000_000, 2_500_000, 3_000_000, 4_000_000,
+];
+/// Bits on the line for one byte: start, eight of data, stop (8N1).
+pub const SERIAL_BITS_PER_BYTE: u32 = 10;
+/// Bytes around a stuffed serial heartbeat at most: delimiters, stuffing and check.
+pub const SERIAL_OVERHEAD_BYTES: usize = 8;
+/// Heartbeats take at most one part in so many of the serial line: asks and answers need the rest.
+pub const SERIAL_SHARE: u32 = 2;
+
+/// Size of the pair's key, in bytes: what keyed BLAKE3 takes.
+pub const KEY_BYTES: usize = 32;
+
+/// Longest sleep of the heart's loop: the guard's deadline allows fifteen of them to be missed.
+pub const ROUND_MAX: Duration = Duration::from_millis(20);
+/// Frames that the heart reads from one socket before it looks at the others again: a flood of bad
+/// frames costs about 2 µs each, so a round stays far below a millisecond.
+pub const FRAMES_A_ROUND: usize = 64;
+/// Answers of the netlink thread and of the worker that the heart takes in one round.
+pub const MESSAGES_A_ROUND: usize = 64;
+/// Answers of the netlink thread that may wait for the heart.
+pub const NET_REPLIES_MAX: usize = 1024;
+/// An answer of a reach host counts for a question at most this old: hosts are asked once a second.
+pub const REACH_ANSWER_WITHIN: Duration = Duration::from_secs(1);
+/// A socket that failed is opened again at most this often.
+pub const REOPEN_EVERY: Duration = Duration::from_secs(1);
+/// The heart's patience with the worker at its own end: the last events should be kept.
+pub const LEAVE_PATIENCE: Duration = Duration::from_millis(200);
+/// Time between two looks at what can wait: idle administrators, counts.
+pub const KEEP_HOUSE_EVERY: Duration = Duration::from_secs(1);
+/// SCHED_RR priority of heart and netlink thread: above every ordinary process, below the guard's.
+pub const HEART_PRIORITY: i32 = 20;
+
 /// The bed's client asks this often: its outages are exact to this.
 pub const BED_ASK_EVERY: Duration = Duration::from_millis(1);
 /// Answers that the bed's client remembers, the oldest go first: five minutes of one a millisecond.
@@ -63,5 +148,3 @@ pub const BED_LOOK_EVERY: Duration = Duration::from_millis(20);
 pub const BED_STATUS_WITHIN: Duration = Duration::from_secs(2);
 /// The bed's serial line moves bytes this often: a 16550 with its FIFO hands over no finer.
 pub const BED_LINE_TICK: Duration = Duration::from_micros(500);
-/// Speed of the bed's serial line in bits a second.
-pub const BED_BAUD: u32 = 115_200;

@@ -140,7 +140,7 @@ impl Bed {
         // Daemons whose guard was killed become children of this process, which can then bury them.
         nix::sys::prctl::set_child_subreaper(true)?;
         let wiring = Wiring::new(options.same_ifindex)?;
-        let line = SerialLine::new(limits::BED_BAUD)?;
+        let line = SerialLine::new(limits::SERIAL_BAUD)?;
         let files = Files::new(&options, &line)?;
         let watcher = Watcher::start(&wiring, options.ips())?;
         let client = Client::start(&wiring.client, address, NAMES.map(str::to_owned))?;

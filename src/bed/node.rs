@@ -81,7 +81,7 @@ fn config_text(options: &Options, line: &SerialLine, key: &Path) -> String {
              serial = {{ device = {:?}, baud = {} }}\n",
             name(node),
             line.device(node).display().to_string(),
-            limits::BED_BAUD,
+            limits::SERIAL_BAUD,
         );
     }
     let hosts = REACH_HOSTS.map(|host| format!("\"{host}\"")).join(", ");

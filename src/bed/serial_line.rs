@@ -22,8 +22,6 @@ use crate::config::NodeIndex;
 use crate::limits;
 use crate::sys::priority;
 
-/// Bits on the line for one byte: start bit, eight bits, stop bit.
-const BITS_PER_BYTE: u32 = 10;
 /// Bytes moved at most in one go when the thread itself was late.
 const BURST_BYTES: usize = 64;
 
@@ -55,7 +53,7 @@ impl SerialLine {
         let (upper_master, upper_slave) = raw_pty()?;
         let ends = [ttyname(&lower_slave)?, ttyname(&upper_slave)?];
         let state = Arc::new(State::default());
-        let byte_time = Duration::from_secs(1) * BITS_PER_BYTE / baud.max(1);
+        let byte_time = Duration::from_secs(1) * limits::SERIAL_BITS_PER_BYTE / baud.max(1);
         let shared = Arc::clone(&state);
         let relay = std::thread::Builder::new().name("bed-serial".into()).spawn(move || {
             // Without the right to real time the line is a little less even.

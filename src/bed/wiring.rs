@@ -187,7 +187,7 @@ impl Wiring {
                 let port = End { name, index: index + offset };
                 switch_links.veth(port, SWITCH.index, End { name: "eth0", index }, &namespace)?;
                 switch_links.set(index + offset, true)?;
-            links.set(index, true)?;
+                links.set(index, true)?;
                 for host in hosts {
                     let [.., last] = host.octets();
                     links.add_address(index, IpAddr::V4(*host), 24)?;

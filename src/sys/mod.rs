@@ -3,4 +3,5 @@
 
 pub mod ns;
 pub mod packet;
+pub mod page;
 pub mod priority;

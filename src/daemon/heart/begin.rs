@@ -1,0 +1,164 @@
+//! From a started process to the first round of the heart.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use mio::unix::SourceFd;
+use mio::{Interest, Poll, Waker};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use thiserror::Error;
+
+use super::clock::Clock;
+use super::hands::Hands;
+use super::senses::{Senses, setup};
+use super::wires::Wires;
+use super::{FIRST_CONTROL, FIRST_WIRE, GUARD, Heart, NET_THREAD, SIGNALS, WORKER};
+use crate::beat::codec::Codec;
+use crate::beat::paths::Paths;
+use crate::config::{Config, NodeIndex};
+use crate::control::socket::Server;
+use crate::core::{Core, Time};
+use crate::daemon::link::{HeartLink, HelloError, ToWorker};
+use crate::daemon::page::Page;
+use crate::limits;
+use crate::sim::replay::Header;
+use crate::sys::realtime;
+
+/// What a heart is made of. Everything was read from disk before it begins.
+pub struct Parts {
+    /// The checked config.
+    pub config: Arc<Config>,
+    /// Which of its nodes this is.
+    pub me: NodeIndex,
+    /// The pair's key.
+    pub key: [u8; 32],
+    /// Where the control socket is made.
+    pub run_dir: PathBuf,
+    /// Shared with the guard.
+    pub page: Page,
+    /// To the worker.
+    pub worker: HeartLink,
+    /// The reading end of a pipe whose other end only the guard holds.
+    pub guard: OwnedFd,
+    /// Whether every event is recorded.
+    pub recording: bool,
+}
+
+/// Why the heart cannot begin.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The state on disk is not known: without it nothing may be claimed.
+    #[error("{0}")]
+    Hello(#[from] HelloError),
+    /// The control socket.
+    #[error("the control socket in {run_dir} cannot be opened: {error}")]
+    Control {
+        /// The directory.
+        run_dir: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// No random number.
+    #[error("the system gives no random numbers: {0}")]
+    Random(#[from] getrandom::Error),
+    /// Something that never fails on a working system.
+    #[error("{0}")]
+    System(#[from] io::Error),
+}
+
+/// Becomes the heart, and returns when all is handed over.
+///
+/// # Errors
+/// It could not begin, or its poll failed.
+pub fn run(mut parts: Parts) -> Result<(), StartError> {
+    let signals = take_signals()?;
+    // A second logger is refused; there is none.
+    let _ = parts.worker.install_logger(log::LevelFilter::Info);
+    let disk = parts.worker.hello(random()?, limits::HELLO_PATIENCE)?;
+    for warning in realtime::set_up(limits::HEART_PRIORITY) {
+        log::warn!("{warning}");
+    }
+
+    let poll = Poll::new()?;
+    let waker = Waker::new(poll.registry(), NET_THREAD)?;
+    let setup = setup(&parts.config, parts.me);
+    let (sender, replies) = crossbeam_channel::bounded(limits::NET_REPLIES_MAX);
+    let wake = Box::new(move || {
+        // The poll ends with the process; before that an eventfd cannot refuse.
+        let _ = waker.wake();
+    });
+    let handle = crate::net::start(setup.clone(), sender, wake, || {
+        for warning in realtime::set_up(limits::HEART_PRIORITY) {
+            log::warn!("{warning}");
+        }
+    })?;
+    let codec = Codec::new(&parts.key, &parts.config.cluster, parts.me);
+    let paths = Paths::open(&parts.config, parts.me, codec);
+    let node = parts.config.node(parts.me);
+    let wires = Wires::new(node, paths, poll.registry().try_clone()?, FIRST_WIRE);
+    let server = Server::open(&parts.run_dir, poll.registry(), FIRST_CONTROL)
+        .map_err(|error| StartError::Control { run_dir: parts.run_dir.clone(), error })?;
+    for (fd, token) in [
+        (signals.as_raw_fd(), SIGNALS),
+        (parts.guard.as_raw_fd(), GUARD),
+        (parts.worker.as_raw_fd(), WORKER),
+    ] {
+        poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE)?;
+    }
+
+    let clock = Clock::start();
+    let (incarnation, seed) = (random()?, random()?);
+    if parts.recording {
+        let header = Header {};
+        parts.worker.send(&ToWorker::RecordInput(serde_json::to_string(&header).map_err(io::Error::from)?));
+    }
+    let core =
+        Core::new(Arc::clone(&parts.config), parts.me, incarnation, seed, disk, clock.now());
+    let mut heart = Heart {
+        senses: Senses::new(&parts.config),
+        hands: Hands::new(handle, replies, setup),
+        config: parts.config,
+        me: parts.me,
+        clock,
+        core,
+        poll,
+        page: parts.page,
+        wires,
+        worker: parts.worker,
+        worker_may_have_more: true,
+        server,
+        signals,
+        guard: Some(parts.guard),
+        recording: parts.recording,
+        ready_told: false,
+        own_events: VecDeque::new(),
+        house_kept_at: Time::default(),
+        leaving: false,
+        frames: Vec::with_capacity(limits::FRAMES_A_ROUND),
+        seen: Vec::with_capacity(limits::FRAMES_A_ROUND),
+    };
+    heart.begin();
+    Ok(heart.live()?)
+}
+
+/// SIGTERM comes through a descriptor. A terminal's signals are for the guard alone, which passes on
+/// what it means by them.
+fn take_signals() -> io::Result<SignalFd> {
+    let mut blocked = SigSet::empty();
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGPIPE] {
+        blocked.add(signal);
+    }
+    blocked.thread_block()?;
+    let mut wanted = SigSet::empty();
+    wanted.add(Signal::SIGTERM);
+    Ok(SignalFd::with_flags(&wanted, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
+}
+
+/// Random and never 0.
+fn random() -> Result<u64, getrandom::Error> {
+    Ok(getrandom::u64()?.max(1))
+}
