@@ -148,3 +148,10 @@ pub const BED_LOOK_EVERY: Duration = Duration::from_millis(20);
 pub const BED_STATUS_WITHIN: Duration = Duration::from_secs(2);
 /// The bed's serial line moves bytes this often: a 16550 with its FIFO hands over no finer.
 pub const BED_LINE_TICK: Duration = Duration::from_micros(500);
+/// Longest outage promised for a single fault that the peer can be sure of.
+pub const OUTAGE_MAX: Duration = Duration::from_millis(250);
+/// Longest outage promised when the heart is killed or frozen: the guard's deadline, and a takeover.
+pub const OUTAGE_HEART_MAX: Duration = Duration::from_millis(900);
+/// Longest outage promised when only the kernel is left to end the lease: [`LEASE`], [`LEASE_GRACE`],
+/// and a takeover.
+pub const OUTAGE_LEASE_MAX: Duration = Duration::from_millis(3500);

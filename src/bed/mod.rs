@@ -59,6 +59,9 @@ pub enum BedError {
     /// Something that was waited for did not happen; the text says what and how it is instead.
     #[error("waited in vain for {0}")]
     Late(String),
+    /// A daemon refused to do what it was told.
+    #[error("{0}")]
+    Refused(String),
     /// Somebody asked to stop.
     #[error("stopped")]
     Stopped,
@@ -213,7 +216,7 @@ impl Bed {
     /// # Errors
     /// The kernel refused, or a process would not end.
     pub fn power_cut(&mut self, node: NodeIndex) -> Result<(), BedError> {
-        processes::freeze(&self.wiring.seat(node).namespace)?;
+        self.freeze(node)?;
         self.plug(|plugs| *Plugs::of(&mut plugs.power, node) = false)?;
         self.watcher.off(node);
         let seat = self.wiring.seat(node);
@@ -222,6 +225,36 @@ impl Bed {
             seat.links.delete_address(index, ip, prefix)?;
         }
         Ok(())
+    }
+
+    /// Stops all processes of a node at once; its kernel runs on.
+    ///
+    /// # Errors
+    /// One would not stop.
+    pub fn freeze(&self, node: NodeIndex) -> Result<(), BedError> {
+        processes::freeze(&self.wiring.seat(node).namespace)
+    }
+
+    /// Kills all processes of a node, so that none of them sees another one die; its kernel runs on.
+    ///
+    /// # Errors
+    /// One would not end.
+    pub fn kill(&self, node: NodeIndex) -> Result<(), BedError> {
+        self.freeze(node)?;
+        processes::kill_all(&self.wiring.seat(node).namespace)
+    }
+
+    /// Runs a verb of `clusterd` that a node's daemon must carry out; what it printed.
+    ///
+    /// # Errors
+    /// It was refused, or took too long: [`BedError::Refused`] with its own words.
+    pub fn tell(&self, node: NodeIndex, verb: &[&str]) -> Result<String, BedError> {
+        let output = self.node(node).ask(&self.options, verb)?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        Err(BedError::Refused(format!("{}: {words}", verb.join(" "))))
     }
 
     /// Sends a signal to processes of a node; how many there were.

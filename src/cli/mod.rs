@@ -4,6 +4,7 @@
 //! has its own.
 
 mod check;
+mod demo;
 mod events;
 mod globals;
 mod keygen;
@@ -105,7 +106,7 @@ enum Verb {
         accept_loss: bool,
     },
     /// Show a whole pair on this one machine, each plug pulled in turn
-    Demo,
+    Demo(demo::DemoArgs),
     /// Ask, and write a commented config and a key (not supported yet)
     Init(Later),
     /// Mirror a group now (not supported yet)
@@ -116,6 +117,9 @@ enum Verb {
     Conflicts(Later),
     /// Predict what each single failure would do to this config (not supported yet)
     Drill(Later),
+    /// The service of the bed, on one node
+    #[command(hide = true)]
+    BedResponder(demo::ResponderArgs),
     // Internal roles (processes of the daemon, helpers of the bed) go here, each with
     // `#[command(hide = true)]`.
 }
@@ -155,7 +159,8 @@ fn dispatch(globals: &Globals, verb: Verb) -> ExitCode {
         Verb::Standby { who } => wish::standby(globals, who),
         Verb::Online { who } => wish::online(globals, who),
         Verb::Move { group, to, accept_loss } => wish::move_group(globals, group, to, accept_loss),
-        Verb::Demo => later("demo"),
+        Verb::Demo(args) => demo::run(args),
+        Verb::BedResponder(args) => demo::respond(&args),
         // MERGE: end.
         Verb::Init(_) => later("init"),
         Verb::Sync(_) => later("sync"),

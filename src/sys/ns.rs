@@ -64,6 +64,19 @@ impl Namespace {
     }
 }
 
+/// Makes the calling process root of a user namespace of its own, so that it may make network
+/// namespaces without being root (user_namespaces(7)). Only while the process has one thread.
+///
+/// # Errors
+/// As unshare(2); some systems forbid it.
+pub fn enter_user_namespace() -> io::Result<()> {
+    let (user, group) = (nix::unistd::geteuid(), nix::unistd::getegid());
+    unshare(CloneFlags::CLONE_NEWUSER)?;
+    std::fs::write("/proc/self/setgroups", "deny")?;
+    std::fs::write("/proc/self/uid_map", format!("0 {user} 1"))?;
+    std::fs::write("/proc/self/gid_map", format!("0 {group} 1"))
+}
+
 impl AsRawFd for Namespace {
     fn as_raw_fd(&self) -> RawFd {
         self.file.as_raw_fd()
