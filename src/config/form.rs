@@ -20,6 +20,9 @@ pub(super) const NAME: Form<String> = Form {
     parse: name,
 };
 
+pub(super) const NODE_NAME: Form<String> =
+    Form { expected: "the name of one of the nodes", parse: name };
+
 pub(super) const INTERFACE: Form<String> =
     Form { expected: "the name of a network interface such as \"eth0\"", parse: interface };
 
@@ -275,7 +278,8 @@ mod tests {
         #[test]
         fn every_prefix_has_its_own_network(bits: u128, prefix in 1u8..=128) {
             let ip = IpAddr::V6(bits.into());
-            prop_assert!(is_on_link(ip, ServiceAddress { ip, prefix }));
+            let itself = ServiceAddress { ip, prefix };
+            prop_assert!(is_on_link(ip, itself));
         }
     }
 }

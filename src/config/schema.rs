@@ -12,6 +12,7 @@ use toml::de::{DeTable, DeValue};
 use super::form::{self, Form};
 use super::place::{At, Problems, any_of};
 use super::{Failback, ServiceAddress};
+use crate::limits::NAME_BYTES_MAX;
 
 /// The keys of one kind of table.
 struct Keys {
@@ -162,15 +163,12 @@ fn group(name: &At<String>, table: &Table<'_>, problems: &mut Problems) -> Group
     if let Some(At { value: false, place }) = table.choice("nic", &nics, problems) {
         problems.report_later(&place, "nic = \"redundant\"");
     }
-    if table.find("address").is_none() {
-        table.report_missing("address", "a list such as [\"203.0.113.50/24\"]", problems);
-    }
     Group {
         name: name.clone(),
-        prefer: table.required("prefer", &form::NAME, problems),
+        prefer: table.required("prefer", &form::NODE_NAME, problems),
         failback: table.choice("failback", &choices, problems),
         stable_for: table.optional("stable_for", &form::DURATION, problems),
-        addresses: table.list("address", &form::SERVICE_ADDRESS, problems),
+        addresses: table.required_list("address", &form::SERVICE_ADDRESS, problems),
     }
 }
 
@@ -206,7 +204,7 @@ impl<'a> Table<'a> {
             if keys.later.contains(&name) {
                 problems.report_later(&key.span(), &self.titled(name));
             } else if !keys.built.contains(&name) {
-                let what = format!("unknown key {name:?} in {}", self.shown());
+                let what = format!("unknown key {} in {}", show_text(name), self.shown());
                 let all = [keys.built, keys.later].concat();
                 problems.report_word(&key.span(), what, &any_of(&all), name, &all);
             }
@@ -240,7 +238,7 @@ impl<'a> Table<'a> {
         self.table(key, keys, problems)
     }
 
-    /// The tables `[kind.NAME]`, with their names.
+    /// The tables `[kind.NAME]` with their names, in the order of the file.
     fn named_tables(
         &self,
         kind: &str,
@@ -261,10 +259,12 @@ impl<'a> Table<'a> {
             let Some(table) = all.table(key.get_ref(), keys, problems) else {
                 continue;
             };
+            // A wrong name is reported and kept: the node still counts as one.
             let what = format!("the name of the {kind}");
-            let name = read_text(&what, key.get_ref(), &key.span(), &form::NAME, problems);
-            tables.extend(name.map(|name| (name, table)));
+            read_text(&what, key.get_ref(), &key.span(), &form::NAME, problems);
+            tables.push((At { value: key.get_ref().to_string(), place: key.span() }, table));
         }
+        tables.sort_by_key(|(name, _)| name.place.start);
         tables
     }
 
@@ -295,6 +295,19 @@ impl<'a> Table<'a> {
         values.iter().filter_map(|value| read_value(key, value, form, problems)).collect()
     }
 
+    /// The values of the list under `key`; reports if there is none.
+    fn required_list<T>(&self, key: &str, form: &Form<T>, problems: &mut Problems) -> Vec<At<T>> {
+        let expected = || format!("a list in [ ], each {}", form.expected);
+        match self.find(key).map(|(_, value)| (value.span(), value.get_ref())) {
+            None => self.report_missing(key, &expected(), problems),
+            Some((place, DeValue::Array(values))) if values.is_empty() => {
+                problems.report(&place, format!("{key} is an empty list"), &expected());
+            }
+            Some(_) => {}
+        }
+        self.list(key, form, problems)
+    }
+
     /// One of a few words, if it is there.
     fn choice<T: Copy>(
         &self,
@@ -311,7 +324,7 @@ impl<'a> Table<'a> {
         };
         let chosen = choices.iter().find(|&&(word, _)| word == text);
         if chosen.is_none() {
-            let what = format!("{key} {text:?} is unknown");
+            let what = format!("{key} {} is unknown", show_text(text));
             problems.report_word(&value.span(), what, &any_of(&words), text, &words);
         }
         chosen.map(|&(_, chosen)| At { value: chosen, place: value.span() })
@@ -359,7 +372,7 @@ fn read_text<T>(
     match (form.parse)(text) {
         Ok(value) => Some(At { value, place: place.clone() }),
         Err(reason) => {
-            problems.report(place, format!("{what} {text:?} {reason}"), form.expected);
+            problems.report(place, format!("{what} {} {reason}", show_text(text)), form.expected);
             None
         }
     }
@@ -369,6 +382,14 @@ fn read_text<T>(
 pub(super) fn show_key(key: &str) -> String {
     let is_bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     if !key.is_empty() && key.chars().all(is_bare) { key.to_owned() } else { format!("{key:?}") }
+}
+
+/// A text of the file in quotes, cut where it gets long: the line itself is shown below.
+fn show_text(text: &str) -> String {
+    match text.char_indices().nth(NAME_BYTES_MAX + 1) {
+        Some((cut, _)) => format!("{:?}…", text.get(..cut).unwrap_or("")),
+        None => format!("{text:?}"),
+    }
 }
 
 fn type_name(value: &DeValue<'_>) -> &'static str {
