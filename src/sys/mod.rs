@@ -5,3 +5,4 @@ pub mod ns;
 pub mod packet;
 pub mod page;
 pub mod priority;
+pub mod tty;
