@@ -7,16 +7,27 @@ const DAY_S: u64 = 86_400;
 
 /// `time` as `2026-11-21T20:35:23.123Z`. Times before 1970 are shown as 1970.
 pub fn format(time: SystemTime) -> String {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let (year, month, day) = date(since.as_secs() / DAY_S);
-    let second = since.as_secs() % DAY_S;
-    format!(
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:03}Z",
-        second / 3600,
-        second / 60 % 60,
-        second % 60,
-        since.subsec_millis()
-    )
+    Stamp(time).to_string()
+}
+
+/// The same for `write!`, without allocating.
+#[derive(Clone, Copy, Debug)]
+pub struct Stamp(pub SystemTime);
+
+impl std::fmt::Display for Stamp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let since = self.0.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let (year, month, day) = date(since.as_secs() / DAY_S);
+        let second = since.as_secs() % DAY_S;
+        write!(
+            f,
+            "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:03}Z",
+            second / 3600,
+            second / 60 % 60,
+            second % 60,
+            since.subsec_millis()
+        )
+    }
 }
 
 /// Reads an RFC 3339 time: any fraction of a second, `Z` or an offset such as `+02:00`.

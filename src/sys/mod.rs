@@ -5,4 +5,8 @@ pub mod ns;
 pub mod packet;
 pub mod page;
 pub mod priority;
+pub mod packet_options;
+pub mod page;
+pub mod process;
+pub mod realtime;
 pub mod tty;

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use thiserror::Error;
 
 use super::clock::Clock;
+use super::counts::Counts;
 use super::hands::Hands;
 use super::senses::{Senses, setup};
 use super::wires::Wires;
@@ -44,8 +45,8 @@ pub struct Parts {
     pub worker: HeartLink,
     /// The reading end of a pipe whose other end only the guard holds.
     pub guard: OwnedFd,
-    /// Whether every event is recorded.
-    pub recording: bool,
+    /// Every event is recorded: the text of the config file, for the recording's first line.
+    pub record: Option<String>,
 }
 
 /// Why the heart cannot begin.
@@ -64,7 +65,7 @@ pub enum StartError {
     },
     /// No random number.
     #[error("the system gives no random numbers: {0}")]
-    Random(#[from] getrandom::Error),
+    Random(getrandom::Error),
     /// Something that never fails on a working system.
     #[error("{0}")]
     System(#[from] io::Error),
@@ -92,14 +93,13 @@ pub fn run(mut parts: Parts) -> Result<(), StartError> {
         let _ = waker.wake();
     });
     let handle = crate::net::start(setup.clone(), sender, wake, || {
-        for warning in realtime::set_up(limits::HEART_PRIORITY) {
-            log::warn!("{warning}");
-        }
+        // Refused for the whole process before: told there.
+        let _ = realtime::set_thread_priority(limits::HEART_PRIORITY);
     })?;
     let codec = Codec::new(&parts.key, &parts.config.cluster, parts.me);
     let paths = Paths::open(&parts.config, parts.me, codec);
-    let node = parts.config.node(parts.me);
-    let wires = Wires::new(node, paths, poll.registry().try_clone()?, FIRST_WIRE);
+    let registry = poll.registry().try_clone()?;
+    let wires = Wires::new(&parts.config, parts.me, paths, registry, FIRST_WIRE);
     let server = Server::open(&parts.run_dir, poll.registry(), FIRST_CONTROL)
         .map_err(|error| StartError::Control { run_dir: parts.run_dir.clone(), error })?;
     for (fd, token) in [
@@ -112,12 +112,15 @@ pub fn run(mut parts: Parts) -> Result<(), StartError> {
 
     let clock = Clock::start();
     let (incarnation, seed) = (random()?, random()?);
-    if parts.recording {
-        let header = Header {};
-        parts.worker.send(&ToWorker::RecordInput(serde_json::to_string(&header).map_err(io::Error::from)?));
+    let now = clock.now();
+    let recording = parts.record.is_some();
+    if let Some(config) = parts.record {
+        let me = parts.me;
+        let header = Header { config, me, incarnation, seed, disk: disk.clone(), now };
+        let line = serde_json::to_string(&header).map_err(io::Error::from)?;
+        parts.worker.send(&ToWorker::RecordInput(line));
     }
-    let core =
-        Core::new(Arc::clone(&parts.config), parts.me, incarnation, seed, disk, clock.now());
+    let core = Core::new(Arc::clone(&parts.config), parts.me, incarnation, seed, disk, now);
     let mut heart = Heart {
         senses: Senses::new(&parts.config),
         hands: Hands::new(handle, replies, setup),
@@ -133,15 +136,16 @@ pub fn run(mut parts: Parts) -> Result<(), StartError> {
         server,
         signals,
         guard: Some(parts.guard),
-        recording: parts.recording,
+        recording,
         ready_told: false,
         own_events: VecDeque::new(),
         house_kept_at: Time::default(),
+        counts: Counts::default(),
+        counts_told_at: Time::default(),
         leaving: false,
         frames: Vec::with_capacity(limits::FRAMES_A_ROUND),
         seen: Vec::with_capacity(limits::FRAMES_A_ROUND),
     };
-    heart.begin();
     Ok(heart.live()?)
 }
 
@@ -159,6 +163,6 @@ fn take_signals() -> io::Result<SignalFd> {
 }
 
 /// Random and never 0.
-fn random() -> Result<u64, getrandom::Error> {
-    Ok(getrandom::u64()?.max(1))
+fn random() -> Result<u64, StartError> {
+    Ok(getrandom::u64().map_err(StartError::Random)?.max(1))
 }

@@ -17,7 +17,9 @@ impl Heart {
     pub(super) fn perform(&mut self, command: Command) {
         match command {
             Command::Sweep => self.hands.sweep(),
-            Command::Send { path, beat } => {
+            Command::Send { path, mut beat } => {
+                // The core knows no MAC of this node.
+                beat.lan_mac = self.senses.own_mac();
                 self.wires.send(path, &beat);
                 self.tell_ready();
             }

@@ -21,9 +21,11 @@
 //! | `hands` | the netlink thread, and what is sealed for the guard |
 //! | `desk` | what administrators ask, in the core's words |
 //! | `effects` | doing the core's commands |
+//! | `counts` | what was dropped, told at a bounded rate |
 
 mod begin;
 mod clock;
+mod counts;
 mod desk;
 mod effects;
 mod hands;
@@ -32,7 +34,7 @@ mod wires;
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -42,6 +44,7 @@ use nix::sys::signalfd::SignalFd;
 pub use begin::{Parts, StartError, run};
 
 use self::clock::Clock;
+use self::counts::Counts;
 use self::desk::Asked;
 use self::hands::Hands;
 use self::senses::Senses;
@@ -51,8 +54,7 @@ use crate::beat::{Beat, DropReason, Path};
 use crate::config::{Config, NodeIndex};
 use crate::control::protocol::{Answer, Payload};
 use crate::control::socket::Server;
-use crate::core::event::Link;
-use crate::core::{Core, Event, Time};
+use crate::core::{Core, Event, Link, Time};
 use crate::daemon::link::{HeartLink, ToHeart};
 use crate::daemon::page::Page;
 use crate::limits;
@@ -89,6 +91,9 @@ struct Heart {
     /// Events that commands caused, for the next round.
     own_events: VecDeque<Event>,
     house_kept_at: Time,
+    /// What was dropped when it was told last, and when that was.
+    counts: Counts,
+    counts_told_at: Time,
     leaving: bool,
     // Filled and emptied within one reading; kept for their memory.
     frames: Vec<Result<Beat, DropReason>>,
@@ -99,6 +104,7 @@ impl Heart {
     /// Beats until the core says that all is handed over.
     fn live(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(64);
+        self.obey();
         while !self.leaving {
             match self.poll.poll(&mut events, Some(self.sleep())) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
@@ -132,6 +138,10 @@ impl Heart {
             effects::record(&mut self.worker, now, &event);
         }
         self.core.handle(now, event);
+        self.obey();
+    }
+
+    fn obey(&mut self) {
         while let Some(command) = self.core.poll() {
             self.perform(command);
         }
@@ -170,7 +180,9 @@ impl Heart {
                 NetReply::AddressFound { group } => self.handle(Event::AddressFound { group }),
                 NetReply::LanLink(link) => {
                     self.senses.own_mac_is(link.map(|link| link.mac));
-                    self.wires.lan_changed();
+                    if let Some(link) = &link {
+                        self.wires.lan_is(link);
+                    }
                     self.hands.lan_is(link, &mut self.page);
                 }
                 NetReply::Fault(text) => log::warn!("netlink: {text}"),
@@ -188,7 +200,7 @@ impl Heart {
         let mut seen = std::mem::take(&mut self.seen);
         self.wires.read_lan(&mut seen);
         for one in seen.drain(..) {
-            if let Some(event) = self.senses.event(self.clock.now(), &one) {
+            if let Some(event) = self.senses.event(self.clock.now(), self.core.peer_mac(), &one) {
                 self.handle(event);
             }
         }
@@ -200,10 +212,7 @@ impl Heart {
             self.wires.read_path(path, &session, &mut frames);
             for frame in frames.drain(..) {
                 match frame {
-                    Ok(beat) => {
-                        self.senses.peer_says(beat.lan_mac);
-                        self.handle(Event::Heard { path, beat });
-                    }
+                    Ok(beat) => self.handle(Event::Heard { path, beat }),
                     Err(reason) => self.handle(Event::Refused { path, reason }),
                 }
             }
@@ -215,8 +224,7 @@ impl Heart {
     fn session(&self) -> Session {
         let (my_incarnation, peer_incarnation, peer_digest) = self.core.session();
         let now_us = self.clock.now().0;
-        let my_digest = self.config.digest;
-        Session { my_incarnation, peer_incarnation, my_digest, peer_digest, now_us }
+        Session { my_incarnation, peer_incarnation, peer_digest, now_us }
     }
 
     fn hear_house(&mut self, events: &Events) {
@@ -236,11 +244,35 @@ impl Heart {
         if now.since(self.house_kept_at) >= limits::KEEP_HOUSE_EVERY {
             self.house_kept_at = now;
             self.server.keep_house(self.poll.registry(), Instant::now());
-            let unsent = self.wires.take_unsent();
-            if unsent > 0 {
-                log::debug!("{unsent} frames were not sent: a queue was full");
-            }
         }
+        if now.since(self.counts_told_at) >= limits::COUNTS_TOLD_EVERY {
+            self.counts_told_at = now;
+            self.tell_counts();
+        }
+    }
+
+    fn tell_counts(&mut self) {
+        let mut counts = Counts::new();
+        self.wires.count(&mut counts);
+        let asked = self.server.counts();
+        let link = self.worker.dropped();
+        for (reason, count) in [
+            ("control requests, oversized", asked.oversized),
+            ("control requests, malformed", asked.malformed),
+            ("control connections, idle", asked.idle),
+            ("control connections, too many", asked.too_many),
+            ("control connections, hung up", asked.hung_up),
+            ("events", link.events),
+            ("log and recorder lines", link.lines),
+            ("messages to the worker, oversized", link.oversized),
+            ("messages of the worker, malformed", link.malformed),
+        ] {
+            counts.insert(reason.to_owned(), count);
+        }
+        if let Some(text) = counts::growth(&self.counts, &counts) {
+            log::info!("{text}");
+        }
+        self.counts = counts;
     }
 
     fn hear_worker(&mut self) {

@@ -6,19 +6,20 @@
 //! ```
 
 use std::io::{self, ErrorKind};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::RawFd;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 
+use super::counts::Counts;
+use crate::beat::codec::Session;
 use crate::beat::paths::Paths;
 use crate::beat::{Beat, DropReason, Path};
-use crate::beat::codec::Session;
-use crate::config::Node;
+use crate::config::{Config, NodeIndex};
 use crate::core::Time;
 use crate::limits;
-use crate::net::{LanWatch, Seen};
+use crate::net::{LanWatch, LinkInfo, Seen};
 
 /// State of one socket, or of the LAN watch's pair.
 #[derive(Debug)]
@@ -28,23 +29,30 @@ struct Wire {
     open: bool,
     /// Something may be waiting to be read.
     ready: bool,
-    opened_at: Time,
+    /// When it was opened, or that was tried; `None`: not yet, or long ago.
+    opened_at: Option<Time>,
     /// It failed since it last worked: already told.
     told: bool,
 }
 
 impl Wire {
     fn new(name: &'static str) -> Wire {
-        Wire { name, open: false, ready: false, opened_at: Time::default(), told: false }
+        Wire { name, open: false, ready: false, opened_at: None, told: false }
     }
 
     fn opened(&mut self, now: Time) {
-        (self.open, self.ready, self.opened_at) = (true, true, now);
+        (self.open, self.ready, self.opened_at) = (true, true, Some(now));
     }
 
     fn not_opened(&mut self, now: Time, error: &io::Error) {
-        self.opened_at = now;
+        self.opened_at = Some(now);
         self.failed(error);
+    }
+
+    /// Closed to be opened at once.
+    fn close(&mut self, reason: &io::Error) {
+        self.failed(reason);
+        self.opened_at = None;
     }
 
     /// It was read without an error; `more`: frames are left.
@@ -52,19 +60,10 @@ impl Wire {
         self.ready = more;
     }
 
-    /// 1 if the frame was dropped because the queue is full, 0 otherwise.
-    fn sent(&mut self, result: io::Result<()>) -> u64 {
+    fn sent(&mut self, result: io::Result<()>) {
         match result {
-            Ok(()) => {
-                self.works();
-                0
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => 1,
-            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => 1,
-            Err(error) => {
-                self.failed(&error);
-                0
-            }
+            Ok(()) => self.works(),
+            Err(error) => self.failed(&error),
         }
     }
 
@@ -86,7 +85,8 @@ impl Wire {
     }
 
     fn may_reopen(&self, now: Time) -> bool {
-        !self.open && now.since(self.opened_at) >= limits::REOPEN_EVERY
+        let rested = |opened_at| now.since(opened_at) >= limits::REOPEN_EVERY;
+        !self.open && self.opened_at.is_none_or(rested)
     }
 }
 
@@ -99,24 +99,32 @@ pub struct Wires {
     /// In the order of [`Path::ALL`]; `None`: not configured.
     path_wires: [Option<Wire>; 3],
     lan_interface: String,
+    /// Service addresses and reach hosts that need neighbour discovery.
+    ipv6: Vec<Ipv6Addr>,
     lan_watch: Option<LanWatch>,
     lan_wire: Wire,
     registry: Registry,
     first_token: usize,
-    /// Frames that were not sent because a queue was full, since this was told last.
+    /// ARP and neighbour discovery frames that were not sent: queue full, interface down.
     unsent: u64,
 }
 
 impl Wires {
     /// Takes over the paths, opens the LAN watch, and registers all of it with tokens from
     /// `first_token` on. What cannot be opened is tried again by [`Wires::reopen`].
-    pub fn new(node: &Node, paths: Paths, registry: Registry, first_token: usize) -> Wires {
-        let configured = |path| path != Path::Serial || node.serial.is_some();
-        let wire = |path: Path| configured(path).then(|| Wire::new(path.name()));
+    pub fn new(
+        config: &Config,
+        me: NodeIndex,
+        paths: Paths,
+        registry: Registry,
+        first_token: usize,
+    ) -> Wires {
+        let wire = |path: Path| paths.is_configured(path).then(|| Wire::new(path.name()));
         let mut wires = Wires {
-            paths,
             path_wires: Path::ALL.map(wire),
-            lan_interface: node.lan.clone(),
+            paths,
+            lan_interface: config.node(me).lan.clone(),
+            ipv6: watched_ipv6(config),
             lan_watch: None,
             lan_wire: Wire::new("LAN watch"),
             registry,
@@ -124,7 +132,8 @@ impl Wires {
             unsent: 0,
         };
         for path in Path::ALL {
-            if let (Some(fd), Some(wire)) = (wires.paths.fd(path), wires.wire(path)) {
+            let fd = wires.paths.fd(path);
+            if let (Some(fd), Some(wire)) = (fd, wires.wire(path)) {
                 wire.opened(Time::default());
                 wires.register(fd, path.index());
             }
@@ -178,7 +187,9 @@ impl Wires {
         let Some(watch) = self.lan_watch.as_mut().filter(|_| self.lan_wire.ready) else { return };
         match watch.receive(limits::FRAMES_A_ROUND, &mut |seen| into.push(seen)) {
             Ok(more) => self.lan_wire.read(more),
-            Err(error) => self.lan_wire.failed(&error),
+            Err(error) if is_gone(&error) => self.lan_wire.failed(&error),
+            // Told once by the kernel (ENETDOWN); the next call receives again.
+            Err(_) => self.lan_wire.read(true),
         }
     }
 
@@ -187,7 +198,7 @@ impl Wires {
         let Some(Some(wire)) = self.path_wires.get_mut(path.index()) else { return };
         if wire.open {
             let sent = self.paths.send(path, beat);
-            self.unsent += wire.sent(sent);
+            wire.sent(sent);
         }
     }
 
@@ -228,38 +239,56 @@ impl Wires {
         }
     }
 
-    /// The LAN interface is another one now: what was bound to the old one is opened anew at once.
-    pub fn lan_changed(&mut self) {
-        let gone = io::Error::other("the interface was replaced");
+    /// This is the LAN interface now. If it is not the one that the sockets were opened on, they are
+    /// opened anew at once.
+    pub fn lan_is(&mut self, link: &LinkInfo) {
+        let same = self
+            .lan_watch
+            .as_ref()
+            .is_some_and(|watch| (watch.interface_index(), watch.mac()) == (link.index, link.mac));
+        if same {
+            return;
+        }
+        let replaced = io::Error::other("the interface is another one now");
         self.lan_watch = None;
-        self.lan_wire.failed(&gone);
-        self.lan_wire.opened_at = Time::default();
+        self.lan_wire.close(&replaced);
         if let Some(wire) = self.wire(Path::Lan) {
-            wire.failed(&gone);
-            wire.opened_at = Time::default();
+            wire.close(&replaced);
         }
     }
 
-    /// Frames that were not sent because a queue was full, since the last call.
-    pub fn take_unsent(&mut self) -> u64 {
-        std::mem::take(&mut self.unsent)
+    /// Adds what was dropped so far, by reason.
+    pub fn count(&self, counts: &mut Counts) {
+        for path in Path::ALL {
+            let unsent = self.paths.unsent(path);
+            for (reason, count) in [
+                ("queue full", unsent.queue_full),
+                ("unreachable", unsent.unreachable),
+                ("closed", unsent.closed),
+            ] {
+                counts.insert(format!("{} beats not sent, {reason}", path.name()), count);
+            }
+        }
+        counts.insert("ARP or ND frames not sent".to_owned(), self.unsent);
     }
 
     fn on_lan(&mut self, send: impl FnOnce(&mut LanWatch) -> io::Result<()>) {
-        if let Some(watch) = self.lan_watch.as_mut().filter(|_| self.lan_wire.open) {
-            let sent = send(watch);
-            self.unsent += self.lan_wire.sent(sent);
+        let Some(watch) = self.lan_watch.as_mut().filter(|_| self.lan_wire.open) else { return };
+        match send(watch) {
+            Ok(()) => self.lan_wire.works(),
+            Err(error) if is_gone(&error) => self.lan_wire.failed(&error),
+            Err(_) => self.unsent += 1,
         }
     }
 
     fn open_lan_watch(&mut self, now: Time) {
         // The old one's descriptors are closed first: epoll forgets them by that.
         self.lan_watch = None;
-        match LanWatch::open(&self.lan_interface) {
+        match LanWatch::open(&self.lan_interface, &self.ipv6) {
             Ok(watch) => {
                 self.lan_wire.opened(now);
                 for fd in watch.fds() {
-                    self.register(fd, self.path_wires.len());
+                    self.register(fd, Path::ALL.len());
                 }
                 self.lan_watch = Some(watch);
             }
@@ -279,4 +308,19 @@ impl Wires {
     fn wire(&mut self, path: Path) -> Option<&mut Wire> {
         self.path_wires.get_mut(path.index())?.as_mut()
     }
+}
+
+fn watched_ipv6(config: &Config) -> Vec<Ipv6Addr> {
+    let services = config.groups.iter().flat_map(|group| &group.addresses).map(|one| one.ip);
+    let all = services.chain(config.reach_hosts.iter().copied());
+    all.filter_map(|ip| match ip {
+        IpAddr::V6(ip) => Some(ip),
+        IpAddr::V4(_) => None,
+    })
+    .collect()
+}
+
+/// The interface that the socket was bound to does not exist any more.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENXIO))
 }
