@@ -3,10 +3,9 @@
 
 pub mod ns;
 pub mod packet;
-pub mod page;
-pub mod priority;
 pub mod packet_options;
 pub mod page;
+pub mod priority;
 pub mod process;
 pub mod realtime;
 pub mod tty;
