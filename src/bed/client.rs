@@ -16,7 +16,7 @@ use super::BedError;
 use crate::config::NodeIndex;
 use crate::limits;
 use crate::sys::ns::Namespace;
-use crate::sys::priority;
+use crate::sys::realtime;
 
 /// Bytes of the number at the head of each question and answer.
 pub const NUMBER_BYTES: usize = 8;
@@ -79,7 +79,7 @@ impl Client {
         let in_thread = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("bed-client".into()).spawn(move || {
             // Without the right to real time the machine's noise is measured too.
-            let _ = priority::real_time(limits::BED_PRIORITY);
+            let _ = realtime::set_thread_priority(limits::BED_PRIORITY);
             ask(&socket, to, &names, &in_thread);
         })?;
         Ok(Client { shared, thread: Some(thread) })

@@ -28,7 +28,6 @@ pub mod wiring;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -87,19 +86,20 @@ pub struct Options {
     /// Lines for the config's `[heartbeat]` table, for example `interval = "20ms"`.
     pub heartbeat: String,
     /// When this becomes true, every wait ends with [`BedError::Stopped`].
-    pub stop: Arc<AtomicBool>,
+    pub stop: &'static AtomicBool,
 }
 
 impl Options {
     /// One IPv4 service address, the default heartbeat.
     pub fn new(exe: PathBuf) -> Options {
+        static NEVER: AtomicBool = AtomicBool::new(false);
         let ip = IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 50));
         Options {
             exe,
             addresses: vec![ServiceAddress { ip, prefix: 24 }],
             same_ifindex: false,
             heartbeat: String::new(),
-            stop: Arc::new(AtomicBool::new(false)),
+            stop: &NEVER,
         }
     }
 
@@ -207,7 +207,12 @@ impl Bed {
     /// # Errors
     /// `clusterd` could not be started.
     pub fn start_processes(&mut self, node: NodeIndex) -> Result<(), BedError> {
-        self.node(node).start(&self.wiring.seat(node).namespace, &self.options)
+        let [lower, upper] = &mut self.nodes;
+        let chosen = match node {
+            NodeIndex::Lower => lower,
+            NodeIndex::Upper => upper,
+        };
+        chosen.start(&self.wiring.seat(node).namespace, &self.options)
     }
 
     /// Cuts a node's power. Nobody there runs on, says goodbye or answers: its processes are stopped
@@ -377,6 +382,9 @@ impl Drop for Bed {
         for node in NodeIndex::BOTH {
             // A namespace can't hold back a SIGKILL; if it does, there is nobody left to tell.
             let _ = processes::kill_all(&self.wiring.seat(node).namespace);
+        }
+        for node in &mut self.nodes {
+            node.bury();
         }
     }
 }

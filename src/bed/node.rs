@@ -5,7 +5,7 @@ use std::io::Read;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -96,9 +96,10 @@ fn config_text(options: &Options, line: &SerialLine, key: &Path) -> String {
     text
 }
 
-/// A node's files.
-#[derive(Clone, Debug)]
+/// A node's files, and the processes that were started there.
+#[derive(Debug)]
 pub struct Node {
+    children: Vec<Child>,
     name: &'static str,
     config: PathBuf,
     dir: PathBuf,
@@ -108,7 +109,7 @@ impl Node {
     /// Node `node` of the bed with these files.
     pub fn new(node: NodeIndex, files: &Files) -> Node {
         let name = name(node);
-        Node { name, config: files.config(), dir: files.dir.join(name) }
+        Node { children: Vec::new(), name, config: files.config(), dir: files.dir.join(name) }
     }
 
     /// What its daemon and its service wrote to stderr.
@@ -130,7 +131,7 @@ impl Node {
     ///
     /// # Errors
     /// The program can't be run.
-    pub fn start(&self, namespace: &Namespace, options: &Options) -> Result<(), BedError> {
+    pub fn start(&mut self, namespace: &Namespace, options: &Options) -> Result<(), BedError> {
         let mut responder = Command::new(&options.exe);
         responder.args(["bed-responder", "--name", self.name]);
         for address in &options.addresses {
@@ -142,10 +143,16 @@ impl Node {
         for mut command in [responder, daemon] {
             let log = File::options().append(true).create(true).open(self.log())?;
             command.process_group(0).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-            // Found again by the namespace in which it runs.
-            namespace.run(|| command.spawn().map(drop))??;
+            self.children.push(namespace.run(|| command.spawn())??);
         }
+        self.bury();
         Ok(())
+    }
+
+    /// Takes note of the children that have ended, so that no zombie is left.
+    pub fn bury(&mut self) {
+        // An error: it was waited for elsewhere.
+        self.children.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
     }
 
     /// Runs a verb of `clusterd` that speaks to this node's daemon.

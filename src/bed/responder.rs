@@ -14,7 +14,7 @@ use nix::sys::socket::{
 };
 
 use crate::limits;
-use crate::sys::priority;
+use crate::sys::realtime;
 
 /// Longest a client may take to send its request or take the answer.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -58,7 +58,7 @@ fn open(address: SocketAddr, stream: bool) -> io::Result<OwnedFd> {
 /// Sends each datagram back with the node's name behind it.
 fn echo(socket: &UdpSocket, name: &str) {
     // Without the right to real time the machine's noise is measured too.
-    let _ = priority::real_time(limits::BED_PRIORITY);
+    let _ = realtime::set_thread_priority(limits::BED_PRIORITY);
     let mut buffer = [0u8; super::client::NUMBER_BYTES];
     loop {
         // An error belongs to an earlier answer (ICMP); the next question may come.

@@ -20,7 +20,7 @@ use nix::unistd::{read, ttyname, write};
 use super::BedError;
 use crate::config::NodeIndex;
 use crate::limits;
-use crate::sys::priority;
+use crate::sys::realtime;
 
 /// Bytes moved at most in one go when the thread itself was late.
 const BURST_BYTES: usize = 64;
@@ -57,7 +57,7 @@ impl SerialLine {
         let shared = Arc::clone(&state);
         let relay = std::thread::Builder::new().name("bed-serial".into()).spawn(move || {
             // Without the right to real time the line is a little less even.
-            let _ = priority::real_time(limits::BED_PRIORITY);
+            let _ = realtime::set_thread_priority(limits::BED_PRIORITY);
             relay(&lower_master, &upper_master, byte_time, &shared);
         })?;
         Ok(SerialLine { ends, slaves: [lower_slave, upper_slave], state, relay: Some(relay) })

@@ -25,7 +25,7 @@ use super::wiring::{Wiring, interface_indexes};
 use crate::config::NodeIndex;
 use crate::limits;
 use crate::sys::ns::Namespace;
-use crate::sys::priority;
+use crate::sys::realtime;
 
 /// RTNLGRP_IPV4_IFADDR and RTNLGRP_IPV6_IFADDR (linux/rtnetlink.h).
 const ADDRESS_GROUPS: [u32; 2] = [5, 9];
@@ -85,7 +85,7 @@ impl Watcher {
         let (in_thread, stop_thread, watched) = (Arc::clone(&book), Arc::clone(&stop), ips.clone());
         let thread = std::thread::Builder::new().name("bed-watcher".into()).spawn(move || {
             // Without the right to real time the durations are a little less exact, the order is not.
-            let _ = priority::real_time(limits::BED_PRIORITY);
+            let _ = realtime::set_thread_priority(limits::BED_PRIORITY);
             watch(&socket, &watched, &in_thread, &stop_thread);
         })?;
         Ok(Watcher { ips, book, stop, thread: Some(thread) })

@@ -9,8 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{SigSet, Signal};
-
 use super::events::Tail;
 use super::print::{self, Tone, paint};
 use super::{DONE, FAILED};
@@ -20,7 +18,7 @@ use crate::bed::{Bed, BedError, Options, responder};
 use crate::config::NodeIndex;
 use crate::control::event::Record;
 use crate::limits;
-use crate::sys::ns;
+use crate::sys::{ns, stop};
 
 /// What `demo` takes.
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -52,39 +50,20 @@ pub fn respond(args: &ResponderArgs) -> ExitCode {
 
 /// Runs the demo; the exit status says whether everything was as promised.
 pub fn run(args: DemoArgs) -> ExitCode {
-    let stop = match stop_by_signal() {
-        Ok(stop) => stop,
-        Err(error) => return super::fail(FAILED, &error.to_string()),
-    };
-    match demo(args.rounds, stop) {
+    match demo(args.rounds) {
         Ok(true) => ExitCode::from(DONE),
         Ok(false) => super::fail(FAILED, "not everything was as promised"),
         Err(error) => super::fail(FAILED, &format!("the demo ended early: {error}")),
     }
 }
 
-/// From now on Ctrl-C, SIGTERM and SIGHUP only set the flag, and everything is cleaned up on the way
-/// out. To be called while there is one thread.
-fn stop_by_signal() -> Result<Arc<AtomicBool>, BedError> {
+fn demo(rounds: u32) -> Result<bool, BedError> {
     if !nix::unistd::geteuid().is_root() {
+        // While there is one thread.
         ns::enter_user_namespace().map_err(BedError::Namespace)?;
     }
-    let mut signals = SigSet::empty();
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        signals.add(signal);
-    }
-    signals.thread_block()?;
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&stop);
-    std::thread::Builder::new().name("demo-signals".into()).spawn(move || {
-        if signals.wait().is_ok() {
-            flag.store(true, Ordering::SeqCst);
-        }
-    })?;
-    Ok(stop)
-}
-
-fn demo(rounds: u32, stop: Arc<AtomicBool>) -> Result<bool, BedError> {
+    // Ctrl-C ends every wait, and what was made is cleaned up on the way out.
+    let stop = stop::by_signal()?;
     let started = Instant::now();
     let colours = print::colours();
     let step = |text: &str| {

@@ -5,7 +5,7 @@ pub mod ns;
 pub mod packet;
 pub mod packet_options;
 pub mod page;
-pub mod priority;
 pub mod process;
 pub mod realtime;
+pub mod stop;
 pub mod tty;
