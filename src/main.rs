@@ -1,1 +1,7 @@
-fn main() {}
+//! argv -> verb, nothing else.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    clusterd::cli::run(std::env::args_os())
+}

@@ -1,13 +1,77 @@
 //! The config file: one TOML file, the same on both nodes.
 //!
-//! `schema` is the file as it is written, `check` turns it into the [`Config`] below and refuses what
-//! cannot work, `place` makes errors point at file, line and column.
+//! `schema` is the file as it is written (single values in `form`), `check` turns it into the
+//! [`Config`] below and refuses what cannot work, `place` makes errors point at file, line and column,
+//! `normal` prints a config back, `warn` says what deserves a second look, `key` is the key file.
 
+mod check;
+mod form;
+pub mod key;
+pub mod normal;
+mod place;
+mod schema;
+mod warn;
+
+use std::io::Read;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use toml::de::DeTable;
+
+use crate::limits::CONFIG_BYTES_MAX;
+use place::Problems;
+pub use place::{ConfigError, ConfigErrors};
+pub use warn::warnings;
+
+/// Reads and checks the config at `path`.
+pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
+    let file_name = path.display().to_string();
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(CONFIG_BYTES_MAX as u64 + 1).read_to_end(&mut bytes))
+        .map_err(|source| ConfigErrors::Unreadable { file: path.to_owned(), source })?;
+    match std::str::from_utf8(&bytes) {
+        Ok(text) => parse(text, &file_name),
+        // At the size limit the cut may be what broke a character: the size is what is wrong.
+        Err(_) if bytes.len() > CONFIG_BYTES_MAX => Err(too_long(&file_name)),
+        Err(error) => {
+            let mut problems = Problems::default();
+            let place = error.valid_up_to()..error.valid_up_to() + 1;
+            problems.report_syntax(&place, "a byte that is not UTF-8; expected text".to_owned());
+            Err(problems.into_errors(&file_name, &String::from_utf8_lossy(&bytes)))
+        }
+    }
+}
+
+/// Checks the config in `text`; `file_name` is for the errors.
+pub fn parse(text: &str, file_name: &str) -> Result<Config, ConfigErrors> {
+    if text.len() > CONFIG_BYTES_MAX {
+        return Err(too_long(file_name));
+    }
+    let mut problems = Problems::default();
+    let config = match DeTable::parse(text) {
+        Ok(document) => {
+            check::check(&schema::read(document.get_ref(), &mut problems), &mut problems)
+        }
+        Err(error) => {
+            problems.report_toml(text, &error);
+            None
+        }
+    };
+    match config {
+        Some(config) if problems.is_empty() => Ok(config),
+        Some(_) | None => Err(problems.into_errors(file_name, text)),
+    }
+}
+
+fn too_long(file_name: &str) -> ConfigErrors {
+    let mut problems = Problems::default();
+    let what = "the file is too long".to_owned();
+    problems.report(&(0..0), what, &format!("at most {CONFIG_BYTES_MAX} bytes"));
+    problems.into_errors(file_name, "")
+}
 
 /// One of the two nodes, by the order of their names. The same on both nodes, so it can break ties.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

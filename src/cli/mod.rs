@@ -1,0 +1,197 @@
+//! The verbs as a person sees them: the command line is read here, each verb has its own file.
+//!
+//! Exit status: 0 done, 1 refused or failed, 2 wrong usage or config, 3 no daemon answers; `status`
+//! has its own.
+
+mod check;
+mod globals;
+mod keygen;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use globals::GlobalArgs;
+pub use globals::Globals;
+
+/// Exit status: done.
+pub const DONE: u8 = 0;
+/// Exit status: refused or failed, the reason is on stderr.
+pub const FAILED: u8 = 1;
+/// Exit status: wrong usage or config.
+pub const WRONG: u8 = 2;
+/// Exit status: no daemon answers.
+pub const NO_DAEMON: u8 = 3;
+
+/// Two Linux servers that look like one which does not go down.
+#[derive(Debug, Parser)]
+#[command(name = "clusterd", version, max_term_width = 100, subcommand_value_name = "VERB")]
+#[command(subcommand_help_heading = "Verbs")]
+struct Arguments {
+    #[command(flatten)]
+    globals: GlobalArgs,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run the daemon in the foreground
+    Run {
+        /// Record every input of the decision core, for a replay in a test
+        #[arg(long, value_name = "FILE")]
+        record: Option<PathBuf>,
+    },
+    /// Check the config and the key file alone
+    Check {
+        /// Also look at this host: NICs, carrier, serial line, watchdog, clocks (not supported yet)
+        #[arg(long)]
+        hardware: bool,
+    },
+    /// Write a new key to a new file, mode 0600
+    Keygen {
+        /// The file to make
+        file: PathBuf,
+    },
+    /// Show the pair on one screen
+    Status {
+        /// As JSON, for programs
+        #[arg(long)]
+        json: bool,
+        /// Keep it live
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Show what happened, and why
+    Events {
+        /// Go on with what happens from now on
+        #[arg(long)]
+        follow: bool,
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+        /// Begin at this time
+        #[arg(long, value_name = "T")]
+        since: Option<String>,
+    },
+    /// Take a node off duty; survives a reboot
+    Standby {
+        /// Which node; without it, this one
+        #[arg(value_name = "NODE")]
+        who: Option<String>,
+    },
+    /// Put a node on duty again
+    Online {
+        /// Which node; without it, this one
+        #[arg(value_name = "NODE")]
+        who: Option<String>,
+    },
+    /// Move a group; returns when the new owner serves
+    Move {
+        /// The group
+        group: String,
+        /// Where to; without it, to the other node
+        #[arg(value_name = "NODE")]
+        to: Option<String>,
+        /// Serve with what is there, though it may not be the newest
+        #[arg(long)]
+        accept_loss: bool,
+    },
+    /// Show a whole pair on this one machine, each plug pulled in turn
+    Demo,
+    /// Ask, and write a commented config and a key (not supported yet)
+    Init(Later),
+    /// Mirror a group now (not supported yet)
+    Sync(Later),
+    /// Compare a group's content on both nodes (not supported yet)
+    Verify(Later),
+    /// The conflict store of a group (not supported yet)
+    Conflicts(Later),
+    /// Predict what each single failure would do to this config (not supported yet)
+    Drill(Later),
+    // Internal roles (processes of the daemon, helpers of the bed) go here, each with
+    // `#[command(hide = true)]`.
+}
+
+/// Whatever follows a verb that is not built yet.
+#[derive(Debug, clap::Args)]
+struct Later {
+    #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    _rest: Vec<OsString>,
+}
+
+/// Does what the command line says; the first of `arguments` is the program's own name.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        // Help and version are no errors; clap knows where each is printed and that wrong usage is 2.
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { WRONG } else { DONE });
+        }
+    };
+    match Globals::try_from(arguments.globals) {
+        Ok(globals) => dispatch(&globals, arguments.verb),
+        Err(reason) => fail(WRONG, &reason),
+    }
+}
+
+fn dispatch(globals: &Globals, verb: Verb) -> ExitCode {
+    match verb {
+        Verb::Check { hardware: true } => later("check --hardware"),
+        Verb::Check { hardware: false } => check::run(globals),
+        Verb::Keygen { file } => keygen::run(&file),
+        // MERGE: the verbs below belong to other rooms' files.
+        Verb::Run { record: _ } => match globals.load_config() {
+            Ok(_) => later("run"),
+            Err(status) => status,
+        },
+        Verb::Status { json: _, watch: _ } => later("status"),
+        Verb::Events { follow: _, json: _, since: _ } => later("events"),
+        Verb::Standby { who: _ } => later("standby"),
+        Verb::Online { who: _ } => later("online"),
+        Verb::Move { group: _, to: _, accept_loss: _ } => later("move"),
+        Verb::Demo => later("demo"),
+        // MERGE: end.
+        Verb::Init(_) => later("init"),
+        Verb::Sync(_) => later("sync"),
+        Verb::Verify(_) => later("verify"),
+        Verb::Conflicts(_) => later("conflicts"),
+        Verb::Drill(_) => later("drill"),
+    }
+}
+
+fn later(verb: &str) -> ExitCode {
+    fail(WRONG, &format!("{verb}: not supported yet"))
+}
+
+/// Prints a line on stdout. A reader that went away is not an error of ours.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// Prints the reason on stderr, and gives the exit status.
+pub(crate) fn fail(status: u8, reason: &str) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "clusterd: {reason}");
+    ExitCode::from(status)
+}
+
+/// As [`fail`], for errors that begin with a file's name, as compilers' do.
+fn fail_as_is(status: u8, errors: &dyn std::error::Error) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "{errors}");
+    ExitCode::from(status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,51 @@
+//! What can work and yet deserves a second look.
+
+use super::form::{is_on_link, show_duration};
+use super::{Config, NodeIndex};
+
+/// One sentence for each thing that a careful administrator would want to know.
+pub fn warnings(config: &Config) -> Vec<String> {
+    let mut warnings = Vec::new();
+    match config.reach_hosts.as_slice() {
+        [] => warnings.push(
+            "no reach hosts: a node cannot tell that it alone lost the LAN, so nothing arbitrates; \
+             name the gateway and another host in [reach]"
+                .to_owned(),
+        ),
+        [only] => warnings.push(format!(
+            "{only} is the only reach host: while it is down, neither node may take over from a \
+             dead one; name a second"
+        )),
+        _ => {}
+    }
+    let lower = config.node(NodeIndex::Lower);
+    let upper = config.node(NodeIndex::Upper);
+    match (&lower.serial, &upper.serial) {
+        (Some(_), Some(_)) => {}
+        (None, None) => warnings.push(
+            "no serial line: heartbeats have two paths, and both are network cards".to_owned(),
+        ),
+        (Some(_), None) => warnings.push(one_ended(&lower.name, &upper.name)),
+        (None, Some(_)) => warnings.push(one_ended(&upper.name, &lower.name)),
+    }
+    let heartbeat = &config.heartbeat;
+    if heartbeat.dead_after < heartbeat.interval * 3 {
+        warnings.push(format!(
+            "dead_after {} is less than three intervals: one lost heartbeat is nearly a death",
+            show_duration(heartbeat.dead_after)
+        ));
+    }
+    for address in config.groups.iter().flat_map(|group| &group.addresses) {
+        let mut nodes = config.nodes.iter().filter(|n| n.address.is_ipv4() == address.ip.is_ipv4());
+        if nodes.clone().next().is_some() && !nodes.any(|node| is_on_link(node.address, *address)) {
+            warnings.push(format!(
+                "{address}: no node has its own address in that network; its routes are yours to make"
+            ));
+        }
+    }
+    warnings
+}
+
+fn one_ended(has: &str, lacks: &str) -> String {
+    format!("{has} has a serial line and {lacks} has none: nothing will be heard on it")
+}
