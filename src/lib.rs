@@ -37,4 +37,5 @@ pub mod config;
 pub mod control;
 pub mod core;
 pub mod limits;
+pub mod sim;
 pub mod sys;

@@ -9,7 +9,7 @@ use super::world::{Happening, World};
 use crate::beat::Path;
 use crate::config::{GroupIndex, NodeIndex};
 use crate::core::Event;
-use crate::core::event::Wish;
+use crate::core::Wish;
 
 /// Something that goes wrong, or that an operator does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use super::kernel::Kernel;
 use super::node::{Guard, Heart, Inbox};
 use super::world::{Happening, World};
 use crate::config::NodeIndex;
-use crate::core::event::Link;
+use crate::core::Link;
 use crate::core::{Core, Event, Time};
 use crate::limits;
 

@@ -4,7 +4,7 @@ use super::pair::Pair;
 use super::rng::Rng;
 use crate::beat::Path;
 use crate::config::NodeIndex;
-use crate::core::event::Link;
+use crate::core::Link;
 
 /// One direction of a path between the two nodes.
 #[derive(Clone, Copy, Debug, Default)]

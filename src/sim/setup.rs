@@ -1,15 +1,11 @@
 //! The pair that a seed draws.
 
 use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::rng::Rng;
-use crate::config::{
-    Config, Failback, Group, Heartbeat, Node, NodeIndex, SerialLine, ServiceAddress,
-};
+use crate::config::{Config, Failback, NodeIndex};
 
 /// What varies between drawn pairs.
 #[derive(Clone, Debug)]
@@ -116,43 +112,9 @@ impl Setup {
 
     /// The same, checked.
     pub fn config(&self) -> Arc<Config> {
-        let node = |name: &str, last| Node {
-            name: name.to_owned(),
-            address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, last)),
-            lan: "eth0".to_owned(),
-            crossover: "eth1".to_owned(),
-            serial: self
-                .serial
-                .then(|| SerialLine { device: PathBuf::from("/dev/ttyS0"), baud: 115_200 }),
-        };
-        let groups = (0u8..)
-            .zip(&self.groups)
-            .map(|(number, &(prefer, failback, stable_for))| Group {
-                name: format!("g{number}"),
-                prefer,
-                failback,
-                stable_for,
-                addresses: vec![ServiceAddress {
-                    ip: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 50 + number)),
-                    prefix: 24,
-                }],
-            })
-            .collect();
-        Arc::new(Config {
-            cluster: "simulated".to_owned(),
-            key_file: PathBuf::from("/etc/clusterd/cluster.key"),
-            nodes: [node("serv1", 11), node("serv2", 12)],
-            heartbeat: Heartbeat {
-                interval: self.interval,
-                dead_after: self.dead_after,
-                boot_patience: self.boot_patience,
-            },
-            reach_hosts: (1..=self.reach_hosts)
-                .map(|last| IpAddr::V4(Ipv4Addr::new(192, 0, 2, last)))
-                .collect(),
-            notify_exec: None,
-            groups,
-            digest: [7; 8],
-        })
+        match crate::config::parse(&self.text(), "simulated") {
+            Ok(config) => Arc::new(config),
+            Err(errors) => panic!("{errors}"),
+        }
     }
 }

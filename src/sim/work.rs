@@ -9,7 +9,7 @@ use super::node::{InFlight, Request};
 use super::world::{Arp, Happening, World};
 use crate::beat::{DropReason, Path};
 use crate::config::{GroupIndex, NodeIndex};
-use crate::core::event::{Holder, Link};
+use crate::core::{Holder, Link};
 use crate::core::{Command, Event, Time};
 use crate::limits;
 

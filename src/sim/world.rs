@@ -12,13 +12,13 @@ use super::faults::{Fault, Planned};
 use super::network::Network;
 use super::node::{Frame, Node};
 use super::pair::Pair;
-use super::replay::Recording;
+use super::recording::Recording;
 use super::rng::Rng;
 use super::setup::Setup;
 use super::trace::Trace;
 use super::wire::Attacker;
 use crate::config::{Config, GroupIndex, NodeIndex};
-use crate::core::event::Link;
+use crate::core::Link;
 
 /// What a broadcast about a service address is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
