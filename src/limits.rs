@@ -14,6 +14,26 @@ pub const BEAT_BYTES_MAX: usize = 256;
 /// Longest plain heartbeat on serial before stuffing, in bytes: 20 a second are 960 of 11 520 bytes/s.
 pub const SERIAL_BEAT_BYTES_MAX: usize = 48;
 
+/// Longest introduction on serial before stuffing, in bytes: a complete heartbeat with one group.
+pub const INTRODUCTION_BYTES_MAX: usize = 128;
+/// One in so many frames on serial is an introduction, whatever the peer seems to know: a peer that
+/// lost what plain frames rest on understands the line again after half a second.
+pub const INTRODUCE_EVERY: u32 = 10;
+/// Heartbeats use at most one part in so many of the serial line: asks and answers find it free.
+pub const SERIAL_SHARE: u32 = 3;
+/// Bits on the line for one byte, 8N1: start, eight data, stop.
+pub const SERIAL_BITS_PER_BYTE: u32 = 10;
+/// An echo may seem this much younger than the sender says: the session's time is a round of the
+/// loop old, and two clocks drift apart by less than this in the 71 minutes that 32 bits of µs last.
+pub const ECHO_SLACK: Duration = Duration::from_secs(2);
+
+/// EtherType of heartbeats on the crossover: the first of IEEE's two for local use.
+pub const CROSSOVER_ETHERTYPE: u16 = 0x88b5;
+/// UDP port of heartbeats on the LAN: `ha-cluster` in IANA's list.
+pub const LAN_PORT: u16 = 694;
+/// SO_PRIORITY of heartbeats on the LAN: the highest that needs no privilege.
+pub const LAN_PRIORITY: i32 = 6;
+
 /// Default time between two heartbeats on a path.
 pub const INTERVAL: Duration = Duration::from_millis(50);
 /// Default silence after which a path is silent: three intervals.
@@ -36,6 +56,84 @@ pub const RENEW_EVERY: Duration = Duration::from_millis(300);
 /// Without a tick of the heart for this long, the guard kills it and takes the addresses away.
 pub const TICK_DEADLINE: Duration = Duration::from_millis(300);
 
+// ---- the decision core ----
+
+/// A round of the loop later than this is a stall. Noise of a loaded machine reaches 15 ms.
+pub const STALL_MIN: Duration = Duration::from_millis(25);
+/// A second look at a lost carrier comes after this: a glitch of the PHY is over by then.
+pub const CARRIER_SECOND_LOOK: Duration = Duration::from_millis(5);
+/// Least time for which an ask must be unanswered, after the crossover's carrier was lost, to make a
+/// path silent. Ten times the scheduling noise of an idle host.
+pub const ASK_PATIENCE_MIN: Duration = Duration::from_millis(20);
+/// ... and in measured round trips, if that is longer.
+pub const ASK_PATIENCE_ROUND_TRIPS: u32 = 4;
+/// Answers to asks and introductions on one path are at least this far apart.
+pub const ANSWER_GAP: Duration = Duration::from_millis(4);
+/// How long a gap in the sender's loop is remembered as its worst recent one.
+pub const GAP_MEMORY: Duration = Duration::from_secs(10);
+/// A sender's worst gap is heeded up to this: else a sick node could delay its own replacement.
+pub const GAP_HEEDED_MAX: Duration = Duration::from_millis(500);
+/// A path's late warnings are at least this far apart.
+pub const LATE_TOLD_EVERY: Duration = Duration::from_secs(10);
+
+/// Reach hosts are asked this often at rest.
+pub const REACH_EVERY: Duration = Duration::from_secs(1);
+/// ... and this often when anything is suspected.
+pub const REACH_BURST_EVERY: Duration = Duration::from_millis(20);
+/// How long a burst lasts after the last suspicion.
+pub const REACH_BURST: Duration = Duration::from_millis(500);
+/// Rounds without any answer after which the LAN counts as not reached.
+pub const REACH_ROUNDS: u32 = 3;
+/// The last of those rounds must be this old: a loaded host answers late.
+pub const REACH_PATIENCE: Duration = Duration::from_millis(30);
+/// A reach host's answer counts in `status` and beats for this long: two rounds at rest and a margin.
+pub const REACH_MEMORY: Duration = Duration::from_millis(2_500);
+/// Reach that a claim rests on, outside any suspicion, is not older than this.
+pub const REACH_FRESH: Duration = Duration::from_millis(1_500);
+
+/// Time between the three probes before a claim: ten times what a host on a LAN takes to answer.
+pub const PROBE_GAP: Duration = Duration::from_millis(3);
+/// Silent probes before a claim (RFC 5227 sends three).
+pub const PROBES: u32 = 3;
+/// Time between probes once the peer's kernel has answered.
+pub const PROBE_WAIT_GAP: Duration = Duration::from_millis(25);
+/// Silent probes in a row for this long prove that the peer's kernel lost an address it had.
+pub const PROBE_WAIT: Duration = Duration::from_millis(300);
+/// A claim that failed or was blocked is tried again after this.
+pub const BLOCKED_RETRY: Duration = Duration::from_secs(2);
+/// An owner that overslept asks and probes for at most this long before it renews.
+pub const STALL_CHECK: Duration = Duration::from_millis(300);
+
+/// A want that the peer does not answer is dropped after this, and made anew.
+pub const WANT_PATIENCE: Duration = Duration::from_secs(1);
+/// How long the better placed node is given to want a group that nobody serves.
+pub const YIELD_PATIENCE: Duration = Duration::from_millis(500);
+/// A release that the kernel has not confirmed is commanded again after this.
+pub const RELEASE_REPEAT: Duration = Duration::from_millis(200);
+/// Announcements after a claim: at once, then after these times; a switch or client may lose some.
+pub const ANNOUNCE_AFTER: [Duration; 4] = [
+    Duration::from_millis(20),
+    Duration::from_millis(100),
+    Duration::from_millis(500),
+    Duration::from_millis(2_000),
+];
+/// Slow refresh of the announcement, for clients with a stale ARP entry.
+pub const ANNOUNCE_EVERY: Duration = Duration::from_secs(30);
+
+/// An operator's request that waits for the other node is answered after this at the latest.
+pub const REQUEST_PATIENCE: Duration = Duration::from_secs(10);
+/// Requests that wait at the same time.
+pub const REQUESTS_MAX: usize = 16;
+/// An orderly end hands everything over within this, or releases it.
+pub const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(2);
+/// Goodbyes are sent this many times on each path ...
+pub const FAREWELLS: u32 = 3;
+/// ... this far apart.
+pub const FAREWELL_GAP: Duration = Duration::from_millis(15);
+/// An automatic failback that the peer did not take is offered again after this.
+pub const FAILBACK_RETRY: Duration = Duration::from_secs(60);
+/// ... and an offer of any kind that is not taken is withdrawn after this, where it may be.
+pub const OFFER_PATIENCE: Duration = Duration::from_secs(5);
 /// Longest config file, in bytes: a hundred times a real one; keeps a wrong path from filling memory.
 pub const CONFIG_BYTES_MAX: usize = 256 * 1024;
 /// Longest piece of a config line that an error shows, in characters: two lines of a terminal.
@@ -64,12 +162,5 @@ pub const SERIAL_BAUDS: [u32; 21] = [
     1_200, 1_800, 2_400, 4_800, 9_600, 19_200, 38_400, 57_600, 115_200, 230_400, 460_800, 500_000,
     576_000, 921_600, 1_000_000, 1_152_000, 1_500_000, 2_000_000, 2_500_000, 3_000_000, 4_000_000,
 ];
-/// Bits on the line for one byte: start, eight of data, stop (8N1).
-pub const SERIAL_BITS_PER_BYTE: u32 = 10;
-/// Bytes around a stuffed serial heartbeat at most: delimiters, stuffing and check.
-pub const SERIAL_OVERHEAD_BYTES: usize = 8;
-/// Heartbeats take at most one part in so many of the serial line: asks and answers need the rest.
-pub const SERIAL_SHARE: u32 = 2;
-
 /// Size of the pair's key, in bytes: what keyed BLAKE3 takes.
 pub const KEY_BYTES: usize = 32;

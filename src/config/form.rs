@@ -278,7 +278,8 @@ mod tests {
         #[test]
         fn every_prefix_has_its_own_network(bits: u128, prefix in 1u8..=128) {
             let ip = IpAddr::V6(bits.into());
-            prop_assert!(is_on_link(ip, ServiceAddress { ip, prefix }));
+            let network = ServiceAddress { ip, prefix };
+            prop_assert!(is_on_link(ip, network));
         }
     }
 }

@@ -1,11 +1,533 @@
 //! Decisions. No socket, file, clock, thread or log in here; every method takes `now`.
+//!
+//! [`Core`] is plain state. Feed it with [`Core::handle`], do what [`Core::poll`] returns until that
+//! is `None`, and call again with [`Event::Tick`] at [`Core::next_deadline`]. There is one deadline for
+//! everything; a tick that comes late or for nothing is harmless, because what is due is found by
+//! looking at the state, not by which timer rang.
+//!
+//! | file | subject |
+//! | --- | --- |
+//! | `event`, `command`, `disk`, `time` | what goes in and out |
+//! | `peer`, `path`, `carrier`, `reach`, `stall` | evidence: who is heard, what silence proves |
+//! | `right`, `probe` | the right to serve, and the question to the LAN before a claim |
+//! | `role`, `group` | a group's state machine |
+//! | `generation` | what must be on disk first |
+//! | `listen`, `speak` | heartbeats in, heartbeats out |
+//! | `wish` | what operators ask for |
+//! | `tell`, `report` | events and status in words |
 
-pub mod command;
-pub mod disk;
-pub mod event;
-pub mod time;
+mod carrier;
+mod command;
+mod disk;
+mod event;
+mod generation;
+mod group;
+mod listen;
+mod path;
+mod peer;
+mod probe;
+mod reach;
+mod report;
+mod right;
+mod role;
+#[cfg(test)]
+pub mod sabotage;
+mod speak;
+mod stall;
+mod tell;
+#[cfg(test)]
+mod tests;
+mod time;
+mod wish;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
 
 pub use command::Command;
 pub use disk::{DiskState, Generation, GroupDisk};
-pub use event::Event;
+pub use event::{Event, Holder, Link, Wish};
 pub use time::Time;
+
+use crate::beat::{NodeState, Path};
+use crate::config::{Config, NodeIndex};
+use crate::control::event::Kind;
+use crate::limits;
+use carrier::CarrierWatch;
+use generation::Disk;
+use path::PathWatch;
+use peer::Peer;
+use reach::Reach;
+use role::GroupState;
+use stall::Gaps;
+use wish::Wishes;
+
+/// Where this incarnation is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Deleting every service address found on this node; says nothing before that is done.
+    Sweeping,
+    /// At work.
+    Running,
+    /// Saying goodbye: so many times already, the next one then.
+    Farewell {
+        /// Goodbyes sent.
+        sent: u32,
+        /// When the next is due.
+        next_at: Time,
+    },
+    /// Ended; nothing more is done.
+    Ended,
+}
+
+/// The decision core of one node, for one incarnation.
+#[derive(Clone, Debug)]
+pub struct Core {
+    config: Arc<Config>,
+    me: NodeIndex,
+    incarnation: u64,
+    started_at: Time,
+    phase: Phase,
+    /// Asked to end in order, since then.
+    ending_since: Option<Time>,
+    guarded: bool,
+    joined: bool,
+    stalled: bool,
+
+    now: Time,
+    deadline: Time,
+    gaps: Gaps,
+
+    paths: [PathWatch; 3],
+    peer: Peer,
+    crossover: CarrierWatch,
+    reach: Reach,
+    /// Since when every path has been late, or a carrier has been lost.
+    suspected_at: Option<Time>,
+
+    sequence: u64,
+    round_at: Time,
+    last_round: Time,
+    beat_now: bool,
+    /// Since which round each group was last told on serial: see `speak`.
+    disk: Disk,
+    groups: Vec<GroupState>,
+    want: u16,
+    claim: u32,
+    wishes: Wishes,
+
+    out: VecDeque<Command>,
+    #[cfg(test)]
+    sabotage: Option<sabotage::Sabotage>,
+}
+
+impl Core {
+    /// A core that has just started. `incarnation`: random, never 0. `seed`: random, for generation
+    /// ids. `disk`: as it was loaded.
+    pub fn new(
+        config: Arc<Config>,
+        me: NodeIndex,
+        incarnation: u64,
+        seed: u64,
+        disk: DiskState,
+        now: Time,
+    ) -> Core {
+        let beat = config.heartbeat;
+        let serial = config.node(me).serial.as_ref();
+        let paths = Path::ALL.map(|path| {
+            let (configured, interval) = match path {
+                Path::Crossover | Path::Lan => (true, beat.interval),
+                Path::Serial => (
+                    serial.is_some(),
+                    serial.map_or(beat.interval, |line| {
+                        crate::beat::serial_interval(line.baud, beat.interval)
+                    }),
+                ),
+            };
+            PathWatch::new(path, configured, interval, beat.dead_after)
+        });
+        let groups: Vec<GroupState> = config
+            .groups()
+            .map(|(index, group)| GroupState::new(index, &group.name, group.prefer))
+            .collect();
+        let mut core = Core {
+            me,
+            incarnation,
+            started_at: now,
+            phase: Phase::Sweeping,
+            ending_since: None,
+            guarded: true,
+            joined: false,
+            stalled: false,
+            now,
+            deadline: now,
+            gaps: Gaps::default(),
+            paths,
+            peer: Peer::new(groups.len()),
+            crossover: CarrierWatch::default(),
+            reach: Reach::new(config.reach_hosts.len(), now),
+            suspected_at: None,
+            sequence: 0,
+            round_at: now,
+            last_round: now,
+            beat_now: false,
+            disk: Disk::new(me, disk, &config.groups, seed),
+            groups,
+            want: 0,
+            claim: 0,
+            wishes: Wishes::default(),
+            out: VecDeque::new(),
+            #[cfg(test)]
+            sabotage: None,
+            config,
+        };
+        core.out.push_back(Command::LookAtCarriers);
+        core.out.push_back(Command::Sweep);
+        core.write_disk();
+        core
+    }
+
+    /// Takes in one event and decides.
+    pub fn handle(&mut self, now: Time, event: Event) {
+        let now = now.max(self.now);
+        if self.phase == Phase::Ended {
+            return;
+        }
+        let stall = stall::overslept(now, self.now, self.deadline);
+        self.now = now;
+        if let Some(late) = stall {
+            self.overslept(now, late);
+        }
+        self.take_in(now, event);
+        self.settle(now);
+        self.deadline = self.find_deadline(now);
+        #[cfg(test)]
+        self.check_invariants();
+    }
+
+    /// When to call [`Core::handle`] with a tick, unless something else happens before.
+    pub fn next_deadline(&self) -> Time {
+        self.deadline
+    }
+
+    /// The next thing to do; `None` when there is nothing more.
+    pub fn poll(&mut self) -> Option<Command> {
+        self.out.pop_front()
+    }
+
+    /// What the serial line's coding needs: this incarnation, the peer's (0: unknown), its digest.
+    pub fn session(&self) -> (u64, u64, [u8; 8]) {
+        let digest = self.peer.last().map(|beat| beat.digest).unwrap_or_default();
+        (self.incarnation, self.peer.incarnation().unwrap_or(0), digest)
+    }
+
+    /// MAC of the peer's LAN interface, once it has told it.
+    pub fn peer_mac(&self) -> Option<[u8; 6]> {
+        self.peer.last().map(|beat| beat.lan_mac).filter(|mac| *mac != [0; 6])
+    }
+
+    fn take_in(&mut self, now: Time, event: Event) {
+        match event {
+            Event::Tick => {}
+            Event::Swept => self.swept(now),
+            Event::Heard { path, beat } => self.heard(now, path, beat),
+            Event::Refused { path, reason } => self.watch_mut(path, |watch| watch.refuse(reason)),
+            Event::Carrier { link, up } => self.carrier(now, link, up),
+            Event::ReachAnswered { host, round } => self.reach.answered(host, round),
+            Event::AddressSeen { group, holder } => {
+                self.with_group(group, |core, state| core.address_seen(now, state, holder));
+            }
+            Event::Held { group, claim } => {
+                self.with_group(group, |core, state| core.held(now, state, claim));
+            }
+            Event::HoldFailed { group, claim, error } => {
+                self.with_group(group, |core, state| core.hold_failed(now, state, claim, &error));
+            }
+            Event::Renewed { group, claim } => {
+                self.with_group(group, |_, state| group::renewed(state, claim));
+            }
+            Event::Released { group } => {
+                self.with_group(group, |core, state| core.released(now, state));
+            }
+            Event::AddressLost { group } => {
+                self.with_group(group, |core, state| core.address_lost(now, state));
+            }
+            Event::AddressFound { group } => {
+                self.with_group(group, |core, state| core.address_found(now, state));
+            }
+            Event::Persisted { write } => self.disk.persisted(write),
+            Event::PersistFailed { error } => {
+                self.tell(Kind::Fault, None, format!("could not write the state to disk: {error}"));
+            }
+            Event::Wished { request, wish } => self.wished(now, request, wish),
+            Event::Shutdown => self.shutdown(now),
+            Event::GuardGone => self.guard_gone(),
+        }
+    }
+
+    /// Brings everything in line with what is known now.
+    fn settle(&mut self, now: Time) {
+        match self.phase {
+            Phase::Sweeping | Phase::Ended => {}
+            Phase::Running => {
+                self.watch_paths(now);
+                self.judge_peer(now);
+                self.join(now);
+                self.note_alone();
+                self.step_groups(now);
+                self.answer_wishes(now);
+                self.end_if_done(now);
+                self.speak(now);
+            }
+            Phase::Farewell { .. } => self.farewell(now),
+        }
+        self.write_disk();
+    }
+
+    fn swept(&mut self, now: Time) {
+        if self.phase != Phase::Sweeping {
+            return;
+        }
+        self.phase = Phase::Running;
+        self.round_at = now;
+        self.last_round = now;
+        // Time spent in the sweep is not time in which the peer could have been heard.
+        self.started_at = now;
+        let state = if self.disk.standby_wanted() { ", in standby mode" } else { "" };
+        self.tell(Kind::Start, None, format!("started{state}; no service address was left here"));
+    }
+
+    /// A gap in this node's own time: what it missed then is nobody's silence.
+    fn overslept(&mut self, now: Time, late: Duration) {
+        if !self.obeys_stall_rule() || self.phase == Phase::Sweeping {
+            return;
+        }
+        let longest_safe = self.earliest_claim_by_peer();
+        for watch in &mut self.paths {
+            watch.forgive(now, late);
+        }
+        let told = late >= longest_safe;
+        if told {
+            self.stalled = true;
+            let text = format!("this node's loop stood still for {} ms", late.as_millis());
+            self.tell(Kind::Stall, None, text);
+        }
+        let mut groups = std::mem::take(&mut self.groups);
+        for group in &mut groups {
+            self.group_overslept(now, group, late, longest_safe);
+        }
+        self.groups = groups;
+    }
+
+    /// How soon after this node's last beat the peer could have claimed.
+    fn earliest_claim_by_peer(&self) -> Duration {
+        match self.crossover.up() {
+            // The beat before the gap left up to one interval before it.
+            Some(true) => {
+                let beat = self.config.heartbeat;
+                beat.dead_after.saturating_sub(beat.interval)
+            }
+            Some(false) | None => limits::ASK_PATIENCE_MIN,
+        }
+    }
+
+    /// Leaves `joining` when the peer was heard, need not be waited for, or did not come.
+    fn join(&mut self, now: Time) {
+        if self.joined {
+            return;
+        }
+        let waited = now.since(self.started_at);
+        let beat = self.config.heartbeat;
+        let alone = self.disk.was_alone() && waited >= beat.dead_after;
+        self.joined = self.peer.is_alive() || alone || waited >= beat.boot_patience;
+    }
+
+    /// Keeps `alone` on disk in line with the peer; see [`DiskState::alone`].
+    fn note_alone(&mut self) {
+        let serving = self.groups.iter().any(GroupState::may_hold);
+        match self.peer.life {
+            peer::Life::NeverHeard => {
+                // Patience is over and this node serves: whoever comes later will find it so.
+                if serving {
+                    self.disk.set_alone(true);
+                }
+            }
+            peer::Life::Alive { .. } => {
+                if self.obeys_alone_rule() || self.peer.is_standby() {
+                    self.disk.set_alone(self.peer.is_standby());
+                }
+            }
+            peer::Life::Dead { .. } => {
+                if self.peer.is_gone() {
+                    self.disk.set_alone(true);
+                }
+            }
+        }
+    }
+
+    fn write_disk(&mut self) {
+        if let Some((write, state)) = self.disk.write() {
+            self.out.push_back(Command::Persist { write, state });
+        }
+    }
+
+    /// How this node is, in one word.
+    fn node_state(&self) -> NodeState {
+        if self.stalled {
+            NodeState::Stalled
+        } else if self.disk.standby_wanted() {
+            NodeState::Standby
+        } else if self.joined {
+            NodeState::Online
+        } else {
+            NodeState::Joining
+        }
+    }
+
+    fn shutdown(&mut self, now: Time) {
+        if self.ending_since.is_none() {
+            self.ending_since = Some(now);
+            self.tell(Kind::Stop, None, "asked to end; handing everything over".to_string());
+        }
+    }
+
+    fn guard_gone(&mut self) {
+        if self.guarded {
+            self.guarded = false;
+            self.tell(
+                Kind::Fault,
+                None,
+                "the guard is gone: handing over if the peer can serve, else serving unguarded; \
+                 restart clusterd on this node"
+                    .to_string(),
+            );
+        }
+    }
+
+    /// Whether this node is on its way out: asked to, or unguarded while the peer can take over.
+    fn is_ending(&self) -> bool {
+        let peer_on_duty = self.peer.is_alive() && !self.peer.is_standby();
+        self.ending_since.is_some() || (!self.guarded && peer_on_duty)
+    }
+
+    /// Says goodbye once nothing is held any more.
+    fn end_if_done(&mut self, now: Time) {
+        if self.is_ending() && !self.groups.iter().any(GroupState::may_hold) {
+            self.phase = Phase::Farewell { sent: 0, next_at: now };
+            self.farewell(now);
+        }
+    }
+
+    fn watch_mut(&mut self, path: Path, change: impl FnOnce(&mut PathWatch)) {
+        if let Some(watch) = self.paths.iter_mut().find(|watch| watch.path == path) {
+            change(watch);
+        }
+    }
+
+    /// Runs `work` on one group's state, taken out of the core meanwhile.
+    fn with_group(
+        &mut self,
+        group: crate::config::GroupIndex,
+        work: impl FnOnce(&mut Core, &mut GroupState),
+    ) {
+        let mut groups = std::mem::take(&mut self.groups);
+        if let Some(state) = groups.get_mut(usize::from(group.0)) {
+            work(self, state);
+        }
+        self.groups = groups;
+    }
+
+    /// The earliest time at which something is due. Everything that is due at `now` has been done.
+    fn find_deadline(&self, now: Time) -> Time {
+        let mut times: Vec<Time> = vec![self.round_at];
+        match self.phase {
+            Phase::Sweeping | Phase::Ended => return now + limits::REACH_EVERY,
+            Phase::Farewell { next_at, .. } => times.push(next_at),
+            Phase::Running => {
+                let gap = self.peer.worst_gap();
+                for watch in self.paths.iter().filter(|watch| watch.configured) {
+                    times.extend([watch.late_at(), watch.silent_at(gap)].into_iter().flatten());
+                    times.extend(watch.ask_over_at());
+                }
+                times.extend(self.crossover.look_at());
+                times.extend(self.reach.next_at());
+                times.extend(self.suspected_at.map(|at| at + self.config.heartbeat.dead_after));
+                for group in &self.groups {
+                    group.deadlines(&mut times);
+                }
+            }
+        }
+        let ahead = times.into_iter().filter(|&at| at > now).min();
+        ahead.unwrap_or(now + self.config.heartbeat.interval)
+    }
+}
+
+/// Rules that only a test can switch off.
+impl Core {
+    #[cfg(test)]
+    fn sabotaged(&self, which: sabotage::Sabotage) -> bool {
+        self.sabotage == Some(which)
+    }
+
+    /// Switches a rule off.
+    #[cfg(test)]
+    pub fn sabotage(&mut self, which: sabotage::Sabotage) {
+        self.sabotage = Some(which);
+    }
+
+    fn obeys_stall_rule(&self) -> bool {
+        #[cfg(test)]
+        if self.sabotaged(sabotage::Sabotage::NoStallRule) {
+            return false;
+        }
+        true
+    }
+
+    fn obeys_alone_rule(&self) -> bool {
+        #[cfg(test)]
+        if self.sabotaged(sabotage::Sabotage::AloneNeverCleared) {
+            return false;
+        }
+        true
+    }
+
+    fn obeys_two_way_proof(&self) -> bool {
+        #[cfg(test)]
+        if self.sabotaged(sabotage::Sabotage::NoTwoWayProof) {
+            return false;
+        }
+        true
+    }
+
+    fn obeys_probe(&self) -> bool {
+        #[cfg(test)]
+        if self.sabotaged(sabotage::Sabotage::NoProbe) {
+            return false;
+        }
+        true
+    }
+
+    fn obeys_lease_wait(&self) -> bool {
+        #[cfg(test)]
+        if self.sabotaged(sabotage::Sabotage::NoLeaseWait) {
+            return false;
+        }
+        true
+    }
+
+    fn boot_patience(&self) -> Duration {
+        #[cfg(test)]
+        if self.sabotaged(sabotage::Sabotage::NoBootPatience) {
+            return self.config.heartbeat.dead_after;
+        }
+        self.config.heartbeat.boot_patience
+    }
+
+    fn intent(&mut self, name: &str) -> Option<Generation> {
+        #[cfg(test)]
+        if self.sabotaged(sabotage::Sabotage::NoPersistedGeneration) {
+            return self.disk.undurable_intent(name);
+        }
+        self.disk.usable_intent(name)
+    }
+}

@@ -2,3 +2,4 @@
 //! block says why it is sound.
 
 pub mod packet;
+pub mod tty;

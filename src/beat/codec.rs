@@ -1,0 +1,177 @@
+//! Beats to frames and back: keys, authentication, and what serial frames leave out.
+//!
+//! Whether a beat *counts* (incarnations, sequence) is the core's to say. What is refused here is no
+//! frame of the peer's at all, or none that this path can carry.
+
+use super::buffer::FrameBuffer;
+use super::message::{Beat, DropReason, GroupBeat, Path};
+use super::serial_frame::Heard;
+use super::{frame, serial_frame};
+use crate::config::NodeIndex;
+use crate::limits::{BEAT_BYTES_MAX, INTRODUCE_EVERY};
+
+/// What a receiver knows of the two incarnations at the moment. Serial frames rest on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// This node's incarnation.
+    pub my_incarnation: u64,
+    /// The peer's current incarnation; 0: not known.
+    pub peer_incarnation: u64,
+    /// Digest of the config of that incarnation of the peer.
+    pub peer_digest: [u8; 8],
+    /// This node's time: µs since its incarnation began.
+    pub now_us: u64,
+}
+
+/// Encodes and decodes the frames of one node of one pair.
+///
+/// # Plain frames and introductions on serial
+/// A plain frame can be read only by a peer that knows my incarnation. So the line carries
+/// introductions, which are complete, until the peer's current incarnation has echoed mine in any
+/// frame on any path; after that every tenth frame, and every farewell, is still one. A peer that
+/// restarted cannot read what was meant for its old incarnation; its own introductions tell me of the
+/// new one, and as that has not echoed me yet, it gets introductions.
+pub struct Codec {
+    me: NodeIndex,
+    cluster: [u8; 8],
+    complete_keys: [[u8; 32]; 3],
+    plain_key: [u8; 32],
+    /// The peer's incarnation that has echoed mine.
+    knows_me: u64,
+    plain_since_introduction: u32,
+    /// Frames sent on serial, for the groups' turns.
+    turn: usize,
+    /// What was heard from the session's incarnation of the peer.
+    heard: Heard,
+    /// The same of the newest other one: the session learns of a new incarnation after the codec.
+    /// Apart, so that frames replayed from an ended incarnation do not push the current one out.
+    heard_other: Heard,
+}
+
+impl Codec {
+    /// A codec for node `me` of `cluster` with the pair's key.
+    pub fn new(key: &[u8; 32], cluster: &str, me: NodeIndex) -> Codec {
+        let hash = blake3::derive_key("clusterd 1 cluster name in heartbeats", cluster.as_bytes());
+        let secret = [key.as_slice(), cluster.as_bytes()].concat();
+        let complete_key = |path: Path| {
+            let context = match path {
+                Path::Crossover => "clusterd 1 heartbeat complete crossover",
+                Path::Serial => "clusterd 1 heartbeat complete serial",
+                Path::Lan => "clusterd 1 heartbeat complete lan",
+            };
+            blake3::derive_key(context, &secret)
+        };
+        Codec {
+            me,
+            cluster: hash.first_chunk().copied().unwrap_or_default(),
+            complete_keys: Path::ALL.map(complete_key),
+            plain_key: blake3::derive_key("clusterd 1 heartbeat plain serial", &secret),
+            knows_me: 0,
+            plain_since_introduction: 0,
+            turn: 0,
+            heard: Heard::default(),
+            heard_other: Heard::default(),
+        }
+    }
+
+    fn complete_key(&self, path: Path) -> &[u8; 32] {
+        let [crossover, serial, lan] = &self.complete_keys;
+        match path {
+            Path::Crossover => crossover,
+            Path::Serial => serial,
+            Path::Lan => lan,
+        }
+    }
+
+    /// Writes `beat` as a frame for `path`: all groups on crossover and LAN, the next one on serial.
+    pub fn encode(&mut self, path: Path, beat: &Beat, out: &mut FrameBuffer) {
+        match path {
+            Path::Crossover | Path::Lan => {
+                frame::encode(self.complete_key(path), self.cluster, beat, &beat.groups, out);
+            }
+            Path::Serial => {
+                let group = self.next_group(beat);
+                if self.introduces(beat) {
+                    self.plain_since_introduction = 0;
+                    let groups = group.map(std::slice::from_ref).unwrap_or_default();
+                    frame::encode(self.complete_key(path), self.cluster, beat, groups, out);
+                } else {
+                    self.plain_since_introduction += 1;
+                    serial_frame::encode(&self.plain_key, beat, group, out);
+                }
+            }
+        }
+    }
+
+    fn next_group<'a>(&mut self, beat: &'a Beat) -> Option<&'a GroupBeat> {
+        let place = self.turn.checked_rem(beat.groups.len())?;
+        self.turn = self.turn.wrapping_add(1);
+        beat.groups.get(place)
+    }
+
+    fn introduces(&self, beat: &Beat) -> bool {
+        beat.peer_incarnation == 0
+            || beat.peer_incarnation != self.knows_me
+            || beat.farewell
+            || self.plain_since_introduction + 1 >= INTRODUCE_EVERY
+    }
+
+    /// Reads a frame that came on `path` (serial: without its stuffing).
+    ///
+    /// Of a plain serial frame, `lan_mac` is zero, and `echo_us` 0 also if the echo was too old to be
+    /// restored (71 minutes).
+    ///
+    /// # Errors
+    /// The first reason not to take it, in this order: size, version and kind, cluster, sender, tag,
+    /// fields.
+    pub fn decode(
+        &mut self,
+        path: Path,
+        bytes: &[u8],
+        session: &Session,
+    ) -> Result<Beat, DropReason> {
+        if bytes.len() > BEAT_BYTES_MAX {
+            return Err(DropReason::Oversized);
+        }
+        if self.heard.incarnation != session.peer_incarnation {
+            self.heard_of(session.peer_incarnation);
+        }
+        let peer = self.me.other();
+        let beat = match (*bytes.first().ok_or(DropReason::Truncated)?, path) {
+            (frame::HEAD, _) => frame::decode(self.complete_key(path), self.cluster, peer, bytes)?,
+            (serial_frame::HEAD, Path::Serial) => {
+                serial_frame::decode(&self.plain_key, peer, session, &self.heard, bytes)?
+            }
+            _ => return Err(DropReason::Malformed),
+        };
+        if beat.peer_incarnation == session.my_incarnation {
+            self.knows_me = beat.incarnation;
+        }
+        if beat.incarnation == self.heard.incarnation {
+            self.heard.raise(&beat);
+        } else {
+            self.heard_other.raise(&beat);
+        }
+        Ok(beat)
+    }
+
+    /// Follows the session to another incarnation of the peer.
+    fn heard_of(&mut self, incarnation: u64) {
+        self.heard = if self.heard_other.incarnation == incarnation {
+            self.heard_other
+        } else {
+            Heard { incarnation, ..Heard::default() }
+        };
+    }
+}
+
+/// Whether the first bytes of `expected` are `tag`, in a time that does not depend on where they
+/// differ.
+pub(super) fn tag_fits<const N: usize>(expected: &blake3::Hash, tag: &[u8; N]) -> bool {
+    let mut bytes = *expected.as_bytes();
+    match bytes.first_chunk_mut::<N>() {
+        Some(first) => *first = *tag,
+        None => return false,
+    }
+    blake3::Hash::from_bytes(bytes) == *expected
+}

@@ -1,0 +1,69 @@
+//! The crossover path: raw Ethernet frames, so that it needs no addresses and no firewall rule stops it.
+//!
+//! Broadcast, because every NIC passes it up without being asked to; there is nobody else on the cable.
+
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+
+use super::buffer::FrameBuffer;
+use super::message::DropReason;
+use crate::limits::{BEAT_BYTES_MAX, CROSSOVER_ETHERTYPE};
+use crate::sys::packet::PacketSocket;
+
+/// Destination, source, EtherType.
+const HEADER_BYTES: usize = 14;
+const BROADCAST: [u8; 6] = [0xff; 6];
+
+/// An open crossover path.
+pub(super) struct Crossover {
+    socket: PacketSocket,
+    header: [u8; HEADER_BYTES],
+    /// One byte longer than any frame of ours, to notice those that are too long.
+    buffer: [u8; HEADER_BYTES + BEAT_BYTES_MAX + 1],
+}
+
+impl Crossover {
+    /// Opens the path on `interface`. Needs CAP_NET_RAW.
+    pub(super) fn open(interface: &str) -> io::Result<Crossover> {
+        let socket = PacketSocket::open(interface, CROSSOVER_ETHERTYPE)?;
+        let mac = mac_of(interface)?;
+        let mut header = [0; HEADER_BYTES];
+        let fields = BROADCAST.into_iter().chain(mac).chain(CROSSOVER_ETHERTYPE.to_be_bytes());
+        for (place, byte) in header.iter_mut().zip(fields) {
+            *place = byte;
+        }
+        Ok(Crossover { socket, header, buffer: [0; _] })
+    }
+
+    pub(super) fn fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+
+    /// Sends one frame.
+    pub(super) fn send(&self, frame: &FrameBuffer) -> io::Result<()> {
+        let mut bytes = [0; HEADER_BYTES + BEAT_BYTES_MAX];
+        let length = HEADER_BYTES + frame.as_slice().len();
+        for (place, byte) in bytes.iter_mut().zip(self.header.iter().chain(frame.as_slice())) {
+            *place = *byte;
+        }
+        self.socket.send(bytes.get(..length).unwrap_or_default())
+    }
+
+    /// The next frame that is there; `None`: none now.
+    pub(super) fn receive(&mut self) -> io::Result<Option<Result<&[u8], DropReason>>> {
+        let Some(length) = self.socket.receive(&mut self.buffer)? else { return Ok(None) };
+        Ok(Some(match self.buffer.get(HEADER_BYTES..length) {
+            Some(frame) => Ok(frame),
+            None if length < HEADER_BYTES => Err(DropReason::Truncated),
+            None => Err(DropReason::Oversized),
+        }))
+    }
+}
+
+/// The MAC that the interface has now.
+fn mac_of(interface: &str) -> io::Result<[u8; 6]> {
+    nix::ifaddrs::getifaddrs()?
+        .filter(|entry| entry.interface_name == interface)
+        .find_map(|entry| entry.address?.as_link_addr()?.addr())
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the interface has no MAC"))
+}

@@ -1,0 +1,272 @@
+//! The three paths of one node, each open or waiting to be opened again.
+
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::RawFd;
+
+use nix::errno::Errno;
+
+use super::buffer::FrameBuffer;
+use super::codec::{Codec, Session};
+use super::crossover::Crossover;
+use super::lan::Lan;
+use super::line::Unstuffed;
+use super::message::{Beat, DropReason, Path};
+use super::serial::Serial;
+use crate::config::{Config, NodeIndex, SerialLine};
+
+/// Beats of a path that were not sent, by reason. They are not sent later: a late beat is worthless.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unsent {
+    /// Earlier ones still filled the queue of the interface or of the serial line.
+    pub queue_full: u64,
+    /// No carrier, no route, refused by a router or a firewall.
+    pub unreachable: u64,
+    /// The path was not open.
+    pub closed: u64,
+}
+
+enum Socket {
+    Crossover(Crossover),
+    Serial(Serial),
+    Lan(Lan),
+}
+
+#[derive(Default)]
+struct Slot {
+    socket: Option<Socket>,
+    fault: Option<io::Error>,
+    unsent: Unsent,
+}
+
+/// All paths of this node, with the codec of their frames.
+///
+/// ```text
+///   open or reopen succeeded          send or receive failed for good
+///   ------------------------> open ----------------------------------> closed, with its fault
+///                               ^            reopen                        |
+///                               +------------------------------------------+
+/// ```
+/// What passes by itself (no carrier, no route, a full queue, an ICMP error) closes nothing.
+pub struct Paths {
+    codec: Codec,
+    crossover_interface: String,
+    serial_line: Option<SerialLine>,
+    lan_interface: String,
+    own_address: IpAddr,
+    peer_address: IpAddr,
+    slots: [Slot; 3],
+    frame: FrameBuffer,
+}
+
+impl Paths {
+    /// Opens what can be opened; [`Paths::fault`] tells of the rest, which [`Paths::reopen`] tries
+    /// again. Needs CAP_NET_RAW (crossover) and CAP_NET_BIND_SERVICE (LAN).
+    pub fn open(config: &Config, me: NodeIndex, codec: Codec) -> Paths {
+        let node = config.node(me);
+        let mut paths = Paths {
+            codec,
+            crossover_interface: node.crossover.clone(),
+            serial_line: node.serial.clone(),
+            lan_interface: node.lan.clone(),
+            own_address: node.address,
+            peer_address: config.node(me.other()).address,
+            slots: Default::default(),
+            frame: FrameBuffer::new(),
+        };
+        for path in Path::ALL {
+            // A failure is kept as the path's fault.
+            let _ = paths.reopen(path);
+        }
+        paths
+    }
+
+    /// Whether the config has that path.
+    pub fn is_configured(&self, path: Path) -> bool {
+        match path {
+            Path::Crossover | Path::Lan => true,
+            Path::Serial => self.serial_line.is_some(),
+        }
+    }
+
+    /// Closes the path if it is open, and opens it anew; does nothing if it is not configured. The
+    /// descriptor that was open before has left every epoll set by being closed.
+    ///
+    /// # Errors
+    /// No such interface, address or device, or not permitted. Also kept as the path's fault.
+    pub fn reopen(&mut self, path: Path) -> io::Result<()> {
+        slot_mut(&mut self.slots, path).socket = None;
+        let opened = match path {
+            Path::Crossover => Crossover::open(&self.crossover_interface).map(Socket::Crossover),
+            Path::Lan => {
+                Lan::open(&self.lan_interface, self.own_address, self.peer_address).map(Socket::Lan)
+            }
+            Path::Serial => match &self.serial_line {
+                Some(line) => Serial::open(line).map(Socket::Serial),
+                None => return Ok(()),
+            },
+        };
+        let slot = slot_mut(&mut self.slots, path);
+        match opened {
+            Ok(socket) => {
+                slot.socket = Some(socket);
+                slot.fault = None;
+                Ok(())
+            }
+            Err(error) => Err(slot.close(error)),
+        }
+    }
+
+    /// Why the path is closed; `None` if it is open or not configured.
+    pub fn fault(&self, path: Path) -> Option<&io::Error> {
+        self.slot(path).fault.as_ref()
+    }
+
+    /// Beats that were not sent on this path.
+    pub fn unsent(&self, path: Path) -> Unsent {
+        self.slot(path).unsent
+    }
+
+    /// The path's descriptor, to wait on; another one after a reopen; `None` while it is closed.
+    pub fn fd(&self, path: Path) -> Option<RawFd> {
+        self.slot(path).socket.as_ref().map(|socket| match socket {
+            Socket::Crossover(crossover) => crossover.fd(),
+            Socket::Serial(serial) => serial.fd(),
+            Socket::Lan(lan) => lan.fd(),
+        })
+    }
+
+    /// Sends a beat, or drops and counts it ([`Paths::unsent`]). Never blocks.
+    ///
+    /// # Errors
+    /// The path failed for good (interface or device gone) and is closed now.
+    pub fn send(&mut self, path: Path, beat: &Beat) -> io::Result<()> {
+        let slot = slot_mut(&mut self.slots, path);
+        let sent = match &slot.socket {
+            None => {
+                slot.unsent.closed += 1;
+                return Ok(());
+            }
+            Some(Socket::Crossover(crossover)) => {
+                self.codec.encode(path, beat, &mut self.frame);
+                crossover.send(&self.frame)
+            }
+            Some(Socket::Lan(lan)) => {
+                self.codec.encode(path, beat, &mut self.frame);
+                lan.send(&self.frame)
+            }
+            // A frame that is dropped for want of room must not cost its group the turn.
+            Some(Socket::Serial(serial)) => serial.check_room().and_then(|()| {
+                self.codec.encode(path, beat, &mut self.frame);
+                serial.send(&self.frame)
+            }),
+        };
+        let Err(error) = sent else { return Ok(()) };
+        match Setback::of(&error) {
+            Some(Setback::QueueFull) => slot.unsent.queue_full += 1,
+            Some(Setback::Unreachable) => slot.unsent.unreachable += 1,
+            None => return Err(slot.close(error)),
+        }
+        Ok(())
+    }
+
+    /// Gives what has come in on the path to `each`, at most `limit` frames or refusals. `true`: more
+    /// may be waiting, and edge-triggered polling will not tell again. Never blocks.
+    ///
+    /// `session` is used for the whole call: make it just before.
+    ///
+    /// # Errors
+    /// The path failed for good (interface or device gone, line hung up) and is closed now.
+    pub fn receive(
+        &mut self,
+        path: Path,
+        session: &Session,
+        limit: usize,
+        each: &mut dyn FnMut(Result<Beat, DropReason>),
+    ) -> io::Result<bool> {
+        let slot = slot_mut(&mut self.slots, path);
+        let Some(socket) = &mut slot.socket else { return Ok(false) };
+        let codec = &mut self.codec;
+        let mut decode = |frame: Result<&[u8], DropReason>| {
+            each(frame.and_then(|bytes| codec.decode(path, bytes, session)));
+        };
+        for _ in 0..limit {
+            let received = match socket {
+                Socket::Crossover(crossover) => crossover.receive().map(|got| got.map(&mut decode)),
+                Socket::Lan(lan) => lan.receive().map(|got| got.map(&mut decode)),
+                Socket::Serial(serial) => match serial.next_frame() {
+                    Some(found) => {
+                        decode(found.as_ref().map(Unstuffed::as_slice).map_err(|reason| *reason));
+                        Ok(Some(()))
+                    }
+                    None => serial.fill().map(|more| more.then_some(())),
+                },
+            };
+            match received {
+                Ok(Some(())) => {}
+                Ok(None) => return Ok(false),
+                // Told once by the kernel; the next call receives again.
+                Err(error) if Setback::of(&error).is_some() => {}
+                Err(error) => return Err(slot.close(error)),
+            }
+        }
+        Ok(true)
+    }
+
+    fn slot(&self, path: Path) -> &Slot {
+        let [crossover, serial, lan] = &self.slots;
+        match path {
+            Path::Crossover => crossover,
+            Path::Serial => serial,
+            Path::Lan => lan,
+        }
+    }
+}
+
+/// Not a method, so that the codec can be used beside it.
+fn slot_mut(slots: &mut [Slot; 3], path: Path) -> &mut Slot {
+    let [crossover, serial, lan] = slots;
+    match path {
+        Path::Crossover => crossover,
+        Path::Serial => serial,
+        Path::Lan => lan,
+    }
+}
+
+impl Slot {
+    /// Closes the path, keeps the fault and gives back a copy of it.
+    fn close(&mut self, fault: io::Error) -> io::Error {
+        let copy = match fault.raw_os_error() {
+            Some(code) => io::Error::from_raw_os_error(code),
+            None => io::Error::new(fault.kind(), fault.to_string()),
+        };
+        self.socket = None;
+        self.fault = Some(fault);
+        copy
+    }
+}
+
+/// An error that passes by itself: the socket stays as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Setback {
+    QueueFull,
+    Unreachable,
+}
+
+impl Setback {
+    fn of(error: &io::Error) -> Option<Setback> {
+        if error.kind() == io::ErrorKind::WouldBlock {
+            return Some(Setback::QueueFull);
+        }
+        match Errno::from_raw(error.raw_os_error()?) {
+            Errno::ENOBUFS | Errno::ENOMEM => Some(Setback::QueueFull),
+            Errno::ECONNREFUSED
+            | Errno::EHOSTDOWN
+            | Errno::EHOSTUNREACH
+            | Errno::ENETDOWN
+            | Errno::ENETUNREACH
+            | Errno::EPERM => Some(Setback::Unreachable),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The serial path: a null-modem line.
+
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::termios::{FlushArg, tcflush};
+use serialport::{DataBits, FlowControl, Parity, StopBits, TTYPort};
+
+use super::buffer::FrameBuffer;
+use super::line::{Deframer, OVERHEAD_BYTES, Stuffed, Unstuffed};
+use super::message::DropReason;
+use super::{frame, serial_frame};
+use crate::config::SerialLine;
+use crate::limits::{
+    INTRODUCE_EVERY, INTRODUCTION_BYTES_MAX, SERIAL_BEAT_BYTES_MAX, SERIAL_BITS_PER_BYTE,
+    SERIAL_SHARE,
+};
+use crate::sys::tty;
+
+/// Bytes read from the line at once.
+const CHUNK_BYTES: usize = 256;
+
+/// An open serial path.
+pub(super) struct Serial {
+    port: TTYPort,
+    deframer: Deframer,
+    chunk: [u8; CHUNK_BYTES],
+    /// What of the chunk was not looked at yet.
+    unread: std::ops::Range<usize>,
+}
+
+impl Serial {
+    /// Opens the line: raw, 8N1, no flow control, nobody else beside us, and forgets what was on it.
+    pub(super) fn open(line: &SerialLine) -> io::Result<Serial> {
+        let port = serialport::new(line.device.to_string_lossy(), line.baud)
+            .data_bits(DataBits::Eight)
+            .parity(Parity::None)
+            .stop_bits(StopBits::One)
+            .flow_control(FlowControl::None)
+            .exclusive(true)
+            .open_native()?;
+        let descriptor = tty::descriptor(&port);
+        fcntl(descriptor, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        tcflush(descriptor, FlushArg::TCIOFLUSH)?;
+        Ok(Serial { port, deframer: Deframer::new(), chunk: [0; _], unread: 0..0 })
+    }
+
+    pub(super) fn fd(&self) -> RawFd {
+        self.port.as_raw_fd()
+    }
+
+    /// Whether a frame written now would soon be on the line: no more than one is waiting before it.
+    pub(super) fn check_room(&self) -> io::Result<()> {
+        if tty::output_queue_bytes(&self.port)? > INTRODUCTION_BYTES_MAX + OVERHEAD_BYTES {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(())
+    }
+
+    /// Sends one frame. `WouldBlock` also if the line took only a part: the peer finds the next
+    /// frame by its delimiter.
+    pub(super) fn send(&self, frame: &FrameBuffer) -> io::Result<()> {
+        let stuffed = Stuffed::new(frame.as_slice()).ok_or(io::ErrorKind::InvalidInput)?;
+        let written = nix::unistd::write(tty::descriptor(&self.port), stuffed.as_slice())?;
+        if written < stuffed.as_slice().len() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(())
+    }
+
+    /// The next frame in what was read of the line; `None`: [`Serial::fill`] first.
+    pub(super) fn next_frame(&mut self) -> Option<Result<Unstuffed, DropReason>> {
+        for at in self.unread.by_ref() {
+            let byte = *self.chunk.get(at)?;
+            if let Some(found) = self.deframer.push(byte) {
+                return Some(found.and_then(plausible));
+            }
+        }
+        None
+    }
+
+    /// Reads more of the line; `false`: nothing there now. A line that was hung up is `BrokenPipe`.
+    pub(super) fn fill(&mut self) -> io::Result<bool> {
+        match nix::unistd::read(tty::descriptor(&self.port), &mut self.chunk) {
+            Ok(0) => Err(io::ErrorKind::BrokenPipe.into()),
+            Ok(length) => {
+                self.unread = 0..length;
+                Ok(true)
+            }
+            Err(nix::errno::Errno::EAGAIN) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl Drop for Serial {
+    /// Closing a line waits for its output, up to 30 s; what is left there is worth nothing.
+    fn drop(&mut self) {
+        // If the flush fails the device is gone, and closing it does not wait.
+        let _ = tcflush(tty::descriptor(&self.port), FlushArg::TCOFLUSH);
+    }
+}
+
+/// Bytes that have the length of no serial frame are noise, not a frame gone wrong.
+fn plausible(found: Unstuffed) -> Result<Unstuffed, DropReason> {
+    let lengths =
+        [serial_frame::length(0), serial_frame::length(1), frame::length(0), frame::length(1)];
+    if lengths.contains(&found.as_slice().len()) { Ok(found) } else { Err(DropReason::LineNoise) }
+}
+
+/// The time between two beats on a line of `baud` bits a second: `interval`, or longer on a slow line,
+/// so that beats take at most a third of it.
+pub fn serial_interval(baud: u32, interval: Duration) -> Duration {
+    let plain = (INTRODUCE_EVERY - 1) * (SERIAL_BEAT_BYTES_MAX + OVERHEAD_BYTES) as u32;
+    let round_bits =
+        (plain + (INTRODUCTION_BYTES_MAX + OVERHEAD_BYTES) as u32) * SERIAL_BITS_PER_BYTE;
+    let bits_us = u64::from(round_bits) * u64::from(SERIAL_SHARE) * 1_000_000;
+    let round = Duration::from_micros(bits_us.div_ceil(u64::from(baud.max(1))));
+    interval.max(round / INTRODUCE_EVERY)
+}

@@ -1,0 +1,67 @@
+//! The crossover's carrier as evidence. A peer that loses power drops it at once; but a cable that
+//! falls out does too, so it only makes asks urgent, and only for a short time.
+
+use std::time::Duration;
+
+use super::time::Time;
+use crate::limits;
+
+/// What is known of the crossover's carrier.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CarrierWatch {
+    up: Option<bool>,
+    lost_at: Option<Time>,
+    confirmed_at: Option<Time>,
+}
+
+/// What a report about the carrier changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CarrierNews {
+    /// Nothing.
+    None,
+    /// There is a carrier now.
+    Up,
+    /// It was lost: to be looked at again.
+    Lost,
+    /// It is still lost at the second look.
+    Confirmed,
+}
+
+impl CarrierWatch {
+    /// Takes a report.
+    pub fn report(&mut self, now: Time, up: bool) -> CarrierNews {
+        let before = self.up.replace(up);
+        if up {
+            self.lost_at = None;
+            self.confirmed_at = None;
+            return if before == Some(true) { CarrierNews::None } else { CarrierNews::Up };
+        }
+        if before == Some(true) {
+            self.lost_at = Some(now);
+            return CarrierNews::Lost;
+        }
+        match self.lost_at {
+            Some(at) if self.confirmed_at.is_none() && now >= at + limits::CARRIER_SECOND_LOOK => {
+                self.confirmed_at = Some(now);
+                CarrierNews::Confirmed
+            }
+            Some(_) | None => CarrierNews::None,
+        }
+    }
+
+    /// Whether there is a carrier; `None` before the first report.
+    pub fn up(&self) -> Option<bool> {
+        self.up
+    }
+
+    /// When to look a second time.
+    pub fn look_at(&self) -> Option<Time> {
+        let lost_at = self.lost_at.filter(|_| self.confirmed_at.is_none());
+        lost_at.map(|at| at + limits::CARRIER_SECOND_LOOK)
+    }
+
+    /// When the loss was confirmed, if that is so recent (`span`) that it can explain a silence.
+    pub fn fresh_loss(&self, now: Time, span: Duration) -> Option<Time> {
+        self.confirmed_at.filter(|&at| now.since(at) <= span)
+    }
+}

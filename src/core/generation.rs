@@ -1,0 +1,171 @@
+//! Generations, and what of them must be on disk before anything rests on it.
+//!
+//! A claim waits for no write: the generation that the *next* claim will use (the intent) is made
+//! durable in advance. `served` is written right after a claim. A number is never used twice, whatever
+//! was lost in a crash: after each start a new intent is made above everything on the disk.
+
+use std::collections::VecDeque;
+
+use super::disk::{DiskState, Generation, GroupDisk};
+use crate::config::{Group, NodeIndex};
+
+/// The disk as the core knows it.
+#[derive(Clone, Debug)]
+pub struct Disk {
+    me: NodeIndex,
+    /// What the disk shall hold.
+    wanted: DiskState,
+    /// What it is known to hold.
+    durable: DiskState,
+    /// Writes that were commanded and not yet acknowledged.
+    under_way: VecDeque<(u64, DiskState)>,
+    write: u64,
+    /// State of the generator for ids (splitmix64).
+    random: u64,
+}
+
+/// Whether `one` outranks `other`: the newer number; of two reigns with the same number (made on the
+/// two sides of a partition) that of the preferred node.
+pub fn outranks(one: Generation, other: Generation, prefer: NodeIndex) -> bool {
+    (one.number, one.owner == prefer) > (other.number, other.owner == prefer)
+}
+
+impl Disk {
+    /// The disk as it was loaded, with a new intent for each group.
+    pub fn new(me: NodeIndex, loaded: DiskState, groups: &[Group], seed: u64) -> Disk {
+        let mut disk = Disk {
+            me,
+            wanted: loaded.clone(),
+            durable: loaded,
+            under_way: VecDeque::new(),
+            write: 0,
+            random: seed,
+        };
+        for group in groups {
+            let known = disk.group(&group.name);
+            let newest = [known.served, known.intent].into_iter().flatten();
+            let above = newest.map(|generation| generation.number).max().unwrap_or(0);
+            let intent = disk.next_generation(above);
+            disk.set_group(&group.name, GroupDisk { intent: Some(intent), ..known });
+        }
+        disk
+    }
+
+    fn next_generation(&mut self, above: u32) -> Generation {
+        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        let id = ((z ^ (z >> 31)) >> 32) as u32;
+        Generation { number: above.saturating_add(1), owner: self.me, id }
+    }
+
+    fn group(&self, name: &str) -> GroupDisk {
+        self.wanted.groups.get(name).copied().unwrap_or_default()
+    }
+
+    fn set_group(&mut self, name: &str, group: GroupDisk) {
+        self.wanted.groups.insert(name.to_string(), group);
+    }
+
+    /// Newest generation known to have been served.
+    pub fn served(&self, name: &str) -> Option<Generation> {
+        self.group(name).served
+    }
+
+    /// The generation that a claim may use now: durable, and above all that was served.
+    pub fn usable_intent(&self, name: &str) -> Option<Generation> {
+        let wanted = self.group(name);
+        let durable = self.durable.groups.get(name).copied().unwrap_or_default();
+        let above =
+            |intent: &Generation| wanted.served.is_none_or(|served| intent.number > served.number);
+        wanted.intent.filter(|intent| durable.intent == Some(*intent)).filter(above)
+    }
+
+    /// The intent without its being durable: only where a test shows what that rule is for.
+    #[cfg(test)]
+    pub fn undurable_intent(&mut self, name: &str) -> Option<Generation> {
+        let above = self.durable.groups.get(name).and_then(|g| g.served).map_or(0, |s| s.number);
+        Some(self.next_generation(above))
+    }
+
+    /// Another generation was heard to have been served.
+    pub fn learn(&mut self, name: &str, served: Generation, prefer: NodeIndex) {
+        let known = self.group(name);
+        if known.served.is_some_and(|mine| !outranks(served, mine, prefer)) {
+            return;
+        }
+        self.serve(name, served);
+    }
+
+    /// This generation is served from now on: it is the newest, and the next intent lies above it.
+    pub fn serve(&mut self, name: &str, generation: Generation) {
+        let known = self.group(name);
+        let usable = known.intent.filter(|intent| intent.number > generation.number);
+        let intent = match usable {
+            Some(intent) => intent,
+            None => self.next_generation(generation.number),
+        };
+        self.set_group(name, GroupDisk { served: Some(generation), intent: Some(intent) });
+    }
+
+    /// Whether the peer should be counted on as gone after a restart; see [`DiskState::alone`].
+    pub fn set_alone(&mut self, alone: bool) {
+        self.wanted.alone = alone;
+    }
+
+    /// Whether the disk said so when this was loaded or last acknowledged.
+    pub fn was_alone(&self) -> bool {
+        self.durable.alone
+    }
+
+    /// Whether the disk surely does not say so, nor will by a write under way.
+    pub fn surely_not_alone(&self) -> bool {
+        let pending = self.under_way.iter().any(|(_, state)| state.alone);
+        !self.wanted.alone && !self.durable.alone && !pending
+    }
+
+    /// Sets the administrator's lock.
+    pub fn set_standby(&mut self, standby: bool) {
+        self.wanted.standby = standby;
+    }
+
+    /// Whether the lock is wanted.
+    pub fn standby_wanted(&self) -> bool {
+        self.wanted.standby
+    }
+
+    /// Whether the lock is on disk as wanted.
+    pub fn standby_durable(&self) -> bool {
+        self.durable.standby == self.wanted.standby
+    }
+
+    /// The write to command now, if what is wanted is neither on disk nor under way.
+    pub fn write(&mut self) -> Option<(u64, DiskState)> {
+        let newest = self.under_way.back().map_or(&self.durable, |(_, state)| state);
+        if *newest == self.wanted {
+            return None;
+        }
+        self.write += 1;
+        // A stuck disk must not make this grow: only the newest writes matter.
+        if self.under_way.len() >= UNDER_WAY_MAX {
+            self.under_way.pop_front();
+        }
+        self.under_way.push_back((self.write, self.wanted.clone()));
+        Some((self.write, self.wanted.clone()))
+    }
+
+    /// A write and all before it are durable.
+    pub fn persisted(&mut self, write: u64) {
+        while let Some((number, state)) = self.under_way.pop_front() {
+            if number > write {
+                self.under_way.push_front((number, state));
+                return;
+            }
+            self.durable = state;
+        }
+    }
+}
+
+/// Unacknowledged writes remembered; an older one is covered by every newer one.
+const UNDER_WAY_MAX: usize = 64;

@@ -1,0 +1,798 @@
+//! A group's state machine (drawn in `role`): one step looks at the role, at where the peer stands,
+//! and at the evidence, and returns the next role.
+
+use std::time::Duration;
+
+use super::event::Holder;
+use super::peer::{Death, Life};
+use super::probe::{Probe, Verdict};
+use super::right::{self, Evidence, PeerWord, Refusal, Right};
+use super::role::{Active, Check, GroupState, Offer, Role};
+use super::time::Time;
+use super::{Command, Core};
+use crate::beat::Stance;
+use crate::config::Failback;
+use crate::control::event::Kind;
+use crate::limits;
+
+/// Where the peer stands towards a group, as far as this node knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    /// Never heard, or it has not spoken of this group yet.
+    Unknown,
+    /// Dead, however that is known.
+    Dead,
+    /// Heard, and this is what it says.
+    Says(Stance),
+}
+
+/// Steps of one group that one event may cause; every chain of roles is shorter.
+const STEPS_MAX: usize = 8;
+
+impl Core {
+    /// Steps every group until nothing changes any more.
+    pub(super) fn step_groups(&mut self, now: Time) {
+        let mut groups = std::mem::take(&mut self.groups);
+        for group in &mut groups {
+            for _ in 0..STEPS_MAX {
+                let before = super::speak::stance(group);
+                let role = group.role.clone();
+                self.step(now, group);
+                if super::speak::stance(group) != before {
+                    self.beat_now = true;
+                }
+                if group.role == role {
+                    break;
+                }
+            }
+        }
+        self.groups = groups;
+        let checking = |group: &GroupState| match &group.role {
+            Role::Active(active) => active.check.is_some(),
+            Role::Passive { .. }
+            | Role::Wanting { .. }
+            | Role::Probing { .. }
+            | Role::Releasing { .. } => false,
+        };
+        self.stalled = self.groups.iter().any(checking);
+    }
+
+    pub(super) fn side(&self, group: &GroupState) -> Side {
+        match self.peer.life {
+            Life::NeverHeard => Side::Unknown,
+            Life::Dead { .. } => Side::Dead,
+            Life::Alive { .. } => self.peer.stance(group.index).map_or(Side::Unknown, Side::Says),
+        }
+    }
+
+    fn step(&mut self, now: Time, group: &mut GroupState) {
+        let side = self.side(group);
+        if group.blocked.as_ref().is_some_and(|(until, _)| now >= *until) {
+            group.blocked = None;
+        }
+        group.able = self.is_able(now, group);
+        let role = std::mem::replace(&mut group.role, Role::Passive { granted: None });
+        group.role = match role {
+            Role::Passive { granted } => self.step_passive(now, group, side, granted),
+            Role::Wanting { want, since, served } => {
+                self.step_wanting(now, group, side, want, since, served)
+            }
+            Role::Probing { want, granted, probe } => {
+                self.step_probing(now, group, side, want, granted, probe)
+            }
+            Role::Active(active) => self.step_active(now, group, side, active),
+            Role::Releasing { handover, repeat_at } => {
+                if now >= repeat_at {
+                    self.out.push_back(Command::Release { group: group.index });
+                    Role::Releasing { handover, repeat_at: now + limits::RELEASE_REPEAT }
+                } else {
+                    Role::Releasing { handover, repeat_at }
+                }
+            }
+        };
+    }
+
+    // ---- the right ----
+
+    fn evidence(&mut self, now: Time, group: &GroupState, peer: PeerWord) -> Evidence {
+        Evidence {
+            standby: self.disk.standby_wanted(),
+            ending: self.is_ending(),
+            lan_carrier: self.reach.carrier(),
+            reach: self.fresh_reach(now),
+            peer,
+            intent: self.intent(&group.name),
+            accept_loss: group.accept_loss_until.is_some_and(|until| now < until),
+            boot_patience: self.boot_patience(),
+            dead_after: self.config.heartbeat.dead_after,
+        }
+    }
+
+    /// The right to serve while the peer does not speak: dead, or never heard.
+    fn right_by_silence(&mut self, now: Time, group: &GroupState) -> Result<Right, Refusal> {
+        let peer = match self.peer.life {
+            Life::NeverHeard => PeerWord::NeverHeard {
+                alone: self.disk.was_alone(),
+                waited: now.since(self.started_at),
+            },
+            Life::Alive { .. } => PeerWord::Heard,
+            Life::Dead { death: Death::Goodbye, .. } => PeerWord::Ended,
+            Life::Dead { death: Death::Silent { .. }, at } => PeerWord::Silent {
+                told_may_claim: self.peer.told_may_claim(),
+                waited: now.since(at),
+            },
+        };
+        right::decide(&self.evidence(now, group, peer))
+    }
+
+    fn right_by_grant(
+        &mut self,
+        now: Time,
+        group: &GroupState,
+        released: bool,
+    ) -> Result<Right, Refusal> {
+        right::decide(&self.evidence(now, group, PeerWord::Granted { released }))
+    }
+
+    /// Could this node serve the group if the peer let it?
+    fn is_able(&mut self, now: Time, group: &GroupState) -> bool {
+        group.blocked.is_none() && self.right_by_grant(now, group, true).is_ok()
+    }
+
+    /// Whether this node is better placed than the peer for a group that neither serves: the newer
+    /// generation served, then the preferred node. (With two nodes one is always the preferred.)
+    fn outbids(&self, group: &GroupState) -> bool {
+        let mine = self.disk.served(&group.name).map_or(0, |served| served.number);
+        let theirs = self.peer.group(group.index).map_or(0, |part| part.generation);
+        (mine, group.prefer == self.me) > (theirs, group.prefer == self.me.other())
+    }
+
+    // ---- roles without the address ----
+
+    fn step_passive(
+        &mut self,
+        now: Time,
+        group: &mut GroupState,
+        side: Side,
+        granted: Option<u16>,
+    ) -> Role {
+        let passive = Role::Passive { granted: None };
+        if let (Some(promised), Side::Says(Stance::Wanting(want))) = (granted, side)
+            && promised == want
+        {
+            return Role::Passive { granted };
+        }
+        let able = group.able && now >= group.yield_until;
+        let nobody =
+            matches!(side, Side::Says(Stance::Unable | Stance::Passive | Stance::Granting(_)));
+        if nobody && able {
+            group.unserved_since.get_or_insert(now);
+        } else {
+            group.unserved_since = None;
+        }
+        match side {
+            Side::Says(Stance::Active) => {
+                group.why = "the peer serves it".to_string();
+                passive
+            }
+            Side::Says(Stance::Wanting(want)) => {
+                if able && self.outbids(group) {
+                    return self.begin_wanting(now, group, false);
+                }
+                // The peer must not be told that it may claim while this disk says `alone`.
+                let granted = self.disk.surely_not_alone().then_some(want);
+                group.why = "the peer is about to serve it".to_string();
+                Role::Passive { granted }
+            }
+            Side::Says(Stance::Offering) if able => self.begin_wanting(now, group, true),
+            Side::Says(Stance::Unable) if able => self.begin_wanting(now, group, false),
+            Side::Says(Stance::Passive | Stance::Granting(_)) if able => {
+                let waited = group.unserved_since.map_or(Duration::ZERO, |since| now.since(since));
+                if self.outbids(group) || waited >= limits::YIELD_PATIENCE {
+                    self.begin_wanting(now, group, false)
+                } else {
+                    passive
+                }
+            }
+            Side::Says(
+                Stance::Offering | Stance::Unable | Stance::Passive | Stance::Granting(_),
+            ) => {
+                self.explain_inability(now, group);
+                passive
+            }
+            Side::Dead | Side::Unknown => self.claim_by_silence(now, group),
+        }
+    }
+
+    fn explain_inability(&mut self, now: Time, group: &mut GroupState) {
+        if let Some((_, why)) = &group.blocked {
+            group.why = why.clone();
+        } else if let Err(refusal) = self.right_by_grant(now, group, true) {
+            group.why = refusal.to_string();
+        }
+    }
+
+    fn claim_by_silence(&mut self, now: Time, group: &mut GroupState) -> Role {
+        let passive = Role::Passive { granted: None };
+        if self.peer.is_alive() {
+            // Heard, but it has not yet spoken of this group.
+            group.why = "the peer has not yet said where it stands".to_string();
+            return passive;
+        }
+        if let Some((_, why)) = &group.blocked {
+            group.why = why.clone();
+            return passive;
+        }
+        match self.right_by_silence(now, group) {
+            Ok(_) => {
+                let want = self.next_want();
+                group.why = "the peer is silent; asking the LAN who has the address".to_string();
+                let yields = group.prefer != self.me;
+                Role::Probing { want, granted: false, probe: Probe::new(now, yields) }
+            }
+            Err(refusal) => {
+                group.why = refusal.to_string();
+                self.tell_refusal(group, &refusal);
+                passive
+            }
+        }
+    }
+
+    fn next_want(&mut self) -> u16 {
+        self.want = self.want.checked_add(1).unwrap_or(1);
+        self.want
+    }
+
+    fn begin_wanting(&mut self, now: Time, group: &mut GroupState, served: bool) -> Role {
+        group.why = "asking the peer to let this node serve it".to_string();
+        group.unserved_since = None;
+        Role::Wanting { want: self.next_want(), since: now, served }
+    }
+
+    fn step_wanting(
+        &mut self,
+        now: Time,
+        group: &mut GroupState,
+        side: Side,
+        want: u16,
+        since: Time,
+        served: bool,
+    ) -> Role {
+        let passive = Role::Passive { granted: None };
+        if !group.able {
+            return passive;
+        }
+        match side {
+            Side::Says(Stance::Granting(granted)) if granted == want => {
+                match self.right_by_grant(now, group, served) {
+                    Ok(right) if right.probe && self.obeys_probe() => Role::Probing {
+                        want,
+                        granted: true,
+                        probe: Probe::new(now, group.prefer != self.me),
+                    },
+                    Ok(right) => self.claim(now, group, right),
+                    Err(_) => passive,
+                }
+            }
+            Side::Says(Stance::Wanting(theirs)) => {
+                if self.outbids(group) {
+                    Role::Wanting { want, since, served }
+                } else if self.disk.surely_not_alone() {
+                    Role::Passive { granted: Some(theirs) }
+                } else {
+                    passive
+                }
+            }
+            Side::Says(Stance::Offering) => Role::Wanting { want, since, served: true },
+            Side::Says(Stance::Active) | Side::Dead | Side::Unknown => passive,
+            Side::Says(Stance::Unable | Stance::Passive | Stance::Granting(_)) => {
+                if now.since(since) >= limits::WANT_PATIENCE {
+                    passive
+                } else {
+                    Role::Wanting { want, since, served }
+                }
+            }
+        }
+    }
+
+    fn step_probing(
+        &mut self,
+        now: Time,
+        group: &mut GroupState,
+        side: Side,
+        want: u16,
+        granted: bool,
+        mut probe: Probe,
+    ) -> Role {
+        let passive = Role::Passive { granted: None };
+        // The right must stand at every step, not only at the first.
+        let right = match (granted, side) {
+            (true, Side::Says(Stance::Granting(theirs))) if theirs == want => {
+                self.right_by_grant(now, group, false)
+            }
+            (false, Side::Dead | Side::Unknown) => self.right_by_silence(now, group),
+            (true, _) | (false, Side::Says(_)) => Err(Refusal::NotGranted),
+        };
+        let right = match right {
+            Ok(right) => right,
+            Err(refusal) => {
+                group.why = refusal.to_string();
+                return passive;
+            }
+        };
+        if !self.obeys_probe() {
+            return self.claim(now, group, right);
+        }
+        loop {
+            match probe.verdict(now, self.obeys_lease_wait()) {
+                Verdict::Send => self.out.push_back(Command::Probe { group: group.index }),
+                Verdict::Wait => {
+                    if probe.was_answered() {
+                        group.why =
+                            "the peer's kernel still answers for the address; waiting for its \
+                             lease to end"
+                                .to_string();
+                    }
+                    return Role::Probing { want, granted, probe };
+                }
+                Verdict::Clear => return self.claim(now, group, right),
+                Verdict::Held => {
+                    let why = "the peer is silent on every path, but its kernel keeps answering \
+                               for the address; look at that machine";
+                    return self.block(now, group, why.to_string());
+                }
+                Verdict::Conflict(mac) => {
+                    let why = format!(
+                        "another machine ({}) has the address; take it away from there",
+                        super::tell::mac_text(mac)
+                    );
+                    return self.block(now, group, why);
+                }
+            }
+        }
+    }
+
+    fn block(&mut self, now: Time, group: &mut GroupState, why: String) -> Role {
+        self.tell_refusal(group, &why);
+        group.why.clone_from(&why);
+        group.blocked = Some((now + limits::BLOCKED_RETRY, why));
+        Role::Passive { granted: None }
+    }
+
+    // ---- claiming ----
+
+    fn claim(&mut self, now: Time, group: &mut GroupState, right: Right) -> Role {
+        let first = self.disk.served(&group.name).is_none();
+        self.disk.serve(&group.name, right.generation);
+        self.claim += 1;
+        self.out.push_back(Command::Claim { group: group.index, claim: self.claim });
+        let (kind, text) = match self.side(group) {
+            Side::Says(_) if first => (Kind::Takeover, "first service, agreed with the peer"),
+            Side::Says(_) => (Kind::Switchover, "agreed with the peer"),
+            Side::Unknown => (Kind::Takeover, "the peer was not heard since this node's start"),
+            Side::Dead => (Kind::Takeover, "the peer is dead"),
+        };
+        if let Life::Dead { death: Death::Silent { gone }, .. } = &mut self.peer.life {
+            // This node reaches the LAN and nobody there has the address: the peer is gone.
+            *gone = Some(true);
+        }
+        group.why = format!("serving: {text}");
+        group.refusal_told = None;
+        group.accept_loss_until = None;
+        group.failback_at = now;
+        Role::Active(Active {
+            generation: right.generation,
+            claim: self.claim,
+            held: false,
+            held_since: None,
+            leased_at: now,
+            asked_at: Some(now),
+            renew_at: now + limits::RENEW_EVERY,
+            announced: 0,
+            announce_at: now,
+            check: None,
+            offer: None,
+            peer_was_away: !self.peer.is_alive(),
+            contested: false,
+            tell: Some((kind, text.to_string())),
+        })
+    }
+
+    // ---- the owner ----
+
+    fn step_active(
+        &mut self,
+        now: Time,
+        group: &mut GroupState,
+        side: Side,
+        mut active: Active,
+    ) -> Role {
+        if self.is_cut_off() {
+            return self.release(now, group, false, "this node is cut off: no path and no reach");
+        }
+        match side {
+            Side::Says(Stance::Active | Stance::Offering) => {
+                if !self.keeps_against_peer(group, &active) {
+                    let why = "both nodes served it, and the peer's generation stands";
+                    return self.release(now, group, false, why);
+                }
+                if !active.contested {
+                    active.contested = true;
+                    self.announce_again(now, &mut active);
+                    let text = "both nodes served it; this node's generation stands";
+                    self.tell(Kind::Address, Some(&group.name), text.to_string());
+                }
+            }
+            Side::Says(_) | Side::Dead | Side::Unknown => {
+                if active.contested {
+                    active.contested = false;
+                    self.announce_again(now, &mut active);
+                }
+            }
+        }
+        if matches!(side, Side::Dead | Side::Says(Stance::Unable)) || self.peer.is_standby() {
+            active.peer_was_away = true;
+        }
+        active.offer = self.offer(now, group, side, &active);
+        if let Some(offer) = active.offer {
+            let forced = self.ending_since.is_some_and(|at| {
+                !self.peer.is_alive() || now.since(at) >= limits::SHUTDOWN_PATIENCE
+            });
+            let wanted = matches!(side, Side::Says(Stance::Wanting(_)));
+            if forced || (wanted && self.disk.surely_not_alone()) {
+                let why = format!("handed over: {}", offer.reason());
+                return self.release(now, group, wanted, &why);
+            }
+        }
+        if let Some(check) = active.check {
+            match self.check(now, group, side, check) {
+                CheckOutcome::Open(check) => {
+                    active.check = Some(check);
+                    return Role::Active(active);
+                }
+                CheckOutcome::OwnerElsewhere => {
+                    let why = "another owner answered after this node had overslept";
+                    return self.release(now, group, false, why);
+                }
+                CheckOutcome::StillOwner => {
+                    active.check = None;
+                    active.renew_at = now;
+                    self.announce_again(now, &mut active);
+                }
+            }
+        }
+        self.hold(now, group, &mut active);
+        Role::Active(active)
+    }
+
+    /// Renews, reclaims and announces.
+    fn hold(&mut self, now: Time, group: &GroupState, active: &mut Active) {
+        if active.asked_at.is_none() && now >= active.renew_at {
+            active.asked_at = Some(now);
+            active.renew_at = now + limits::RENEW_EVERY;
+            let command = if active.held {
+                Command::Renew { group: group.index, claim: active.claim }
+            } else {
+                self.claim += 1;
+                active.claim = self.claim;
+                Command::Claim { group: group.index, claim: active.claim }
+            };
+            self.out.push_back(command);
+        }
+        if active.held && now >= active.announce_at {
+            self.out.push_back(Command::Announce { group: group.index });
+            let after = limits::ANNOUNCE_AFTER.get(active.announced).copied();
+            active.announce_at = now + after.unwrap_or(limits::ANNOUNCE_EVERY);
+            active.announced += 1;
+        }
+    }
+
+    fn announce_again(&self, now: Time, active: &mut Active) {
+        active.announced = 0;
+        active.announce_at = now;
+    }
+
+    /// All paths and the reach vanished together: this node is the one that is cut off.
+    fn is_cut_off(&self) -> bool {
+        matches!(self.peer.life, Life::Dead { death: Death::Silent { gone: Some(false) }, .. })
+    }
+
+    /// Two who serve and hear each other: the newer generation stands, then the preferred node.
+    fn keeps_against_peer(&self, group: &GroupState, active: &Active) -> bool {
+        let theirs = self.peer.group(group.index).map_or(0, |part| part.generation);
+        let mine = active.generation.number;
+        mine > theirs || (mine == theirs && group.prefer == self.me)
+    }
+
+    /// Whether this owner would hand over, and why.
+    fn offer(
+        &self,
+        now: Time,
+        group: &mut GroupState,
+        side: Side,
+        active: &Active,
+    ) -> Option<Offer> {
+        if self.is_ending() {
+            return Some(Offer::Ending);
+        }
+        if self.disk.standby_wanted() {
+            return Some(Offer::Standby);
+        }
+        let peer = self.peer.last().filter(|_| self.peer.is_alive());
+        let second_look = |at: Time| now.since(at) >= limits::CARRIER_SECOND_LOOK;
+        if self.reach.carrier_lost_at().is_some_and(second_look)
+            && peer.is_some_and(|beat| beat.lan_carrier)
+        {
+            return Some(Offer::NoCarrier);
+        }
+        // A difference without a carrier loss must last: rounds may get lost.
+        let span = limits::REACH_EVERY * limits::REACH_ROUNDS;
+        if self.reach.lost_for(now, span) && peer.is_some_and(|beat| beat.reach > 0) {
+            return Some(Offer::NotReached);
+        }
+        match active.offer {
+            Some(Offer::Moved { until } | Offer::Failback { until }) if now < until => {
+                return active.offer;
+            }
+            Some(_) | None => {}
+        }
+        self.failback_due(now, group, side, active)
+    }
+
+    fn failback_due(
+        &self,
+        now: Time,
+        group: &mut GroupState,
+        side: Side,
+        active: &Active,
+    ) -> Option<Offer> {
+        let config = self.config.groups.get(usize::from(group.index.0))?;
+        let Life::Alive { since } = self.peer.life else { return None };
+        let stable = now.since(since) >= config.stable_for
+            && active.held_since.is_some_and(|at| now.since(at) >= config.stable_for);
+        let due = config.failback == Failback::Auto
+            && group.prefer != self.me
+            && active.peer_was_away
+            && side == Side::Says(Stance::Passive)
+            && stable
+            && now >= group.failback_at;
+        if !due {
+            return None;
+        }
+        group.failback_at = now + limits::FAILBACK_RETRY;
+        Some(Offer::Failback { until: now + limits::OFFER_PATIENCE })
+    }
+
+    fn release(&mut self, now: Time, group: &mut GroupState, handover: bool, why: &str) -> Role {
+        self.out.push_back(Command::Release { group: group.index });
+        self.tell(Kind::Release, Some(&group.name), format!("released: {why}"));
+        group.why = why.to_string();
+        if handover {
+            group.yield_until = now + limits::OFFER_PATIENCE;
+        }
+        Role::Releasing { handover, repeat_at: now + limits::RELEASE_REPEAT }
+    }
+
+    // ---- after a stall ----
+
+    /// The node overslept by `late`; the peer could have claimed after `longest_safe`.
+    pub(super) fn group_overslept(
+        &mut self,
+        now: Time,
+        group: &mut GroupState,
+        late: Duration,
+        longest_safe: Duration,
+    ) {
+        let role = std::mem::replace(&mut group.role, Role::Passive { granted: None });
+        group.role = match role {
+            Role::Active(_) if late >= limits::LEASE => {
+                let why = "this node slept longer than its lease";
+                self.release(now, group, false, why)
+            }
+            Role::Active(mut active) => {
+                if late >= longest_safe && !self.peer.is_gone() {
+                    active.check.get_or_insert(Check {
+                        since: now,
+                        until: now + limits::STALL_CHECK,
+                        probe_at: now,
+                        answered: false,
+                    });
+                }
+                Role::Active(active)
+            }
+            // What was learned before the gap proves nothing now: begin again.
+            Role::Wanting { .. } | Role::Probing { .. } => Role::Passive { granted: None },
+            Role::Passive { granted } => Role::Passive { granted },
+            Role::Releasing { handover, .. } => Role::Releasing { handover, repeat_at: now },
+        };
+    }
+
+    fn check(
+        &mut self,
+        now: Time,
+        group: &GroupState,
+        side: Side,
+        mut check: Check,
+    ) -> CheckOutcome {
+        if check.answered {
+            return CheckOutcome::OwnerElsewhere;
+        }
+        let heard =
+            self.configured().any(|watch| watch.heard_at.is_some_and(|at| at > check.since));
+        // An owner on the other side was dealt with by the rule for two owners.
+        if now >= check.until || (heard && matches!(side, Side::Says(_))) {
+            return CheckOutcome::StillOwner;
+        }
+        if now >= check.probe_at {
+            check.probe_at = now + limits::PROBE_WAIT_GAP;
+            self.out.push_back(Command::Probe { group: group.index });
+            self.ask(now);
+        }
+        CheckOutcome::Open(check)
+    }
+
+    // ---- what the kernel and the LAN report ----
+
+    pub(super) fn held(&mut self, now: Time, group: &mut GroupState, claim: u32) {
+        let Role::Active(active) = &mut group.role else { return };
+        if active.claim != claim {
+            return;
+        }
+        active.leased_at = active.asked_at.take().unwrap_or(active.leased_at);
+        active.held = true;
+        active.held_since.get_or_insert(now);
+        active.announced = 0;
+        active.announce_at = now;
+        let generation = active.generation.number;
+        if let Some((kind, why)) = active.tell.take() {
+            let name = group.name.clone();
+            let text = format!("serving, generation {generation}: {why}");
+            self.tell(kind, Some(&name), text);
+        }
+    }
+
+    pub(super) fn hold_failed(
+        &mut self,
+        now: Time,
+        group: &mut GroupState,
+        claim: u32,
+        error: &str,
+    ) {
+        let Role::Active(active) = &mut group.role else { return };
+        if active.claim != claim {
+            return;
+        }
+        active.asked_at = None;
+        if active.held {
+            // A renewal failed. The address may be gone already: claim it anew.
+            active.held = false;
+            active.renew_at = now;
+            let text = format!("the kernel did not renew an address: {error}; claiming it anew");
+            let name = group.name.clone();
+            self.tell(Kind::Address, Some(&name), text);
+            return;
+        }
+        let why = format!("the kernel refused a service address: {error}");
+        self.tell(Kind::Fault, Some(&group.name.clone()), why.clone());
+        group.blocked = Some((now + limits::BLOCKED_RETRY, why.clone()));
+        group.role = self.release(now, group, false, &why);
+    }
+
+    pub(super) fn released(&mut self, now: Time, group: &mut GroupState) {
+        let Role::Releasing { handover, .. } = group.role else { return };
+        let wants = match self.side(group) {
+            Side::Says(Stance::Wanting(want)) => Some(want),
+            Side::Says(_) | Side::Dead | Side::Unknown => None,
+        };
+        let granted = wants.filter(|_| handover && self.disk.surely_not_alone());
+        group.role = Role::Passive { granted };
+        self.beat_now = true;
+        if !handover {
+            group.yield_until = group.yield_until.max(now);
+        }
+    }
+
+    pub(super) fn address_seen(&mut self, now: Time, group: &mut GroupState, holder: Holder) {
+        match &mut group.role {
+            Role::Probing { probe, .. } => probe.seen(now, holder),
+            Role::Active(active) => {
+                if let (Some(check), Holder::Peer) = (&mut active.check, holder) {
+                    check.answered = true;
+                    return;
+                }
+                let text = match holder {
+                    // Whoever probes is answered by the kernel.
+                    Holder::PeerProbes => return,
+                    Holder::Peer => {
+                        active.announced = 0;
+                        active.announce_at = now;
+                        "the peer was seen with a service address; announcing again".to_string()
+                    }
+                    Holder::Stranger(mac) => format!(
+                        "another machine ({}) uses a service address; take it away from there",
+                        super::tell::mac_text(mac)
+                    ),
+                };
+                self.tell_meddling(now, group, text);
+            }
+            Role::Passive { .. } | Role::Wanting { .. } | Role::Releasing { .. } => {}
+        }
+    }
+
+    pub(super) fn address_lost(&mut self, now: Time, group: &mut GroupState) {
+        let Role::Active(active) = &mut group.role else { return };
+        if !active.held {
+            return;
+        }
+        active.held = false;
+        active.asked_at = None;
+        active.renew_at = now;
+        group.lost_addresses += 1;
+        let text = format!(
+            "a service address was deleted here, not by clusterd (time {}); put back",
+            group.lost_addresses
+        );
+        self.tell_meddling(now, group, text);
+    }
+
+    pub(super) fn address_found(&mut self, now: Time, group: &mut GroupState) {
+        if group.may_hold() {
+            return;
+        }
+        self.out.push_back(Command::Release { group: group.index });
+        let text = "a service address was put on this node, not by clusterd; deleted".to_string();
+        self.tell_meddling(now, group, text);
+    }
+
+    fn tell_meddling(&mut self, now: Time, group: &mut GroupState, text: String) {
+        let recently = |at: Time| now.since(at) < limits::LATE_TOLD_EVERY;
+        if group.meddling_told_at.is_some_and(recently) {
+            return;
+        }
+        group.meddling_told_at = Some(now);
+        self.tell(Kind::Address, Some(&group.name), text);
+    }
+}
+
+/// What the check after a stall has found.
+enum CheckOutcome {
+    /// Nothing yet.
+    Open(Check),
+    /// Somebody else owns it.
+    OwnerElsewhere,
+    /// Nobody else does.
+    StillOwner,
+}
+
+/// The leases were renewed.
+pub(super) fn renewed(group: &mut GroupState, claim: u32) {
+    if let Role::Active(active) = &mut group.role
+        && active.claim == claim
+        && let Some(asked_at) = active.asked_at.take()
+    {
+        active.leased_at = asked_at;
+    }
+}
+
+impl GroupState {
+    /// Adds every time at which something of this group is due.
+    pub(super) fn deadlines(&self, times: &mut Vec<Time>) {
+        times.extend(self.blocked.as_ref().map(|(until, _)| *until));
+        times.extend(self.unserved_since.map(|since| since + limits::YIELD_PATIENCE));
+        match &self.role {
+            Role::Passive { .. } => {}
+            Role::Wanting { since, .. } => times.push(*since + limits::WANT_PATIENCE),
+            Role::Probing { probe, .. } => times.push(probe.next_at()),
+            Role::Active(active) => {
+                times.push(active.renew_at);
+                if active.held {
+                    times.push(active.announce_at);
+                }
+                if let Some(check) = active.check {
+                    times.extend([check.until, check.probe_at]);
+                }
+            }
+            Role::Releasing { repeat_at, .. } => times.push(*repeat_at),
+        }
+    }
+}

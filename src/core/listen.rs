@@ -1,0 +1,251 @@
+//! Listening: what comes in about the peer and the LAN, and what follows from silence.
+
+use std::time::Duration;
+
+use super::carrier::CarrierNews;
+use super::event::Link;
+use super::peer::{Death, Life, Verdict};
+use super::reach::Proof;
+use super::time::Time;
+use super::{Command, Core, Phase};
+use crate::beat::{Beat, NodeState, Path};
+use crate::control::event::Kind;
+use crate::control::status::PathState;
+use crate::limits;
+
+impl Core {
+    /// An authentic frame came in.
+    pub(super) fn heard(&mut self, now: Time, path: Path, beat: Beat) {
+        if beat.node == self.me {
+            self.watch_mut(path, |watch| watch.refuse(crate::beat::DropReason::NotPeer));
+            return;
+        }
+        let was = self.peer.life;
+        let was_state = self.peer.last().map(|last| last.state);
+        let prove = self.obeys_two_way_proof();
+        let verdict = self.peer.receive(now, self.incarnation, &mut self.paths, path, &beat, prove);
+        match verdict {
+            Verdict::Refused(reason) => self.watch_mut(path, |watch| watch.refuse(reason)),
+            Verdict::Introduction => self.answer(now, path, &beat),
+            Verdict::Counted { new_incarnation } => {
+                if beat.farewell {
+                    self.goodbye(now);
+                    return;
+                }
+                if new_incarnation {
+                    self.met(&beat);
+                } else if !matches!(was, Life::Alive { .. }) {
+                    self.tell(
+                        Kind::PeerAlive,
+                        None,
+                        format!("the peer is heard again on {}", path.name()),
+                    );
+                }
+                self.news_of_state(was_state, beat.state);
+                self.learn_generations(&beat);
+                self.hear_wish(now, &beat);
+                if beat.ask_answer {
+                    self.answer(now, path, &beat);
+                }
+            }
+        }
+    }
+
+    /// A new incarnation of the peer was proven.
+    fn met(&mut self, beat: &Beat) {
+        self.wishes.peer_restarted();
+        self.tell(
+            Kind::PeerAlive,
+            None,
+            "the peer is heard, a new incarnation: it swept its addresses before its first beat"
+                .to_string(),
+        );
+        if beat.digest != self.config.digest {
+            self.tell(
+                Kind::Config,
+                None,
+                "the two nodes have different config files; copy one over the other and restart"
+                    .to_string(),
+            );
+        }
+    }
+
+    fn news_of_state(&mut self, was: Option<NodeState>, is: NodeState) {
+        let text = match (was == Some(NodeState::Standby), is == NodeState::Standby) {
+            (false, true) => "the peer is in standby mode: it owns nothing",
+            (true, false) => "the peer left standby mode",
+            (true, true) | (false, false) => return,
+        };
+        self.tell(Kind::PeerState, None, text.to_string());
+    }
+
+    fn learn_generations(&mut self, beat: &Beat) {
+        for part in beat.groups.iter().filter(|part| part.generation > 0) {
+            let served =
+                super::Generation { number: part.generation, owner: part.owner, id: part.id };
+            if let Some(group) = self.groups.get(usize::from(part.group.0)) {
+                self.disk.learn(&group.name, served, group.prefer);
+            }
+        }
+    }
+
+    fn goodbye(&mut self, now: Time) {
+        self.peer.end(now);
+        self.peer.life = Life::Dead { death: Death::Goodbye, at: now };
+        self.tell(Kind::PeerDead, None, "the peer said goodbye and holds nothing".to_string());
+    }
+
+    /// A carrier was looked at or reported.
+    pub(super) fn carrier(&mut self, now: Time, link: Link, up: bool) {
+        match link {
+            Link::Lan => {
+                if self.reach.set_carrier(now, up) {
+                    self.reach.suspect(now);
+                    self.tell_carrier("LAN", up);
+                }
+            }
+            Link::Crossover => match self.crossover.report(now, up) {
+                CarrierNews::None | CarrierNews::Lost => {}
+                CarrierNews::Up => self.tell_carrier("crossover", true),
+                CarrierNews::Confirmed => {
+                    self.tell_carrier("crossover", false);
+                    self.suspected_at.get_or_insert(now);
+                    self.reach.suspect(now);
+                    self.ask(now);
+                }
+            },
+        }
+    }
+
+    fn tell_carrier(&mut self, link: &str, up: bool) {
+        let text =
+            format!("the {link} interface {} carrier", if up { "has a" } else { "lost its" });
+        self.tell(Kind::Carrier, None, text);
+    }
+
+    /// Looks at every path's silence: tells changes, sends asks, starts reach bursts.
+    pub(super) fn watch_paths(&mut self, now: Time) {
+        if self.crossover.look_at().is_some_and(|at| now >= at) {
+            self.out.push_back(Command::LookAtCarriers);
+        }
+        let gap = self.peer.worst_gap();
+        let hears = self.peer.hears();
+        let mut newly_late = false;
+        let mut told: Vec<(Path, PathState, PathState, Option<Duration>)> = Vec::new();
+        for watch in &mut self.paths {
+            let state = watch.state(now, gap, hears.has(watch.path));
+            if state == watch.told {
+                continue;
+            }
+            let silence = watch.heard_at.map(|at| now.since(at));
+            if state == PathState::Late {
+                newly_late = true;
+                let recently =
+                    watch.late_told_at.is_some_and(|at| now.since(at) < limits::LATE_TOLD_EVERY);
+                if recently {
+                    continue;
+                }
+                watch.late_told_at = Some(now);
+                told.push((watch.path, watch.told, state, silence));
+                continue;
+            }
+            if watch.told != PathState::Late || state == PathState::Silent {
+                told.push((watch.path, watch.told, state, silence));
+            }
+            watch.told = state;
+        }
+        for (path, was, is, silence) in told {
+            self.tell_path(path, was, is, silence);
+        }
+        if newly_late && self.paths.iter().all(|watch| watch.asked_at.is_none()) {
+            self.ask(now);
+            self.reach.suspect(now);
+        }
+        let all_late = self.configured().all(|watch| watch.is_late(now));
+        let carrier_lost =
+            self.crossover.fresh_loss(now, self.config.heartbeat.dead_after).is_some();
+        if all_late && self.peer.is_alive() {
+            if self.suspected_at.is_none() {
+                self.suspected_at = Some(now);
+                self.reach.suspect(now);
+            }
+        } else if self.peer.is_alive() && !carrier_lost {
+            self.suspected_at = None;
+        }
+        if let Some(round) = self.reach.due(now) {
+            self.out.push_back(Command::AskReach { round });
+        }
+    }
+
+    pub(super) fn configured(&self) -> impl Iterator<Item = &super::path::PathWatch> {
+        self.paths.iter().filter(|watch| watch.configured)
+    }
+
+    /// Whether a path proves nothing of the peer's life any more.
+    fn is_silent(&self, now: Time, watch: &super::path::PathWatch) -> bool {
+        if watch.is_silent(now, self.peer.worst_gap()) {
+            return true;
+        }
+        // The crossover's carrier shortens the wait, and only while its loss is fresh: a cable that
+        // was pulled long ago is no evidence of a death now.
+        let span = self.config.heartbeat.dead_after;
+        let Some(confirmed_at) = self.crossover.fresh_loss(now, span) else { return false };
+        let heard_since = watch.heard_at.is_some_and(|at| at >= confirmed_at);
+        if heard_since {
+            return false;
+        }
+        match watch.path {
+            Path::Crossover => true,
+            Path::Lan => watch.ask_over_at().is_some_and(|at| now >= at),
+            // No asks on serial yet: only its own silence counts.
+            Path::Serial => false,
+        }
+    }
+
+    /// Finds the peer dead when every path is silent, and whether it is gone or this node cut off.
+    pub(super) fn judge_peer(&mut self, now: Time) {
+        match self.peer.life {
+            Life::NeverHeard => {}
+            Life::Alive { .. } => {
+                if self.configured().all(|watch| self.is_silent(now, watch)) {
+                    let death = Death::Silent { gone: None };
+                    self.peer.life = Life::Dead { death, at: now };
+                    self.reach.suspect(now);
+                    self.judge_gone(now, now);
+                }
+            }
+            Life::Dead { death, at } => match death {
+                Death::Silent { gone: None } => self.judge_gone(now, at),
+                Death::Silent { gone: Some(_) } | Death::Goodbye => {}
+            },
+        }
+    }
+
+    fn judge_gone(&mut self, now: Time, at: Time) {
+        let since = self.suspected_at.unwrap_or(at);
+        let gone = match self.reach.proof(now, since) {
+            Proof::Reached => true,
+            Proof::NotReached => false,
+            Proof::Unknown => return self.reach.suspect(now),
+        };
+        self.peer.life = Life::Dead { death: Death::Silent { gone: Some(gone) }, at };
+        let text = if gone {
+            "the peer is silent on every path and this node reaches the LAN: it is gone"
+        } else {
+            "the peer is silent on every path and this node does not reach the LAN: \
+             this node is cut off"
+        };
+        self.tell(Kind::PeerDead, None, text.to_string());
+    }
+
+    /// Reach that a claim may rest on now.
+    pub(super) fn fresh_reach(&mut self, now: Time) -> Proof {
+        let fresh = Time(now.0.saturating_sub(limits::REACH_FRESH.as_micros() as u64));
+        let since = self.suspected_at.map_or(fresh, |at| at.max(fresh));
+        let proof = self.reach.proof(now, since);
+        if proof == Proof::Unknown && self.phase == Phase::Running {
+            self.reach.suspect(now);
+        }
+        proof
+    }
+}

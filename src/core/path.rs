@@ -1,0 +1,156 @@
+//! One path: when the peer was last heard on it, and what that silence proves.
+//!
+//! ```text
+//!            beat                    2 beats missing                dead_after
+//!  silent ─────────▶ up / one-way ───────────────────▶ late ──────────────────────▶ silent
+//!                        ▲                              │ asks go out on all paths
+//!                        └──────────── beat ────────────┘
+//! ```
+//! One thing shortens this: the crossover's carrier is lost, still lost at a second look, and an ask
+//! stays unanswered for a few round trips.
+
+use std::time::Duration;
+
+use super::time::Time;
+use crate::beat::{DropReason, Path};
+use crate::control::status::PathState;
+use crate::limits;
+
+/// What is known of one path.
+#[derive(Clone, Debug)]
+pub struct PathWatch {
+    /// Which path.
+    pub path: Path,
+    /// Whether the config has it.
+    pub configured: bool,
+    /// Time between beats on it.
+    pub interval: Duration,
+    /// Silence that makes it silent.
+    pub dead_after: Duration,
+    /// When the last counted beat came; moved forward by the length of own stalls.
+    pub heard_at: Option<Time>,
+    /// Highest sequence counted on it in the peer's current incarnation.
+    pub sequence: u64,
+    /// `sent_us` of the newest beat on it, whose it was, and when it came: what the next beat echoes.
+    pub echo: Option<Echo>,
+    /// When the oldest ask was sent that nothing has answered yet.
+    pub asked_at: Option<Time>,
+    /// When an answer to an ask or introduction was last sent.
+    pub answered_at: Option<Time>,
+    /// Smoothed round trip.
+    pub rtt: Option<Duration>,
+    /// Beats missing in the sequence of this path.
+    pub lost: u64,
+    /// Frames refused, by [`DropReason::ALL`].
+    pub refused: [u64; DropReason::ALL.len()],
+    /// State when events were last told.
+    pub told: PathState,
+    /// When a late warning was last told.
+    pub late_told_at: Option<Time>,
+}
+
+/// What a beat on a path echoes.
+#[derive(Clone, Copy, Debug)]
+pub struct Echo {
+    /// The incarnation that sent it.
+    pub incarnation: u64,
+    /// Its `sent_us`.
+    pub sent_us: u64,
+    /// When it came.
+    pub at: Time,
+}
+
+impl PathWatch {
+    /// A path on which nothing was heard yet.
+    pub fn new(path: Path, configured: bool, interval: Duration, dead_after: Duration) -> Self {
+        PathWatch {
+            path,
+            configured,
+            interval,
+            // A slow serial line beats less often, and is silent later.
+            dead_after: dead_after.max(interval * (limits::LATE_AFTER_INTERVALS + 1)),
+            heard_at: None,
+            sequence: 0,
+            echo: None,
+            asked_at: None,
+            answered_at: None,
+            rtt: None,
+            lost: 0,
+            refused: [0; DropReason::ALL.len()],
+            told: PathState::Silent,
+            late_told_at: None,
+        }
+    }
+
+    /// Counts a frame that was refused.
+    pub fn refuse(&mut self, reason: DropReason) {
+        let place = DropReason::ALL.iter().position(|&known| known == reason);
+        if let Some(counter) = place.and_then(|place| self.refused.get_mut(place)) {
+            *counter = counter.saturating_add(1);
+        }
+    }
+
+    /// A beat counted: the path is alive. `rtt` is the round trip that it proves, if any.
+    pub fn heard(&mut self, now: Time, sequence: u64, rtt: Option<Duration>) {
+        self.heard_at = Some(now);
+        self.asked_at = None;
+        self.sequence = sequence;
+        if let Some(sample) = rtt {
+            // RFC 6298's smoothing: an eighth of each new sample.
+            self.rtt = Some(match self.rtt {
+                Some(smooth) => (smooth * 7 + sample) / 8,
+                None => sample,
+            });
+        }
+    }
+
+    /// A gap in our own time says nothing about the peer: silence does not grow by it.
+    pub fn forgive(&mut self, now: Time, gap: Duration) {
+        for at in [&mut self.heard_at, &mut self.asked_at].into_iter().flatten() {
+            *at = (*at + gap).min(now);
+        }
+    }
+
+    /// When it will be late if nothing comes.
+    pub fn late_at(&self) -> Option<Time> {
+        self.heard_at.map(|at| at + self.interval * limits::LATE_AFTER_INTERVALS)
+    }
+
+    /// When it will be silent if nothing comes. `peer_gap`: the sender's own worst recent gap; silence
+    /// shorter than twice that proves nothing.
+    pub fn silent_at(&self, peer_gap: Duration) -> Option<Time> {
+        let gap = peer_gap.min(limits::GAP_HEEDED_MAX) * 2;
+        self.heard_at.map(|at| at + self.dead_after.max(gap))
+    }
+
+    /// When an ask that stays unanswered makes it silent, if the crossover's carrier is lost.
+    pub fn ask_over_at(&self) -> Option<Time> {
+        let patience = self.rtt.unwrap_or_default() * limits::ASK_PATIENCE_ROUND_TRIPS;
+        self.asked_at.map(|at| at + patience.max(limits::ASK_PATIENCE_MIN))
+    }
+
+    /// Whether nothing may be concluded yet (`false`), or it is silent.
+    pub fn is_silent(&self, now: Time, peer_gap: Duration) -> bool {
+        self.silent_at(peer_gap).is_none_or(|at| now >= at)
+    }
+
+    /// Whether beats are missing.
+    pub fn is_late(&self, now: Time) -> bool {
+        self.late_at().is_none_or(|at| now > at)
+    }
+
+    /// Its state, as `status` shows it. `peer_hears`: the peer says that it hears us here.
+    pub fn state(&self, now: Time, peer_gap: Duration, peer_hears: bool) -> PathState {
+        if !self.configured {
+            PathState::Off
+        } else if self.is_silent(now, peer_gap) {
+            PathState::Silent
+        } else if self.is_late(now) {
+            PathState::Late
+        } else if peer_hears {
+            PathState::Up
+        } else {
+            PathState::OneWay
+        }
+    }
+}

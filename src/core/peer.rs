@@ -1,0 +1,242 @@
+//! The peer: which of its incarnations is proven, what it said last, whether it lives.
+//!
+//! **Two-way proof.** A frame counts only if it carries *my* current incarnation; else it is an
+//! introduction, and answered. So nothing recorded before a restart of mine counts. A frame from
+//! another incarnation than the proven one must besides echo a time of mine that lies after the end
+//! of the last ended incarnation: so nothing recorded before a restart of the peer counts either.
+//! Within an incarnation the sequence of each path must rise.
+//!
+//! ```text
+//!   NeverHeard ──counted beat──▶ Alive ──every path silent──▶ Dead(Silent)
+//!                                 ▲  └──────goodbye─────────▶ Dead(Goodbye)
+//!                                 └───────counted beat────────┘
+//! ```
+
+use std::time::Duration;
+
+use super::path::{Echo, PathWatch};
+use super::time::Time;
+use crate::beat::{Beat, DropReason, GroupBeat, NodeState, Path, PathSet, Stance};
+use crate::config::GroupIndex;
+
+/// How the peer came to be dead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Death {
+    /// Every path fell silent. `gone`: whether this node still reached the LAN then, so that it is the
+    /// peer that is gone and not this node that is cut off; `None` while that is being asked.
+    Silent {
+        /// See above.
+        gone: Option<bool>,
+    },
+    /// It said goodbye: it held nothing any more, and its incarnation has ended.
+    Goodbye,
+}
+
+/// Whether it lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// Nothing counted since this node's start. Never heard is not dead.
+    NeverHeard,
+    /// Heard.
+    Alive {
+        /// Since when without interruption.
+        since: Time,
+    },
+    /// Dead.
+    Dead {
+        /// How.
+        death: Death,
+        /// When that was found.
+        at: Time,
+    },
+}
+
+/// What became of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It counted; `new_incarnation`: it ended an older incarnation or was the first of all.
+    Counted {
+        /// See above.
+        new_incarnation: bool,
+    },
+    /// Authentic, but it does not know this node: to be answered.
+    Introduction,
+    /// Dropped.
+    Refused(DropReason),
+}
+
+/// What is known of the peer.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// The proven incarnation that has not ended.
+    incarnation: Option<u64>,
+    /// The newest incarnation that ended.
+    ended: Option<u64>,
+    /// My time when it ended; see the two-way proof above.
+    ended_at: Time,
+    /// The highest sequence over all paths: only a newer beat says news.
+    sequence: u64,
+    /// Newest counted beat.
+    last: Option<Beat>,
+    /// Newest part of each group, in this incarnation.
+    groups: Vec<Option<GroupBeat>>,
+    /// Whether it lives.
+    pub life: Life,
+}
+
+impl Peer {
+    /// Nothing known.
+    pub fn new(groups: usize) -> Peer {
+        Peer {
+            incarnation: None,
+            ended: None,
+            ended_at: Time(0),
+            sequence: 0,
+            last: None,
+            groups: vec![None; groups],
+            life: Life::NeverHeard,
+        }
+    }
+
+    /// The proven incarnation; `None` before any, and after a goodbye.
+    pub fn incarnation(&self) -> Option<u64> {
+        self.incarnation
+    }
+
+    /// The newest counted beat of the current or last incarnation.
+    pub fn last(&self) -> Option<&Beat> {
+        self.last.as_ref()
+    }
+
+    /// Whether it is heard now.
+    pub fn is_alive(&self) -> bool {
+        matches!(self.life, Life::Alive { .. })
+    }
+
+    /// Whether it is dead for sure: sole owners serve on whatever happens to their reach.
+    pub fn is_gone(&self) -> bool {
+        match self.life {
+            Life::Dead { death, .. } => match death {
+                Death::Silent { gone } => gone == Some(true),
+                Death::Goodbye => true,
+            },
+            Life::Alive { .. } | Life::NeverHeard => false,
+        }
+    }
+
+    /// Whether it is heard and in standby mode.
+    pub fn is_standby(&self) -> bool {
+        self.is_alive() && self.last.as_ref().is_some_and(|beat| beat.state == NodeState::Standby)
+    }
+
+    /// Whether its last word was that this node may claim should it fall silent.
+    pub fn told_may_claim(&self) -> bool {
+        self.last.as_ref().is_some_and(|beat| beat.may_claim)
+    }
+
+    /// The paths on which it hears this node.
+    pub fn hears(&self) -> PathSet {
+        self.last.as_ref().map(|beat| beat.hears).unwrap_or_default()
+    }
+
+    /// Its own worst recent gap.
+    pub fn worst_gap(&self) -> Duration {
+        Duration::from_millis(self.last.as_ref().map_or(0, |beat| u64::from(beat.worst_gap_ms)))
+    }
+
+    /// What it said last about a group in this incarnation.
+    pub fn group(&self, group: GroupIndex) -> Option<GroupBeat> {
+        self.groups.get(usize::from(group.0)).copied().flatten()
+    }
+
+    /// Where it stands towards a group, if it is heard and has said so.
+    pub fn stance(&self, group: GroupIndex) -> Option<Stance> {
+        if self.is_alive() { self.group(group).map(|part| part.stance) } else { None }
+    }
+
+    /// Judges an authentic frame and takes it in if it counts. `prove`: false only where a test shows
+    /// what the two-way proof is for.
+    pub fn receive(
+        &mut self,
+        now: Time,
+        me: u64,
+        watches: &mut [PathWatch; 3],
+        path: Path,
+        beat: &Beat,
+        prove: bool,
+    ) -> Verdict {
+        if prove && self.ended == Some(beat.incarnation) {
+            return Verdict::Refused(DropReason::EndedIncarnation);
+        }
+        let proven = beat.peer_incarnation == me || !prove;
+        if !proven {
+            return Verdict::Introduction;
+        }
+        let new_incarnation = self.incarnation != Some(beat.incarnation);
+        if new_incarnation && prove {
+            // It has not yet heard this node on this path: nothing shows that the frame is fresh.
+            if beat.echo_us == 0 {
+                return Verdict::Introduction;
+            }
+            if Time(beat.echo_us) <= self.ended_at {
+                return Verdict::Refused(DropReason::EndedIncarnation);
+            }
+        }
+        let stale = |watch: &PathWatch| watch.path == path && beat.sequence <= watch.sequence;
+        if !new_incarnation && watches.iter().any(stale) {
+            return Verdict::Refused(DropReason::Replay);
+        }
+        if new_incarnation {
+            if self.incarnation.is_some() {
+                self.end(now);
+            }
+            self.incarnation = Some(beat.incarnation);
+            self.sequence = 0;
+            self.groups.fill(None);
+            for watch in watches.iter_mut() {
+                watch.sequence = 0;
+            }
+        }
+        for watch in watches.iter_mut().filter(|watch| watch.path == path) {
+            watch.heard(now, beat.sequence, round_trip(now, beat));
+            watch.echo =
+                Some(Echo { incarnation: beat.incarnation, sent_us: beat.sent_us, at: now });
+        }
+        if !self.is_alive() {
+            self.life = Life::Alive { since: now };
+        }
+        if beat.sequence > self.sequence {
+            self.sequence = beat.sequence;
+            self.take_in(beat);
+        }
+        Verdict::Counted { new_incarnation }
+    }
+
+    /// Takes in what a beat says that is newer than all before it.
+    fn take_in(&mut self, beat: &Beat) {
+        for part in &beat.groups {
+            if let Some(slot) = self.groups.get_mut(usize::from(part.group.0)) {
+                *slot = Some(*part);
+            }
+        }
+        // Serial frames have no room for the MAC: keep the one that is known.
+        let mac = match &self.last {
+            Some(last) if beat.lan_mac == [0; 6] => last.lan_mac,
+            Some(_) | None => beat.lan_mac,
+        };
+        self.last = Some(Beat { lan_mac: mac, ..beat.clone() });
+    }
+
+    /// The current incarnation has ended: nothing of it counts from now on.
+    pub fn end(&mut self, now: Time) {
+        self.ended = self.incarnation.take();
+        self.ended_at = now;
+    }
+}
+
+/// The round trip that a beat proves: my time now, less my time that it echoes, less how long the
+/// peer had kept it.
+fn round_trip(now: Time, beat: &Beat) -> Option<Duration> {
+    let held = Duration::from_micros(u64::from(beat.echo_held_us));
+    (beat.echo_us != 0).then(|| now.since(Time(beat.echo_us)).saturating_sub(held))
+}

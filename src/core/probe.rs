@@ -1,0 +1,108 @@
+//! The probe before a claim: does anybody on the LAN still have the address?
+//!
+//! ```text
+//!            3 silent probes
+//!  asking ───────────────────────────────────────────────▶ Clear
+//!    │ the peer's kernel answers                             ▲
+//!    ▼                          300 ms of silence in a row   │
+//!  waiting ──────────────────────────────────────────────────┘
+//!    │ still answered after lease + 1 s          a third MAC at any time
+//!    ▼                                                       ▼
+//!  Held                                                  Conflict
+//! ```
+//! Nobody answers for an address whose lease has ended, so a peer whose daemon is dead, frozen or
+//! starved while its kernel lives is waited for; one that lost power is not.
+
+use super::event::Holder;
+use super::time::Time;
+use crate::limits;
+
+/// A probe under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Probe {
+    started_at: Time,
+    sent: u32,
+    next_at: Time,
+    answered_at: Option<Time>,
+    stranger: Option<[u8; 6]>,
+    /// Whether a probe by the peer counts as an answer: the non-preferred node backs off.
+    yields: bool,
+}
+
+/// What the probe has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Not yet decided.
+    Wait,
+    /// A probe is to be sent now.
+    Send,
+    /// Nobody has the address.
+    Clear,
+    /// The peer's kernel has kept answering longer than any lease lasts.
+    Held,
+    /// A third machine has the address.
+    Conflict([u8; 6]),
+}
+
+impl Probe {
+    /// Begins; the first probe is due at once.
+    pub fn new(now: Time, yields: bool) -> Probe {
+        Probe { started_at: now, sent: 0, next_at: now, answered_at: None, stranger: None, yields }
+    }
+
+    /// Somebody was seen with the address.
+    pub fn seen(&mut self, now: Time, holder: Holder) {
+        match holder {
+            Holder::Peer => self.answered_at = Some(now),
+            Holder::PeerProbes => {
+                if self.yields {
+                    self.answered_at = Some(now);
+                }
+            }
+            Holder::Stranger(mac) => self.stranger = Some(mac),
+        }
+    }
+
+    /// Whether the peer's kernel has answered at all.
+    pub fn was_answered(&self) -> bool {
+        self.answered_at.is_some()
+    }
+
+    /// What to do now. `Send` counts the probe as sent. `wait_for_lease`: false only where a test
+    /// shows what the rule is for.
+    pub fn verdict(&mut self, now: Time, wait_for_lease: bool) -> Verdict {
+        if let Some(mac) = self.stranger {
+            return Verdict::Conflict(mac);
+        }
+        let gap = match self.answered_at {
+            None => {
+                if self.sent >= limits::PROBES && now >= self.next_at {
+                    return Verdict::Clear;
+                }
+                limits::PROBE_GAP
+            }
+            Some(answered_at) => {
+                if !wait_for_lease || now.since(answered_at) >= limits::PROBE_WAIT {
+                    return Verdict::Clear;
+                }
+                if now.since(self.started_at)
+                    >= limits::LEASE + limits::LEASE_GRACE + limits::PROBE_WAIT
+                {
+                    return Verdict::Held;
+                }
+                limits::PROBE_WAIT_GAP
+            }
+        };
+        if now < self.next_at {
+            return Verdict::Wait;
+        }
+        self.sent += 1;
+        self.next_at = now + gap;
+        Verdict::Send
+    }
+
+    /// When it should be looked at again.
+    pub fn next_at(&self) -> Time {
+        self.next_at
+    }
+}

@@ -1,0 +1,151 @@
+//! Reach: whether this node gets through to the LAN. Only answered questions count.
+
+use std::time::Duration;
+
+use super::time::Time;
+use crate::limits;
+
+/// Rounds whose time is remembered: a burst of [`limits::REACH_BURST`] and more.
+const ROUNDS_KEPT: u32 = 32;
+
+/// What is known about the reach of this node.
+#[derive(Clone, Debug)]
+pub struct Reach {
+    /// For each reach host: when the newest question was *asked* that it answered.
+    answered: Vec<Option<Time>>,
+    /// When the newest rounds were asked, by round number modulo the length.
+    asked: [Option<(u32, Time)>; ROUNDS_KEPT as usize],
+    round: u32,
+    next_at: Time,
+    burst_until: Time,
+    carrier: bool,
+    carrier_lost_at: Option<Time>,
+}
+
+/// What a question about reach came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// A reach host answered (or, without reach hosts, there is a carrier).
+    Reached,
+    /// Nobody answers, or there is no carrier.
+    NotReached,
+    /// Too early to say.
+    Unknown,
+}
+
+impl Reach {
+    /// Nothing known yet; no carrier until one is reported.
+    pub fn new(hosts: usize, now: Time) -> Reach {
+        Reach {
+            answered: vec![None; hosts],
+            asked: [None; ROUNDS_KEPT as usize],
+            round: 0,
+            next_at: now,
+            burst_until: Time(0),
+            carrier: false,
+            carrier_lost_at: None,
+        }
+    }
+
+    /// The LAN carrier, as reported last.
+    pub fn carrier(&self) -> bool {
+        self.carrier
+    }
+
+    /// Since when the LAN carrier has been missing without interruption.
+    pub fn carrier_lost_at(&self) -> Option<Time> {
+        self.carrier_lost_at
+    }
+
+    /// Takes a report about the LAN carrier; `true` if it is news.
+    pub fn set_carrier(&mut self, now: Time, up: bool) -> bool {
+        let news = self.carrier != up;
+        self.carrier = up;
+        if up {
+            self.carrier_lost_at = None;
+        } else if self.carrier_lost_at.is_none() {
+            self.carrier_lost_at = Some(now);
+        }
+        news
+    }
+
+    /// How many hosts are asked.
+    pub fn hosts(&self) -> usize {
+        self.answered.len()
+    }
+
+    /// How many hosts answered lately.
+    pub fn count(&self, now: Time) -> usize {
+        if !self.carrier {
+            return 0;
+        }
+        let recent =
+            |at: &&Option<Time>| at.is_some_and(|at| now.since(at) <= limits::REACH_MEMORY);
+        self.answered.iter().filter(recent).count()
+    }
+
+    /// Something is suspected: ask often for a while, beginning now.
+    pub fn suspect(&mut self, now: Time) {
+        if now >= self.burst_until {
+            self.next_at = now;
+        }
+        self.burst_until = now + limits::REACH_BURST;
+    }
+
+    /// The round to ask now, if one is due.
+    pub fn due(&mut self, now: Time) -> Option<u32> {
+        if self.answered.is_empty() || now < self.next_at {
+            return None;
+        }
+        self.round = self.round.wrapping_add(1);
+        if let Some(slot) = self.asked.get_mut((self.round % ROUNDS_KEPT) as usize) {
+            *slot = Some((self.round, now));
+        }
+        let bursting = now < self.burst_until;
+        self.next_at = now + if bursting { limits::REACH_BURST_EVERY } else { limits::REACH_EVERY };
+        Some(self.round)
+    }
+
+    /// When the next round is due.
+    pub fn next_at(&self) -> Option<Time> {
+        (!self.answered.is_empty()).then_some(self.next_at)
+    }
+
+    /// A host answered the question of `round`.
+    pub fn answered(&mut self, host: u8, round: u32) {
+        let slot = self.asked.get((round % ROUNDS_KEPT) as usize).copied().flatten();
+        let Some((_, asked)) = slot.filter(|(known, _)| *known == round) else { return };
+        if let Some(newest) = self.answered.get_mut(usize::from(host)) {
+            *newest = (*newest).max(Some(asked));
+        }
+    }
+
+    /// Whether a question asked at `since` or later was answered.
+    pub fn proof(&self, now: Time, since: Time) -> Proof {
+        if !self.carrier {
+            return Proof::NotReached;
+        }
+        if self.answered.is_empty() || self.answered.iter().flatten().any(|&at| at >= since) {
+            return Proof::Reached;
+        }
+        if self.unanswered(now, since) >= limits::REACH_ROUNDS {
+            return Proof::NotReached;
+        }
+        Proof::Unknown
+    }
+
+    /// Rounds asked at `since` or later, and long enough ago to have been answered.
+    fn unanswered(&self, now: Time, since: Time) -> u32 {
+        let ripe = |at: Time| at >= since && now.since(at) >= limits::REACH_PATIENCE;
+        let count = self.asked.iter().flatten().filter(|(_, at)| ripe(*at)).count();
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
+    /// Whether the last rounds, over at least `span`, all stayed without any answer.
+    pub fn lost_for(&self, now: Time, span: Duration) -> bool {
+        let since = self.answered.iter().flatten().max().map_or(Time(1), |at| Time(at.0 + 1));
+        !self.answered.is_empty()
+            && now.since(since) >= span
+            && self.unanswered(now, since) >= limits::REACH_ROUNDS
+    }
+}

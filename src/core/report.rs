@@ -1,0 +1,185 @@
+//! The core's part of `status`: everything it knows, in the contract's words.
+
+use super::Core;
+use super::group::Side;
+use super::path::PathWatch;
+use super::peer::Life;
+use super::role::{GroupState, Role};
+use super::time::Time;
+use crate::beat::{DropReason, Path, Stance};
+use crate::config::GroupIndex;
+use crate::control::status::{
+    Address, Group, GroupState as Word, Mirror, MirrorState, PathStatus, Peer, PeerState, Reach,
+    Status,
+};
+use crate::limits;
+
+impl Core {
+    /// What this node knows, as of `now`.
+    pub fn status(&self, now: Time) -> Status {
+        let count = |n: usize| u8::try_from(n).unwrap_or(u8::MAX);
+        Status {
+            cluster: self.config.cluster.clone(),
+            node: self.config.node(self.me).name.clone(),
+            state: self.node_state(),
+            version: env!("CARGO_PKG_VERSION").to_string(),
+            incarnation: format!("{:016x}", self.incarnation),
+            guarded: self.guarded,
+            worst_gap_ms: u64::try_from(self.gaps.ever().as_millis()).unwrap_or(u64::MAX),
+            peer: self.peer_status(now),
+            reach: Reach {
+                local: count(self.reach.count(now)),
+                peer: self.peer.last().map_or(0, |beat| beat.reach),
+                of: count(self.reach.hosts()),
+            },
+            groups: self.groups.iter().map(|group| self.group_status(now, group)).collect(),
+        }
+    }
+
+    fn peer_status(&self, now: Time) -> Peer {
+        let last = self.peer.last();
+        let state = match self.peer.life {
+            Life::NeverHeard => PeerState::Unknown,
+            Life::Dead { .. } => PeerState::Dead,
+            Life::Alive { .. } => {
+                if self.peer.is_standby() {
+                    PeerState::Standby
+                } else if self.configured().all(|watch| watch.is_late(now)) {
+                    PeerState::Suspect
+                } else {
+                    PeerState::Alive
+                }
+            }
+        };
+        Peer {
+            name: self.config.node(self.me.other()).name.clone(),
+            state,
+            incarnation: last.map_or_else(String::new, |b| format!("{:016x}", b.incarnation)),
+            same_config: last.map(|beat| beat.digest == self.config.digest),
+            paths: self.paths.iter().map(|watch| self.path_status(now, watch)).collect(),
+        }
+    }
+
+    fn path_status(&self, now: Time, watch: &PathWatch) -> PathStatus {
+        let carrier = match watch.path {
+            Path::Crossover => self.crossover.up(),
+            Path::Lan => Some(self.reach.carrier()),
+            Path::Serial => None,
+        };
+        let micros =
+            |time: std::time::Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let by = DropReason::ALL.iter().zip(watch.refused).filter(|(_, count)| *count > 0);
+        PathStatus {
+            name: watch.path.name().to_string(),
+            state: watch.state(now, self.peer.worst_gap(), self.peer.hears().has(watch.path)),
+            carrier,
+            heard_ms: watch.heard_at.map(|at| micros(now.since(at)) / 1_000),
+            rtt_us: watch.rtt.map(micros),
+            lost: watch.lost,
+            refused: watch.refused.iter().sum(),
+            refused_by: by.map(|(reason, count)| (reason.name().to_string(), count)).collect(),
+        }
+    }
+
+    fn group_status(&self, now: Time, group: &GroupState) -> Group {
+        let names = self.config.groups.get(usize::from(group.index.0));
+        let leased = match &group.role {
+            Role::Active(active) if active.held => {
+                Some(limits::LEASE.saturating_sub(now.since(active.leased_at)))
+            }
+            Role::Active(_)
+            | Role::Passive { .. }
+            | Role::Wanting { .. }
+            | Role::Probing { .. }
+            | Role::Releasing { .. } => None,
+        };
+        let lease_ms = leased.map_or(0, |left| left.as_millis() as u64);
+        let addresses = names.map(|group| group.addresses.as_slice()).unwrap_or_default();
+        Group {
+            name: group.name.clone(),
+            state: self.group_word(group),
+            owner: self.owner(group),
+            generation: self.disk.served(&group.name).map_or(0, |served| served.number),
+            why: group.why.clone(),
+            addresses: addresses
+                .iter()
+                .map(|address| Address {
+                    address: address.to_string(),
+                    held: leased.is_some(),
+                    lease_ms,
+                })
+                .collect(),
+            services: Vec::new(),
+            mirror: Mirror { state: MirrorState::Off },
+        }
+    }
+
+    fn group_word(&self, group: &GroupState) -> Word {
+        match &group.role {
+            Role::Active(active) if active.held => Word::Active,
+            Role::Active(_) | Role::Probing { .. } | Role::Wanting { .. } => Word::Starting,
+            Role::Releasing { .. } => Word::Stopping,
+            Role::Passive { .. } => {
+                let served_by_peer =
+                    matches!(self.side(group), Side::Says(Stance::Active | Stance::Offering));
+                if group.blocked.is_some() {
+                    Word::Blocked
+                } else if served_by_peer || group.able {
+                    Word::Passive
+                } else if self.peer.is_alive() || self.disk.standby_wanted() || !self.joined {
+                    Word::Passive
+                } else {
+                    Word::Blocked
+                }
+            }
+        }
+    }
+
+    /// Who serves it, as far as this node knows now.
+    fn owner(&self, group: &GroupState) -> Option<String> {
+        let here = matches!(&group.role, Role::Active(active) if active.held);
+        if here {
+            return Some(self.config.node(self.me).name.clone());
+        }
+        match self.side(group) {
+            Side::Says(Stance::Active | Stance::Offering) => {
+                Some(self.config.node(self.me.other()).name.clone())
+            }
+            Side::Says(_) | Side::Dead | Side::Unknown => None,
+        }
+    }
+
+    /// Asserts what must always hold. Called after every event in tests and simulation.
+    ///
+    /// # Panics
+    /// When the core is in a state that no sequence of events may lead to.
+    pub fn check_invariants(&self) {
+        for group in &self.groups {
+            let GroupIndex(index) = group.index;
+            if let Role::Active(active) = &group.role {
+                let served = self.disk.served(&group.name);
+                assert!(
+                    served.is_some_and(|served| served.number >= active.generation.number),
+                    "group {index} is served in a generation that the disk will not know"
+                );
+                assert!(!self.is_sweeping(), "group {index} is served before the sweep is done");
+                assert!(
+                    active.claim <= self.claim,
+                    "group {index} has a claim number that was never given"
+                );
+            }
+            if let Role::Passive { granted: Some(want) } = group.role {
+                assert!(want != 0, "group {index} grants the want number 0");
+            }
+        }
+        assert!(self.deadline > self.now || self.is_ended(), "the deadline is not ahead");
+    }
+
+    fn is_sweeping(&self) -> bool {
+        self.phase == super::Phase::Sweeping
+    }
+
+    fn is_ended(&self) -> bool {
+        self.phase == super::Phase::Ended
+    }
+}

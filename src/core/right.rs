@@ -1,0 +1,145 @@
+//! The right to serve: the one function that grants it. Nothing else leads to a claim.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::disk::Generation;
+use super::reach::Proof;
+
+/// What is known of the peer, as far as the right depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PeerWord {
+    /// Nothing heard since the start.
+    NeverHeard {
+        /// The disk says that the peer was gone or in standby mode.
+        alone: bool,
+        /// Time since the start.
+        waited: Duration,
+    },
+    /// It was heard, and has been silent on every path since.
+    Silent {
+        /// Its last word was that this node may claim.
+        told_may_claim: bool,
+        /// Time since the silence was found.
+        waited: Duration,
+    },
+    /// It said goodbye and held nothing then.
+    Ended,
+    /// It is heard, and has granted this node's want.
+    Granted {
+        /// It has just released the group for this.
+        released: bool,
+    },
+    /// It is heard, and has not granted anything.
+    Heard,
+}
+
+/// Everything that the decision rests on; it becomes the event's evidence (P5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Evidence {
+    /// The administrator put this node into standby mode.
+    pub standby: bool,
+    /// This node is about to end.
+    pub ending: bool,
+    /// The LAN carrier.
+    pub lan_carrier: bool,
+    /// Whether the LAN was reached lately.
+    #[serde(skip)]
+    pub reach: Proof,
+    /// The peer.
+    pub peer: PeerWord,
+    /// The generation to claim with, if one is on disk.
+    pub intent: Option<Generation>,
+    /// The administrator accepts to serve with what is here.
+    pub accept_loss: bool,
+    /// Patience after a start.
+    pub boot_patience: Duration,
+    /// Silence that means death.
+    pub dead_after: Duration,
+}
+
+/// The right to serve, granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Right {
+    /// The generation to serve in.
+    pub generation: Generation,
+    /// Whether the LAN must be probed first. Not when the peer itself has just released.
+    pub probe: bool,
+}
+
+/// Why there is no right to serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Standby mode.
+    #[error("this node is in standby mode; `clusterd online` ends that")]
+    Standby,
+    /// Ending.
+    #[error("this node is ending")]
+    Ending,
+    /// No LAN carrier.
+    #[error("the LAN interface has no carrier")]
+    NoCarrier,
+    /// No reach host answers.
+    #[error("no reach host answers")]
+    NotReached,
+    /// The answers are still awaited.
+    #[error("the reach hosts have not yet answered")]
+    ReachUnknown,
+    /// The peer lives and has not agreed.
+    #[error("the peer is heard and has not granted it")]
+    NotGranted,
+    /// Never heard is not dead.
+    #[error("the peer was not heard since this node's start; waiting {0:?} in case it comes")]
+    Patience(Duration),
+    /// The generation is not yet durable.
+    #[error("the generation to claim with is not yet on disk")]
+    NoIntent,
+}
+
+/// Grants the right to serve, or says why not.
+///
+/// # Errors
+/// The first reason that stands against it.
+pub fn decide(evidence: &Evidence) -> Result<Right, Refusal> {
+    if evidence.standby {
+        return Err(Refusal::Standby);
+    }
+    if evidence.ending {
+        return Err(Refusal::Ending);
+    }
+    if !evidence.lan_carrier {
+        return Err(Refusal::NoCarrier);
+    }
+    match evidence.reach {
+        Proof::Reached => {}
+        Proof::NotReached => return Err(Refusal::NotReached),
+        Proof::Unknown => return Err(Refusal::ReachUnknown),
+    }
+    let patience = |waited: Duration, needed: Duration| match needed.saturating_sub(waited) {
+        Duration::ZERO => Ok(()),
+        left => Err(Refusal::Patience(left)),
+    };
+    let accepted = evidence.accept_loss;
+    let released = match evidence.peer {
+        PeerWord::Granted { released } => released,
+        PeerWord::Heard => return Err(Refusal::NotGranted),
+        PeerWord::Ended => false,
+        // Only `dead_after` of hearing nothing is waited for even by a node that was alone, and even
+        // if the administrator accepts a loss of data: two owners is not a loss of data.
+        PeerWord::NeverHeard { alone, waited } => {
+            let hurry = alone || accepted;
+            patience(waited, if hurry { evidence.dead_after } else { evidence.boot_patience })?;
+            false
+        }
+        PeerWord::Silent { told_may_claim, waited } => {
+            if !told_may_claim && !accepted {
+                patience(waited, evidence.boot_patience)?;
+            }
+            false
+        }
+    };
+    let generation = evidence.intent.ok_or(Refusal::NoIntent)?;
+    Ok(Right { generation, probe: !released })
+}

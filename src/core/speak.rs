@@ -1,0 +1,184 @@
+//! Speaking: heartbeats in their rounds, asks, answers and goodbyes.
+
+use super::role::{GroupState, Role};
+use super::time::Time;
+use super::{Command, Core, Phase};
+use crate::beat::{Beat, GroupBeat, Path, PathSet, Stance};
+use crate::config::NodeIndex;
+use crate::limits;
+
+impl Core {
+    /// Sends what is due: a whole round, or at once on the fast paths if something changed.
+    pub(super) fn speak(&mut self, now: Time) {
+        if now >= self.round_at {
+            let interval = self.config.heartbeat.interval;
+            self.gaps.saw(now, now.since(self.last_round));
+            self.last_round = now;
+            // The beat stays in step with its start, but never tries to catch up.
+            let step = self.round_at + interval;
+            self.round_at = if step > now { step } else { now + interval };
+            self.out.push_back(Command::LookAtCarriers);
+            for path in Path::ALL {
+                self.send_round(now, path);
+            }
+        } else if self.beat_now {
+            self.send_fast(now, false);
+        }
+        self.beat_now = false;
+    }
+
+    fn send_round(&mut self, now: Time, path: Path) {
+        let asking = self.configured().any(|watch| watch.asked_at.is_some());
+        let Some(watch) = self.configured().find(|watch| watch.path == path) else { return };
+        // A slow serial line skips rounds.
+        let every =
+            watch.interval.as_micros().div_ceil(self.config.heartbeat.interval.as_micros().max(1));
+        let turn = u128::from(now.0) / self.config.heartbeat.interval.as_micros().max(1);
+        if every > 1 && turn % every != 0 {
+            return;
+        }
+        self.send(now, path, asking && path != Path::Serial, false, None);
+    }
+
+    /// Sends at once on the paths that have no bandwidth to spare.
+    fn send_fast(&mut self, now: Time, ask: bool) {
+        for path in [Path::Crossover, Path::Lan] {
+            self.send(now, path, ask, false, None);
+        }
+    }
+
+    /// Asks the peer to answer at once; a live heart does.
+    pub(super) fn ask(&mut self, now: Time) {
+        for watch in &mut self.paths {
+            match watch.path {
+                Path::Crossover | Path::Lan => {
+                    watch.asked_at.get_or_insert(now);
+                }
+                Path::Serial => {}
+            }
+        }
+        self.send_fast(now, true);
+    }
+
+    /// Answers an ask or an introduction at once, on its path, to the incarnation that sent it.
+    pub(super) fn answer(&mut self, now: Time, path: Path, beat: &Beat) {
+        if self.phase != Phase::Running {
+            return;
+        }
+        let mut answers = false;
+        self.watch_mut(path, |watch| {
+            let early = watch.answered_at.is_some_and(|at| now.since(at) < limits::ANSWER_GAP);
+            answers = watch.configured && !early;
+            if answers {
+                watch.answered_at = Some(now);
+            } else {
+                watch.refuse(crate::beat::DropReason::Flood);
+            }
+        });
+        if answers {
+            let to =
+                super::path::Echo { incarnation: beat.incarnation, sent_us: beat.sent_us, at: now };
+            self.send(now, path, false, false, Some(to));
+        }
+    }
+
+    /// Goodbyes, a few in a row; then the end.
+    pub(super) fn farewell(&mut self, now: Time) {
+        let Phase::Farewell { sent, next_at } = self.phase else { return };
+        if now < next_at {
+            return;
+        }
+        if sent >= limits::FAREWELLS {
+            self.phase = Phase::Ended;
+            self.out.push_back(Command::Exit);
+            return;
+        }
+        for path in Path::ALL {
+            if self.configured().any(|watch| watch.path == path) {
+                self.send(now, path, false, true, None);
+            }
+        }
+        self.phase = Phase::Farewell { sent: sent + 1, next_at: now + limits::FAREWELL_GAP };
+    }
+
+    /// Sends one beat. `to`: the incarnation that is answered, if not the proven one.
+    fn send(
+        &mut self,
+        now: Time,
+        path: Path,
+        ask: bool,
+        farewell: bool,
+        to: Option<super::path::Echo>,
+    ) {
+        self.sequence += 1;
+        let proven = self.peer.incarnation();
+        let known = self.configured().find(|watch| watch.path == path).and_then(|w| w.echo);
+        let peer_incarnation = to.map(|echo| echo.incarnation).or(proven).unwrap_or(0);
+        let echo = to.or(known).filter(|echo| echo.incarnation == peer_incarnation);
+        let mut hears = PathSet::default();
+        for watch in self.configured().filter(|watch| !watch.is_late(now)) {
+            hears = hears.with(watch.path);
+        }
+        let held_us = echo.map_or(0, |echo| now.since(echo.at).as_micros());
+        let reach = |count: usize| u8::try_from(count).unwrap_or(u8::MAX);
+        let beat = Beat {
+            node: self.me,
+            incarnation: self.incarnation,
+            peer_incarnation,
+            sequence: self.sequence,
+            sent_us: now.0.max(1),
+            echo_us: echo.map_or(0, |echo| echo.sent_us),
+            echo_held_us: u32::try_from(held_us).unwrap_or(u32::MAX),
+            ask_answer: ask,
+            farewell,
+            state: self.node_state(),
+            may_claim: self.disk.surely_not_alone(),
+            hears,
+            lan_carrier: self.reach.carrier(),
+            reach: reach(self.reach.count(now)),
+            reach_of: reach(self.reach.hosts()),
+            worst_gap_ms: u16::try_from(self.gaps.recent().as_millis()).unwrap_or(u16::MAX),
+            lan_mac: [0; 6],
+            digest: self.config.digest,
+            wish: self.wishes.outgoing(),
+            answer: self.wishes.answer(),
+            groups: self.groups.iter().map(|group| self.group_beat(group)).collect(),
+        };
+        self.out.push_back(Command::Send { path, beat });
+    }
+
+    fn group_beat(&self, group: &GroupState) -> GroupBeat {
+        let served = self.disk.served(&group.name);
+        GroupBeat {
+            group: group.index,
+            stance: stance(group),
+            generation: served.map_or(0, |served| served.number),
+            owner: served.map_or(NodeIndex::Lower, |served| served.owner),
+            id: served.map_or(0, |served| served.id),
+        }
+    }
+}
+
+/// Where this node stands, as its beats say it.
+pub(super) fn stance(group: &GroupState) -> Stance {
+    match &group.role {
+        Role::Passive { granted: Some(want) } => Stance::Granting(*want),
+        Role::Passive { granted: None } => {
+            if group.able {
+                Stance::Passive
+            } else {
+                Stance::Unable
+            }
+        }
+        Role::Wanting { want, .. } | Role::Probing { want, .. } => Stance::Wanting(*want),
+        Role::Active(active) => {
+            if active.offer.is_some() {
+                Stance::Offering
+            } else {
+                Stance::Active
+            }
+        }
+        Role::Releasing { handover: true, .. } => Stance::Offering,
+        Role::Releasing { handover: false, .. } => Stance::Active,
+    }
+}

@@ -1,0 +1,89 @@
+//! Events: one sentence each, with the evidence that it rests on.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::role::GroupState;
+use super::{Command, Core};
+use crate::beat::Path;
+use crate::control::event::{Kind, Told};
+use crate::control::status::PathState;
+
+/// A MAC as people write it.
+pub(super) fn mac_text(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+impl Core {
+    /// Tells an event with everything that is known of the peer and the LAN now.
+    pub(super) fn tell(&mut self, kind: Kind, group: Option<&str>, text: String) {
+        let evidence = self.everything_known();
+        let group = group.map(str::to_string);
+        self.out.push_back(Command::Tell(Told { kind, group, text, evidence }));
+    }
+
+    /// Tells that a claim is refused or waits; the same reason in other numbers is told once.
+    pub(super) fn tell_refusal(&mut self, group: &mut GroupState, refusal: &impl ToString) {
+        let text = refusal.to_string();
+        let without_numbers: String =
+            text.chars().filter(|letter| !letter.is_ascii_digit() && *letter != '.').collect();
+        let without_numbers = without_numbers.replace("ms", "s");
+        if group.refusal_told.as_ref() == Some(&without_numbers) {
+            return;
+        }
+        group.refusal_told = Some(without_numbers);
+        self.tell(Kind::Refused, Some(&group.name), format!("not served here: {text}"));
+    }
+
+    pub(super) fn tell_path(
+        &mut self,
+        path: Path,
+        was: PathState,
+        is: PathState,
+        silence: Option<Duration>,
+    ) {
+        let name = path.name();
+        let ms = silence.map_or(0, |silence| silence.as_millis());
+        let dead_after_ms = self.config.heartbeat.dead_after.as_millis();
+        let (kind, text) = match is {
+            PathState::Late => {
+                let left = dead_after_ms.saturating_sub(ms);
+                (Kind::Late, format!("{name} is late: {ms} ms of silence, {left} ms were left"))
+            }
+            PathState::Up => (Kind::Path, format!("{name} is up both ways")),
+            PathState::OneWay => {
+                (Kind::Path, format!("{name} is one-way: the peer does not hear this node on it"))
+            }
+            PathState::Silent => (Kind::Path, format!("{name} is silent")),
+            PathState::Off => return,
+        };
+        let _ = was;
+        self.tell(kind, None, text);
+    }
+
+    fn everything_known(&self) -> BTreeMap<String, Value> {
+        let now = self.now;
+        let gap = self.peer.worst_gap();
+        let hears = self.peer.hears();
+        let paths: BTreeMap<&str, Value> = self
+            .configured()
+            .map(|watch| {
+                let heard_ms = watch.heard_at.map(|at| now.since(at).as_millis() as u64);
+                let state = watch.state(now, gap, hears.has(watch.path));
+                (watch.path.name(), json!({ "state": state, "heard_ms": heard_ms }))
+            })
+            .collect();
+        let peer = self.peer.last();
+        BTreeMap::from([
+            ("paths".to_string(), json!(paths)),
+            ("crossover_carrier".to_string(), json!(self.crossover.up())),
+            ("lan_carrier".to_string(), json!(self.reach.carrier())),
+            ("reach".to_string(), json!(self.reach.count(now))),
+            ("reach_of".to_string(), json!(self.reach.hosts())),
+            ("peer_reach".to_string(), json!(peer.map(|beat| beat.reach))),
+            ("peer_state".to_string(), json!(peer.map(|beat| beat.state))),
+        ])
+    }
+}

@@ -1,0 +1,1 @@
+//! The core by itself: small stories, event by event.

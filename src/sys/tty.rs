@@ -1,0 +1,32 @@
+//! What serial lines need beyond the `serialport` crate: its descriptor, borrowed, and the length of
+//! the output queue (tty_ioctl(4)).
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use serialport::TTYPort;
+
+nix::ioctl_read_bad!(
+    /// The length of a terminal's output queue in bytes.
+    tiocoutq,
+    libc::TIOCOUTQ,
+    libc::c_int
+);
+
+/// The port's descriptor, for calls that `serialport` does not have.
+pub fn descriptor(port: &TTYPort) -> BorrowedFd<'_> {
+    // SAFETY: the port owns this descriptor and closes it only when it is dropped; the borrow ends
+    // before that.
+    unsafe { BorrowedFd::borrow_raw(port.as_raw_fd()) }
+}
+
+/// Bytes that were written and have not left the kernel's queue yet.
+///
+/// # Errors
+/// As ioctl(2): EIO after a hang-up.
+pub fn output_queue_bytes(port: &TTYPort) -> io::Result<usize> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: TIOCOUTQ writes one int, to a live one.
+    unsafe { tiocoutq(port.as_raw_fd(), &raw mut bytes) }?;
+    Ok(usize::try_from(bytes).unwrap_or(0))
+}
