@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 /// A list of lines that outlives a world that panics; off unless asked for.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Trace(Option<Rc<RefCell<Vec<String>>>>);
 
 impl Trace {
