@@ -116,7 +116,7 @@ pub struct Heart {
     pub reach_round: u32,
     /// Frames sent on the serial line so far.
     pub serial_frames: u64,
-    /// Its last beat was a farewell.
+    /// It has said farewell.
     pub said_farewell: bool,
 }
 

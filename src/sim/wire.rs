@@ -38,7 +38,7 @@ impl World {
     pub(super) fn transmit(&mut self, from: NodeIndex, path: Path, mut beat: Beat) {
         let has_serial = self.setup.serial;
         let Some(heart) = &mut self.nodes[from].heart else { return };
-        heart.said_farewell = beat.farewell;
+        heart.said_farewell |= beat.farewell;
         let mut compact = false;
         match path {
             Path::Serial if !has_serial => return,

@@ -121,7 +121,20 @@ impl World {
         if self.living(index, id).is_none() || self.violation.is_some() {
             return;
         }
-        self.trace.note(self.now_us, || format!("{} < {event:?}", self.name(index)));
+        self.trace.note(self.now_us, || match &event {
+            Event::Heard { path, beat } => format!(
+                "{} < heard {} seq {} of {:x} to {:x} {:?}{} {:?}",
+                self.name(index),
+                path.name(),
+                beat.sequence,
+                beat.incarnation,
+                beat.peer_incarnation,
+                beat.state,
+                if beat.farewell { " farewell" } else { "" },
+                beat.groups
+            ),
+            other => format!("{} < {other:?}", self.name(index)),
+        });
         if let Some(recording) = &mut self.recording {
             recording.event(index, now, &event);
         }
@@ -170,7 +183,7 @@ impl World {
             let Some(command) = heart.core.poll() else { break };
             self.trace.note(self.now_us, || match &command {
                 Command::Send { path, beat } => format!(
-                    "{} > send {} seq {} to {:x} hears {:?} {:?}{}{} {:?}",
+                    "{} > send {} seq {} to {:x} hears {:?} {:?}{}{}{} {:?}",
                     self.name(index),
                     path.name(),
                     beat.sequence,
@@ -179,6 +192,7 @@ impl World {
                     beat.state,
                     if beat.ask_answer { " ask" } else { "" },
                     if beat.may_claim { " may-claim" } else { "" },
+                    if beat.farewell { " farewell" } else { "" },
                     beat.groups
                 ),
                 Command::Tell(told) => {
