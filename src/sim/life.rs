@@ -5,11 +5,14 @@ use std::time::Duration;
 use super::kernel::Kernel;
 use super::node::{Guard, Heart, Inbox};
 use super::world::{Happening, World};
+use crate::beat::Codec;
 use crate::config::NodeIndex;
 use crate::core::Link;
 use crate::core::{Core, Event, Time};
 use crate::limits;
 
+/// The pair's key.
+const KEY: [u8; 32] = [42; 32];
 /// The guard looks at the tick this often, in µs.
 const GUARD_EVERY_US: u64 = 20_000;
 /// The guard waits this long for a killed heart to be gone before it deletes anyway, in µs.
@@ -292,6 +295,7 @@ impl World {
         node.heart = Some(Heart {
             id,
             core,
+            codec: Codec::new(&KEY, &self.config.cluster, index),
             birth_us,
             running_since_us: now_us,
             stopped: 0,
@@ -300,9 +304,7 @@ impl World {
             handled_at: start,
             requests: Default::default(),
             claimed: vec![false; self.config.groups.len()],
-            peer_mac_known: false,
             reach_round: 0,
-            serial_frames: 0,
             said_farewell: false,
         });
         self.checkers.reigns.heart_started(index, now_us);

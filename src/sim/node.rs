@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::disk::Disk;
 use super::kernel::Kernel;
 use super::world::Happening;
-use crate::beat::{Beat, DropReason, Path};
+use crate::beat::{Codec, Path};
 use crate::config::GroupIndex;
 use crate::core::{Core, Event, Time};
 
@@ -35,12 +35,8 @@ pub enum Request {
 pub struct Frame {
     /// By which way.
     pub path: Path,
-    /// What it says.
-    pub beat: Rc<Beat>,
-    /// The short serial form: can be read only by one who knows the session.
-    pub compact: bool,
-    /// Refused whatever it says, and why.
-    pub refused: Option<DropReason>,
+    /// As encoded.
+    pub bytes: Rc<[u8]>,
 }
 
 /// What waits for the heart's next round, by the order in which a round looks at it.
@@ -94,6 +90,8 @@ pub struct Heart {
     pub id: u32,
     /// The decisions.
     pub core: Core,
+    /// Encodes and decodes its heartbeats.
+    pub codec: Codec,
     /// The machine's clock when the core's time was 0.
     pub birth_us: u64,
     /// When it began to run without an interruption, in the world's time.
@@ -110,12 +108,8 @@ pub struct Heart {
     pub requests: VecDeque<(Request, u64)>,
     /// Groups that the netlink thread was told to hold.
     pub claimed: Vec<bool>,
-    /// Knows the MAC of the peer's LAN interface.
-    pub peer_mac_known: bool,
     /// Newest round of reach questions.
     pub reach_round: u32,
-    /// Frames sent on the serial line so far.
-    pub serial_frames: u64,
     /// It has said farewell.
     pub said_farewell: bool,
 }

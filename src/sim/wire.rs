@@ -5,14 +5,12 @@ use std::rc::Rc;
 
 use super::node::Frame;
 use super::world::{Arp, Happening, World};
-use crate::beat::{Beat, DropReason, Path};
+use crate::beat::{Beat, FrameBuffer, Path};
 use crate::config::{GroupIndex, NodeIndex};
 use crate::core::Event;
 
 /// Frames that the attacker remembers.
 const REMEMBERED: usize = 512;
-/// Every so many frames on the serial line one is an introduction that anybody can read.
-const INTRODUCE_EVERY: u64 = 10;
 
 /// Somebody who records heartbeats and sends them again.
 #[derive(Default)]
@@ -39,22 +37,14 @@ impl World {
         let has_serial = self.setup.serial;
         let Some(heart) = &mut self.nodes[from].heart else { return };
         heart.said_farewell |= beat.farewell;
-        let mut compact = false;
-        match path {
-            Path::Serial if !has_serial => return,
-            Path::Serial => {
-                // One group a frame, in turns; no room for the MAC; mostly the short form.
-                let count = heart.serial_frames;
-                heart.serial_frames += 1;
-                compact = beat.peer_incarnation != 0 && count % INTRODUCE_EVERY != 0;
-                let turn = count.checked_rem(beat.groups.len() as u64).unwrap_or(0);
-                beat.groups = beat.groups.get(turn as usize).copied().into_iter().collect();
-                beat.lan_mac = [0; 6];
-            }
-            Path::Crossover | Path::Lan => beat.lan_mac = mac(from),
+        if path == Path::Serial && !has_serial {
+            return;
         }
+        beat.lan_mac = mac(from);
+        let mut buffer = FrameBuffer::new();
+        heart.codec.encode(path, &beat, &mut buffer);
         let to = from.other();
-        let frame = Frame { path, beat: Rc::new(beat), compact, refused: None };
+        let frame = Frame { path, bytes: Rc::from(buffer.as_slice()) };
         if self.attacker.seen.len() == REMEMBERED {
             // Old ones are as interesting as new ones.
             let forgotten = self.rng.below(REMEMBERED as u64) as usize;
@@ -74,11 +64,23 @@ impl World {
             };
             let mut frame = frame.clone();
             if self.rng.chance(way.damaged) {
-                frame.refused = Some(DropReason::BadTag);
+                frame.bytes = self.damaged(&frame.bytes);
             }
             let more_us = self.rng.below(way.delay_us + 1);
             self.after(base_us + more_us, Happening::Frame { node: to, frame });
         }
+    }
+
+    /// The same bytes with a flipped bit, or cut short.
+    fn damaged(&mut self, bytes: &[u8]) -> Rc<[u8]> {
+        let mut bytes = bytes.to_vec();
+        let place = self.rng.below(bytes.len() as u64) as usize;
+        if self.rng.chance(800) {
+            bytes[place] ^= 1 << self.rng.below(8);
+        } else {
+            bytes.truncate(place);
+        }
+        Rc::from(bytes)
     }
 
     pub(super) fn frame_arrives(&mut self, index: NodeIndex, frame: Frame) {
@@ -138,10 +140,9 @@ impl World {
         let Some(every_us) = self.attacker.every_us else { return };
         if !self.attacker.seen.is_empty() {
             let place = self.rng.below(self.attacker.seen.len() as u64) as usize;
-            let (mut to, mut frame) = self.attacker.seen[place].clone();
+            let (mut to, frame) = self.attacker.seen[place].clone();
             if self.rng.chance(30) {
                 to = to.other();
-                frame.refused = Some(DropReason::NotPeer);
             }
             let wanted = self.attacker.only_to.is_none_or(|only| only == to);
             if wanted && self.nodes[to].powered && self.nodes[to].paused == 0 {

@@ -7,7 +7,7 @@ use super::disk::Write;
 use super::life::link_place;
 use super::node::{InFlight, Request};
 use super::world::{Arp, Happening, World};
-use crate::beat::{DropReason, Path};
+use crate::beat::{Path, Session};
 use crate::config::{GroupIndex, NodeIndex};
 use crate::core::{Holder, Link};
 use crate::core::{Command, Event, Time};
@@ -72,21 +72,16 @@ impl World {
             self.handle(index, id, event);
         }
         for path in [Path::Lan, Path::Crossover, Path::Serial] {
+            let Some(now) = self.core_time(index) else { return };
+            let now_us = now.0;
             let Some(heart) = self.living(index, id) else { return };
             for frame in heart.inbox.frames_of_a_round(path) {
                 let Some(heart) = self.living(index, id) else { return };
-                let beat = &frame.beat;
-                let (mine, peers, _) = heart.core.session();
-                // The short serial form carries no incarnations: they are in its MAC.
-                let unreadable =
-                    frame.compact && (beat.peer_incarnation, beat.incarnation) != (mine, peers);
-                let refused = frame.refused.or(unreadable.then_some(DropReason::BadTag));
-                let event = match refused {
-                    Some(reason) => Event::Refused { path, reason },
-                    None => {
-                        heart.peer_mac_known |= beat.lan_mac != [0; 6];
-                        Event::Heard { path, beat: (**beat).clone() }
-                    }
+                let (my_incarnation, peer_incarnation, peer_digest) = heart.core.session();
+                let session = Session { my_incarnation, peer_incarnation, peer_digest, now_us };
+                let event = match heart.codec.decode(path, &frame.bytes, &session) {
+                    Ok(beat) => Event::Heard { path, beat },
+                    Err(reason) => Event::Refused { path, reason },
                 };
                 self.handle(index, id, event);
             }
@@ -394,7 +389,7 @@ impl World {
         let peer_mac = super::wire::mac(index.other());
         let Some(heart) = &mut self.nodes[index].heart else { return };
         let holder = match kind {
-            _ if !heart.peer_mac_known => Holder::Stranger(peer_mac),
+            _ if heart.core.peer_mac() != Some(peer_mac) => Holder::Stranger(peer_mac),
             Arp::Probe => Holder::PeerProbes,
             Arp::Answer | Arp::Announcement => Holder::Peer,
         };

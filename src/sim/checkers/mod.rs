@@ -56,6 +56,7 @@ impl World {
         let sight = Sight {
             isolated: (!machines_run || self.network.arp_impaired())
                 && (!hearts_run || paths_impaired),
+            stalled: !machines_run || !hearts_run,
             hears: hearts_run && clean.contains(&true),
         };
         self.checkers.one_owner.network(now_us, sight);

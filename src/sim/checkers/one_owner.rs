@@ -12,6 +12,8 @@ use crate::config::{Config, GroupIndex};
 const CONTACT_MIN_US: u64 = 60_000;
 /// A claim decided while isolated lands at most this much later (the kernel's lock), in µs.
 const CLAIM_LANDS_US: u64 = 120_000;
+/// A beat is sent at most this much later than planned, in µs.
+const TICK_LATE_US: u64 = 10_000;
 /// Two who serve and hear each other: time until one has let go, in µs, besides three intervals.
 const LET_GO_US: u64 = 200_000;
 
@@ -21,6 +23,8 @@ pub struct Sight {
     /// Every beat path is cut or lossy in a direction (or a heart does not run), and so is ARP (or a
     /// machine does not run).
     pub isolated: bool,
+    /// Not only cables and paths are to blame: a heart or a machine does not run.
+    pub stalled: bool,
     /// Both hearts run, and a path carries every frame both ways.
     pub hears: bool,
 }
@@ -28,9 +32,12 @@ pub struct Sight {
 /// The checker.
 pub struct OneOwner {
     dead_after_us: u64,
+    interval_us: u64,
     let_go_us: u64,
     /// The newest isolation: from when to when.
     isolation: Option<(u64, u64)>,
+    /// Somebody did not run during it.
+    stalled: bool,
     isolated: bool,
     /// Since when the two hear each other.
     hears_since_us: Option<u64>,
@@ -43,8 +50,10 @@ impl OneOwner {
     pub fn new(config: &Config) -> OneOwner {
         OneOwner {
             dead_after_us: config.heartbeat.dead_after.as_micros() as u64,
+            interval_us: config.heartbeat.interval.as_micros() as u64,
             let_go_us: LET_GO_US + 3 * config.heartbeat.interval.as_micros() as u64,
             isolation: None,
+            stalled: false,
             isolated: false,
             hears_since_us: None,
             overlaps: vec![None; config.groups.len()],
@@ -60,17 +69,23 @@ impl OneOwner {
         if sight.isolated && !self.isolated {
             self.isolation = match self.isolation {
                 Some((from_us, to_us)) if now_us - to_us < CONTACT_MIN_US => Some((from_us, now_us)),
-                Some(_) | None => Some((now_us, now_us)),
+                Some(_) | None => {
+                    self.stalled = false;
+                    Some((now_us, now_us))
+                }
             };
         }
+        self.stalled |= sight.isolated && sight.stalled;
         self.isolated = sight.isolated;
         self.hears_since_us =
             if sight.hears { self.hears_since_us.or(Some(now_us)) } else { None };
     }
 
     fn excused(&self, now_us: u64) -> bool {
+        // Who stalls had its last beat sent up to an interval before.
+        let earlier_us = if self.stalled { self.interval_us + TICK_LATE_US } else { 0 };
         self.isolation.is_some_and(|(from_us, to_us)| {
-            to_us - from_us >= self.dead_after_us && now_us - to_us <= CLAIM_LANDS_US
+            to_us - from_us + earlier_us >= self.dead_after_us && now_us - to_us <= CLAIM_LANDS_US
         })
     }
 
