@@ -38,4 +38,5 @@ pub mod control;
 pub mod core;
 pub mod limits;
 pub mod sim;
+pub mod net;
 pub mod sys;

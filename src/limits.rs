@@ -164,3 +164,30 @@ pub const SERIAL_BAUDS: [u32; 21] = [
 ];
 /// Size of the pair's key, in bytes: what keyed BLAKE3 takes.
 pub const KEY_BYTES: usize = 32;
+/// Requests that may wait for the netlink thread: per group a claim, a renewal, a release and one
+/// spare, and a few for sweep and carriers.
+pub const NET_REQUESTS_MAX: usize = 4 * GROUPS_MAX + 8;
+/// Longest wait for an answer of the kernel on a netlink socket. It answers inside the send itself;
+/// a dump may wait for the rtnl lock, 80 ms seen.
+pub const NETLINK_ANSWER_DEADLINE: Duration = Duration::from_millis(500);
+/// Room for one netlink datagram, in bytes: the kernel cuts its dumps to 32 KiB.
+pub const NETLINK_DATAGRAM_BYTES: usize = 32 * 1024;
+/// Receive buffer of the netlink monitor, in bytes: some thousand changes between two looks.
+pub const NETLINK_MONITOR_BYTES: usize = 1024 * 1024;
+/// Datagrams of the monitor read in one turn, so that a flood of changes cannot hold up a renewal.
+pub const NETLINK_MONITOR_BURST: usize = 256;
+/// Requests sent in one netlink datagram, so that their answers fit the default receive buffer.
+pub const NETLINK_PIPELINE: usize = 32;
+/// How often something that should settle at once is tried again: an interrupted dump, an address
+/// that is put back while it is deleted.
+pub const NET_TRIES: usize = 3;
+/// Time until a release that could not be finished is tried again.
+pub const RELEASE_RETRY: Duration = Duration::from_millis(50);
+/// Longest sleep of the netlink thread when nothing happens.
+pub const NET_REST: Duration = Duration::from_secs(1);
+/// How long the netlink thread waits for room in the queue of its answers before it drops one.
+pub const NET_REPLY_DEADLINE: Duration = Duration::from_secs(1);
+/// The netlink thread tells the same fault again after this time.
+pub const NET_FAULT_AGAIN: Duration = Duration::from_secs(10);
+/// Longest part of a LAN frame that is looked at, in bytes: ARP has 42, ND with one option 86.
+pub const LAN_FRAME_BYTES: usize = 256;

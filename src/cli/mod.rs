@@ -101,7 +101,11 @@ enum Verb {
         accept_loss: bool,
     },
     /// Show a whole pair on this one machine, each plug pulled in turn
-    Demo,
+    Demo {
+        /// How many times
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        rounds: u32,
+    },
     /// Ask, and write a commented config and a key (not supported yet)
     Init(Later),
     /// Mirror a group now (not supported yet)
@@ -154,7 +158,7 @@ fn dispatch(globals: &Globals, verb: Verb) -> ExitCode {
         Verb::Standby { who: _ } => later("standby"),
         Verb::Online { who: _ } => later("online"),
         Verb::Move { group: _, to: _, accept_loss: _ } => later("move"),
-        Verb::Demo => later("demo"),
+        Verb::Demo { rounds: _ } => later("demo"),
         // MERGE: end.
         Verb::Init(_) => later("init"),
         Verb::Sync(_) => later("sync"),

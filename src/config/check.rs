@@ -5,10 +5,12 @@ use std::net::IpAddr;
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
-use super::form::{is_on_link, show_duration};
+use super::form::{is_on_link, names_whole_network, show_duration};
 use super::place::{At, Problems, any_of};
 use super::schema::{self, Written};
-use super::{Config, Failback, Group, Heartbeat, Node, NodeIndex, SerialLine, normal};
+use super::{
+    Config, Failback, Group, Heartbeat, Node, NodeIndex, SerialLine, ServiceAddress, normal,
+};
 use crate::limits;
 
 /// Checks everything that concerns more than one value. The result means nothing if `problems` has
@@ -263,15 +265,27 @@ fn check_reach(written: &Written, problems: &mut Problems) {
 /// Reach hosts are asked by ARP or neighbour solicitation, which no router passes on, in the name of
 /// the node's own address.
 fn check_on_link(written: &Written, host: IpAddr, place: &Range<usize>, problems: &mut Problems) {
-    let is_same_kind = |node: IpAddr| node.is_ipv4() == host.is_ipv4();
-    if !written.nodes.iter().flat_map(|node| &node.address).all(|at| is_same_kind(at.value)) {
+    let mut nodes = written.nodes.iter().flat_map(|node| &node.address).peekable();
+    if nodes.peek().is_some() && !nodes.any(|at| at.value.is_ipv4() == host.is_ipv4()) {
         let kind = if host.is_ipv4() { "an IPv4" } else { "an IPv6" };
         let what = format!("{kind} reach host when the nodes have no address of its kind");
         return problems.report_later(place, &what);
     }
     let mut services = written.groups.iter().flat_map(|group| &group.addresses).peekable();
-    if services.peek().is_some() && !services.any(|at| is_on_link(host, at.value)) {
-        let what = format!("{host} is in no service address' network: reach hosts beyond the LAN");
-        problems.report_later(place, &what);
+    if services.peek().is_none() {
+        return;
+    }
+    match services.find(|at| is_on_link(host, at.value)) {
+        Some(At { value: ServiceAddress { prefix, .. }, .. }) => {
+            if names_whole_network(ServiceAddress { ip: host, prefix: *prefix }) {
+                let what = format!("reach host {host} is the address of a whole network");
+                problems.report(place, what, "the address of a host");
+            }
+        }
+        None => {
+            let what =
+                format!("{host} is in no service address' network: reach hosts beyond the LAN");
+            problems.report_later(place, &what);
+        }
     }
 }

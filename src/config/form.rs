@@ -278,8 +278,8 @@ mod tests {
         #[test]
         fn every_prefix_has_its_own_network(bits: u128, prefix in 1u8..=128) {
             let ip = IpAddr::V6(bits.into());
-            let network = ServiceAddress { ip, prefix };
-            prop_assert!(is_on_link(ip, network));
+            let itself = ServiceAddress { ip, prefix };
+            prop_assert!(is_on_link(ip, itself));
         }
     }
 }

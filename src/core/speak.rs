@@ -71,8 +71,6 @@ impl Core {
             answers = watch.configured && !early;
             if answers {
                 watch.answered_at = Some(now);
-            } else {
-                watch.refuse(crate::beat::DropReason::Flood);
             }
         });
         if answers {

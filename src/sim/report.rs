@@ -13,7 +13,7 @@ use crate::core::sabotage::Sabotage;
 /// Lines of a failed run that are shown.
 const LINES_SHOWN: usize = 200;
 /// Failures after which no more seeds are tried.
-const FAILURES_MAX: usize = 3;
+const FAILURES_MAX: usize = 20;
 
 /// A kind of run.
 #[derive(Clone, Debug)]

@@ -2,4 +2,5 @@
 //! block says why it is sound.
 
 pub mod packet;
+pub mod packet_options;
 pub mod tty;

@@ -1,5 +1,8 @@
 //! The program itself: verbs, flags, exit status.
 
+// Helpers of tests are tests: a panic is how they fail.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown};

@@ -3,6 +3,9 @@
 //!
 //! `UPDATE_GOLDENS=1 cargo test --test config` writes them anew; read the difference before you commit.
 
+// Helpers of tests are tests: a panic is how they fail.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,0 +1,52 @@
+# make demo   a whole pair on this machine, each plug pulled in turn (as root)
+# make test   everything that can be tested here (as root: tests make network namespaces)
+
+PREFIX  ?= /usr/local
+DESTDIR ?=
+CARGO   ?= cargo
+
+# A C compiler and linker for some crates; ip for tests that set up network namespaces by hand.
+PACKAGES = build-essential iproute2
+
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+.PHONY: all deps demo test soak bench install
+
+all:
+	$(CARGO) build --release --locked
+
+# Asks the network only if something is missing.
+deps:
+	@missing=; \
+	for package in $(PACKAGES); do \
+		dpkg-query --show --showformat='$${Status}' $$package 2>/dev/null \
+			| grep -q ' installed$$' || missing="$$missing $$package"; \
+	done; \
+	if [ -n "$$missing" ]; then \
+		echo "installing:$$missing"; \
+		apt-get update && apt-get install --yes --no-install-recommends $$missing; \
+	fi
+	@command -v $(CARGO) >/dev/null \
+		|| { echo "cargo is missing: install Rust 1.95 or newer from https://rustup.rs" >&2; exit 1; }
+
+demo: deps
+	$(CARGO) run --release --locked -- demo
+
+test: deps
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) test --locked
+
+soak: deps
+	$(CARGO) run --release --locked -- demo --rounds 20
+
+bench:
+	@echo "there is no benchmark yet: it comes with the failover bench" >&2; exit 2
+
+install: deps
+	$(CARGO) install --locked --path . --root "$(DESTDIR)$(PREFIX)" --no-track --force
+	sed 's|/usr/local|$(PREFIX)|' systemd/clusterd.service \
+		| install -D -m 644 /dev/stdin "$(DESTDIR)$(PREFIX)/lib/systemd/system/clusterd.service"
+	install -D -m 644 udev/60-clusterd.rules "$(DESTDIR)$(PREFIX)/lib/udev/rules.d/60-clusterd.rules"
+	install -D -m 644 examples/clusterd.toml "$(DESTDIR)$(PREFIX)/share/doc/clusterd/clusterd.toml"
+	install -D -m 644 hw/CABLING.md "$(DESTDIR)$(PREFIX)/share/doc/clusterd/CABLING.md"

@@ -1,0 +1,237 @@
+//! Which group is claimed, and how that compares with the addresses that the kernel has. No socket
+//! in here: the thread looks, this judges.
+//!
+//! ```text
+//!            claim               release, sweep             a look finds none
+//!   Free ------------> Claimed ------------------> Releasing -----------------> Free
+//!    ^                  | ^  |                        ^  |
+//!    '--- refused ------' '--' claim again            |  '-- claim --> Claimed
+//!   Free ------------- release, sweep ----------------'
+//! ```
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use super::netlink::{Address, host_prefix};
+use crate::config::{GroupIndex, ServiceAddress};
+
+/// What this node wants with a group's addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// None of them should be here.
+    Free,
+    /// Being deleted, until a look finds none.
+    Releasing {
+        /// Somebody waits for the answer of this release.
+        asked: bool,
+    },
+    /// Leased on the interface of that index.
+    Claimed {
+        /// Number of the claim.
+        claim: u32,
+        /// Index of the LAN interface when it was claimed.
+        index: u32,
+        /// When the last renewal that was acknowledged had been sent: the kernel's lease ends at
+        /// least one lease after it.
+        leased_at: Instant,
+    },
+}
+
+/// What a look says about one group that was not so before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// Claimed, but one of its addresses is not there.
+    Lost(GroupIndex),
+    /// Not claimed, but one of its addresses is there.
+    Found(GroupIndex),
+    /// Claimed, and another copy of the address, without our lease, is there as well.
+    Stray(Address),
+}
+
+#[derive(Debug)]
+struct Group {
+    ips: Vec<IpAddr>,
+    hold: Hold,
+    told_lost: bool,
+    told_found: bool,
+}
+
+/// All groups.
+#[derive(Debug)]
+pub struct Addresses {
+    groups: Vec<Group>,
+}
+
+impl Addresses {
+    /// All groups free.
+    pub fn new(groups: &[Vec<ServiceAddress>]) -> Addresses {
+        let group = |addresses: &Vec<ServiceAddress>| Group {
+            ips: addresses.iter().map(|address| address.ip).collect(),
+            hold: Hold::Free,
+            told_lost: false,
+            told_found: false,
+        };
+        Addresses { groups: groups.iter().map(group).collect() }
+    }
+
+    fn indexed(&self) -> impl Iterator<Item = (GroupIndex, &Group)> {
+        (0u8..).map(GroupIndex).zip(&self.groups)
+    }
+
+    /// The group's addresses; none for a group that does not exist.
+    pub fn ips(&self, group: GroupIndex) -> &[IpAddr] {
+        self.groups.get(usize::from(group.0)).map_or(&[], |group| &group.ips)
+    }
+
+    /// What is wanted with the group.
+    pub fn hold(&self, group: GroupIndex) -> Hold {
+        self.groups.get(usize::from(group.0)).map_or(Hold::Free, |group| group.hold)
+    }
+
+    /// Sets what is wanted with the group; what is told about it starts anew.
+    pub fn set(&mut self, group: GroupIndex, hold: Hold) {
+        if let Some(group) = self.groups.get_mut(usize::from(group.0)) {
+            group.hold = hold;
+            group.told_lost = false;
+            group.told_found = false;
+        }
+    }
+
+    /// Sets all groups to be deleted. A release that was asked for stays asked for.
+    pub fn release_all(&mut self) {
+        for group in &mut self.groups {
+            let asked = matches!(group.hold, Hold::Releasing { asked: true });
+            group.hold = Hold::Releasing { asked };
+        }
+    }
+
+    /// The groups that are being deleted.
+    pub fn releasing(&self) -> impl Iterator<Item = GroupIndex> {
+        self.indexed()
+            .filter(|(_, group)| matches!(group.hold, Hold::Releasing { .. }))
+            .map(|(index, _)| index)
+    }
+
+    /// The group that an address belongs to.
+    pub fn group_of(&self, ip: IpAddr) -> Option<GroupIndex> {
+        self.indexed().find(|(_, group)| group.ips.contains(&ip)).map(|(index, _)| index)
+    }
+
+    /// Whether news that this address is there can be of interest: it is a service address, and not
+    /// the one that our own claims and renewals bring.
+    pub fn is_unexpected(&self, address: &Address) -> bool {
+        match self.group_of(address.ip).map(|group| self.hold(group)) {
+            None | Some(Hold::Releasing { .. }) => false,
+            Some(Hold::Free) => true,
+            Some(Hold::Claimed { index, .. }) => !is_ours(address, index),
+        }
+    }
+
+    /// Whether news that this address is gone can be of interest: it is claimed.
+    pub fn is_missed(&self, address: &Address) -> bool {
+        self.group_of(address.ip)
+            .is_some_and(|group| matches!(self.hold(group), Hold::Claimed { .. }))
+    }
+
+    /// Compares with what a look found (service addresses only). Each state is told once, until it
+    /// has changed.
+    pub fn compare(&mut self, found: &[Address]) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        for (number, group) in (0u8..).map(GroupIndex).zip(&mut self.groups) {
+            let mine = || found.iter().filter(|address| group.ips.contains(&address.ip));
+            let (lost, appeared) = match group.hold {
+                Hold::Releasing { .. } => (false, false),
+                Hold::Free => (false, mine().next().is_some()),
+                Hold::Claimed { index, .. } => {
+                    findings.extend(
+                        mine()
+                            .filter(|address| !is_ours(address, index))
+                            .map(|&a| Finding::Stray(a)),
+                    );
+                    (!all_leased(&group.ips, found, index), false)
+                }
+            };
+            if lost && !group.told_lost {
+                findings.push(Finding::Lost(number));
+            }
+            if appeared && !group.told_found {
+                findings.push(Finding::Found(number));
+            }
+            group.told_lost = lost;
+            group.told_found = appeared;
+        }
+        findings
+    }
+}
+
+/// Whether this is the copy of a service address that a claim on that interface makes.
+pub fn is_ours(address: &Address, index: u32) -> bool {
+    address.index == index && address.prefix == host_prefix(address.ip) && address.far == address.ip
+}
+
+/// Whether every one of `ips` is on the interface as a claim makes it, with a lease that ends.
+pub fn all_leased(ips: &[IpAddr], found: &[Address], index: u32) -> bool {
+    ips.iter().all(|&ip| {
+        found
+            .iter()
+            .any(|address| address.ip == ip && is_ours(address, index) && !address.permanent)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GROUP: GroupIndex = GroupIndex(0);
+
+    fn addresses() -> Addresses {
+        let ip = "192.0.2.50".parse().unwrap();
+        Addresses::new(&[vec![ServiceAddress { ip, prefix: 24 }]])
+    }
+
+    fn found(index: u32, prefix: u8, permanent: bool) -> Address {
+        let ip = "192.0.2.50".parse().unwrap();
+        Address { ip, far: ip, index, prefix, permanent }
+    }
+
+    fn claim(addresses: &mut Addresses) {
+        let leased_at = Instant::now();
+        addresses.set(GROUP, Hold::Claimed { claim: 1, index: 2, leased_at });
+    }
+
+    #[test]
+    fn a_loss_is_told_once_and_again_after_it_was_repaired() {
+        let mut addresses = addresses();
+        claim(&mut addresses);
+        assert_eq!(addresses.compare(&[]), [Finding::Lost(GROUP)]);
+        assert_eq!(addresses.compare(&[]), []);
+        assert_eq!(addresses.compare(&[found(2, 32, false)]), []);
+        assert_eq!(addresses.compare(&[]), [Finding::Lost(GROUP)]);
+    }
+
+    #[test]
+    fn an_address_without_end_is_not_our_lease() {
+        let mut addresses = addresses();
+        claim(&mut addresses);
+        assert_eq!(addresses.compare(&[found(2, 32, true)]), [Finding::Lost(GROUP)]);
+    }
+
+    #[test]
+    fn a_copy_beside_the_claim_is_a_stray() {
+        let mut addresses = addresses();
+        claim(&mut addresses);
+        let stray = found(3, 32, true);
+        assert_eq!(addresses.compare(&[found(2, 32, false), stray]), [Finding::Stray(stray)]);
+        assert!(addresses.is_unexpected(&stray));
+        assert!(!addresses.is_unexpected(&found(2, 32, false)));
+    }
+
+    #[test]
+    fn an_address_that_appears_unclaimed_is_found_once() {
+        let mut addresses = addresses();
+        assert_eq!(addresses.compare(&[found(7, 24, true)]), [Finding::Found(GROUP)]);
+        assert_eq!(addresses.compare(&[found(7, 24, true)]), []);
+        addresses.set(GROUP, Hold::Releasing { asked: true });
+        assert_eq!(addresses.compare(&[found(7, 24, true)]), []);
+    }
+}

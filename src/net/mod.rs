@@ -1,0 +1,38 @@
+//! The kernel's network: service addresses, carriers, and what the LAN says about addresses.
+//!
+//! [`thread`] is the heart's second thread: it alone speaks netlink, because any request can wait for
+//! the kernel's rtnl lock. [`lan_watch`] lives in the heart's own loop: ARP and ND are plain frames.
+//!
+//! | file | subject |
+//! | --- | --- |
+//! | `netlink` | rtnetlink messages, built and read; the only file that knows their crate |
+//! | `route_socket` | the socket for requests and the socket for changes |
+//! | `addresses` | which group is claimed, and how that compares with what the kernel has |
+//! | `carrier` | the two interfaces: index, MAC, carrier |
+//! | `request` | what heart and netlink thread say to each other |
+//! | `thread` | requests in, answers out |
+//! | `outbox` | the answers on their way |
+//! | `guard` | what the guard does with addresses when the heart is gone |
+//! | `arp`, `nd` | frames of ARP and neighbour discovery, built and read |
+//! | `lan_watch` | asks and listens on the LAN |
+
+pub mod addresses;
+pub mod arp;
+pub mod carrier;
+pub mod guard;
+pub mod lan_watch;
+pub mod nd;
+pub mod netlink;
+mod outbox;
+pub mod request;
+pub mod route_socket;
+pub mod thread;
+
+#[cfg(test)]
+mod tests;
+
+pub use guard::{any_held, delete_all, deletions};
+pub use lan_watch::{LanWatch, Seen};
+pub use request::{LinkInfo, NetReply, NetRequest, NetSetup};
+pub use route_socket::RouteSocket;
+pub use thread::{NetHandle, RequestRefused, start};

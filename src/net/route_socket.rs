@@ -1,0 +1,286 @@
+//! NETLINK_ROUTE sockets: one for requests and their answers, one for news (netlink(7)).
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+
+use netlink_sys::Socket;
+use netlink_sys::protocols::NETLINK_ROUTE;
+use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::time::TimeVal;
+
+use super::netlink::{self, Address, Body, Change, Interface, Message};
+use crate::limits::{
+    NET_TRIES, NETLINK_ANSWER_DEADLINE, NETLINK_DATAGRAM_BYTES, NETLINK_MONITOR_BURST,
+    NETLINK_MONITOR_BYTES, NETLINK_PIPELINE,
+};
+
+/// Multicast groups of rtnetlink(7): RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR.
+const NEWS_GROUPS: [u32; 3] = [1, 5, 9];
+/// Own sequence numbers start above those of the deletions that were built in advance.
+const FIRST_SEQUENCE: u32 = 1 << 16;
+
+/// A socket for requests. The kernel works on a request inside `send`, under its rtnl lock: no
+/// deadline bounds that. Waiting for an answer is bounded.
+pub struct RouteSocket {
+    socket: Socket,
+    sequence: u32,
+    out: Vec<u8>,
+    datagram: Vec<u8>,
+}
+
+impl RouteSocket {
+    /// Opens the socket in the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// As socket(2) and bind(2).
+    pub fn open() -> io::Result<RouteSocket> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.bind_auto()?;
+        socket.set_cap_ack(true)?;
+        let deadline_us = i64::try_from(NETLINK_ANSWER_DEADLINE.as_micros()).unwrap_or(i64::MAX);
+        let deadline = TimeVal::new(deadline_us / 1_000_000, deadline_us % 1_000_000);
+        setsockopt(&socket, sockopt::ReceiveTimeout, &deadline)?;
+        Ok(RouteSocket {
+            socket,
+            sequence: FIRST_SEQUENCE,
+            out: Vec::with_capacity(8192),
+            datagram: Vec::with_capacity(NETLINK_DATAGRAM_BYTES),
+        })
+    }
+
+    /// Makes all changes; deleting what is not there is no error. Each is tried even if one before it
+    /// was refused.
+    ///
+    /// # Errors
+    /// The first refusal, with the address, or a failure of the socket.
+    pub fn change(&mut self, changes: &[Change]) -> io::Result<()> {
+        let mut refused = None;
+        for part in changes.chunks(NETLINK_PIPELINE) {
+            let first = self.sequence;
+            self.out.clear();
+            for change in part {
+                change.build(self.sequence, &mut self.out);
+                self.sequence = self.next_sequence();
+            }
+            self.socket.send(&self.out, 0)?;
+            let mut waiting = part.len();
+            while waiting > 0 {
+                self.receive()?;
+                netlink::read(&self.datagram, &mut |message| {
+                    let place = usize::try_from(message.sequence.wrapping_sub(first));
+                    let change = place.ok().and_then(|place| part.get(place));
+                    let (Some(change), Body::Answer(errno)) = (change, message.body) else {
+                        return;
+                    };
+                    waiting = waiting.saturating_sub(1);
+                    if let Some(errno) = errno.filter(|&errno| !change.is_done_by(errno)) {
+                        refused.get_or_insert((change.ip(), errno));
+                    }
+                });
+            }
+        }
+        match refused {
+            None => Ok(()),
+            Some((ip, errno)) => {
+                let error = io::Error::from_raw_os_error(errno);
+                Err(io::Error::new(error.kind(), format!("{ip}: {error}")))
+            }
+        }
+    }
+
+    /// Sends one request that was built in advance and waits for its answer. Allocates nothing.
+    ///
+    /// # Errors
+    /// The kernel's refusal, or a failure of the socket.
+    pub fn send_built(&mut self, request: &[u8]) -> io::Result<()> {
+        let sequence = netlink::sequence_of(request)?;
+        self.socket.send(request, 0)?;
+        loop {
+            self.receive()?;
+            let mut answer = None;
+            netlink::read(&self.datagram, &mut |message| match message.body {
+                Body::Answer(errno) if message.sequence == sequence => answer = Some(errno),
+                _ => {}
+            });
+            match answer {
+                None => {}
+                Some(None) => return Ok(()),
+                Some(Some(errno)) => return Err(io::Error::from_raw_os_error(errno)),
+            }
+        }
+    }
+
+    /// Calls `each` for every address of this host. When a change interrupts the dump it starts
+    /// again, and `each` may see an address twice. Allocates nothing.
+    ///
+    /// # Errors
+    /// `Interrupted` when every try was disturbed; else a failure of the socket or the kernel.
+    pub fn addresses(&mut self, each: &mut dyn FnMut(&Address)) -> io::Result<()> {
+        for _ in 0..NET_TRIES {
+            self.sequence = self.next_sequence();
+            let sequence = self.sequence;
+            self.out.clear();
+            netlink::build_address_dump(sequence, &mut self.out);
+            self.socket.send(&self.out, 0)?;
+            let mut interrupted = false;
+            let mut end = None;
+            while end.is_none() {
+                self.receive()?;
+                netlink::read(&self.datagram, &mut |message| {
+                    if message.sequence != sequence {
+                        return;
+                    }
+                    interrupted |= message.interrupted;
+                    match message.body {
+                        Body::Address(address) => each(&address),
+                        Body::Done(errno) | Body::Answer(errno) => end = Some(errno),
+                        Body::Overrun => interrupted = true,
+                        Body::AddressGone(_)
+                        | Body::Interface(_)
+                        | Body::InterfaceGone(_)
+                        | Body::Other => {}
+                    }
+                });
+            }
+            if let Some(errno) = end.flatten() {
+                return Err(io::Error::from_raw_os_error(errno));
+            }
+            if !interrupted {
+                return Ok(());
+            }
+        }
+        Err(io::Error::new(
+            io::ErrorKind::Interrupted,
+            "the list of addresses changed each time it was read",
+        ))
+    }
+
+    /// Looks at the interface of that name; `None` when there is none.
+    ///
+    /// # Errors
+    /// A failure of the socket, or a refusal of the kernel.
+    pub fn interface(&mut self, name: &str) -> io::Result<Option<Interface>> {
+        self.sequence = self.next_sequence();
+        let sequence = self.sequence;
+        self.out.clear();
+        netlink::build_interface_request(name, sequence, &mut self.out);
+        self.socket.send(&self.out, 0)?;
+        loop {
+            self.receive()?;
+            let mut answer = None;
+            netlink::read(&self.datagram, &mut |message: Message| {
+                if message.sequence != sequence {
+                    return;
+                }
+                match message.body {
+                    Body::Interface(interface) => answer = Some(Ok(Some(interface))),
+                    Body::Answer(Some(libc::ENODEV)) => answer = Some(Ok(None)),
+                    Body::Answer(Some(errno)) => {
+                        answer = Some(Err(io::Error::from_raw_os_error(errno)));
+                    }
+                    Body::Answer(None)
+                    | Body::Done(_)
+                    | Body::Overrun
+                    | Body::Address(_)
+                    | Body::AddressGone(_)
+                    | Body::InterfaceGone(_)
+                    | Body::Other => {}
+                }
+            });
+            if let Some(answer) = answer {
+                return answer;
+            }
+        }
+    }
+
+    fn next_sequence(&self) -> u32 {
+        self.sequence.checked_add(1).unwrap_or(FIRST_SEQUENCE)
+    }
+
+    /// Receives one datagram of the kernel.
+    fn receive(&mut self) -> io::Result<()> {
+        loop {
+            match receive(&self.socket, &mut self.datagram) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Err(io::Error::new(
+                        io::ErrorKind::TimedOut,
+                        "the kernel did not answer a netlink request",
+                    ));
+                }
+                other => return other,
+            }
+        }
+    }
+}
+
+/// A socket for news about interfaces and addresses.
+pub struct Monitor {
+    socket: Socket,
+    datagram: Vec<u8>,
+}
+
+impl Monitor {
+    /// Opens the socket in the calling thread's network namespace. Needs CAP_NET_ADMIN for its large
+    /// receive buffer.
+    ///
+    /// # Errors
+    /// As socket(2), bind(2) and setsockopt(2).
+    pub fn open() -> io::Result<Monitor> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.bind_auto()?;
+        socket.set_non_blocking(true)?;
+        setsockopt(&socket, sockopt::RcvBufForce, &NETLINK_MONITOR_BYTES)?;
+        for group in NEWS_GROUPS {
+            socket.add_membership(group)?;
+        }
+        Ok(Monitor { socket, datagram: Vec::with_capacity(NETLINK_DATAGRAM_BYTES) })
+    }
+
+    /// Calls `each` for the news that has come in. Returns whether there may be more.
+    ///
+    /// # Errors
+    /// Any error means that news was lost and everything must be looked at again; ENOBUFS when it came
+    /// faster than it was read.
+    pub fn read(&mut self, each: &mut dyn FnMut(Body)) -> io::Result<bool> {
+        for _ in 0..NETLINK_MONITOR_BURST {
+            match receive(&self.socket, &mut self.datagram) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            }
+            netlink::read(&self.datagram, &mut |message| each(message.body));
+        }
+        Ok(true)
+    }
+}
+
+impl AsFd for Monitor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl AsRawFd for Monitor {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}
+
+/// Receives one datagram that the kernel itself sent; one of another process is skipped.
+fn receive(socket: &Socket, datagram: &mut Vec<u8>) -> io::Result<()> {
+    loop {
+        datagram.clear();
+        let (length, from) = socket.recv_from(datagram, libc::MSG_TRUNC)?;
+        if length > datagram.len() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("a netlink datagram of {length} bytes is longer than the buffer"),
+            ));
+        }
+        if from.port_number() == 0 {
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,464 @@
+//! The heart's netlink thread: requests in, answers out. Any request can wait for the kernel's rtnl
+//! lock, so nothing else in the heart may make one.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender, TrySendError};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use super::addresses::{Addresses, Finding, Hold, all_leased, is_ours};
+use super::carrier::Watched;
+use super::netlink::{Address, Body, Change};
+use super::outbox::Outbox;
+use super::request::{LinkInfo, NetReply, NetRequest, NetSetup};
+use super::route_socket::{Monitor, RouteSocket};
+use crate::config::GroupIndex;
+use crate::limits::{LEASE, NET_REQUESTS_MAX, NET_REST, NET_TRIES, RELEASE_RETRY};
+
+/// A request that was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RequestRefused {
+    /// Too many requests wait.
+    #[error("the netlink thread does not keep up: {NET_REQUESTS_MAX} requests are waiting")]
+    Full,
+    /// The thread is gone.
+    #[error("the netlink thread has ended; restart the heart")]
+    Ended,
+}
+
+/// The heart's end. When it is dropped the thread ends; addresses stay until their lease ends.
+pub struct NetHandle {
+    requests: Sender<NetRequest>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    bell: EventFd,
+    end: AtomicBool,
+}
+
+impl NetHandle {
+    /// Hands a request to the thread. Never blocks.
+    ///
+    /// # Errors
+    /// See [`RequestRefused`].
+    pub fn request(&self, request: NetRequest) -> Result<(), RequestRefused> {
+        self.requests.try_send(request).map_err(|error| match error {
+            TrySendError::Full(_) => RequestRefused::Full,
+            TrySendError::Disconnected(_) => RequestRefused::Ended,
+        })?;
+        self.shared.ring();
+        Ok(())
+    }
+}
+
+impl Drop for NetHandle {
+    fn drop(&mut self) {
+        self.shared.end.store(true, Ordering::Relaxed);
+        self.shared.ring();
+    }
+}
+
+impl Shared {
+    fn ring(&self) {
+        // It fails only when the counter is full: then the bell is ringing already.
+        let _ = self.bell.write(1);
+    }
+}
+
+/// Starts the thread `clusterd-net` in the caller's network namespace. `on_start` runs first in it
+/// (real-time priority). `wake` is called after each answer that was put into `replies`.
+///
+/// # Errors
+/// A socket could not be opened: CAP_NET_ADMIN is needed.
+pub fn start(
+    setup: NetSetup,
+    replies: Sender<NetReply>,
+    wake: Box<dyn Fn() + Send>,
+    on_start: impl FnOnce() + Send + 'static,
+) -> io::Result<NetHandle> {
+    let (requests, incoming) = crossbeam_channel::bounded(NET_REQUESTS_MAX);
+    let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+    let shared = Arc::new(Shared { bell, end: AtomicBool::new(false) });
+    let mut worker = Worker::open(setup, incoming, replies, wake, Arc::clone(&shared))?;
+    std::thread::Builder::new().name("clusterd-net".into()).spawn(move || {
+        on_start();
+        worker.run();
+    })?;
+    Ok(NetHandle { requests, shared })
+}
+
+/// The thread's state.
+pub(super) struct Worker {
+    requests: Receiver<NetRequest>,
+    waiting: VecDeque<NetRequest>,
+    outbox: Outbox,
+    shared: Arc<Shared>,
+    route: RouteSocket,
+    pub(super) monitor: Monitor,
+    addresses: Addresses,
+    /// A sweep was asked for and has not been answered.
+    sweeping: bool,
+    lan: Watched,
+    crossover: Watched,
+    told_lan: Option<LinkInfo>,
+}
+
+impl Worker {
+    fn open(
+        setup: NetSetup,
+        requests: Receiver<NetRequest>,
+        replies: Sender<NetReply>,
+        wake: Box<dyn Fn() + Send>,
+        shared: Arc<Shared>,
+    ) -> io::Result<Worker> {
+        Ok(Worker {
+            requests,
+            waiting: VecDeque::with_capacity(NET_REQUESTS_MAX),
+            outbox: Outbox::new(replies, wake),
+            shared,
+            // News first: what happens after the first look must not be missed.
+            monitor: Monitor::open()?,
+            route: RouteSocket::open()?,
+            addresses: Addresses::new(&setup.groups),
+            sweeping: false,
+            lan: Watched::new(setup.lan),
+            crossover: Watched::new(setup.crossover),
+            told_lan: None,
+        })
+    }
+
+    fn run(&mut self) {
+        self.look_at_carriers();
+        if self.told_lan.is_none() {
+            self.outbox.put(NetReply::LanLink(None));
+        }
+        while !self.shared.end.load(Ordering::Relaxed) {
+            let more = self.read_news();
+            match self.next_request() {
+                Some(request) => self.serve(request),
+                None if more => {}
+                None => self.rest(),
+            }
+        }
+    }
+
+    /// Sleeps until something comes in. A release that could not be finished is tried again.
+    fn rest(&mut self) {
+        let unfinished = self.sweeping || self.addresses.releasing().next().is_some();
+        let longest = if unfinished { RELEASE_RETRY } else { NET_REST };
+        let timeout = PollTimeout::try_from(longest).unwrap_or(PollTimeout::ZERO);
+        let mut fds = [
+            PollFd::new(self.shared.bell.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.monitor.as_fd(), PollFlags::POLLIN),
+        ];
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => self.outbox.fault(format!("poll failed in the netlink thread: {errno}")),
+        }
+        // Empties the bell; that it may not have rung is no error.
+        let _ = self.shared.bell.read();
+        if unfinished {
+            self.finish_releases();
+        }
+    }
+
+    /// The next request: a renewal if one waits, else the oldest. A renewal may overtake a release of
+    /// its group: the release still comes last.
+    fn next_request(&mut self) -> Option<NetRequest> {
+        while self.waiting.len() < NET_REQUESTS_MAX {
+            let Ok(request) = self.requests.try_recv() else { break };
+            self.waiting.push_back(request);
+        }
+        let renewal =
+            self.waiting.iter().position(|request| matches!(request, NetRequest::Renew { .. }));
+        self.waiting.remove(renewal.unwrap_or(0))
+    }
+
+    pub(super) fn serve(&mut self, request: NetRequest) {
+        match request {
+            NetRequest::Sweep => {
+                self.addresses.release_all();
+                self.sweeping = true;
+                self.finish_releases();
+            }
+            NetRequest::LookAtCarriers => self.look_at_carriers(),
+            NetRequest::Claim { group, claim } => match self.claim(group, claim) {
+                Ok(()) => self.outbox.put(NetReply::Held { group, claim }),
+                Err(error) => {
+                    self.addresses.set(group, Hold::Releasing { asked: false });
+                    self.finish_releases();
+                    self.outbox.put(NetReply::HoldFailed { group, claim, error });
+                }
+            },
+            NetRequest::Renew { group, claim } => match self.renew(group, claim) {
+                Ok(()) => self.outbox.put(NetReply::Renewed { group, claim }),
+                Err(error) => self.outbox.put(NetReply::HoldFailed { group, claim, error }),
+            },
+            NetRequest::Release { group } => {
+                self.addresses.set(group, Hold::Releasing { asked: true });
+                self.finish_releases();
+            }
+        }
+    }
+
+    fn claim(&mut self, group: GroupIndex, claim: u32) -> Result<(), String> {
+        let index = self.lan_index()?;
+        let mut trouble = String::from("it was not there after it had been added");
+        for _ in 0..NET_TRIES {
+            let leased_at = Instant::now();
+            self.addresses.set(group, Hold::Claimed { claim, index, leased_at });
+            self.lease(group, index, true)?;
+            let found = self.look().map_err(|error| error.to_string())?;
+            let ips = self.addresses.ips(group);
+            let strays: Vec<Change> = found
+                .iter()
+                .filter(|address| ips.contains(&address.ip) && !is_ours(address, index))
+                .map(|&address| Change::Delete(address))
+                .collect();
+            if strays.is_empty() && all_leased(ips, &found, index) {
+                return Ok(());
+            }
+            // Another copy of the address would outlive the lease.
+            if let Err(error) = self.route.change(&strays) {
+                trouble = format!("another copy of it could not be deleted: {error}");
+            }
+        }
+        Err(trouble)
+    }
+
+    fn renew(&mut self, group: GroupIndex, claim: u32) -> Result<(), String> {
+        let index = self.lan_index()?;
+        let leased_at = match self.addresses.hold(group) {
+            Hold::Claimed { claim: held, index: on, leased_at } if held == claim && on == index => {
+                leased_at
+            }
+            Hold::Claimed { .. } | Hold::Free | Hold::Releasing { .. } => {
+                return Err("this claim is not held any more".into());
+            }
+        };
+        let now = Instant::now();
+        // The kernel would put back an address that has expired, and the peer may have it by now.
+        if now.duration_since(leased_at) >= LEASE {
+            return Err("the lease had ended before it could be renewed".into());
+        }
+        self.lease(group, index, false)?;
+        self.addresses.set(group, Hold::Claimed { claim, index, leased_at: now });
+        Ok(())
+    }
+
+    /// Asks the kernel for the leases of all the group's addresses.
+    fn lease(&mut self, group: GroupIndex, index: u32, create: bool) -> Result<(), String> {
+        let ips = self.addresses.ips(group).iter();
+        let changes: Vec<Change> = ips.map(|&ip| Change::Lease { index, ip, create }).collect();
+        self.route.change(&changes).map_err(|error| error.to_string())
+    }
+
+    fn lan_index(&self) -> Result<u32, String> {
+        match self.lan.now() {
+            Some(interface) => Ok(interface.index),
+            None => Err(format!("there is no interface {}", self.lan.name())),
+        }
+    }
+
+    /// Deletes what a look finds of the groups that are being released, until it finds nothing.
+    fn finish_releases(&mut self) {
+        for _ in 0..NET_TRIES {
+            let found = match self.look() {
+                Ok(found) => found,
+                Err(error) => {
+                    return self.outbox.fault(format!("a release cannot be verified: {error}"));
+                }
+            };
+            let left = self.settle_releases(&found);
+            if left.is_empty() {
+                return;
+            }
+            if let Err(error) = self.route.change(&left) {
+                self.outbox.fault(format!("a service address cannot be deleted: {error}"));
+            }
+        }
+        self.outbox.fault(
+            "a service address comes back as often as it is deleted: is it in the host's own \
+             network configuration?"
+                .into(),
+        );
+    }
+
+    /// Answers the releases of which nothing was found; returns the deletions for the others.
+    fn settle_releases(&mut self, found: &[Address]) -> Vec<Change> {
+        let mut left = Vec::new();
+        let releasing: Vec<GroupIndex> = self.addresses.releasing().collect();
+        for group in releasing {
+            let ips = self.addresses.ips(group);
+            let here = found.iter().filter(|address| ips.contains(&address.ip));
+            let before = left.len();
+            left.extend(here.map(|&address| Change::Delete(address)));
+            if left.len() > before {
+                continue;
+            }
+            let asked = self.addresses.hold(group) == Hold::Releasing { asked: true };
+            self.addresses.set(group, Hold::Free);
+            if asked {
+                self.outbox.put(NetReply::Released { group });
+            }
+        }
+        if self.sweeping && left.is_empty() {
+            self.sweeping = false;
+            self.outbox.put(NetReply::Swept);
+        }
+        left
+    }
+
+    /// Every service address on any interface of this host.
+    fn look(&mut self) -> io::Result<Vec<Address>> {
+        let mut found = Vec::new();
+        let addresses = &self.addresses;
+        self.route.addresses(&mut |address| {
+            if addresses.group_of(address.ip).is_some() && !found.contains(address) {
+                found.push(*address);
+            }
+        })?;
+        Ok(found)
+    }
+
+    /// Reads what the kernel reports. News only says where to look; the look decides. Returns whether
+    /// there may be more.
+    pub(super) fn read_news(&mut self) -> bool {
+        let carriers = (self.lan.carrier(), self.crossover.carrier());
+        let (mut look_at_addresses, mut look_at_links) = (false, false);
+        let result = {
+            let Worker { monitor, addresses, lan, crossover, .. } = self;
+            monitor.read(&mut |body| match &body {
+                Body::Address(address) => look_at_addresses |= addresses.is_unexpected(address),
+                Body::AddressGone(address) => look_at_addresses |= addresses.is_missed(address),
+                Body::Interface(_) | Body::InterfaceGone(_) => {
+                    look_at_links |= lan.news(&body) | crossover.news(&body);
+                }
+                Body::Overrun => (look_at_addresses, look_at_links) = (true, true),
+                Body::Answer(_) | Body::Done(_) | Body::Other => {}
+            })
+        };
+        let more = result.unwrap_or_else(|error| {
+            // News was lost: nothing is known, so look at everything.
+            (look_at_addresses, look_at_links) = (true, true);
+            if error.raw_os_error() != Some(libc::ENOBUFS) {
+                self.outbox.fault(format!("news from the kernel was lost: {error}"));
+            }
+            false
+        });
+        if look_at_links {
+            self.look_at_links();
+        }
+        self.tell_lan();
+        if carriers != (self.lan.carrier(), self.crossover.carrier()) {
+            self.outbox.put(NetReply::Carrier {
+                lan: Some(self.lan.carrier()),
+                crossover: Some(self.crossover.carrier()),
+            });
+        }
+        if look_at_addresses {
+            self.compare();
+        }
+        more
+    }
+
+    fn compare(&mut self) {
+        let found = match self.look() {
+            Ok(found) => found,
+            Err(error) => {
+                return self.outbox.fault(format!("addresses cannot be looked at: {error}"));
+            }
+        };
+        for finding in self.addresses.compare(&found) {
+            match finding {
+                Finding::Lost(group) => self.outbox.put(NetReply::AddressLost { group }),
+                Finding::Found(group) => self.outbox.put(NetReply::AddressFound { group }),
+                Finding::Stray(address) => {
+                    let (ip, prefix, index) = (address.ip, address.prefix, address.index);
+                    self.outbox.fault(match self.route.change(&[Change::Delete(address)]) {
+                        Ok(()) => format!(
+                            "somebody added {ip}/{prefix} on interface {index} while it was \
+                             served; that copy had no lease and was deleted"
+                        ),
+                        Err(error) => format!("a second copy of it cannot be deleted: {error}"),
+                    });
+                }
+            }
+        }
+    }
+
+    fn look_at_carriers(&mut self) {
+        // Older news must not be read after the look.
+        while self.read_news() {}
+        let (lan, crossover) = self.look_at_links();
+        self.tell_lan();
+        self.outbox.put(NetReply::Carrier { lan, crossover });
+    }
+
+    /// Looks at both interfaces and returns their carriers; `None` for one that could not be asked.
+    fn look_at_links(&mut self) -> (Option<bool>, Option<bool>) {
+        let Worker { route, outbox, lan, crossover, .. } = self;
+        let mut look = |watched: &mut Watched| match route.interface(watched.name()) {
+            Ok(found) => {
+                watched.looked(found);
+                Some(watched.carrier())
+            }
+            Err(error) => {
+                outbox.fault(format!("{} cannot be looked at: {error}", watched.name()));
+                None
+            }
+        };
+        (look(lan), look(crossover))
+    }
+
+    fn tell_lan(&mut self) {
+        let now = self.lan.now();
+        let info = now.and_then(|lan| Some(LinkInfo { index: lan.index, mac: lan.mac? }));
+        if info != self.told_lan {
+            self.told_lan = info;
+            self.outbox.put(NetReply::LanLink(info));
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A worker that runs in the caller's own thread.
+    pub(in crate::net) fn worker(setup: NetSetup, replies: Sender<NetReply>) -> Worker {
+        let (_, requests) = crossbeam_channel::bounded(1);
+        let bell = EventFd::from_flags(EfdFlags::EFD_NONBLOCK).unwrap();
+        let shared = Arc::new(Shared { bell, end: AtomicBool::new(false) });
+        Worker::open(setup, requests, replies, Box::new(|| {}), shared).unwrap()
+    }
+
+    fn quiet_worker() -> (Worker, Sender<NetRequest>) {
+        let setup =
+            NetSetup { lan: "nowhere0".into(), crossover: "nowhere1".into(), groups: Vec::new() };
+        let (sender, requests) = crossbeam_channel::bounded(NET_REQUESTS_MAX);
+        let (replies, _) = crossbeam_channel::bounded(1);
+        let mut worker = worker(setup, replies);
+        worker.requests = requests;
+        (worker, sender)
+    }
+
+    #[test]
+    fn renewals_go_first() {
+        let (mut worker, sender) = quiet_worker();
+        let renew = NetRequest::Renew { group: GroupIndex(1), claim: 4 };
+        for request in [NetRequest::Sweep, NetRequest::LookAtCarriers, renew] {
+            sender.try_send(request).unwrap();
+        }
+        let order: Vec<NetRequest> = std::iter::from_fn(|| worker.next_request()).collect();
+        assert_eq!(order, [renew, NetRequest::Sweep, NetRequest::LookAtCarriers]);
+    }
+}
