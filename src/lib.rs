@@ -39,7 +39,6 @@ pub mod control;
 pub mod core;
 pub mod daemon;
 pub mod limits;
-pub mod sim;
 pub mod net;
 pub mod sim;
 pub mod sys;

@@ -104,7 +104,9 @@ fn find_peace(world: &mut World) {
 pub fn unrest(world: &World) -> Option<String> {
     let mut statuses: Vec<Status> = Vec::new();
     for node in NodeIndex::BOTH {
-        let Some(now) = world.core_time(node) else { return Some(format!("{node:?} has no heart")) };
+        let Some(now) = world.core_time(node) else {
+            return Some(format!("{node:?} has no heart"));
+        };
         if world.nodes[node].guard != Guard::Running {
             return Some(format!("{node:?} has no guard"));
         }

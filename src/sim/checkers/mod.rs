@@ -47,9 +47,8 @@ impl World {
         let both_hearts = Pair::of(|index| self.nodes[index].heart_runs_since().is_some());
         let hearts_run = both_hearts.both() == [&true, &true];
         let machines_run = NodeIndex::BOTH.iter().all(|&index| self.nodes[index].runs());
-        let clean = Path::ALL.map(|path| {
-            (path != Path::Serial || self.setup.serial) && self.network.clean(path)
-        });
+        let clean = Path::ALL
+            .map(|path| (path != Path::Serial || self.setup.serial) && self.network.clean(path));
         let paths_impaired = Path::ALL.iter().all(|&path| {
             (path == Path::Serial && !self.setup.serial) || self.network.impaired(path)
         });

@@ -68,7 +68,9 @@ impl OneOwner {
         }
         if sight.isolated && !self.isolated {
             self.isolation = match self.isolation {
-                Some((from_us, to_us)) if now_us - to_us < CONTACT_MIN_US => Some((from_us, now_us)),
+                Some((from_us, to_us)) if now_us - to_us < CONTACT_MIN_US => {
+                    Some((from_us, now_us))
+                }
                 Some(_) | None => {
                     self.stalled = false;
                     Some((now_us, now_us))
@@ -77,8 +79,7 @@ impl OneOwner {
         }
         self.stalled |= sight.isolated && sight.stalled;
         self.isolated = sight.isolated;
-        self.hears_since_us =
-            if sight.hears { self.hears_since_us.or(Some(now_us)) } else { None };
+        self.hears_since_us = if sight.hears { self.hears_since_us.or(Some(now_us)) } else { None };
     }
 
     fn excused(&self, now_us: u64) -> bool {
