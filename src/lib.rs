@@ -32,6 +32,7 @@
 //! | `sys` | the only room with `unsafe` |
 
 pub mod beat;
+pub mod bed;
 pub mod cli;
 pub mod config;
 pub mod control;

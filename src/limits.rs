@@ -259,6 +259,41 @@ pub const FAREWELL_GAP: Duration = Duration::from_millis(15);
 pub const FAILBACK_RETRY: Duration = Duration::from_secs(60);
 /// ... and an offer of any kind that is not taken is withdrawn after this, where it may be.
 pub const OFFER_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The bed's client asks this often: its outages are exact to this.
+pub const BED_ASK_EVERY: Duration = Duration::from_millis(1);
+/// Answers that the bed's client remembers, the oldest go first: five minutes of one a millisecond.
+pub const BED_ANSWERS_MAX: usize = 300_000;
+/// Changes of service addresses that the bed's watcher remembers; more than that is no test any more.
+pub const BED_INTERVALS_MAX: usize = 100_000;
+/// Real-time priority of the bed's client, responder, watcher and serial line (1 to 99): below the
+/// daemon's, above everything that is not real-time, or the machine's noise is what is measured.
+pub const BED_PRIORITY: i32 = 5;
+/// UDP port of the bed's responder (echo, RFC 862).
+pub const BED_UDP_PORT: u16 = 7;
+/// TCP port of the bed's responder.
+pub const BED_HTTP_PORT: u16 = 80;
+/// Longest the bed waits for a system call's work to show, such as the end of a killed process.
+pub const BED_SOON: Duration = Duration::from_secs(5);
+/// Longest the bed waits for a pair to be whole: both in agreement, every path up.
+pub const BED_WHOLE_WITHIN: Duration = Duration::from_secs(30);
+/// Longest the bed waits for the effect of a fault to show.
+pub const BED_EFFECT_WITHIN: Duration = Duration::from_secs(10);
+/// How long the bed watches that nothing (more) happens: ten times `dead_after`.
+pub const BED_WATCH: Duration = Duration::from_millis(1500);
+/// Time between two looks of the bed at something it waits for.
+pub const BED_LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Longest a question to a daemon of the bed may take.
+pub const BED_STATUS_WITHIN: Duration = Duration::from_secs(2);
+/// The bed's serial line moves bytes this often: a 16550 with its FIFO hands over no finer.
+pub const BED_LINE_TICK: Duration = Duration::from_micros(500);
+/// Longest outage promised for a single fault that the peer can be sure of.
+pub const OUTAGE_MAX: Duration = Duration::from_millis(250);
+/// Longest outage promised when the heart is killed or frozen: the guard's deadline, and a takeover.
+pub const OUTAGE_HEART_MAX: Duration = Duration::from_millis(900);
+/// Longest outage promised when only the kernel is left to end the lease: [`LEASE`], [`LEASE_GRACE`],
+/// and a takeover.
+pub const OUTAGE_LEASE_MAX: Duration = Duration::from_millis(3500);
 /// Requests that may wait for the netlink thread: per group a claim, a renewal, a release and one
 /// spare, and a few for sweep and carriers.
 pub const NET_REQUESTS_MAX: usize = 4 * GROUPS_MAX + 8;

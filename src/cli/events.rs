@@ -71,7 +71,7 @@ fn keep_showing(state_dir: &Path, show: &Show, follow: bool) -> io::Result<()> {
 }
 
 /// A file that grows line by line.
-struct Tail {
+pub(super) struct Tail {
     path: PathBuf,
     inode: u64,
     reader: BufReader<File>,
@@ -81,7 +81,7 @@ struct Tail {
 
 impl Tail {
     /// `None` if there is no such file.
-    fn open(path: &Path) -> io::Result<Option<Tail>> {
+    pub(super) fn open(path: &Path) -> io::Result<Option<Tail>> {
         match File::open(path) {
             Ok(file) => Ok(Some(Tail {
                 path: path.to_owned(),
@@ -104,7 +104,7 @@ impl Tail {
     }
 
     /// Gives every whole line that is there; stops with `false` as soon as `take` says `false`.
-    fn drain(&mut self, mut take: impl FnMut(&str) -> bool) -> io::Result<bool> {
+    pub(super) fn drain(&mut self, mut take: impl FnMut(&str) -> bool) -> io::Result<bool> {
         loop {
             self.reader.read_until(b'\n', &mut self.partial)?;
             if !self.partial.ends_with(b"\n") {
@@ -165,8 +165,8 @@ fn sentence(record: &Record, colours: bool) -> String {
         told.text
     );
     if !evidence.is_empty() {
-        text.push(' ');
-        text.push_str(&paint(&format!("[{}]", evidence.join(" ")), Tone::Dim, colours));
+        text.push_str("\n    ");
+        text.push_str(&paint(&evidence.join(" "), Tone::Dim, colours));
     }
     text
 }
@@ -208,7 +208,7 @@ mod tests {
     fn an_event_reads_like_a_sentence() {
         assert_eq!(
             sentence(&record("2026-11-21T20:35:23.000Z"), false),
-            "2026-11-21T20:35:23.000Z serv1 peer-dead  serv2 is dead [lan=151]"
+            "2026-11-21T20:35:23.000Z serv1 peer-dead  serv2 is dead\n    lan=151"
         );
     }
 

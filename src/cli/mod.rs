@@ -4,6 +4,7 @@
 //! has its own.
 
 mod check;
+mod demo;
 mod events;
 mod globals;
 mod keygen;
@@ -107,11 +108,7 @@ enum Verb {
         accept_loss: bool,
     },
     /// Show a whole pair on this one machine, each plug pulled in turn
-    Demo {
-        /// How many times
-        #[arg(long, value_name = "N", default_value_t = 1)]
-        rounds: u32,
-    },
+    Demo(demo::DemoArgs),
     /// Ask, and write a commented config and a key (not supported yet)
     Init(Later),
     /// Mirror a group now (not supported yet)
@@ -122,8 +119,10 @@ enum Verb {
     Conflicts(Later),
     /// Predict what each single failure would do to this config (not supported yet)
     Drill(Later),
-    // Internal roles (processes of the daemon, helpers of the bed) go here, each with
-    // `#[command(hide = true)]`.
+    // Processes of the daemon and helpers of the bed.
+    /// The service of the bed, on one node
+    #[command(hide = true)]
+    BedResponder(demo::ResponderArgs),
     /// The process that may block, a child of `run`
     #[command(hide = true)]
     Work(Inherited),
@@ -166,15 +165,14 @@ fn dispatch(globals: &Globals, verb: Verb) -> ExitCode {
         Verb::Check { hardware: true } => later("check --hardware"),
         Verb::Check { hardware: false } => check::run(globals),
         Verb::Keygen { file } => keygen::run(&file),
-        // MERGE: the verbs below belong to other rooms' files.
         Verb::Run { record } => run::run(globals, record),
         Verb::Status { json, watch } => status::run(globals, json, watch),
         Verb::Events { follow, json, since } => events::run(globals, follow, json, since),
         Verb::Standby { who } => wish::standby(globals, who),
         Verb::Online { who } => wish::online(globals, who),
         Verb::Move { group, to, accept_loss } => wish::move_group(globals, group, to, accept_loss),
-        Verb::Demo { rounds: _ } => later("demo"),
-        // MERGE: end.
+        Verb::Demo(args) => demo::run(args),
+        Verb::BedResponder(args) => demo::respond(&args),
         Verb::Heart(inherited) => run::heart(&inherited.descriptors),
         Verb::Work(inherited) => run::work(&inherited.descriptors),
         Verb::Init(_) => later("init"),

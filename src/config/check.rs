@@ -18,7 +18,7 @@ use crate::limits;
 pub(super) fn check(written: &Written, problems: &mut Problems) -> Option<Config> {
     check_nodes(written, problems);
     let heartbeat = check_heartbeat(&written.heartbeat, problems);
-    check_serial(written, heartbeat.interval, problems);
+    check_serial(written, problems);
     check_groups(written, problems);
     check_addresses(written, problems);
     check_reach(written, problems);
@@ -169,7 +169,7 @@ fn check_range(
     false
 }
 
-fn check_serial(written: &Written, interval: Duration, problems: &mut Problems) {
+fn check_serial(written: &Written, problems: &mut Problems) {
     let lines: Vec<&schema::Serial> =
         written.nodes.iter().filter_map(|node| node.serial.as_ref()).collect();
     for line in &lines {
@@ -178,17 +178,6 @@ fn check_serial(written: &Written, interval: Duration, problems: &mut Problems) 
         if !limits::SERIAL_BAUDS.contains(&baud) {
             let what = format!("baud {baud} is not a speed of serial lines");
             problems.report(place, what, "115200 or another of the standard speeds");
-        } else if interval >= limits::INTERVAL_MIN && !beats_fit(baud, interval) {
-            let fast = limits::SERIAL_BAUDS.into_iter().find(|&baud| beats_fit(baud, interval));
-            let what = format!(
-                "a heartbeat every {} does not fit on a line of {baud} baud",
-                show_duration(interval)
-            );
-            let expected = match fast {
-                Some(fast) => format!("baud = {fast} or more, or a longer interval"),
-                None => "a longer interval".to_owned(),
-            };
-            problems.report(place, what, &expected);
         }
     }
     if let [one, other] = lines.as_slice()
@@ -199,13 +188,6 @@ fn check_serial(written: &Written, interval: Duration, problems: &mut Problems) 
         let what = format!("the ends of the serial line differ: {} and {}", baud(one), baud(other));
         problems.report(place, what, "the same baud on both nodes");
     }
-}
-
-/// Whether heartbeats leave the line free for as long as they take, so that asks get through.
-fn beats_fit(baud: u32, interval: Duration) -> bool {
-    let bytes = limits::SERIAL_BEAT_BYTES_MAX + limits::SERIAL_OVERHEAD_BYTES;
-    let bits = bytes as u128 * u128::from(limits::SERIAL_BITS_PER_BYTE * limits::SERIAL_SHARE);
-    bits * 1_000 <= u128::from(baud) * interval.as_millis()
 }
 
 fn check_groups(written: &Written, problems: &mut Problems) {

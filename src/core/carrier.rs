@@ -12,6 +12,8 @@ pub struct CarrierWatch {
     up: Option<bool>,
     lost_at: Option<Time>,
     confirmed_at: Option<Time>,
+    /// The second look was commanded; if its answer is lost, the next round looks again.
+    looked: bool,
 }
 
 /// What a report about the carrier changed.
@@ -38,6 +40,7 @@ impl CarrierWatch {
         }
         if before == Some(true) {
             self.lost_at = Some(now);
+            self.looked = false;
             return CarrierNews::Lost;
         }
         match self.lost_at {
@@ -56,8 +59,15 @@ impl CarrierWatch {
 
     /// When to look a second time.
     pub fn look_at(&self) -> Option<Time> {
-        let lost_at = self.lost_at.filter(|_| self.confirmed_at.is_none());
+        let lost_at = self.lost_at.filter(|_| self.confirmed_at.is_none() && !self.looked);
         lost_at.map(|at| at + limits::CARRIER_SECOND_LOOK)
+    }
+
+    /// Whether the second look is due; true once.
+    pub fn take_look(&mut self, now: Time) -> bool {
+        let due = self.look_at().is_some_and(|at| now >= at);
+        self.looked |= due;
+        due
     }
 
     /// When the loss was confirmed, if that is so recent (`span`) that it can explain a silence.

@@ -184,7 +184,7 @@ impl Core {
                 group.why = "the peer is about to serve it".to_string();
                 Role::Passive { granted }
             }
-            Side::Says(Stance::Offering) if able => self.begin_wanting(now, group, true),
+            Side::Says(Stance::Offering) if group.able => self.begin_wanting(now, group, true),
             Side::Says(Stance::Unable) if able => self.begin_wanting(now, group, false),
             Side::Says(Stance::Passive | Stance::Granting(_)) if able => {
                 let waited = group.unserved_since.map_or(Duration::ZERO, |since| now.since(since));
@@ -664,13 +664,9 @@ impl Core {
         }
         active.asked_at = None;
         if active.held {
-            // A renewal failed. The address may be gone already: claim it anew.
-            active.held = false;
-            active.renew_at = now;
             let text = format!("the kernel did not renew an address: {error}; claiming it anew");
-            let name = group.name.clone();
-            self.tell(Kind::Address, Some(&name), text);
-            return;
+            self.tell(Kind::Address, Some(&group.name.clone()), text);
+            return self.put_back(now, group);
         }
         let why = format!("the kernel refused a service address: {error}");
         self.tell(Kind::Fault, Some(&group.name.clone()), why.clone());
@@ -720,19 +716,31 @@ impl Core {
     }
 
     pub(super) fn address_lost(&mut self, now: Time, group: &mut GroupState) {
-        let Role::Active(active) = &mut group.role else { return };
+        let Role::Active(active) = &group.role else { return };
         if !active.held {
             return;
         }
-        active.held = false;
-        active.asked_at = None;
-        active.renew_at = now;
         group.lost_addresses += 1;
         let text = format!(
             "a service address was deleted here, not by clusterd (time {}); put back",
             group.lost_addresses
         );
         self.tell_meddling(now, group, text);
+        self.put_back(now, group);
+    }
+
+    /// An address that this node should hold is gone. If its lease had run out and the peer is not
+    /// heard, the peer may have claimed it since: then it is released, and claimed with a probe.
+    fn put_back(&mut self, now: Time, group: &mut GroupState) {
+        let Role::Active(active) = &mut group.role else { return };
+        if now.since(active.leased_at) >= limits::LEASE && !self.peer.is_alive() {
+            let why = "its lease ran out while the peer was not heard";
+            group.role = self.release(now, group, false, why);
+            return;
+        }
+        active.held = false;
+        active.asked_at = None;
+        active.renew_at = now;
     }
 
     pub(super) fn address_found(&mut self, now: Time, group: &mut GroupState) {

@@ -8,7 +8,7 @@ use super::peer::{Death, Life, Verdict};
 use super::reach::Proof;
 use super::time::Time;
 use super::{Command, Core, Phase};
-use crate::beat::{Beat, NodeState, Path};
+use crate::beat::{Beat, DropReason, NodeState, Path};
 use crate::control::event::Kind;
 use crate::control::status::PathState;
 use crate::limits;
@@ -17,7 +17,7 @@ impl Core {
     /// An authentic frame came in.
     pub(super) fn heard(&mut self, now: Time, path: Path, beat: Beat) {
         if beat.node == self.me {
-            self.watch_mut(path, |watch| watch.refuse(crate::beat::DropReason::NotPeer));
+            self.watch_mut(path, |watch| watch.refuse(DropReason::NotPeer));
             return;
         }
         let was = self.peer.life;
@@ -26,7 +26,14 @@ impl Core {
         let verdict = self.peer.receive(now, self.incarnation, &mut self.paths, path, &beat, prove);
         match verdict {
             Verdict::Refused(reason) => self.watch_mut(path, |watch| watch.refuse(reason)),
-            Verdict::Introduction => self.answer(now, path, &beat),
+            Verdict::Introduction => {
+                // A greeting names nobody; a frame for another incarnation of this node is a replay,
+                // or the peer does not know yet that this node restarted.
+                if beat.peer_incarnation != 0 && beat.peer_incarnation != self.incarnation {
+                    self.watch_mut(path, |watch| watch.refuse(DropReason::Introduction));
+                }
+                self.answer(now, path, &beat);
+            }
             Verdict::Counted { new_incarnation } => {
                 if beat.farewell {
                     self.goodbye(now);
@@ -125,7 +132,7 @@ impl Core {
 
     /// Looks at every path's silence: tells changes, sends asks, starts reach bursts.
     pub(super) fn watch_paths(&mut self, now: Time) {
-        if self.crossover.look_at().is_some_and(|at| now >= at) {
+        if self.crossover.take_look(now) {
             self.out.push_back(Command::LookAtCarriers);
         }
         let gap = self.peer.worst_gap();

@@ -140,7 +140,7 @@ impl Core {
                 Path::Serial => (
                     serial.is_some(),
                     serial.map_or(beat.interval, |line| {
-                        speak::serial_interval(line.baud, beat.interval)
+                        crate::beat::serial_interval(line.baud, beat.interval)
                     }),
                 ),
             };

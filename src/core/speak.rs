@@ -7,8 +7,6 @@ use crate::beat::{Beat, GroupBeat, Path, PathSet, Stance};
 use crate::config::NodeIndex;
 use crate::limits;
 
-pub(super) use crate::beat::serial_interval;
-
 impl Core {
     /// Sends what is due: a whole round, or at once on the fast paths if something changed.
     pub(super) fn speak(&mut self, now: Time) {
@@ -73,8 +71,6 @@ impl Core {
             answers = watch.configured && !early;
             if answers {
                 watch.answered_at = Some(now);
-            } else {
-                watch.refuse(crate::beat::DropReason::Flood);
             }
         });
         if answers {

@@ -1,1 +1,537 @@
-//! The core by itself: small stories, event by event.
+//! The core by itself: small stories with two cores, paths that can be cut, and nothing else. The
+//! world with all its faults is in `sim`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::*;
+use crate::beat::{Beat, DropReason, PathSet, Stance};
+use crate::config::{self, GroupIndex};
+use crate::control::status::{GroupState as Word, PathState, PeerState};
+
+const CONFIG: &str = r#"
+[cluster]
+name = "story"
+key  = "/etc/clusterd/cluster.key"
+[node.serv1]
+address   = "203.0.113.11"
+lan       = "eth0"
+crossover = "eth1"
+serial    = "/dev/ttyS0"
+[node.serv2]
+address   = "203.0.113.12"
+lan       = "eth0"
+crossover = "eth1"
+serial    = "/dev/ttyS0"
+[reach]
+hosts = ["203.0.113.1"]
+[heartbeat]
+boot_patience = "5s"
+[group.web]
+prefer  = "serv1"
+address = ["203.0.113.50/24"]
+"#;
+
+const WEB: GroupIndex = GroupIndex(0);
+const MS: Duration = Duration::from_millis(1);
+
+/// One node: its core, and a kernel and disk that always work at once.
+struct Station {
+    core: Core,
+    began: Time,
+    powered: bool,
+    holds: bool,
+    disk: DiskState,
+    answers: BTreeMap<u64, Result<String, String>>,
+    told: Vec<(Kind, String)>,
+}
+
+/// Two nodes; frames arrive after 100 µs, or never on a path that is cut.
+struct Story {
+    config: Arc<config::Config>,
+    now: Time,
+    nodes: [Station; 2],
+    cut: PathSet,
+    lan: [bool; 2],
+    flying: Vec<(Time, usize, Path, Beat)>,
+    recorded: Vec<(usize, Path, Beat)>,
+    both_held: Duration,
+    incarnations: u64,
+}
+
+const A: usize = 0;
+const B: usize = 1;
+
+fn index(node: usize) -> NodeIndex {
+    if node == A { NodeIndex::Lower } else { NodeIndex::Upper }
+}
+
+impl Story {
+    fn new() -> Story {
+        let config = Arc::new(config::parse(CONFIG, "story.toml").expect("the config is good"));
+        let station = |node: usize| Station {
+            core: Core::new(
+                config.clone(),
+                index(node),
+                node as u64 + 1,
+                7 + node as u64,
+                DiskState::default(),
+                Time(0),
+            ),
+            began: Time(0),
+            powered: true,
+            holds: false,
+            disk: DiskState::default(),
+            answers: BTreeMap::new(),
+            told: Vec::new(),
+        };
+        let nodes = [station(A), station(B)];
+        let mut story = Story {
+            config,
+            now: Time(0),
+            nodes,
+            cut: PathSet::default(),
+            lan: [true, true],
+            flying: Vec::new(),
+            recorded: Vec::new(),
+            both_held: Duration::ZERO,
+            incarnations: 2,
+        };
+        story.drain(A);
+        story.drain(B);
+        story
+    }
+
+    fn local(&self, node: usize) -> Time {
+        Time(self.now.0 - self.nodes[node].began.0)
+    }
+
+    fn give(&mut self, node: usize, event: Event) {
+        if self.nodes[node].powered {
+            let now = self.local(node);
+            self.nodes[node].core.handle(now, event);
+            self.drain(node);
+        }
+    }
+
+    fn drain(&mut self, node: usize) {
+        while let Some(command) = self.nodes[node].core.poll() {
+            self.obey(node, command);
+        }
+    }
+
+    fn obey(&mut self, node: usize, command: Command) {
+        match command {
+            Command::Sweep => {
+                self.nodes[node].holds = false;
+                self.give(node, Event::Swept);
+            }
+            Command::Send { path, beat } => {
+                self.recorded.push((node, path, beat.clone()));
+                let lan_cut = path == Path::Lan && !(self.lan[A] && self.lan[B]);
+                if !self.cut.has(path) && !lan_cut {
+                    self.flying.push((self.now + MS / 10, 1 - node, path, beat));
+                }
+            }
+            Command::LookAtCarriers => {
+                let up = self.lan[node];
+                self.give(node, Event::Carrier { link: Link::Lan, up });
+                let up = self.nodes[1 - node].powered && !self.cut.has(Path::Crossover);
+                self.give(node, Event::Carrier { link: Link::Crossover, up });
+            }
+            Command::AskReach { round } => {
+                if self.lan[node] {
+                    self.give(node, Event::ReachAnswered { host: 0, round });
+                }
+            }
+            Command::Probe { group } => {
+                let answered = self.nodes[1 - node].powered && self.nodes[1 - node].holds;
+                if answered && self.lan[A] && self.lan[B] {
+                    self.give(node, Event::AddressSeen { group, holder: Holder::Peer });
+                }
+            }
+            Command::Claim { group, claim } => {
+                self.nodes[node].holds = true;
+                self.give(node, Event::Held { group, claim });
+            }
+            Command::Renew { group, claim } => self.give(node, Event::Renewed { group, claim }),
+            Command::Release { group } => {
+                self.nodes[node].holds = false;
+                self.give(node, Event::Released { group });
+            }
+            Command::Announce { .. } => assert!(self.nodes[node].holds, "announced, not held"),
+            Command::Persist { write, state } => {
+                self.nodes[node].disk = state;
+                self.give(node, Event::Persisted { write });
+            }
+            Command::Tell(told) => self.nodes[node].told.push((told.kind, told.text)),
+            Command::Answer { request, outcome } => {
+                self.nodes[node].answers.insert(request, outcome);
+            }
+            Command::Exit => self.nodes[node].powered = false,
+        }
+    }
+
+    /// Lets time pass.
+    fn run(&mut self, span: Duration) {
+        let end = self.now + span;
+        loop {
+            let mut next = end;
+            for station in self.nodes.iter().filter(|station| station.powered) {
+                next = next.min(Time(station.core.next_deadline().0 + station.began.0));
+            }
+            for (at, ..) in &self.flying {
+                next = next.min(*at);
+            }
+            let next = next.max(self.now);
+            if self.nodes.iter().all(|station| station.powered && station.holds) {
+                self.both_held += next.since(self.now);
+            }
+            self.now = next;
+            let (arrived, flying) =
+                std::mem::take(&mut self.flying).into_iter().partition(|(at, ..)| *at <= next);
+            self.flying = flying;
+            let arrived: Vec<(Time, usize, Path, Beat)> = arrived;
+            for (_, node, path, beat) in arrived {
+                self.give(node, Event::Heard { path, beat });
+            }
+            for node in [A, B] {
+                if self.nodes[node].core.next_deadline() <= self.local(node) {
+                    self.give(node, Event::Tick);
+                }
+            }
+            if next >= end {
+                return;
+            }
+        }
+    }
+
+    fn power_cut(&mut self, node: usize) {
+        self.nodes[node].powered = false;
+        self.nodes[node].holds = false;
+    }
+
+    fn power_on(&mut self, node: usize) {
+        self.incarnations += 1;
+        let station = &mut self.nodes[node];
+        station.began = Time(self.now.0.saturating_sub(1));
+        let disk = station.disk.clone();
+        let config = self.config.clone();
+        station.core =
+            Core::new(config, index(node), self.incarnations, self.incarnations, disk, Time(0));
+        station.powered = true;
+        self.drain(node);
+    }
+
+    fn status(&self, node: usize) -> crate::control::status::Status {
+        self.nodes[node].core.status(self.local(node))
+    }
+
+    /// A pair that has settled: A, the preferred, serves.
+    fn settled() -> Story {
+        let mut story = Story::new();
+        story.run(MS * 1_000);
+        assert!(story.nodes[A].holds, "{:?}", story.status(A));
+        assert!(!story.nodes[B].holds);
+        story
+    }
+
+    /// How long it takes until `node` holds the address.
+    fn time_until_held(&mut self, node: usize, at_most: Duration) -> Duration {
+        let began = self.now;
+        while !self.nodes[node].holds {
+            assert!(self.now.since(began) < at_most, "{:?}", self.status(node));
+            self.run(MS);
+        }
+        self.now.since(began)
+    }
+}
+
+#[test]
+fn two_nodes_meet_and_the_preferred_one_serves() {
+    let story = Story::settled();
+    let status = story.status(A);
+    assert_eq!(status.state, NodeState::Online);
+    assert_eq!(status.peer.state, PeerState::Alive);
+    assert!(status.peer.paths.iter().all(|path| path.state == PathState::Up), "{status:?}");
+    assert!(status.peer.paths.iter().all(|path| path.refused == 0), "{status:?}");
+    assert_eq!(status.groups[0].state, Word::Active);
+    assert_eq!(story.status(B).groups[0].state, Word::Passive);
+    assert_eq!(story.status(B).groups[0].owner.as_deref(), Some("serv1"));
+    assert_eq!(story.status(B).groups[0].generation, 1);
+    assert_eq!(story.both_held, Duration::ZERO);
+}
+
+#[test]
+fn p2_a_power_cut_is_over_soon() {
+    let mut story = Story::settled();
+    story.power_cut(A);
+    let outage = story.time_until_held(B, MS * 250);
+    assert!(outage >= MS * 100, "nobody may be declared dead in {outage:?} while serial counts");
+    assert_eq!(story.status(B).peer.state, PeerState::Dead);
+    assert!(story.nodes[B].disk.alone);
+    assert_eq!(story.status(B).groups[0].generation, 2);
+}
+
+#[test]
+fn p2_the_owners_lan_cable_moves_the_group() {
+    let mut story = Story::settled();
+    story.lan[A] = false;
+    story.time_until_held(B, MS * 250);
+    assert!(!story.nodes[A].holds);
+    assert_eq!(story.both_held, Duration::ZERO);
+    story.lan[A] = true;
+    story.run(MS * 5_000);
+    assert!(story.nodes[B].holds, "nothing goes home by itself with failback = manual");
+}
+
+#[test]
+fn crossover_or_serial_or_both_cut_moves_nothing() {
+    for cut in [
+        PathSet::default().with(Path::Crossover),
+        PathSet::default().with(Path::Serial),
+        PathSet::default().with(Path::Crossover).with(Path::Serial),
+    ] {
+        let mut story = Story::settled();
+        story.cut = cut;
+        for _ in 0..3_000 {
+            story.run(MS);
+            assert!(story.nodes[A].holds && !story.nodes[B].holds);
+        }
+        assert_eq!(story.status(A).peer.state, PeerState::Alive);
+    }
+}
+
+#[test]
+fn a_dead_switch_moves_nothing() {
+    let mut story = Story::settled();
+    story.lan = [false, false];
+    for _ in 0..10_000 {
+        story.run(MS);
+        assert!(story.nodes[A].holds && !story.nodes[B].holds, "{:?}", story.status(A));
+    }
+}
+
+#[test]
+fn p1_an_owner_that_is_cut_off_from_everything_lets_go() {
+    let mut story = Story::settled();
+    for path in Path::ALL {
+        story.cut = story.cut.with(path);
+    }
+    story.lan[A] = false;
+    story.run(MS * 1_000);
+    assert!(!story.nodes[A].holds, "{:?}", story.status(A));
+    assert!(story.nodes[B].holds, "{:?}", story.status(B));
+}
+
+#[test]
+fn p1_paths_cut_but_the_lan_answers_for_the_owner() {
+    let mut story = Story::settled();
+    for path in Path::ALL {
+        story.cut = story.cut.with(path);
+    }
+    for _ in 0..10_000 {
+        story.run(MS);
+        assert!(!story.nodes[B].holds, "the peer's kernel answered for it");
+    }
+    assert_eq!(story.status(B).groups[0].state, Word::Blocked);
+}
+
+#[test]
+fn a_move_goes_in_order() {
+    let mut story = Story::settled();
+    let wish = Wish::Move { group: WEB, to: None, accept_loss: false };
+    story.give(A, Event::Wished { request: 9, wish });
+    story.run(MS * 50);
+    assert!(story.nodes[B].holds && !story.nodes[A].holds, "{:?}", story.status(B));
+    assert_eq!(story.both_held, Duration::ZERO);
+    assert!(story.nodes[A].answers[&9].is_ok());
+    // Asked for on the node that does not own it.
+    story.give(A, Event::Wished { request: 10, wish });
+    story.run(MS * 200);
+    assert!(story.nodes[A].holds && !story.nodes[B].holds);
+    assert!(story.nodes[A].answers[&10].is_ok());
+    assert_eq!(story.status(A).groups[0].generation, 3);
+}
+
+#[test]
+fn standby_hands_over_survives_a_reboot_and_ends_with_online() {
+    let mut story = Story::settled();
+    let standby = Wish::Standby(NodeIndex::Lower);
+    story.give(A, Event::Wished { request: 1, wish: standby });
+    story.run(MS * 200);
+    assert!(story.nodes[B].holds);
+    assert!(story.nodes[A].answers[&1].is_ok());
+    assert_eq!(story.status(B).peer.state, PeerState::Standby);
+    // Now the other one may not go to standby mode too.
+    let other = Wish::Standby(NodeIndex::Upper);
+    story.give(A, Event::Wished { request: 2, wish: other });
+    story.run(MS * 200);
+    assert!(story.nodes[A].answers[&2].is_err());
+    story.power_cut(A);
+    story.run(MS * 500);
+    story.power_on(A);
+    story.run(MS * 500);
+    assert_eq!(story.status(A).state, NodeState::Standby);
+    assert_eq!(story.status(B).peer.state, PeerState::Standby);
+    // With the lock it takes nothing over, even from a dead peer.
+    story.power_cut(B);
+    story.run(MS * 7_000);
+    assert!(!story.nodes[A].holds);
+    let online = Wish::Online(NodeIndex::Lower);
+    story.give(A, Event::Wished { request: 3, wish: online });
+    story.time_until_held(A, MS * 1_000);
+}
+
+#[test]
+fn goodbye_hands_over_before_the_end() {
+    let mut story = Story::settled();
+    story.give(A, Event::Shutdown);
+    story.time_until_held(B, MS * 100);
+    story.run(MS * 100);
+    assert!(!story.nodes[A].powered, "it exited");
+    assert_eq!(story.both_held, Duration::ZERO);
+    assert_eq!(story.status(B).peer.state, PeerState::Dead);
+}
+
+#[test]
+fn never_heard_is_not_dead_unless_the_disk_says_alone() {
+    let mut story = Story::new();
+    story.power_cut(A);
+    story.power_cut(B);
+    story.power_on(B);
+    story.run(MS * 4_900);
+    assert!(!story.nodes[B].holds, "boot patience is 5 s");
+    story.time_until_held(B, MS * 300);
+    assert!(story.nodes[B].disk.alone);
+    story.power_cut(B);
+    story.run(MS * 10);
+    story.power_on(B);
+    story.time_until_held(B, MS * 400);
+}
+
+#[test]
+fn alone_is_cleared_before_the_peer_is_told_that_it_may_claim() {
+    let mut story = Story::settled();
+    story.power_cut(A);
+    story.time_until_held(B, MS * 250);
+    assert!(story.nodes[B].disk.alone);
+    story.power_on(A);
+    story.run(MS * 500);
+    assert!(!story.nodes[B].disk.alone);
+    assert!(story.nodes[B].holds && !story.nodes[A].holds);
+}
+
+#[test]
+fn a_replay_across_a_reboot_is_refused_and_keeps_nobody_alive() {
+    let mut story = Story::settled();
+    let old: Vec<(usize, Path, Beat)> = story.recorded.clone();
+    story.power_cut(A);
+    let of_a = old.iter().filter(|(from, ..)| *from == A).cloned();
+    for (_, path, beat) in of_a.cycle().take(600) {
+        story.give(B, Event::Heard { path, beat });
+        story.run(MS / 2);
+    }
+    story.time_until_held(B, MS * 10);
+    let refused = |story: &Story, reason: DropReason| -> u64 {
+        let status = story.status(B);
+        let by = status.peer.paths.iter().map(|path| path.refused_by.get(reason.name()));
+        by.flatten().sum()
+    };
+    assert!(refused(&story, DropReason::Replay) > 0);
+    // After a reboot of A, frames of its former life are refused as such.
+    story.power_on(A);
+    story.run(MS * 500);
+    let before = refused(&story, DropReason::EndedIncarnation);
+    for (_, path, beat) in old.iter().filter(|(from, ..)| *from == A).cloned().take(100) {
+        story.give(B, Event::Heard { path, beat });
+    }
+    assert!(refused(&story, DropReason::EndedIncarnation) > before);
+    assert_eq!(story.status(B).peer.state, PeerState::Alive);
+}
+
+#[test]
+fn a_heart_that_overslept_checks_before_it_renews() {
+    let mut story = Story::settled();
+    // A's heart sleeps while its machine and kernel run: B's probe is answered.
+    let asleep_until = story.now + MS * 290;
+    while story.now < asleep_until {
+        let next = story.now + MS;
+        let deadline = story.nodes[B].core.next_deadline();
+        story.now = next;
+        if deadline <= story.local(B) {
+            story.give(B, Event::Tick);
+        }
+        assert!(!story.nodes[B].holds);
+    }
+    story.flying.clear();
+    story.run(MS * 1_000);
+    assert!(story.nodes[A].holds && !story.nodes[B].holds, "{:?}", story.status(A));
+    assert!(story.nodes[A].told.iter().any(|(kind, _)| *kind == Kind::Stall));
+}
+
+#[test]
+fn a_sleep_longer_than_the_lease_releases_first() {
+    let mut story = Story::settled();
+    story.nodes[A].powered = false;
+    story.nodes[A].holds = false;
+    story.time_until_held(B, MS * 250);
+    story.run(MS * 3_000);
+    // The paused machine wakes and still has its address.
+    story.nodes[A].powered = true;
+    story.nodes[A].holds = true;
+    story.give(A, Event::Tick);
+    assert!(!story.nodes[A].holds, "released before anything else");
+    story.run(MS * 1_000);
+    assert!(story.nodes[B].holds && !story.nodes[A].holds);
+}
+
+#[test]
+fn a_foreign_deletion_is_repaired_and_a_foreign_addition_removed() {
+    let mut story = Story::settled();
+    story.nodes[A].holds = false;
+    story.give(A, Event::AddressLost { group: WEB });
+    assert!(story.nodes[A].holds);
+    story.nodes[B].holds = true;
+    story.give(B, Event::AddressFound { group: WEB });
+    assert!(!story.nodes[B].holds);
+}
+
+#[test]
+fn a_third_machine_is_never_fought() {
+    let mut story = Story::settled();
+    story.power_cut(A);
+    while !matches!(story.nodes[B].core.groups[0].role, role::Role::Probing { .. }) {
+        story.run(MS);
+    }
+    let holder = Holder::Stranger([2, 0, 0, 0, 0, 9]);
+    story.give(B, Event::AddressSeen { group: WEB, holder });
+    story.give(B, Event::Tick);
+    assert!(!story.nodes[B].holds);
+    assert_eq!(story.status(B).groups[0].state, Word::Blocked);
+    assert!(story.status(B).groups[0].why.contains("02:00:00:00:00:09"));
+    // It goes away.
+    story.time_until_held(B, MS * 3_000);
+}
+
+#[test]
+fn two_who_serve_and_hear_each_other_agree_in_one_tick() {
+    let mut story = Story::settled();
+    let mut beat =
+        story.recorded.iter().rev().find(|(from, path, _)| *from == B && *path == Path::Lan);
+    let (_, path, mut beat) = beat.take().cloned().expect("B sends");
+    beat.sequence += 1_000;
+    beat.groups[0].stance = Stance::Active;
+    beat.groups[0].generation = 9;
+    story.give(A, Event::Heard { path, beat });
+    assert!(!story.nodes[A].holds, "the newer generation stands");
+}
+
+#[test]
+fn invariants_are_checked_after_every_event() {
+    // `handle` runs `check_invariants` in tests; a story without a panic has passed them all.
+    let mut story = Story::settled();
+    story.run(MS * 3_000);
+    assert!(story.nodes[A].core.next_deadline() > Time(0));
+}
