@@ -202,14 +202,14 @@ impl Guard {
                     return Heart::Running { child, since, ticks: now_ticks, silent };
                 }
                 child.signal(Signal::SIGKILL);
-                if overdue {
-                    log::error!(
-                        "the heart (process {}) did not tick for {} ms and was killed",
-                        child.pid(),
-                        self.page.since_tick().as_millis()
-                    );
+                let pid = child.pid();
+                if !overdue {
+                    log::error!("the heart (process {pid}) did not end in time and was killed");
+                } else if now_ticks == 0 {
+                    log::error!("the heart (process {pid}) did not begin in time and was killed");
                 } else {
-                    log::error!("the heart did not end in time and was killed");
+                    let late_ms = self.page.since_tick().as_millis();
+                    log::error!("the heart (process {pid}) did not tick for {late_ms} ms: killed");
                 }
                 Heart::Killed { child, since: now }
             }

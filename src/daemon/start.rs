@@ -89,7 +89,7 @@ pub enum StartError {
     },
 }
 
-fn system(what: &'static str) -> impl Fn(io::Error) -> StartError {
+pub(super) fn system(what: &'static str) -> impl Fn(io::Error) -> StartError {
     move |source| StartError::System { what, source }
 }
 

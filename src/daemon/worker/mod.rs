@@ -24,18 +24,17 @@ use self::events::{Keeper, Kept};
 use self::notify::Notifier;
 use self::persist::{Inbox, Store};
 use self::record::Recorder;
-use super::link::{ToHeart, ToWorker};
+use super::link::{ToHeart, ToWorker, WorkerLink};
 use super::logger;
-use super::start::{StartError, WorkerInherits};
+use super::start::{StartError, WorkerInherits, system};
 use crate::limits;
 use crate::sys::{process, realtime};
 
-/// Does a worker's work until the link ends.
+/// Becomes the worker, until the link ends.
 ///
 /// # Errors
 /// A thread could not be started.
 pub fn run(inherited: WorkerInherits) -> Result<(), StartError> {
-    let system = |what| move |source| StartError::System { what, source };
     logger::install("worker", limits::LOG_PATIENCE);
     end_on_panic();
     nix::sys::prctl::set_name(c"clusterd-work")
@@ -46,7 +45,10 @@ pub fn run(inherited: WorkerInherits) -> Result<(), StartError> {
     if let Err(error) = realtime::be_ordinary() {
         log::warn!("protection from the out-of-memory killer could not be given back: {error}");
     }
+    work(inherited)
+}
 
+fn work(inherited: WorkerInherits) -> Result<(), StartError> {
     let WorkerInherits { state_dir, notify_exec, record, link, lock: _lock } = inherited;
     let link = Arc::new(link);
     let (done, all_done) = bounded::<()>(0);
@@ -87,7 +89,7 @@ struct Desks {
     recorder: Option<Recorder>,
 }
 
-fn serve(link: &super::link::WorkerLink, desks: &Desks) {
+fn serve(link: &WorkerLink, desks: &Desks) {
     if let Err(error) = link.send(&ToHeart::WorkerStarted) {
         log::warn!("the heart could not be told of this worker: {error}");
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 use super::*;
 use crate::control::event::{Kind, Record, Told};
 use crate::core::DiskState;
-use crate::daemon::link::{HeartLink, WorkerLink, pair};
+use crate::daemon::link::{HeartLink, pair};
 
 /// An event that says `text`.
 pub(super) fn record(text: &str) -> Record {
@@ -28,7 +28,7 @@ fn a_worker_does_what_it_is_asked_and_ends_when_the_link_does() {
         link: WorkerLink::new(worker),
         lock: std::fs::File::open("/dev/null").unwrap().into(),
     };
-    let thread = std::thread::spawn(move || run(inherited));
+    let thread = std::thread::spawn(move || work(inherited));
     let mut heart = HeartLink::new(heart);
     let disk = heart.hello(1, Duration::from_secs(60)).unwrap();
     assert_eq!(disk, DiskState::default());
