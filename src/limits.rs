@@ -112,10 +112,8 @@ pub const SERIAL_BAUDS: [u32; 21] = [
 ];
 /// Bits on the line for one byte: start, eight of data, stop (8N1).
 pub const SERIAL_BITS_PER_BYTE: u32 = 10;
-/// Bytes around a stuffed serial heartbeat at most: delimiters, stuffing and check.
-pub const SERIAL_OVERHEAD_BYTES: usize = 8;
 /// Heartbeats take at most one part in so many of the serial line: asks and answers need the rest.
-pub const SERIAL_SHARE: u32 = 2;
+pub const SERIAL_SHARE: u32 = 3;
 
 /// Size of the pair's key, in bytes: what keyed BLAKE3 takes.
 pub const KEY_BYTES: usize = 32;
