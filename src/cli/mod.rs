@@ -119,11 +119,10 @@ enum Verb {
     Conflicts(Later),
     /// Predict what each single failure would do to this config (not supported yet)
     Drill(Later),
+    // Processes of the daemon and helpers of the bed.
     /// The service of the bed, on one node
     #[command(hide = true)]
     BedResponder(demo::ResponderArgs),
-    // Internal roles (processes of the daemon, helpers of the bed) go here, each with
-    // `#[command(hide = true)]`.
     /// The process that may block, a child of `run`
     #[command(hide = true)]
     Work(Inherited),
