@@ -79,6 +79,9 @@ pub const HELLO_PATIENCE: Duration = Duration::from_secs(4);
 /// The worker's patience with a heart that does not read: the guard replaces such a heart sooner.
 pub const LINK_SEND_PATIENCE: Duration = Duration::from_secs(1);
 
+/// Looks for addresses in one round of the guard: one that deletes, one that finds nothing, one to spare.
+pub const GUARD_LOOKS_A_ROUND: usize = 3;
+
 /// Longest config file, in bytes: a hundred times a real one; keeps a wrong path from filling memory.
 pub const CONFIG_BYTES_MAX: usize = 256 * 1024;
 /// Longest piece of a config line that an error shows, in characters: two lines of a terminal.
@@ -109,10 +112,8 @@ pub const SERIAL_BAUDS: [u32; 21] = [
 ];
 /// Bits on the line for one byte: start, eight of data, stop (8N1).
 pub const SERIAL_BITS_PER_BYTE: u32 = 10;
-/// Bytes around a stuffed serial heartbeat at most: delimiters, stuffing and check.
-pub const SERIAL_OVERHEAD_BYTES: usize = 8;
 /// Heartbeats take at most one part in so many of the serial line: asks and answers need the rest.
-pub const SERIAL_SHARE: u32 = 2;
+pub const SERIAL_SHARE: u32 = 3;
 
 /// Size of the pair's key, in bytes: what keyed BLAKE3 takes.
 pub const KEY_BYTES: usize = 32;
@@ -321,3 +322,5 @@ pub const LAN_FRAME_BYTES: usize = 256;
 
 /// What was dropped is told at most this often.
 pub const COUNTS_TOLD_EVERY: Duration = Duration::from_secs(60);
+/// Room for what the guard hands to a child: a config in normal form and a few paths, as JSON.
+pub const LAUNCH_BYTES_MAX: usize = 4 * CONFIG_BYTES_MAX;

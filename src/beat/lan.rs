@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::os::fd::{AsRawFd, RawFd};
 
+use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrStorage, bind, setsockopt, socket, sockopt,
 };
@@ -15,6 +16,9 @@ use crate::limits::{BEAT_BYTES_MAX, LAN_PORT, LAN_PRIORITY};
 /// An open LAN path.
 pub(super) struct Lan {
     socket: UdpSocket,
+    interface: String,
+    /// The socket is bound to the interface that had this index, whatever has its name now.
+    interface_index: u32,
     peer: SocketAddr,
     /// One byte longer than any frame of ours, to notice those that are too long.
     buffer: [u8; BEAT_BYTES_MAX + 1],
@@ -35,16 +39,25 @@ impl Lan {
         setsockopt(&socket, sockopt::Priority, &LAN_PRIORITY)?;
         let index = nix::net::if_::if_nametoindex(interface)?;
         bind(socket.as_raw_fd(), &SockaddrStorage::from(endpoint(own, index)))?;
-        Ok(Lan { socket: socket.into(), peer: endpoint(peer, index), buffer: [0; _] })
+        Ok(Lan {
+            socket: socket.into(),
+            interface: interface.into(),
+            interface_index: index,
+            peer: endpoint(peer, index),
+            buffer: [0; _],
+        })
     }
 
     pub(super) fn fd(&self) -> RawFd {
         self.socket.as_raw_fd()
     }
 
-    /// Sends one frame.
+    /// Sends one frame. ENODEV if the interface that it was opened on is gone: the kernel says only
+    /// that the network is unreachable, and would say so for ever.
     pub(super) fn send(&self, frame: &FrameBuffer) -> io::Result<()> {
-        self.socket.send_to(frame.as_slice(), self.peer).map(|_| ())
+        let Err(error) = self.socket.send_to(frame.as_slice(), self.peer) else { return Ok(()) };
+        let index = nix::net::if_::if_nametoindex(self.interface.as_str());
+        Err(if index == Ok(self.interface_index) { error } else { Errno::ENODEV.into() })
     }
 
     /// The next frame that is there; `None`: none now.

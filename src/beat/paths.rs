@@ -270,3 +270,6 @@ impl Setback {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -120,3 +120,23 @@ pub fn serial_interval(baud: u32, interval: Duration) -> Duration {
     let round = Duration::from_micros(bits_us.div_ceil(u64::from(baud.max(1))));
     interval.max(round / INTRODUCE_EVERY)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn beats_never_take_more_than_a_third_of_the_line() {
+        let wanted = Duration::from_millis(50);
+        assert_eq!(serial_interval(115_200, wanted), wanted);
+        for baud in [300, 1200, 9600, 19_200, 38_400, 115_200, 921_600] {
+            let interval = serial_interval(baud, wanted);
+            let bytes_each = 59.0; // nine plain frames of 51 and one introduction of 131
+            let share = bytes_each * 10.0 / (f64::from(baud) * interval.as_secs_f64());
+            assert!(interval >= wanted && share <= 0.334, "{baud}: {interval:?}, {share}");
+            assert!(share > 0.33 || interval == wanted, "{baud}: {interval:?}, {share}");
+        }
+        // A speed that no config has divides by nothing.
+        assert!(serial_interval(0, wanted) > wanted);
+    }
+}

@@ -9,11 +9,13 @@ mod events;
 mod globals;
 mod keygen;
 mod print;
+mod run;
 mod status;
 mod wish;
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -122,6 +124,18 @@ enum Verb {
     BedResponder(demo::ResponderArgs),
     // Internal roles (processes of the daemon, helpers of the bed) go here, each with
     // `#[command(hide = true)]`.
+    /// The process that may block, a child of `run`
+    #[command(hide = true)]
+    Work(Inherited),
+    /// The process that beats and serves, a child of `run`
+    #[command(hide = true)]
+    Heart(Inherited),
+}
+
+/// Descriptors that a parent process left open for this one.
+#[derive(Debug, clap::Args)]
+struct Inherited {
+    descriptors: Vec<RawFd>,
 }
 
 /// Whatever follows a verb that is not built yet.
@@ -153,7 +167,7 @@ fn dispatch(globals: &Globals, verb: Verb) -> ExitCode {
         Verb::Check { hardware: false } => check::run(globals),
         Verb::Keygen { file } => keygen::run(&file),
         // MERGE: the verbs below belong to other rooms' files.
-        Verb::Run { record: _ } => later("run"),
+        Verb::Run { record } => run::run(globals, record),
         Verb::Status { json, watch } => status::run(globals, json, watch),
         Verb::Events { follow, json, since } => events::run(globals, follow, json, since),
         Verb::Standby { who } => wish::standby(globals, who),
@@ -162,6 +176,8 @@ fn dispatch(globals: &Globals, verb: Verb) -> ExitCode {
         Verb::Demo(args) => demo::run(args),
         Verb::BedResponder(args) => demo::respond(&args),
         // MERGE: end.
+        Verb::Heart(inherited) => run::heart(&inherited.descriptors),
+        Verb::Work(inherited) => run::work(&inherited.descriptors),
         Verb::Init(_) => later("init"),
         Verb::Sync(_) => later("sync"),
         Verb::Verify(_) => later("verify"),

@@ -144,7 +144,7 @@ pub struct PathStatus {
     pub heard_ms: Option<u64>,
     /// Smoothed round trip in µs; `null` if not measured.
     pub rtt_us: Option<u64>,
-    /// Beats that never arrived, by gaps in the sequence.
+    /// Beats that did not come when they were due.
     pub lost: u64,
     /// Frames refused, all reasons together.
     pub refused: u64,

@@ -39,7 +39,7 @@ pub struct PathWatch {
     pub answered_at: Option<Time>,
     /// Smoothed round trip.
     pub rtt: Option<Duration>,
-    /// Beats missing in the sequence of this path.
+    /// Beats that did not come when they were due.
     pub lost: u64,
     /// Frames refused, by [`DropReason::ALL`].
     pub refused: [u64; DropReason::ALL.len()],
@@ -92,6 +92,12 @@ impl PathWatch {
 
     /// A beat counted: the path is alive. `rtt` is the round trip that it proves, if any.
     pub fn heard(&mut self, now: Time, sequence: u64, rtt: Option<Duration>) {
+        if let Some(before) = self.heard_at {
+            // Half an interval of jitter is no loss.
+            let intervals = (now.since(before) + self.interval / 2).as_micros()
+                / self.interval.as_micros().max(1);
+            self.lost += u64::try_from(intervals.saturating_sub(1)).unwrap_or(u64::MAX);
+        }
         self.heard_at = Some(now);
         self.asked_at = None;
         self.sequence = sequence;

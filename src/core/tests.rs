@@ -300,6 +300,12 @@ fn crossover_or_serial_or_both_cut_moves_nothing() {
             assert!(story.nodes[A].holds && !story.nodes[B].holds);
         }
         assert_eq!(story.status(A).peer.state, PeerState::Alive);
+        story.cut = PathSet::default();
+        story.run(MS * 100);
+        for path in &story.status(A).peer.paths {
+            let was_cut = Path::ALL.iter().any(|p| cut.has(*p) && p.name() == path.name);
+            assert_eq!(path.lost > 0, was_cut, "3 s of beats were lost on what was cut: {path:?}");
+        }
     }
 }
 

@@ -5,8 +5,8 @@ use std::io;
 use std::net::IpAddr;
 
 use super::netlink::{Change, is_gone};
+use super::request::NetSetup;
 use super::route_socket::RouteSocket;
-use super::thread::NetSetup;
 
 /// One RTM_DELADDR request for every service address on the LAN interface, to be kept ready in the
 /// page that heart and guard share. The guard sends each with [`delete_all`].

@@ -207,6 +207,8 @@ impl LanWatch {
 fn open_nd(interface: &str, ipv6: &[Ipv6Addr]) -> io::Result<PacketSocket> {
     let socket = PacketSocket::open(interface, ETHERTYPE_IPV6)?;
     attach_filter(&socket, &nd_filter())?;
+    // The answer to a probe goes to all nodes; a probe for an address to its solicited-node group.
+    join_multicast(&socket, nd::multicast_mac(nd::ALL_NODES))?;
     for &ip in ipv6 {
         join_multicast(&socket, nd::multicast_mac(nd::solicited_node(ip)))?;
     }

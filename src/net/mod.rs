@@ -9,7 +9,9 @@
 //! | `route_socket` | the socket for requests and the socket for changes |
 //! | `addresses` | which group is claimed, and how that compares with what the kernel has |
 //! | `carrier` | the two interfaces: index, MAC, carrier |
+//! | `request` | what heart and netlink thread say to each other |
 //! | `thread` | requests in, answers out |
+//! | `outbox` | the answers on their way |
 //! | `guard` | what the guard does with addresses when the heart is gone |
 //! | `arp`, `nd` | frames of ARP and neighbour discovery, built and read |
 //! | `lan_watch` | asks and listens on the LAN |
@@ -21,6 +23,8 @@ pub mod guard;
 pub mod lan_watch;
 pub mod nd;
 pub mod netlink;
+mod outbox;
+pub mod request;
 pub mod route_socket;
 pub mod thread;
 
@@ -29,5 +33,6 @@ mod tests;
 
 pub use guard::{any_held, delete_all, deletions};
 pub use lan_watch::{LanWatch, Seen};
+pub use request::{LinkInfo, NetReply, NetRequest, NetSetup};
 pub use route_socket::RouteSocket;
-pub use thread::{LinkInfo, NetHandle, NetReply, NetRequest, NetSetup, start};
+pub use thread::{NetHandle, RequestRefused, start};

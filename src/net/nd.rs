@@ -24,7 +24,7 @@ const FIXED_BYTES: usize = 24;
 const OPTION_BYTES: usize = 8;
 
 /// All nodes of the link.
-const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+pub const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
 /// The solicited-node multicast address of `ip` (RFC 4291, 2.7.1).
 pub fn solicited_node(ip: Ipv6Addr) -> Ipv6Addr {
@@ -182,4 +182,97 @@ fn mac_option(mut options: &[u8], wanted: u8) -> Result<Option<[u8; 6]>, Refused
         options = options.get(length..).unwrap_or(&[]);
     }
     if options.is_empty() { Ok(None) } else { Err(Refused::Malformed) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MAC: [u8; 6] = [2, 0, 0, 0, 0, 7];
+
+    fn unicast() -> impl Strategy<Value = Ipv6Addr> {
+        (0u128..).prop_map(|bits| Ipv6Addr::from(bits >> 4 | 1 << 125))
+    }
+
+    /// A frame with its bytes changed by `edit` and its checksum made right again.
+    fn edited(mut frame: Vec<u8>, edit: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+        edit(&mut frame);
+        let address =
+            |at: usize| Ipv6Addr::from(<[u8; 16]>::try_from(&frame[at..at + 16]).unwrap());
+        let (source, destination) = (address(22), address(38));
+        let mut icmp = MutableIcmpv6Packet::new(&mut frame[HEADERS_BYTES..]).unwrap();
+        let sum = checksum(&icmp.to_immutable(), &source, &destination);
+        icmp.set_checksum(sum);
+        frame
+    }
+
+    proptest! {
+        #[test]
+        fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = read(&bytes);
+        }
+
+        /// With a right checksum the bytes get as far as the option reader.
+        #[test]
+        fn random_options_never_panic(
+            options in proptest::collection::vec(any::<u8>(), 0..100), advert in any::<bool>(),
+            ip in unicast(),
+        ) {
+            let frame = if advert { announcement(MAC, ip) } else { solicitation(MAC, ip, ip) };
+            let frame = edited(frame, |frame| {
+                frame.truncate(HEADERS_BYTES + FIXED_BYTES);
+                frame.extend(&options);
+                let length = (FIXED_BYTES + options.len()) as u16;
+                frame[18..20].copy_from_slice(&length.to_be_bytes());
+            });
+            let result = read(&frame);
+            prop_assert!(matches!(result, Ok(_) | Err(Refused::Malformed)), "{:?}", result);
+        }
+
+        #[test]
+        fn any_flipped_bit_behind_the_header_is_refused(
+            place in HEADERS_BYTES..HEADERS_BYTES + FIXED_BYTES, bit in 0..8u32, ip in unicast(),
+        ) {
+            let mut frame = announcement(MAC, ip);
+            frame[place] ^= 1 << bit;
+            prop_assert!(read(&frame).is_err());
+        }
+
+        #[test]
+        fn a_cut_frame_is_refused(length in 0usize..86, ip in unicast()) {
+            prop_assert!(read(&announcement(MAC, ip)[..length]).is_err());
+        }
+
+        #[test]
+        fn what_is_built_is_read_again(from in unicast(), ip in unicast()) {
+            let seen = Ok(Seen::Probe { ip: ip.into(), mac: MAC });
+            prop_assert_eq!(read(&probe(MAC, ip)), seen);
+            let seen = Ok(Seen::Answer { ip: from.into(), mac: MAC });
+            prop_assert_eq!(read(&solicitation(MAC, from, ip)), seen);
+            prop_assert_eq!(read(&announcement(MAC, from)), seen);
+        }
+    }
+
+    #[test]
+    fn a_forwarded_packet_is_refused() {
+        let mut frame = announcement(MAC, "2001:db8::50".parse().unwrap());
+        frame[21] = 254;
+        assert_eq!(read(&frame), Err(Refused::Malformed));
+    }
+
+    #[test]
+    fn padding_behind_the_packet_is_no_part_of_it() {
+        let ip = "2001:db8::50".parse().unwrap();
+        let mut frame = announcement(MAC, ip);
+        frame.extend([0; 20]);
+        assert_eq!(read(&frame), Ok(Seen::Answer { ip: ip.into(), mac: MAC }));
+    }
+
+    #[test]
+    fn multicast_addresses_are_those_of_the_rfcs() {
+        let group = solicited_node("2001:db8::12:3456:789a".parse().unwrap());
+        assert_eq!(group, "ff02::1:ff56:789a".parse::<Ipv6Addr>().unwrap());
+        assert_eq!(multicast_mac(group), [0x33, 0x33, 0xff, 0x56, 0x78, 0x9a]);
+    }
 }

@@ -16,119 +16,11 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use super::addresses::{Addresses, Finding, Hold, all_leased, is_ours};
 use super::carrier::Watched;
 use super::netlink::{Address, Body, Change};
+use super::outbox::Outbox;
+use super::request::{LinkInfo, NetReply, NetRequest, NetSetup};
 use super::route_socket::{Monitor, RouteSocket};
-use crate::config::{GroupIndex, ServiceAddress};
-use crate::limits::{
-    LEASE, NET_FAULT_AGAIN, NET_REPLY_DEADLINE, NET_REQUESTS_MAX, NET_REST, NET_TRIES,
-    RELEASE_RETRY,
-};
-
-/// What the thread works on.
-#[derive(Clone, Debug)]
-pub struct NetSetup {
-    /// Name of the LAN interface: service addresses are held on it.
-    pub lan: String,
-    /// Name of the interface of the crossover cable.
-    pub crossover: String,
-    /// The service addresses of each group, in the order of [`GroupIndex`].
-    pub groups: Vec<Vec<ServiceAddress>>,
-}
-
-/// What the heart asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NetRequest {
-    /// Delete every service address of every group from every interface. Answer: `Swept`.
-    Sweep,
-    /// Look at both carriers now. Answer: `Carrier`.
-    LookAtCarriers,
-    /// Add all of the group's addresses on the LAN interface with a lease, and look. Answer: `Held`,
-    /// or `HoldFailed`, and then those that had been added are deleted again.
-    Claim {
-        /// Which group.
-        group: GroupIndex,
-        /// Number of the claim.
-        claim: u32,
-    },
-    /// Renew the leases of a claim. Goes ahead of all other requests. Answer: `Renewed`, or
-    /// `HoldFailed`: the kernel refused, the claim is not held any more, or its lease had ended.
-    Renew {
-        /// Which group.
-        group: GroupIndex,
-        /// Number of the claim.
-        claim: u32,
-    },
-    /// Delete the group's addresses from every interface. Answer: `Released`, once a look finds none.
-    Release {
-        /// Which group.
-        group: GroupIndex,
-    },
-}
-
-/// What the thread answers and reports.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NetReply {
-    /// A look found no service address on this host.
-    Swept,
-    /// The carriers: after every look, and when one changes. An interface that is missing or not up
-    /// has no carrier; `None`: the kernel could not be asked.
-    Carrier {
-        /// Of the LAN interface.
-        lan: Option<bool>,
-        /// Of the crossover interface.
-        crossover: Option<bool>,
-    },
-    /// All addresses of the claim are leased: acknowledged, and seen by a look.
-    Held {
-        /// Which group.
-        group: GroupIndex,
-        /// Number of the claim.
-        claim: u32,
-    },
-    /// The claim or its renewal failed.
-    HoldFailed {
-        /// Which group.
-        group: GroupIndex,
-        /// Number of the claim.
-        claim: u32,
-        /// Why.
-        error: String,
-    },
-    /// All leases of the claim were renewed and acknowledged.
-    Renewed {
-        /// Which group.
-        group: GroupIndex,
-        /// Number of the claim.
-        claim: u32,
-    },
-    /// A look found none of the group's addresses on this host.
-    Released {
-        /// Which group.
-        group: GroupIndex,
-    },
-    /// An address of a claimed group is gone: deleted by somebody else, or its lease has ended.
-    AddressLost {
-        /// Which group.
-        group: GroupIndex,
-    },
-    /// An address of a group that is not claimed here has appeared on this host.
-    AddressFound {
-        /// Which group.
-        group: GroupIndex,
-    },
-    /// The LAN interface: at the start, and when its index or MAC changes; `None`: it is missing.
-    LanLink(Option<LinkInfo>),
-    /// Something went wrong, or was put right, that an administrator should know.
-    Fault(String),
-}
-
-/// What frames on an interface need to know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LinkInfo {
-    /// Index of the interface.
-    pub index: u32,
-    /// Its Ethernet address.
-    pub mac: [u8; 6],
-}
+use crate::config::GroupIndex;
+use crate::limits::{LEASE, NET_REQUESTS_MAX, NET_REST, NET_TRIES, RELEASE_RETRY};
 
 /// A request that was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -230,7 +122,7 @@ impl Worker {
         Ok(Worker {
             requests,
             waiting: VecDeque::with_capacity(NET_REQUESTS_MAX),
-            outbox: Outbox { replies, wake, lost: 0, last_fault: None },
+            outbox: Outbox::new(replies, wake),
             shared,
             // News first: what happens after the first look must not be missed.
             monitor: Monitor::open()?,
@@ -533,47 +425,6 @@ impl Worker {
         if info != self.told_lan {
             self.told_lan = info;
             self.outbox.put(NetReply::LanLink(info));
-        }
-    }
-}
-
-/// The thread's answers to the heart.
-struct Outbox {
-    replies: Sender<NetReply>,
-    wake: Box<dyn Fn() + Send>,
-    /// Answers that found no room in time.
-    lost: u64,
-    last_fault: Option<(String, Instant)>,
-}
-
-impl Outbox {
-    /// Puts an answer into the queue. A heart that does not take its answers is frozen or gone, and
-    /// has nothing to ask either: waiting for it delays nobody.
-    fn put(&mut self, reply: NetReply) {
-        if self.lost > 0 {
-            let lost = format!("{} answers of the netlink thread were lost", self.lost);
-            if self.replies.try_send(NetReply::Fault(lost)).is_ok() {
-                self.lost = 0;
-            }
-        }
-        if let Err(TrySendError::Full(reply)) = self.replies.try_send(reply) {
-            (self.wake)();
-            if self.replies.send_timeout(reply, NET_REPLY_DEADLINE).is_err() {
-                self.lost = self.lost.saturating_add(1);
-            }
-        }
-        (self.wake)();
-    }
-
-    /// Tells a fault; the same one again only after a while.
-    fn fault(&mut self, text: String) {
-        let now = Instant::now();
-        let known = self.last_fault.as_ref().is_some_and(|(last, told_at)| {
-            *last == text && now.duration_since(*told_at) < NET_FAULT_AGAIN
-        });
-        if !known {
-            self.last_fault = Some((text.clone(), now));
-            self.put(NetReply::Fault(text));
         }
     }
 }

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
@@ -176,6 +176,21 @@ impl AsFd for Child {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
     }
+}
+
+/// Makes these signals do nothing in this process. Programs that it starts get them as usual, unlike
+/// with signals that are ignored or blocked.
+///
+/// # Errors
+/// A signal that cannot be handled (SIGKILL, SIGSTOP).
+pub fn shrug_off(signals: &[Signal]) -> io::Result<()> {
+    extern "C" fn nothing(_: libc::c_int) {}
+    let action = SigAction::new(SigHandler::Handler(nothing), SaFlags::SA_RESTART, SigSet::empty());
+    for &signal in signals {
+        // SAFETY: the handler does nothing at all, so it is async-signal-safe.
+        unsafe { sigaction(signal, &action)? };
+    }
+    Ok(())
 }
 
 /// Takes over a descriptor that the parent left open for this process under a known number.

@@ -18,11 +18,9 @@ pub fn set_up(priority: i32) -> Vec<String> {
             refused.push(format!("{what}: {error}"));
         }
     };
+    // Without the privilege the limit stays, and locking says whether it is enough.
     let unlimited = nix::sys::resource::RLIM_INFINITY;
-    note(
-        "the limit of locked memory could not be raised",
-        setrlimit(Resource::RLIMIT_MEMLOCK, unlimited, unlimited).map_err(io::Error::from),
-    );
+    let _ = setrlimit(Resource::RLIMIT_MEMLOCK, unlimited, unlimited);
     // Pages are locked as they come (MCL_ONFAULT): nothing that is mapped and never touched costs memory.
     let flags = MlockAllFlags::MCL_CURRENT
         | MlockAllFlags::MCL_FUTURE

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -20,38 +20,17 @@ use super::wires::Wires;
 use super::{FIRST_CONTROL, FIRST_WIRE, GUARD, Heart, NET_THREAD, SIGNALS, WORKER};
 use crate::beat::codec::Codec;
 use crate::beat::paths::Paths;
-use crate::config::{Config, NodeIndex};
 use crate::control::socket::Server;
 use crate::core::{Core, Time};
-use crate::daemon::link::{HeartLink, HelloError, ToWorker};
-use crate::daemon::page::Page;
+use crate::daemon::link::{HelloError, ToWorker};
+use crate::daemon::start::HeartInherits;
 use crate::limits;
 use crate::sim::replay::Header;
 use crate::sys::realtime;
 
-/// What a heart is made of. Everything was read from disk before it begins.
-pub struct Parts {
-    /// The checked config.
-    pub config: Arc<Config>,
-    /// Which of its nodes this is.
-    pub me: NodeIndex,
-    /// The pair's key.
-    pub key: [u8; 32],
-    /// Where the control socket is made.
-    pub run_dir: PathBuf,
-    /// Shared with the guard.
-    pub page: Page,
-    /// To the worker.
-    pub worker: HeartLink,
-    /// The reading end of a pipe whose other end only the guard holds.
-    pub guard: OwnedFd,
-    /// Every event is recorded: the text of the config file, for the recording's first line.
-    pub record: Option<String>,
-}
-
 /// Why the heart cannot begin.
 #[derive(Debug, Error)]
-pub enum StartError {
+pub enum BeginError {
     /// The state on disk is not known: without it nothing may be claimed.
     #[error("{0}")]
     Hello(#[from] HelloError),
@@ -71,22 +50,36 @@ pub enum StartError {
     System(#[from] io::Error),
 }
 
+impl BeginError {
+    /// Trying again would change nothing.
+    pub fn is_lasting(&self) -> bool {
+        match self {
+            BeginError::Hello(HelloError::Disk(_)) | BeginError::Control { .. } => true,
+            BeginError::Hello(HelloError::Silent(_) | HelloError::Socket(_))
+            | BeginError::Random(_)
+            | BeginError::System(_) => false,
+        }
+    }
+}
+
 /// Becomes the heart, and returns when all is handed over.
 ///
 /// # Errors
 /// It could not begin, or its poll failed.
-pub fn run(mut parts: Parts) -> Result<(), StartError> {
+pub fn run(inherits: HeartInherits) -> Result<(), BeginError> {
+    let HeartInherits { config, me, key, run_dir, record, page, mut link, guard, lock } = inherits;
+    let config = Arc::new(config);
     let signals = take_signals()?;
     // A second logger is refused; there is none.
-    let _ = parts.worker.install_logger(log::LevelFilter::Info);
-    let disk = parts.worker.hello(random()?, limits::HELLO_PATIENCE)?;
+    let _ = link.install_logger(log::LevelFilter::Info);
+    let disk = link.hello(random()?, limits::HELLO_PATIENCE)?;
     for warning in realtime::set_up(limits::HEART_PRIORITY) {
         log::warn!("{warning}");
     }
 
     let poll = Poll::new()?;
     let waker = Waker::new(poll.registry(), NET_THREAD)?;
-    let setup = setup(&parts.config, parts.me);
+    let setup = setup(&config, me);
     let (sender, replies) = crossbeam_channel::bounded(limits::NET_REPLIES_MAX);
     let wake = Box::new(move || {
         // The poll ends with the process; before that an eventfd cannot refuse.
@@ -96,47 +89,45 @@ pub fn run(mut parts: Parts) -> Result<(), StartError> {
         // Refused for the whole process before: told there.
         let _ = realtime::set_thread_priority(limits::HEART_PRIORITY);
     })?;
-    let codec = Codec::new(&parts.key, &parts.config.cluster, parts.me);
-    let paths = Paths::open(&parts.config, parts.me, codec);
+    let codec = Codec::new(&key, &config.cluster, me);
+    let paths = Paths::open(&config, me, codec);
     let registry = poll.registry().try_clone()?;
-    let wires = Wires::new(&parts.config, parts.me, paths, registry, FIRST_WIRE);
-    let server = Server::open(&parts.run_dir, poll.registry(), FIRST_CONTROL)
-        .map_err(|error| StartError::Control { run_dir: parts.run_dir.clone(), error })?;
-    for (fd, token) in [
-        (signals.as_raw_fd(), SIGNALS),
-        (parts.guard.as_raw_fd(), GUARD),
-        (parts.worker.as_raw_fd(), WORKER),
-    ] {
+    let wires = Wires::new(&config, me, paths, registry, FIRST_WIRE);
+    let server = Server::open(&run_dir, poll.registry(), FIRST_CONTROL)
+        .map_err(|error| BeginError::Control { run_dir: run_dir.clone(), error })?;
+    for (fd, token) in
+        [(signals.as_raw_fd(), SIGNALS), (guard.as_raw_fd(), GUARD), (link.as_raw_fd(), WORKER)]
+    {
         poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE)?;
     }
 
     let clock = Clock::start();
     let (incarnation, seed) = (random()?, random()?);
     let now = clock.now();
-    let recording = parts.record.is_some();
-    if let Some(config) = parts.record {
-        let me = parts.me;
+    let recording = record.is_some();
+    if let Some(config) = record {
         let header = Header { config, me, incarnation, seed, disk: disk.clone(), now };
         let line = serde_json::to_string(&header).map_err(io::Error::from)?;
-        parts.worker.send(&ToWorker::RecordInput(line));
+        link.send(&ToWorker::RecordInput(line));
     }
-    let core = Core::new(Arc::clone(&parts.config), parts.me, incarnation, seed, disk, now);
+    let core = Core::new(Arc::clone(&config), me, incarnation, seed, disk, now);
     let mut heart = Heart {
-        senses: Senses::new(&parts.config),
+        senses: Senses::new(&config),
         hands: Hands::new(handle, replies, setup),
-        config: parts.config,
-        me: parts.me,
+        config,
+        me,
         clock,
         core,
         poll,
-        page: parts.page,
+        page,
         wires,
-        worker: parts.worker,
+        worker: link,
         worker_may_have_more: true,
         server,
         signals,
-        guard: Some(parts.guard),
+        guard: Some(guard),
         recording,
+        _lock: lock,
         ready_told: false,
         own_events: VecDeque::new(),
         house_kept_at: Time::default(),
@@ -163,6 +154,6 @@ fn take_signals() -> io::Result<SignalFd> {
 }
 
 /// Random and never 0.
-fn random() -> Result<u64, StartError> {
-    Ok(getrandom::u64().map_err(StartError::Random)?.max(1))
+fn random() -> Result<u64, BeginError> {
+    Ok(getrandom::u64().map_err(BeginError::Random)?.max(1))
 }

@@ -41,7 +41,7 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll, Token};
 use nix::sys::signalfd::SignalFd;
 
-pub use begin::{Parts, StartError, run};
+pub use begin::{BeginError, run};
 
 use self::clock::Clock;
 use self::counts::Counts;
@@ -95,6 +95,8 @@ struct Heart {
     counts: Counts,
     counts_told_at: Time,
     leaving: bool,
+    /// Keeps the state directory ours as long as this process lives.
+    _lock: OwnedFd,
     // Filled and emptied within one reading; kept for their memory.
     frames: Vec<Result<Beat, DropReason>>,
     seen: Vec<Seen>,
@@ -329,3 +331,6 @@ impl Heart {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

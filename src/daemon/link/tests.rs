@@ -25,7 +25,10 @@ fn record(text: &str) -> Record {
 }
 
 fn persist(write: u64) -> ToWorker {
-    ToWorker::Persist { write, state: DiskState { alone: write % 2 == 0, ..DiskState::default() } }
+    ToWorker::Persist {
+        write,
+        state: DiskState { alone: write.is_multiple_of(2), ..DiskState::default() },
+    }
 }
 
 #[test]

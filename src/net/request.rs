@@ -1,0 +1,110 @@
+//! What the heart and its netlink thread say to each other.
+
+use crate::config::{GroupIndex, ServiceAddress};
+
+/// What the thread works on.
+#[derive(Clone, Debug)]
+pub struct NetSetup {
+    /// Name of the LAN interface: service addresses are held on it.
+    pub lan: String,
+    /// Name of the interface of the crossover cable.
+    pub crossover: String,
+    /// The service addresses of each group, in the order of [`GroupIndex`].
+    pub groups: Vec<Vec<ServiceAddress>>,
+}
+
+/// What the heart asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NetRequest {
+    /// Delete every service address of every group from every interface. Answer: `Swept`.
+    Sweep,
+    /// Look at both carriers now. Answer: `Carrier`.
+    LookAtCarriers,
+    /// Add all of the group's addresses on the LAN interface with a lease, and look. Answer: `Held`,
+    /// or `HoldFailed`, and then those that had been added are deleted again.
+    Claim {
+        /// Which group.
+        group: GroupIndex,
+        /// Number of the claim.
+        claim: u32,
+    },
+    /// Renew the leases of a claim. Goes ahead of all other requests. Answer: `Renewed`, or
+    /// `HoldFailed`: the kernel refused, the claim is not held any more, or its lease had ended.
+    Renew {
+        /// Which group.
+        group: GroupIndex,
+        /// Number of the claim.
+        claim: u32,
+    },
+    /// Delete the group's addresses from every interface. Answer: `Released`, once a look finds none.
+    Release {
+        /// Which group.
+        group: GroupIndex,
+    },
+}
+
+/// What the thread answers and reports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NetReply {
+    /// A look found no service address on this host.
+    Swept,
+    /// The carriers: after every look, and when one changes. An interface that is missing or not up
+    /// has no carrier; `None`: the kernel could not be asked.
+    Carrier {
+        /// Of the LAN interface.
+        lan: Option<bool>,
+        /// Of the crossover interface.
+        crossover: Option<bool>,
+    },
+    /// All addresses of the claim are leased: acknowledged, and seen by a look.
+    Held {
+        /// Which group.
+        group: GroupIndex,
+        /// Number of the claim.
+        claim: u32,
+    },
+    /// The claim or its renewal failed.
+    HoldFailed {
+        /// Which group.
+        group: GroupIndex,
+        /// Number of the claim.
+        claim: u32,
+        /// Why.
+        error: String,
+    },
+    /// All leases of the claim were renewed and acknowledged.
+    Renewed {
+        /// Which group.
+        group: GroupIndex,
+        /// Number of the claim.
+        claim: u32,
+    },
+    /// A look found none of the group's addresses on this host.
+    Released {
+        /// Which group.
+        group: GroupIndex,
+    },
+    /// An address of a claimed group is gone: deleted by somebody else, or its lease has ended.
+    AddressLost {
+        /// Which group.
+        group: GroupIndex,
+    },
+    /// An address of a group that is not claimed here has appeared on this host.
+    AddressFound {
+        /// Which group.
+        group: GroupIndex,
+    },
+    /// The LAN interface: at the start, and when its index or MAC changes; `None`: it is missing.
+    LanLink(Option<LinkInfo>),
+    /// Something went wrong, or was put right, that an administrator should know.
+    Fault(String),
+}
+
+/// What frames on an interface need to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkInfo {
+    /// Index of the interface.
+    pub index: u32,
+    /// Its Ethernet address.
+    pub mac: [u8; 6],
+}

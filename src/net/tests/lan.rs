@@ -1,0 +1,162 @@
+//! Two hosts on one cable: what one asks and announces, the other one's kernel answers.
+
+use std::net::Ipv6Addr;
+
+use super::*;
+
+/// Runs `far` in a second namespace, joined to that of `near` by a cable; both see it as `lan0`.
+fn two_hosts(near: impl FnOnce() + Send, far: impl FnOnce(Receiver<()>) + Send) {
+    let (tell_thread, far_thread) = bounded::<i32>(1);
+    let (tell_wired, wired) = bounded::<()>(1);
+    let (finish, finished) = bounded::<()>(1);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            in_namespace(move || {
+                tell_thread.send(nix::unistd::gettid().as_raw()).unwrap();
+                wired.recv().unwrap();
+                run("ip link set lan0 up");
+                far(finished);
+            });
+        });
+        in_namespace(move || {
+            let thread = far_thread.recv().unwrap();
+            run(&format!("ip link add lan0 type veth peer name lan0 netns {thread}"));
+            run("ip link set lan0 up");
+            tell_wired.send(()).unwrap();
+            near();
+            drop(finish);
+        });
+    });
+}
+
+/// Repeats `send` until `watch` sees what `wanted` accepts.
+fn see(watch: &mut LanWatch, send: impl Fn(&LanWatch), wanted: impl Fn(Seen) -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    let mut found = false;
+    while !found {
+        assert!(Instant::now() < deadline, "never seen; refused: {:?}", watch.refused());
+        send(watch);
+        std::thread::sleep(Duration::from_millis(10));
+        watch.receive(100, &mut |seen| found |= wanted(seen)).unwrap();
+    }
+}
+
+/// The near host watches; the far one holds both addresses of the group (its kernel answers), probes
+/// for another and announces.
+#[test]
+fn probes_answers_and_announcements_pass_between_two_hosts() {
+    let v6: Ipv6Addr = "2001:db8::50".parse().unwrap();
+    let other: Ipv6Addr = "2001:db8::99".parse().unwrap();
+    let (tell_mac, far_mac) = bounded::<[u8; 6]>(1);
+    two_hosts(
+        move || {
+            run("ip address add 192.0.2.11/24 dev lan0");
+            run("ip address add 2001:db8::11/64 dev lan0 nodad");
+            let mac = far_mac.recv_timeout(PATIENCE).unwrap();
+            let mut watch = LanWatch::open("lan0", &[v6, other]).unwrap();
+            assert_ne!(watch.mac(), mac);
+            assert_eq!(watch.fds().count(), 2);
+            let local = ["192.0.2.11".parse().unwrap(), "2001:db8::11".parse().unwrap()];
+            for (ip, from) in ips(WEB).into_iter().zip(local) {
+                let is_answer = |seen| seen == Seen::Answer { ip, mac };
+                see(&mut watch, |watch| watch.probe(ip).unwrap(), is_answer);
+                see(&mut watch, |watch| watch.ask(ip, from).unwrap(), is_answer);
+            }
+            // What the far host announces and probes for comes unasked.
+            for ip in ["192.0.2.77".parse().unwrap(), "2001:db8::77".parse().unwrap()] {
+                see(&mut watch, |_| {}, |seen| seen == Seen::Answer { ip, mac });
+            }
+            for ip in ["192.0.2.99".parse().unwrap(), other.into()] {
+                see(&mut watch, |_| {}, |seen| seen == Seen::Probe { ip, mac });
+            }
+            // Our own frames are never seen.
+            watch.announce("192.0.2.11".parse().unwrap()).unwrap();
+            let mac = watch.mac();
+            let own = |seen| matches!(seen, Seen::Answer { mac: m, .. } if m == mac);
+            watch.receive(1000, &mut |seen| assert!(!own(seen))).unwrap();
+        },
+        move |finished| {
+            run("ip address add 192.0.2.50/32 dev lan0");
+            run("ip address add 2001:db8::50/128 dev lan0 nodad");
+            run("ip route add 192.0.2.0/24 dev lan0");
+            run("ip -6 route add 2001:db8::/64 dev lan0");
+            let watch = LanWatch::open("lan0", &[v6]).unwrap();
+            tell_mac.send(watch.mac()).unwrap();
+            let pause = Duration::from_millis(10);
+            while finished.recv_timeout(pause) == Err(crossbeam_channel::RecvTimeoutError::Timeout)
+            {
+                watch.announce("192.0.2.77".parse().unwrap()).unwrap();
+                watch.announce("2001:db8::77".parse().unwrap()).unwrap();
+                watch.probe("192.0.2.99".parse().unwrap()).unwrap();
+                watch.probe(other.into()).unwrap();
+            }
+        },
+    );
+}
+
+/// A neighbour's kernel believes an announcement of both kinds: its cache moves to the new MAC.
+#[test]
+fn an_announcement_moves_the_neighbours_cache() {
+    two_hosts(
+        || {
+            run("ip address add 192.0.2.11/24 dev lan0");
+            run("ip address add 2001:db8::11/64 dev lan0 nodad");
+            for ip in ["192.0.2.50", "2001:db8::50"] {
+                run(&format!("ip neigh add {ip} lladdr 02:00:00:00:00:99 nud stale dev lan0"));
+            }
+            for ip in ["192.0.2.50", "2001:db8::50"] {
+                until("the cache moved", || {
+                    let shown = Command::new("ip").args(["neigh", "show", ip]).output().unwrap();
+                    let shown = String::from_utf8(shown.stdout).unwrap();
+                    shown.contains("lladdr") && !shown.contains("02:00:00:00:00:99")
+                });
+            }
+        },
+        |finished| {
+            let watch = LanWatch::open("lan0", &["2001:db8::50".parse().unwrap()]).unwrap();
+            let pause = Duration::from_millis(10);
+            while finished.recv_timeout(pause) == Err(crossbeam_channel::RecvTimeoutError::Timeout)
+            {
+                for ip in ips(WEB) {
+                    watch.announce(ip).unwrap();
+                }
+            }
+        },
+    );
+}
+
+/// Traffic that is neither NS nor NA does not reach the socket.
+#[test]
+fn data_traffic_does_not_wake_the_watch() {
+    two_hosts(
+        || {
+            run("ip address add 2001:db8::11/64 dev lan0 nodad");
+            let mut watch = LanWatch::open("lan0", &["2001:db8::50".parse().unwrap()]).unwrap();
+            let peer: Ipv6Addr = "2001:db8::12".parse().unwrap();
+            let is_peer = |seen| matches!(seen, Seen::Answer { ip, .. } if ip == IpAddr::V6(peer));
+            let from = "2001:db8::11".parse().unwrap();
+            see(&mut watch, |watch| watch.ask(peer.into(), from).unwrap(), is_peer);
+            let before = watch.refused();
+            let socket = std::net::UdpSocket::bind("[2001:db8::11]:0").unwrap();
+            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+            for _ in 0..100 {
+                // Each comes back from the far host.
+                socket.send_to(b"data", "[2001:db8::12]:9999").unwrap();
+                socket.recv(&mut [0; 10]).unwrap();
+            }
+            watch.receive(1000, &mut |_| {}).unwrap();
+            assert_eq!(watch.refused(), before);
+        },
+        |finished| {
+            run("ip address add 2001:db8::12/64 dev lan0 nodad");
+            let socket = std::net::UdpSocket::bind("[2001:db8::12]:9999").unwrap();
+            socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+            while finished.try_recv() == Err(crossbeam_channel::TryRecvError::Empty) {
+                if let Ok((length, from)) = socket.recv_from(&mut [0; 10]) {
+                    assert_eq!(length, 4);
+                    socket.send_to(b"data", from).unwrap();
+                }
+            }
+        },
+    );
+}

@@ -1,0 +1,267 @@
+//! The netlink thread and the guard's part against a real kernel.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::limits::{LEASE, LEASE_GRACE, RENEW_EVERY};
+use crate::net::netlink::Change;
+
+#[test]
+fn a_claim_is_leased_renewed_and_released() {
+    in_namespace(|| {
+        cables();
+        let net = Net::start(setup());
+        net.claim(WEB, 1);
+        assert!(held(&ips(WEB)) && !held(&ips(MAIL)));
+        let shown = Command::new("ip").args(["address", "show", "lan0"]).output().unwrap();
+        let shown = String::from_utf8(shown.stdout).unwrap();
+        assert!(shown.contains("192.0.2.50/32") && shown.contains("2001:db8::50/128"), "{shown}");
+        assert!(!shown.contains("tentative") || !shown.contains("::50/128 scope global tentative"));
+
+        // Through more than a lease, renewed as in life, nothing is lost.
+        let end = Instant::now() + LEASE + LEASE_GRACE + RENEW_EVERY;
+        while Instant::now() < end {
+            net.ask(NetRequest::Renew { group: WEB, claim: 1 });
+            let before = net.expect(NetReply::Renewed { group: WEB, claim: 1 });
+            assert!(!before.contains(&NetReply::AddressLost { group: WEB }), "{before:?}");
+            assert!(held(&ips(WEB)[..1]) && held(&ips(WEB)[1..]));
+            std::thread::sleep(RENEW_EVERY);
+        }
+        net.ask(NetRequest::Release { group: WEB });
+        let before = net.expect(NetReply::Released { group: WEB });
+        assert_eq!(before, []);
+        assert!(!held(&ips(WEB)));
+
+        // A renewal that comes too late brings nothing back.
+        net.ask(NetRequest::Renew { group: WEB, claim: 1 });
+        net.wait(|reply| matches!(reply, NetReply::HoldFailed { group: WEB, claim: 1, .. }));
+        assert!(!held(&ips(WEB)));
+    });
+}
+
+#[test]
+fn p1_without_renewals_the_kernel_takes_the_addresses_away() {
+    in_namespace(|| {
+        cables();
+        let net = Net::start(setup());
+        let start = Instant::now();
+        net.claim(WEB, 1);
+        until("the lease ended", || !held(&ips(WEB)));
+        let lasted = start.elapsed();
+        assert!(lasted >= LEASE, "{lasted:?}");
+        // Half a second for a busy machine.
+        assert!(lasted <= LEASE + LEASE_GRACE + Duration::from_millis(500), "{lasted:?}");
+        net.expect(NetReply::AddressLost { group: WEB });
+        // The peer may have it by now: a late renewal is refused.
+        net.ask(NetRequest::Renew { group: WEB, claim: 1 });
+        net.wait(|reply| matches!(reply, NetReply::HoldFailed { .. }));
+        assert!(!held(&ips(WEB)));
+        net.claim(WEB, 2);
+    });
+}
+
+#[test]
+fn p1_a_sweep_finds_every_address_on_every_interface() {
+    in_namespace(|| {
+        cables();
+        run("ip address add 192.0.2.50/24 dev cross0");
+        run("ip address add 192.0.2.50/32 dev lan0");
+        run("ip address add 2001:db8::50/64 dev lan1 nodad");
+        run("ip address add 192.0.2.60/16 dev lo");
+        run("ip address add 192.0.2.11/24 dev lan0");
+        let net = Net::start(setup());
+        net.ask(NetRequest::Sweep);
+        net.expect(NetReply::Swept);
+        assert!(!held(&ips(WEB)) && !held(&ips(MAIL)));
+        assert!(held(&["192.0.2.11".parse().unwrap()]), "the node's own address stays");
+    });
+}
+
+#[test]
+fn a_foreign_deletion_is_told_and_repaired_by_a_renewal() {
+    in_namespace(|| {
+        cables();
+        let net = Net::start(setup());
+        net.claim(WEB, 1);
+        for foreign in ["192.0.2.50/32", "2001:db8::50/128"] {
+            run(&format!("ip address del {foreign} dev lan0"));
+            net.expect(NetReply::AddressLost { group: WEB });
+            net.ask(NetRequest::Renew { group: WEB, claim: 1 });
+            net.expect(NetReply::Renewed { group: WEB, claim: 1 });
+            assert!(held(&ips(WEB)[..1]) && held(&ips(WEB)[1..]));
+        }
+        net.ask(NetRequest::Release { group: WEB });
+        net.expect(NetReply::Released { group: WEB });
+    });
+}
+
+#[test]
+fn a_foreign_address_is_told_and_goes_with_a_release() {
+    in_namespace(|| {
+        cables();
+        let net = Net::start(setup());
+        net.expect(NetReply::Carrier { lan: Some(true), crossover: Some(true) });
+        run("ip address add 192.0.2.60/24 dev cross0");
+        net.expect(NetReply::AddressFound { group: MAIL });
+        net.ask(NetRequest::Release { group: MAIL });
+        net.expect(NetReply::Released { group: MAIL });
+        assert!(!held(&ips(MAIL)));
+    });
+}
+
+#[test]
+fn p1_a_copy_without_lease_does_not_survive_beside_a_claim() {
+    in_namespace(|| {
+        cables();
+        run("ip address add 192.0.2.50/24 dev lan0");
+        run("ip address add 2001:db8::50/64 dev lan0 nodad");
+        let net = Net::start(setup());
+        net.claim(WEB, 1);
+        run("ip address add 192.0.2.50/24 dev cross0");
+        net.wait(|reply| matches!(reply, NetReply::Fault(_)));
+        drop(net);
+        // Nobody renews: what is left has no end.
+        until("no copy is left", || !held(&ips(WEB)));
+    });
+}
+
+#[test]
+fn carriers_are_told_when_they_change_and_when_asked() {
+    in_namespace(|| {
+        cables();
+        let net = Net::start(setup());
+        net.expect(NetReply::Carrier { lan: Some(true), crossover: Some(true) });
+        run("ip link set cross1 down");
+        net.expect(NetReply::Carrier { lan: Some(true), crossover: Some(false) });
+        net.ask(NetRequest::LookAtCarriers);
+        net.expect(NetReply::Carrier { lan: Some(true), crossover: Some(false) });
+        run("ip link set cross1 up");
+        net.expect(NetReply::Carrier { lan: Some(true), crossover: Some(true) });
+        // An interface that is set down has no carrier, whatever its cable says.
+        run("ip link set lan0 down");
+        net.expect(NetReply::Carrier { lan: Some(false), crossover: Some(true) });
+    });
+}
+
+#[test]
+fn an_interface_may_vanish_come_back_and_be_renamed() {
+    in_namespace(|| {
+        cables();
+        let net = Net::start(setup());
+        let is_link = |reply: &NetReply| matches!(reply, NetReply::LanLink(Some(_)));
+        net.wait(is_link);
+        net.claim(MAIL, 1);
+        run("ip link del lan0");
+        net.expect(NetReply::LanLink(None));
+        net.expect(NetReply::AddressLost { group: MAIL });
+        net.ask(NetRequest::Claim { group: MAIL, claim: 2 });
+        net.wait(|reply| matches!(reply, NetReply::HoldFailed { claim: 2, .. }));
+        run("ip link add wrong0 index 77 type veth peer name lan1");
+        run("ip link set lan1 up");
+        run("ip link set wrong0 name lan0");
+        net.wait(|reply| matches!(reply, NetReply::LanLink(Some(LinkInfo { index: 77, .. }))));
+        run("ip link set lan0 address 02:00:00:00:00:07");
+        let mac = [2, 0, 0, 0, 0, 7];
+        net.expect(NetReply::LanLink(Some(LinkInfo { index: 77, mac })));
+        run("ip link set lan0 up");
+        net.expect(NetReply::Carrier { lan: Some(true), crossover: Some(true) });
+        net.claim(MAIL, 3);
+        run("ip link set lan0 name away0");
+        net.expect(NetReply::LanLink(None));
+    });
+}
+
+#[test]
+fn lost_news_is_made_good_by_a_look() {
+    in_namespace(|| {
+        cables();
+        let (sender, replies) = bounded(1000);
+        let mut worker = crate::net::thread::tests::worker(setup(), sender);
+        worker.serve(NetRequest::LookAtCarriers);
+        worker.serve(NetRequest::Claim { group: WEB, claim: 1 });
+        while worker.read_news() {}
+        // Room for hardly any news, then a flood in which the one that matters is lost.
+        nix::sys::socket::setsockopt(&worker.monitor, nix::sys::socket::sockopt::RcvBuf, &1)
+            .unwrap();
+        for number in 1..=40 {
+            run(&format!("ip address add 198.51.100.{number}/32 dev lan0"));
+        }
+        run("ip link set cross1 down");
+        run("ip address del 192.0.2.50/32 dev lan0");
+        while replies.try_recv().is_ok() {}
+        while worker.read_news() {}
+        let told: Vec<NetReply> = replies.try_iter().collect();
+        assert!(told.contains(&NetReply::AddressLost { group: WEB }), "{told:?}");
+        let carrier = NetReply::Carrier { lan: Some(true), crossover: Some(false) };
+        assert!(told.contains(&carrier), "{told:?}");
+    });
+}
+
+#[test]
+fn p1_the_guard_deletes_what_a_dead_heart_held() {
+    in_namespace(|| {
+        cables();
+        let net = Net::start(setup());
+        net.claim(WEB, 1);
+        net.claim(MAIL, 1);
+        let index = nix::net::if_::if_nametoindex("lan0").unwrap();
+        let deletions = deletions(&setup(), index);
+        assert_eq!(deletions.len(), 3);
+        let mut socket = RouteSocket::open().unwrap();
+        delete_all(&mut socket, deletions.iter().map(Vec::as_slice)).unwrap();
+        let all = [ips(WEB), ips(MAIL)].concat();
+        assert!(!any_held(&mut socket, &all).unwrap());
+        // Again, and for an interface that is gone: nothing left to do is no error.
+        delete_all(&mut socket, deletions.iter().map(Vec::as_slice)).unwrap();
+        run("ip link del lan0");
+        delete_all(&mut socket, deletions.iter().map(Vec::as_slice)).unwrap();
+    });
+}
+
+#[test]
+fn as_many_addresses_as_a_config_may_have() {
+    in_namespace(|| {
+        cables();
+        let group: Vec<ServiceAddress> = (1..=crate::limits::ADDRESSES_MAX)
+            .map(|n| address(&format!("10.0.0.{n}/24")))
+            .collect();
+        let net = Net::start(NetSetup { groups: vec![group], ..setup() });
+        net.claim(WEB, 1);
+        net.ask(NetRequest::Renew { group: WEB, claim: 1 });
+        net.expect(NetReply::Renewed { group: WEB, claim: 1 });
+        net.ask(NetRequest::Release { group: WEB });
+        net.expect(NetReply::Released { group: WEB });
+    });
+}
+
+#[test]
+fn a_refusal_names_the_address_and_an_unknown_interface() {
+    in_namespace(|| {
+        let mut socket = RouteSocket::open().unwrap();
+        let ip = "192.0.2.50".parse().unwrap();
+        let error = socket.change(&[Change::Lease { index: 99, ip, create: true }]).unwrap_err();
+        assert!(error.to_string().starts_with("192.0.2.50: "), "{error}");
+        assert_eq!(socket.interface("nowhere").unwrap(), None);
+    });
+}
+
+#[test]
+fn a_full_queue_of_requests_refuses_and_an_ended_thread_says_so() {
+    in_namespace(|| {
+        cables();
+        let (sender, replies) = bounded(0);
+        let gate = Arc::new(std::sync::Barrier::new(2));
+        let opened = Arc::clone(&gate);
+        let handle = start(setup(), sender, Box::new(|| {}), move || {
+            opened.wait();
+        })
+        .unwrap();
+        for _ in 0..crate::limits::NET_REQUESTS_MAX {
+            handle.request(NetRequest::LookAtCarriers).unwrap();
+        }
+        let refused = handle.request(NetRequest::LookAtCarriers).unwrap_err();
+        assert_eq!(refused, thread::RequestRefused::Full);
+        drop(replies);
+        gate.wait();
+    });
+}
