@@ -165,8 +165,8 @@ fn sentence(record: &Record, colours: bool) -> String {
         told.text
     );
     if !evidence.is_empty() {
-        text.push(' ');
-        text.push_str(&paint(&format!("[{}]", evidence.join(" ")), Tone::Dim, colours));
+        text.push_str("\n    ");
+        text.push_str(&paint(&evidence.join(" "), Tone::Dim, colours));
     }
     text
 }
@@ -208,7 +208,7 @@ mod tests {
     fn an_event_reads_like_a_sentence() {
         assert_eq!(
             sentence(&record("2026-11-21T20:35:23.000Z"), false),
-            "2026-11-21T20:35:23.000Z serv1 peer-dead  serv2 is dead [lan=151]"
+            "2026-11-21T20:35:23.000Z serv1 peer-dead  serv2 is dead\n    lan=151"
         );
     }
 

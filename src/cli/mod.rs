@@ -119,11 +119,10 @@ enum Verb {
     Conflicts(Later),
     /// Predict what each single failure would do to this config (not supported yet)
     Drill(Later),
+    // Processes of the daemon and helpers of the bed.
     /// The service of the bed, on one node
     #[command(hide = true)]
     BedResponder(demo::ResponderArgs),
-    // Internal roles (processes of the daemon, helpers of the bed) go here, each with
-    // `#[command(hide = true)]`.
     /// The process that may block, a child of `run`
     #[command(hide = true)]
     Work(Inherited),
@@ -166,7 +165,6 @@ fn dispatch(globals: &Globals, verb: Verb) -> ExitCode {
         Verb::Check { hardware: true } => later("check --hardware"),
         Verb::Check { hardware: false } => check::run(globals),
         Verb::Keygen { file } => keygen::run(&file),
-        // MERGE: the verbs below belong to other rooms' files.
         Verb::Run { record } => run::run(globals, record),
         Verb::Status { json, watch } => status::run(globals, json, watch),
         Verb::Events { follow, json, since } => events::run(globals, follow, json, since),
@@ -175,7 +173,6 @@ fn dispatch(globals: &Globals, verb: Verb) -> ExitCode {
         Verb::Move { group, to, accept_loss } => wish::move_group(globals, group, to, accept_loss),
         Verb::Demo(args) => demo::run(args),
         Verb::BedResponder(args) => demo::respond(&args),
-        // MERGE: end.
         Verb::Heart(inherited) => run::heart(&inherited.descriptors),
         Verb::Work(inherited) => run::work(&inherited.descriptors),
         Verb::Init(_) => later("init"),

@@ -69,6 +69,7 @@ impl BeginError {
 pub fn run(inherits: HeartInherits) -> Result<(), BeginError> {
     let HeartInherits { config, me, key, run_dir, record, page, mut link, guard, lock } = inherits;
     let config = Arc::new(config);
+    nix::sys::prctl::set_name(c"clusterd-heart").map_err(io::Error::from)?;
     let signals = take_signals()?;
     // A second logger is refused; there is none.
     let _ = link.install_logger(log::LevelFilter::Info);
