@@ -146,6 +146,9 @@ impl Codec {
         };
         if beat.peer_incarnation == session.my_incarnation {
             self.knows_me = beat.incarnation;
+        } else if beat.incarnation == self.knows_me {
+            // It had only answered an introduction, and does not know me yet.
+            self.knows_me = 0;
         }
         if beat.incarnation == self.heard.incarnation {
             self.heard.raise(&beat);
