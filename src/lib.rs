@@ -37,6 +37,6 @@ pub mod config;
 pub mod control;
 pub mod core;
 pub mod limits;
-pub mod sim;
 pub mod net;
+pub mod sim;
 pub mod sys;

@@ -168,8 +168,11 @@ pub fn draw(kind: Kind, setup: &Setup, rng: &mut Rng) -> (Fault, u64) {
         }
         Kind::Loss => {
             let loss = rng.pick(&[10, 50, 100, 300]);
-            let fault =
-                if rng.chance(300) { Fault::LanLoss(loss) } else { Fault::PathLoss(path, way, loss) };
+            let fault = if rng.chance(300) {
+                Fault::LanLoss(loss)
+            } else {
+                Fault::PathLoss(path, way, loss)
+            };
             (fault, rng.time_us(ms(500), ms(8_000)))
         }
         Kind::Mess => {
@@ -248,7 +251,13 @@ pub fn draw(kind: Kind, setup: &Setup, rng: &mut Rng) -> (Fault, u64) {
 }
 
 /// Draws a plan: a mix of kinds of its own, so many faults in the time from `from_us` to `to_us`.
-pub fn plan(kinds: &[Kind], setup: &Setup, from_us: u64, to_us: u64, rng: &mut Rng) -> Vec<Planned> {
+pub fn plan(
+    kinds: &[Kind],
+    setup: &Setup,
+    from_us: u64,
+    to_us: u64,
+    rng: &mut Rng,
+) -> Vec<Planned> {
     let mut mix = vec![rng.pick(kinds)];
     for _ in 0..rng.below(6) {
         mix.push(rng.pick(kinds));
@@ -434,7 +443,11 @@ impl World {
                 }
             }
             Fault::PowerCut(node) => {
-                if begins { self.power_cut(node) } else { self.power_on(node) }
+                if begins {
+                    self.power_cut(node)
+                } else {
+                    self.power_on(node)
+                }
             }
             Fault::PowerCutBoth(later_us) => {
                 if begins {

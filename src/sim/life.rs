@@ -162,8 +162,7 @@ impl World {
     /// The guard finds the heart's tick too old.
     pub(super) fn guard_looks(&mut self, index: NodeIndex, id: u32) {
         let node = &self.nodes[index];
-        let stuck =
-            node.heart.as_ref().is_some_and(|heart| heart.id == id && heart.stopped > 0);
+        let stuck = node.heart.as_ref().is_some_and(|heart| heart.id == id && heart.stopped > 0);
         if stuck && node.guard_runs() {
             self.trace.note(self.now_us, || format!("{}'s guard kills", self.name(index)));
             self.kill_heart(index);
@@ -183,7 +182,9 @@ impl World {
         let now_us = self.now_us;
         let node = &mut self.nodes[index];
         node.heart = None;
-        node.unread_answer = false;
+        if std::mem::take(&mut node.unread_answer) {
+            node.in_flight = None;
+        }
         node.disk.crash(&mut self.rng);
         let boot = node.boot;
         let exits_us = node.in_flight.map_or(now_us, |request| request.ends_us) + 200;
@@ -321,7 +322,8 @@ impl World {
             for link in [Link::Lan, Link::Crossover] {
                 let node = &self.nodes[index];
                 let boot = node.boot;
-                if node.powered && node.carriers[link_place(link)] != Some(self.carrier(index, link))
+                if node.powered
+                    && node.carriers[link_place(link)] != Some(self.carrier(index, link))
                 {
                     let (slow, quick) = (Duration::from_secs(1), Duration::from_micros(200));
                     let late_us = if self.rng.chance(700) {

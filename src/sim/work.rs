@@ -9,8 +9,8 @@ use super::node::{InFlight, Request};
 use super::world::{Arp, Happening, World};
 use crate::beat::{Path, Session};
 use crate::config::{GroupIndex, NodeIndex};
-use crate::core::{Holder, Link};
 use crate::core::{Command, Event, Time};
+use crate::core::{Holder, Link};
 use crate::limits;
 
 /// ARP frames that a heart reads in one round.
@@ -191,7 +191,13 @@ impl World {
                     beat.groups
                 ),
                 Command::Tell(told) => {
-                    format!("{} > TELL {:?} {:?} {}", self.name(index), told.kind, told.group, told.text)
+                    format!(
+                        "{} > TELL {:?} {:?} {}",
+                        self.name(index),
+                        told.kind,
+                        told.group,
+                        told.text
+                    )
                 }
                 other => format!("{} > {other:?}", self.name(index)),
             });
@@ -399,11 +405,7 @@ impl World {
 
     fn write_begins(&mut self, index: NodeIndex) {
         let boot = self.nodes[index].boot;
-        let takes_us = if self.rng.chance(970) {
-            self.rng.between(1_000, 20_000)
-        } else {
-            500_000
-        };
+        let takes_us = if self.rng.chance(970) { self.rng.between(1_000, 20_000) } else { 500_000 };
         self.after(takes_us, Happening::Written { node: index, boot });
     }
 
