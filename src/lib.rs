@@ -32,10 +32,12 @@
 //! | `sys` | the only room with `unsafe` |
 
 pub mod beat;
+pub mod bed;
 pub mod cli;
 pub mod config;
 pub mod control;
 pub mod core;
+pub mod daemon;
 pub mod limits;
 pub mod net;
 pub mod sim;

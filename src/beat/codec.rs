@@ -140,8 +140,7 @@ impl Codec {
         let beat = match (*bytes.first().ok_or(DropReason::Truncated)?, path) {
             (frame::HEAD, _) => frame::decode(self.complete_key(path), self.cluster, peer, bytes)?,
             (serial_frame::HEAD, Path::Serial) => {
-                let read =
-                    serial_frame::decode(&self.plain_key, peer, session, &self.heard, bytes);
+                let read = serial_frame::decode(&self.plain_key, peer, session, &self.heard, bytes);
                 if read.is_err() {
                     // Perhaps the peer has restarted, or I have: it gets an introduction next.
                     self.plain_since_introduction = INTRODUCE_EVERY;

@@ -4,11 +4,18 @@
 //! has its own.
 
 mod check;
+mod demo;
+mod events;
 mod globals;
 mod keygen;
+mod print;
+mod run;
+mod status;
+mod wish;
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -101,11 +108,7 @@ enum Verb {
         accept_loss: bool,
     },
     /// Show a whole pair on this one machine, each plug pulled in turn
-    Demo {
-        /// How many times
-        #[arg(long, value_name = "N", default_value_t = 1)]
-        rounds: u32,
-    },
+    Demo(demo::DemoArgs),
     /// Ask, and write a commented config and a key (not supported yet)
     Init(Later),
     /// Mirror a group now (not supported yet)
@@ -116,8 +119,23 @@ enum Verb {
     Conflicts(Later),
     /// Predict what each single failure would do to this config (not supported yet)
     Drill(Later),
+    /// The service of the bed, on one node
+    #[command(hide = true)]
+    BedResponder(demo::ResponderArgs),
     // Internal roles (processes of the daemon, helpers of the bed) go here, each with
     // `#[command(hide = true)]`.
+    /// The process that may block, a child of `run`
+    #[command(hide = true)]
+    Work(Inherited),
+    /// The process that beats and serves, a child of `run`
+    #[command(hide = true)]
+    Heart(Inherited),
+}
+
+/// Descriptors that a parent process left open for this one.
+#[derive(Debug, clap::Args)]
+struct Inherited {
+    descriptors: Vec<RawFd>,
 }
 
 /// Whatever follows a verb that is not built yet.
@@ -148,18 +166,16 @@ fn dispatch(globals: &Globals, verb: Verb) -> ExitCode {
         Verb::Check { hardware: true } => later("check --hardware"),
         Verb::Check { hardware: false } => check::run(globals),
         Verb::Keygen { file } => keygen::run(&file),
-        // MERGE: the verbs below belong to other rooms' files.
-        Verb::Run { record: _ } => match globals.load_config() {
-            Ok(_) => later("run"),
-            Err(status) => status,
-        },
-        Verb::Status { json: _, watch: _ } => later("status"),
-        Verb::Events { follow: _, json: _, since: _ } => later("events"),
-        Verb::Standby { who: _ } => later("standby"),
-        Verb::Online { who: _ } => later("online"),
-        Verb::Move { group: _, to: _, accept_loss: _ } => later("move"),
-        Verb::Demo { rounds: _ } => later("demo"),
-        // MERGE: end.
+        Verb::Run { record } => run::run(globals, record),
+        Verb::Status { json, watch } => status::run(globals, json, watch),
+        Verb::Events { follow, json, since } => events::run(globals, follow, json, since),
+        Verb::Standby { who } => wish::standby(globals, who),
+        Verb::Online { who } => wish::online(globals, who),
+        Verb::Move { group, to, accept_loss } => wish::move_group(globals, group, to, accept_loss),
+        Verb::Demo(args) => demo::run(args),
+        Verb::BedResponder(args) => demo::respond(&args),
+        Verb::Heart(inherited) => run::heart(&inherited.descriptors),
+        Verb::Work(inherited) => run::work(&inherited.descriptors),
         Verb::Init(_) => later("init"),
         Verb::Sync(_) => later("sync"),
         Verb::Verify(_) => later("verify"),

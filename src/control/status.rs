@@ -31,6 +31,75 @@ pub struct Status {
     pub groups: Vec<Group>,
 }
 
+/// How well the groups are served, as far as this node knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Every group is in service, and the other node could take it over now.
+    Redundant,
+    /// Every group is in service, but a failure of its owner would end that.
+    Single,
+    /// Some group is not in service.
+    Out,
+}
+
+impl Standing {
+    /// The exit status of `clusterd status` (DESIGN section 10).
+    pub fn exit_status(self) -> u8 {
+        match self {
+            Standing::Redundant => 0,
+            Standing::Single => 4,
+            Standing::Out => 5,
+        }
+    }
+
+    /// In words.
+    pub fn text(self) -> &'static str {
+        match self {
+            Standing::Redundant => "in service with redundancy",
+            Standing::Single => "in service WITHOUT redundancy",
+            Standing::Out => "NOT in service",
+        }
+    }
+}
+
+impl Status {
+    /// How well the groups are served.
+    pub fn standing(&self) -> Standing {
+        if !self.groups.iter().all(|group| self.serves(group)) {
+            return Standing::Out;
+        }
+        let pair = self.peer.state == PeerState::Alive && self.state == NodeState::Online;
+        if pair && self.groups.iter().all(Group::may_come_here) {
+            Standing::Redundant
+        } else {
+            Standing::Single
+        }
+    }
+
+    /// Whether somebody serves the group: this node by its own knowledge, the other by its word.
+    fn serves(&self, group: &Group) -> bool {
+        let peer_heard = match self.peer.state {
+            PeerState::Alive | PeerState::Suspect | PeerState::Standby => true,
+            PeerState::Dead | PeerState::Unknown => false,
+        };
+        let peer_owns = group.owner.as_ref() == Some(&self.peer.name);
+        group.state == GroupState::Active || (peer_owns && peer_heard)
+    }
+}
+
+impl Group {
+    /// Whether this node serves the group or could.
+    fn may_come_here(&self) -> bool {
+        match self.state {
+            GroupState::Active
+            | GroupState::Passive
+            | GroupState::Starting
+            | GroupState::Stopping => true,
+            GroupState::Failed | GroupState::Blocked => false,
+        }
+    }
+}
+
 /// The other node as this one sees it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Peer {
@@ -184,4 +253,73 @@ pub struct Mirror {
 pub enum MirrorState {
     /// None configured.
     Off,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Node serv1 sees its one group and its peer like this.
+    fn seen(state: NodeState, peer: PeerState, group: GroupState, owner: &str) -> Standing {
+        Status {
+            cluster: "office".into(),
+            node: "serv1".into(),
+            state,
+            version: "0".into(),
+            incarnation: "1".into(),
+            guarded: true,
+            worst_gap_ms: 0,
+            peer: Peer {
+                name: "serv2".into(),
+                state: peer,
+                incarnation: String::new(),
+                same_config: None,
+                paths: Vec::new(),
+            },
+            reach: Reach { local: 0, peer: 0, of: 0 },
+            groups: vec![Group {
+                name: "web".into(),
+                state: group,
+                owner: Some(owner.into()).filter(|owner: &String| !owner.is_empty()),
+                generation: 1,
+                why: String::new(),
+                addresses: Vec::new(),
+                services: Vec::new(),
+                mirror: Mirror { state: MirrorState::Off },
+            }],
+        }
+        .standing()
+    }
+
+    #[test]
+    fn redundant_only_if_both_could_serve() {
+        use {GroupState as G, NodeState as N, PeerState as P, Standing::*};
+        for (state, peer, group, owner, expected) in [
+            (N::Online, P::Alive, G::Active, "serv1", Redundant),
+            (N::Online, P::Alive, G::Passive, "serv2", Redundant),
+            (N::Online, P::Suspect, G::Active, "serv1", Single),
+            (N::Online, P::Standby, G::Active, "serv1", Single),
+            (N::Online, P::Dead, G::Active, "serv1", Single),
+            (N::Online, P::Unknown, G::Active, "serv1", Single),
+            (N::Standby, P::Alive, G::Passive, "serv2", Single),
+            (N::Stalled, P::Alive, G::Active, "serv1", Single),
+            (N::Online, P::Alive, G::Blocked, "serv2", Single),
+            (N::Online, P::Suspect, G::Passive, "serv2", Single),
+            (N::Online, P::Dead, G::Passive, "serv2", Out),
+            (N::Joining, P::Unknown, G::Passive, "", Out),
+            (N::Online, P::Alive, G::Passive, "", Out),
+            (N::Online, P::Alive, G::Starting, "serv1", Out),
+            (N::Online, P::Alive, G::Stopping, "serv1", Out),
+            (N::Online, P::Alive, G::Failed, "serv1", Out),
+        ] {
+            let found = seen(state, peer, group, owner);
+            assert_eq!(found, expected, "{state:?} {peer:?} {group:?} {owner:?}");
+        }
+    }
+
+    #[test]
+    fn exit_statuses_are_those_of_the_contract() {
+        let all = [Standing::Redundant, Standing::Single, Standing::Out];
+        assert_eq!(all.map(Standing::exit_status), [0, 4, 5]);
+    }
 }

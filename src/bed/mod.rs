@@ -1,0 +1,390 @@
+//! A bed: a real pair of daemons on this one machine, in network namespaces, with cables that can be
+//! pulled, a serial line, power that can be cut, a client that measures, and a watcher of both nodes'
+//! addresses. One bed for `clusterd demo`, tests and bench.
+//!
+//! | file | subject |
+//! | --- | --- |
+//! | `wiring` | namespaces, cables, what is plugged in |
+//! | `links` | links and addresses of one namespace |
+//! | `serial_line` | the null-modem line |
+//! | `node` | a node: its processes, its files, its power |
+//! | `processes` | the processes of a namespace, signals to them |
+//! | `responder` | the service that the client asks |
+//! | `client` | asks every millisecond |
+//! | `watcher` | who held which address when |
+//! | `faults` | the faults, what is promised for each, and how one is tried |
+
+pub mod client;
+pub mod faults;
+pub mod links;
+pub mod node;
+pub mod processes;
+pub mod responder;
+pub mod serial_line;
+#[cfg(test)]
+mod tests;
+pub mod watcher;
+pub mod wiring;
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::config::{NodeIndex, ServiceAddress};
+use crate::control::status::{GroupState, PathState, PeerState, Status};
+use crate::limits;
+use client::Client;
+use node::{Files, Node};
+use serial_line::SerialLine;
+use watcher::Watcher;
+use wiring::{Plugs, Wiring};
+
+/// Why a bed could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum BedError {
+    /// No namespace could be made.
+    #[error("no network namespace can be made: {0}; run as root")]
+    Namespace(std::io::Error),
+    /// A system call failed.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// The kernel refused a link or an address.
+    #[error("links: {0}")]
+    Links(#[from] rtnetlink::Error),
+    /// A netlink message could not be read.
+    #[error("netlink: {0}")]
+    Netlink(String),
+    /// Something that was waited for did not happen; the text says what and how it is instead.
+    #[error("waited in vain for {0}")]
+    Late(String),
+    /// A daemon refused to do what it was told.
+    #[error("{0}")]
+    Refused(String),
+    /// Somebody asked to stop.
+    #[error("stopped")]
+    Stopped,
+}
+
+impl From<nix::Error> for BedError {
+    fn from(errno: nix::Error) -> BedError {
+        BedError::Io(errno.into())
+    }
+}
+
+/// How a bed is made.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The `clusterd` to run.
+    pub exe: PathBuf,
+    /// The service addresses of the one group `web`; the client asks the first. Of 203.0.113.0/24 and
+    /// 2001:db8::/64.
+    pub addresses: Vec<ServiceAddress>,
+    /// Both ends of a cable have the same ifindex: the kernel then tells of lost carriers as late as
+    /// it does with real NICs (at most once a second).
+    pub same_ifindex: bool,
+    /// Lines for the config's `[heartbeat]` table, for example `interval = "20ms"`.
+    pub heartbeat: String,
+    /// When this becomes true, every wait ends with [`BedError::Stopped`].
+    pub stop: &'static AtomicBool,
+}
+
+impl Options {
+    /// One IPv4 service address, the default heartbeat.
+    pub fn new(exe: PathBuf) -> Options {
+        static NEVER: AtomicBool = AtomicBool::new(false);
+        let ip = IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 50));
+        Options {
+            exe,
+            addresses: vec![ServiceAddress { ip, prefix: 24 }],
+            same_ifindex: false,
+            heartbeat: String::new(),
+            stop: &NEVER,
+        }
+    }
+
+    fn ips(&self) -> Vec<IpAddr> {
+        self.addresses.iter().map(|address| address.ip).collect()
+    }
+}
+
+/// The group of every bed.
+pub const GROUP: &str = "web";
+/// The nodes' names, lower first.
+pub const NAMES: [&str; 2] = ["serv1", "serv2"];
+
+/// A pair. When it is dropped, its processes, files and namespaces are gone.
+#[derive(Debug)]
+pub struct Bed {
+    // In the order in which they are dropped: first those who look at the rest.
+    /// Asks the first service address every millisecond.
+    pub client: Client,
+    /// Notes who holds which address.
+    pub watcher: Watcher,
+    nodes: [Node; 2],
+    wiring: Wiring,
+    line: SerialLine,
+    options: Options,
+    address: IpAddr,
+    _files: Files,
+}
+
+impl Bed {
+    /// Makes the wiring, starts client and watcher. Both nodes are without power.
+    ///
+    /// # Errors
+    /// Not root, or a kernel without what it takes.
+    pub fn new(options: Options) -> Result<Bed, BedError> {
+        let address = options
+            .addresses
+            .first()
+            .map(|address| address.ip)
+            .ok_or_else(|| std::io::Error::other("a bed needs a service address"))?;
+        // Daemons whose guard was killed become children of this process, which can then bury them.
+        nix::sys::prctl::set_child_subreaper(true)?;
+        let wiring = Wiring::new(options.same_ifindex)?;
+        let line = SerialLine::new(limits::SERIAL_BAUD)?;
+        let files = Files::new(&options, &line)?;
+        let watcher = Watcher::start(&wiring, options.ips())?;
+        let client = Client::start(&wiring.client, address, NAMES.map(str::to_owned))?;
+        let nodes = NodeIndex::BOTH.map(|node| Node::new(node, &files));
+        Ok(Bed { client, watcher, nodes, wiring, line, options, address, _files: files })
+    }
+
+    /// A node.
+    pub fn node(&self, node: NodeIndex) -> &Node {
+        let [lower, upper] = &self.nodes;
+        match node {
+            NodeIndex::Lower => lower,
+            NodeIndex::Upper => upper,
+        }
+    }
+
+    /// The service address that the client asks.
+    pub fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    /// The cables and namespaces.
+    pub fn wiring(&self) -> &Wiring {
+        &self.wiring
+    }
+
+    /// The serial line.
+    pub fn line(&self) -> &SerialLine {
+        &self.line
+    }
+
+    /// What is plugged in now.
+    pub fn plugs(&self) -> Plugs {
+        self.wiring.plugs()
+    }
+
+    /// Pulls and plugs: changes what is plugged in.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn plug(&mut self, change: impl FnOnce(&mut Plugs)) -> Result<(), BedError> {
+        let mut plugs = self.wiring.plugs();
+        change(&mut plugs);
+        self.line.set_carries(plugs.serial_carries());
+        self.wiring.apply(plugs)
+    }
+
+    /// Gives a node power: its links come up, its service and its daemon start.
+    ///
+    /// # Errors
+    /// The kernel refused a link, or `clusterd` could not be started.
+    pub fn power_on(&mut self, node: NodeIndex) -> Result<(), BedError> {
+        self.line.flush(node)?;
+        self.watcher.on(node);
+        self.plug(|plugs| *Plugs::of(&mut plugs.power, node) = true)?;
+        self.start_processes(node)
+    }
+
+    /// Starts a node's service and daemon, after its processes have ended or been killed.
+    ///
+    /// # Errors
+    /// `clusterd` could not be started.
+    pub fn start_processes(&mut self, node: NodeIndex) -> Result<(), BedError> {
+        let [lower, upper] = &mut self.nodes;
+        let chosen = match node {
+            NodeIndex::Lower => lower,
+            NodeIndex::Upper => upper,
+        };
+        chosen.start(&self.wiring.seat(node).namespace, &self.options)
+    }
+
+    /// Cuts a node's power. Nobody there runs on, says goodbye or answers: its processes are stopped
+    /// before its cables die, and its kernel's addresses are gone with it. Its files stay.
+    ///
+    /// # Errors
+    /// The kernel refused, or a process would not end.
+    pub fn power_cut(&mut self, node: NodeIndex) -> Result<(), BedError> {
+        self.freeze(node)?;
+        self.plug(|plugs| *Plugs::of(&mut plugs.power, node) = false)?;
+        self.watcher.off(node);
+        let seat = self.wiring.seat(node);
+        processes::kill_all(&seat.namespace)?;
+        for (index, ip, prefix) in watcher::dump(&seat.namespace, &self.options.ips())? {
+            seat.links.delete_address(index, ip, prefix)?;
+        }
+        Ok(())
+    }
+
+    /// Stops all processes of a node at once; its kernel runs on.
+    ///
+    /// # Errors
+    /// One would not stop.
+    pub fn freeze(&self, node: NodeIndex) -> Result<(), BedError> {
+        processes::freeze(&self.wiring.seat(node).namespace)
+    }
+
+    /// Kills all processes of a node, so that none of them sees another one die; its kernel runs on.
+    ///
+    /// # Errors
+    /// One would not end.
+    pub fn kill(&self, node: NodeIndex) -> Result<(), BedError> {
+        self.freeze(node)?;
+        processes::kill_all(&self.wiring.seat(node).namespace)
+    }
+
+    /// Runs a verb of `clusterd` that a node's daemon must carry out; what it printed.
+    ///
+    /// # Errors
+    /// It was refused, or took too long: [`BedError::Refused`] with its own words.
+    pub fn tell(&self, node: NodeIndex, verb: &[&str]) -> Result<String, BedError> {
+        let output = self.node(node).ask(&self.options, verb)?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        Err(BedError::Refused(format!("{}: {words}", verb.join(" "))))
+    }
+
+    /// Sends a signal to processes of a node; how many there were.
+    ///
+    /// # Errors
+    /// As kill(2).
+    pub fn signal(
+        &self,
+        node: NodeIndex,
+        target: processes::Target,
+        signal: nix::sys::signal::Signal,
+    ) -> Result<usize, BedError> {
+        processes::signal(&self.wiring.seat(node).namespace, target, signal)
+    }
+
+    /// What a node's daemon says, if it answers.
+    pub fn status(&self, node: NodeIndex) -> Option<Status> {
+        self.node(node).status(&self.options)
+    }
+
+    /// The node whose daemon serves the group, if one says so.
+    pub fn owner(&self) -> Option<NodeIndex> {
+        NodeIndex::BOTH.into_iter().find(|node| {
+            self.status(*node).is_some_and(|status| {
+                status.groups.iter().any(|group| group.state == GroupState::Active)
+            })
+        })
+    }
+
+    /// `None` if the pair is whole: both daemons answer, hear each other on every path, agree on the
+    /// owner, and the client is served by that one. Else what is wrong.
+    pub fn ailment(&self) -> Option<String> {
+        let mut owners = Vec::new();
+        for node in NodeIndex::BOTH {
+            let name = node::name(node);
+            let Some(status) = self.status(node) else {
+                return Some(format!("{name} does not answer"));
+            };
+            if status.peer.state != PeerState::Alive {
+                return Some(format!("{name} says its peer is {:?}", status.peer.state));
+            }
+            if let Some(path) = status.peer.paths.iter().find(|path| path.state != PathState::Up) {
+                return Some(format!("{name} says path {} is {:?}", path.name, path.state));
+            }
+            owners.extend(status.groups.into_iter().map(|group| group.owner));
+        }
+        let now = Instant::now();
+        let owner = match owners.as_slice() {
+            [Some(first), Some(second)] if first == second => first,
+            others => return Some(format!("the owners are said to be {others:?}")),
+        };
+        let holders: Vec<&str> =
+            self.watcher.holders(self.address).into_iter().map(node::name).collect();
+        if holders != [owner.as_str()] {
+            return Some(format!("{owner} should hold the address, {holders:?} do"));
+        }
+        match self.client.answer_since(now.checked_sub(limits::BED_LOOK_EVERY).unwrap_or(now)) {
+            Some(answer) if node::name(answer.from) == owner => None,
+            Some(answer) => Some(format!("the client is served by {}", node::name(answer.from))),
+            None => Some("the client gets no answer".to_owned()),
+        }
+    }
+
+    /// Waits until the pair is whole, and returns the owner.
+    ///
+    /// # Errors
+    /// It is not after [`limits::BED_WHOLE_WITHIN`]: what is wrong.
+    pub fn wait_whole(&self) -> Result<NodeIndex, BedError> {
+        self.wait("a whole pair", limits::BED_WHOLE_WITHIN, || match self.ailment() {
+            None => Ok(()),
+            Some(ailment) => Err(ailment),
+        })?;
+        self.owner().ok_or_else(|| BedError::Late("an owner".to_owned()))
+    }
+
+    /// Looks every [`limits::BED_LOOK_EVERY`] until `look` says `Ok`.
+    ///
+    /// # Errors
+    /// [`BedError::Late`] with `what` and the last reason of `look`; [`BedError::Stopped`].
+    pub fn wait<T>(
+        &self,
+        what: &str,
+        within: Duration,
+        mut look: impl FnMut() -> Result<T, String>,
+    ) -> Result<T, BedError> {
+        let deadline = Instant::now() + within;
+        loop {
+            if self.options.stop.load(Ordering::SeqCst) {
+                return Err(BedError::Stopped);
+            }
+            match look() {
+                Ok(value) => return Ok(value),
+                Err(reason) if Instant::now() > deadline => {
+                    return Err(BedError::Late(format!("{what}: {reason}")));
+                }
+                Err(_) => std::thread::sleep(limits::BED_LOOK_EVERY),
+            }
+        }
+    }
+
+    /// Lets time pass while nothing is expected to happen.
+    ///
+    /// # Errors
+    /// [`BedError::Stopped`].
+    pub fn watch_for(&self, time: Duration) -> Result<(), BedError> {
+        let until = Instant::now() + time;
+        self.wait("time to pass", time + limits::BED_SOON, || {
+            if Instant::now() >= until { Ok(()) } else { Err("time stands still".to_owned()) }
+        })
+    }
+
+    /// Asks the service by HTTP: the node that answers.
+    pub fn fetch(&self) -> Option<String> {
+        client::fetch(&self.wiring.client, self.address)
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        for node in NodeIndex::BOTH {
+            // A namespace can't hold back a SIGKILL; if it does, there is nobody left to tell.
+            let _ = processes::kill_all(&self.wiring.seat(node).namespace);
+        }
+        for node in &mut self.nodes {
+            node.bury();
+        }
+    }
+}

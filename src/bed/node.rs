@@ -1,0 +1,204 @@
+//! A node of the bed: its files, how its processes are started, and how its daemon is asked.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use super::serial_line::SerialLine;
+use super::wiring::{REACH_HOSTS, node_addresses};
+use super::{BedError, GROUP, NAMES, Options};
+use crate::config::NodeIndex;
+use crate::control::status::Status;
+use crate::limits;
+use crate::sys::ns::Namespace;
+
+/// A node's name.
+pub fn name(node: NodeIndex) -> &'static str {
+    let [lower, upper] = NAMES;
+    match node {
+        NodeIndex::Lower => lower,
+        NodeIndex::Upper => upper,
+    }
+}
+
+/// The bed's directory: config, key, and one directory for each node. Removed with this value.
+#[derive(Debug)]
+pub struct Files {
+    dir: PathBuf,
+}
+
+impl Files {
+    /// Makes a private directory below the one for temporary files and fills it.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub fn new(options: &Options, line: &SerialLine) -> Result<Files, BedError> {
+        /// Beds of one process need different names.
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let dir =
+            std::env::temp_dir().join(format!("clusterd-bed-{}-{number}", std::process::id()));
+        fs::DirBuilder::new().mode(0o700).create(&dir)?;
+        let files = Files { dir };
+        let mut key = [0u8; 32];
+        getrandom::fill(&mut key).map_err(|error| std::io::Error::other(error.to_string()))?;
+        let key_file = files.dir.join("cluster.key");
+        std::io::Write::write_all(
+            &mut File::options().write(true).create_new(true).mode(0o600).open(&key_file)?,
+            &key,
+        )?;
+        fs::write(files.config(), config_text(options, line, &key_file))?;
+        for name in NAMES {
+            fs::create_dir_all(files.dir.join(name))?;
+        }
+        Ok(files)
+    }
+
+    /// The config file of both nodes.
+    pub fn config(&self) -> PathBuf {
+        self.dir.join("clusterd.toml")
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        // What can't be removed stays in the directory for temporary files.
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn config_text(options: &Options, line: &SerialLine, key: &Path) -> String {
+    let mut text = format!("[cluster]\nname = \"bed\"\nkey = {:?}\n", key.display().to_string());
+    for node in NodeIndex::BOTH {
+        let (address, _) = node_addresses(node);
+        text += &format!(
+            "\n[node.{}]\naddress = \"{address}\"\nlan = \"eth0\"\ncrossover = \"eth1\"\n\
+             serial = {{ device = {:?}, baud = {} }}\n",
+            name(node),
+            line.device(node).display().to_string(),
+            limits::SERIAL_BAUD,
+        );
+    }
+    let hosts = REACH_HOSTS.map(|host| format!("\"{host}\"")).join(", ");
+    let addresses: Vec<String> =
+        options.addresses.iter().map(|address| format!("\"{address}\"")).collect();
+    text += &format!("\n[heartbeat]\n{}\n\n[reach]\nhosts = [{hosts}]\n", options.heartbeat);
+    text += &format!(
+        "\n[group.{GROUP}]\nprefer = \"{}\"\nfailback = \"manual\"\naddress = [{}]\n",
+        name(NodeIndex::Lower),
+        addresses.join(", "),
+    );
+    text
+}
+
+/// A node's files, and the processes that were started there.
+#[derive(Debug)]
+pub struct Node {
+    children: Vec<Child>,
+    name: &'static str,
+    config: PathBuf,
+    dir: PathBuf,
+}
+
+impl Node {
+    /// Node `node` of the bed with these files.
+    pub fn new(node: NodeIndex, files: &Files) -> Node {
+        let name = name(node);
+        Node { children: Vec::new(), name, config: files.config(), dir: files.dir.join(name) }
+    }
+
+    /// What its daemon and its service wrote to stderr.
+    pub fn log(&self) -> PathBuf {
+        self.dir.join("log")
+    }
+
+    /// Its daemon's events, one JSON object a line.
+    pub fn events(&self) -> PathBuf {
+        self.state_dir().join("events.jsonl")
+    }
+
+    fn state_dir(&self) -> PathBuf {
+        self.dir.join("state")
+    }
+
+    /// Starts its service and its daemon in `namespace`. They are in process groups of their own, so
+    /// that Ctrl-C reaches only who is in charge of the bed.
+    ///
+    /// # Errors
+    /// The program can't be run.
+    pub fn start(&mut self, namespace: &Namespace, options: &Options) -> Result<(), BedError> {
+        let mut responder = Command::new(&options.exe);
+        responder.args(["bed-responder", "--name", self.name]);
+        for address in &options.addresses {
+            responder.arg("--address").arg(address.ip.to_string());
+        }
+        let mut daemon = Command::new(&options.exe);
+        daemon.arg("run");
+        self.add_places(&mut daemon);
+        for mut command in [responder, daemon] {
+            let log = File::options().append(true).create(true).open(self.log())?;
+            command.process_group(0).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+            self.children.push(namespace.run(|| command.spawn())??);
+        }
+        self.bury();
+        Ok(())
+    }
+
+    /// Takes note of the children that have ended, so that no zombie is left.
+    pub fn bury(&mut self) {
+        // An error: it was waited for elsewhere.
+        self.children.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+    }
+
+    /// Runs a verb of `clusterd` that speaks to this node's daemon.
+    ///
+    /// # Errors
+    /// It can't be run, or takes longer than [`limits::BED_STATUS_WITHIN`].
+    pub fn ask(&self, options: &Options, verb: &[&str]) -> Result<Output, BedError> {
+        let mut command = Command::new(&options.exe);
+        command.args(verb);
+        self.add_places(&mut command);
+        run_within(command, limits::BED_STATUS_WITHIN)
+    }
+
+    /// What its daemon says, if it answers.
+    pub fn status(&self, options: &Options) -> Option<Status> {
+        let output = self.ask(options, &["status", "--json"]).ok()?;
+        serde_json::from_slice(&output.stdout).ok()
+    }
+
+    fn add_places(&self, command: &mut Command) {
+        command.arg("--config").arg(&self.config).args(["--node", self.name]);
+        command.arg("--run-dir").arg(self.dir.join("run"));
+        command.arg("--state-dir").arg(self.state_dir());
+    }
+}
+
+/// Runs a program to its end; its answer must fit in a pipe (64 KiB).
+fn run_within(mut command: Command, within: Duration) -> Result<Output, BedError> {
+    let deadline = Instant::now() + within;
+    command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn()?;
+    let status = loop {
+        match child.try_wait()? {
+            Some(status) => break status,
+            None if Instant::now() > deadline => {
+                child.kill()?;
+                child.wait()?;
+                return Err(BedError::Late(format!("{command:?} to end")));
+            }
+            None => std::thread::sleep(limits::BED_ASK_EVERY),
+        }
+    };
+    let mut output = Output { status, stdout: Vec::new(), stderr: Vec::new() };
+    if let (Some(mut stdout), Some(mut stderr)) = (child.stdout.take(), child.stderr.take()) {
+        stdout.read_to_end(&mut output.stdout)?;
+        stderr.read_to_end(&mut output.stderr)?;
+    }
+    Ok(output)
+}

@@ -1,0 +1,50 @@
+//! `run`: the daemon in the foreground, and the hidden verbs by which its processes are started.
+
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::{FAILED, Globals, WRONG, fail};
+use crate::config::key;
+use crate::daemon::start::{self, Settings};
+use crate::daemon::{HEART_REFUSES, heart, worker};
+
+/// Runs the daemon until it is told to end (SIGTERM).
+pub(super) fn run(globals: &Globals, record: Option<PathBuf>) -> ExitCode {
+    let (config, me) = match globals.load_config() {
+        Ok(loaded) => loaded,
+        Err(status) => return status,
+    };
+    let key = match key::read(&config.key_file) {
+        Ok(key) => key,
+        Err(error) => return fail(WRONG, &error.to_string()),
+    };
+    let (run_dir, state_dir) = (globals.run_dir.clone(), globals.state_dir.clone());
+    match start::run(Settings { config, me, key, run_dir, state_dir, record }) {
+        Ok(status) => status,
+        Err(error) => fail(FAILED, &error.to_string()),
+    }
+}
+
+/// The heart's process, with what the guard left it.
+pub(super) fn heart(descriptors: &[RawFd]) -> ExitCode {
+    let inherited = match start::inherit_heart(descriptors) {
+        Ok(inherited) => inherited,
+        Err(error) => return fail(FAILED, &format!("heart: {error}")),
+    };
+    match heart::run(inherited) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let status = if error.is_lasting() { HEART_REFUSES } else { FAILED };
+            fail(status, &format!("heart: {error}"))
+        }
+    }
+}
+
+/// The worker's process, with what the guard left it.
+pub(super) fn work(descriptors: &[RawFd]) -> ExitCode {
+    match start::inherit_worker(descriptors).and_then(worker::run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(FAILED, &format!("worker: {error}")),
+    }
+}

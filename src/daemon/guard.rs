@@ -1,0 +1,365 @@
+//! The guard: keeps the heart and the worker running, and takes the service addresses away when the
+//! heart dies or no longer ticks. It parses nothing, decides nothing, touches no disk and, once it
+//! runs, allocates nothing.
+//!
+//! ```text
+//!            start                  SIGKILL: no first tick in time,
+//!  Resting ---------> Running ----- no tick for TICK_DEADLINE ------> Killed
+//!     ^                  |                                              |
+//!     |                  | ends                                   ends, | or EXIT_PATIENCE is over:
+//!     |                  v                                              v delete while waiting
+//!     +-------------- Cleaning <----------------------------------------+
+//!   no address left      |
+//!                        | asked to end, handed over (status 0), or refused to start
+//!                        v
+//!                      Ended: the worker sees the end of its link, drains and ends; so does the guard
+//! ```
+//! A heart is started only when the one before has ended and an address dump shows nothing of it, or
+//! when every lease of it has run out. Silence counts only while the guard itself was awake to hear.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+use super::guard_netlink::GuardNetlink;
+use super::page::{Page, Sealed};
+use super::{HEART_REFUSES, logger};
+use crate::limits;
+use crate::sys::process::{Child, Exit, Program};
+use crate::sys::realtime;
+
+/// What the guard watches over.
+#[derive(Debug)]
+pub struct Guarded {
+    /// Shared with the heart.
+    pub page: Page,
+    /// The heart's program, which inherits the page and its end of the link.
+    pub heart: Program,
+    /// The worker's program, which inherits its end of the link.
+    pub worker: Program,
+    /// Writing end of the pipe whose end tells the heart that the guard is gone.
+    pub alive: OwnedFd,
+}
+
+/// Becomes the guard, until the heart has ended in order.
+///
+/// # Errors
+/// A system call that never fails on a working system; nothing was started.
+pub fn run(guarded: Guarded) -> io::Result<ExitCode> {
+    logger::install("guard", Duration::ZERO);
+    nix::sys::prctl::set_name(c"clusterd-guard")?;
+    let mut guard = Guard::new(guarded)?;
+    for warning in realtime::set_up(limits::GUARD_PRIORITY) {
+        log::warn!("{warning}");
+    }
+    Ok(guard.live())
+}
+
+struct Guard {
+    page: Page,
+    /// Dropped when the heart has ended for good: then the worker sees the end of its link.
+    programs: Option<(Program, Program)>,
+    _alive: OwnedFd,
+    signals: SignalFd,
+    netlink: GuardNetlink,
+    sealed: Sealed,
+    heart: Heart,
+    heart_restarts: Restarts,
+    worker: Option<Child>,
+    worker_restarts: Restarts,
+    /// When it was asked to end.
+    stopping: Option<Instant>,
+    /// A heart of this guard has ticked.
+    ever_ticked: bool,
+    last_round: Instant,
+}
+
+enum Heart {
+    /// None runs, and nothing of one is left.
+    Resting,
+    Running {
+        child: Child,
+        since: Instant,
+        ticks: u64,
+        silent: Duration,
+    },
+    /// SIGKILL was sent, the end is not seen yet.
+    Killed {
+        child: Child,
+        since: Instant,
+    },
+    /// It has ended; its addresses may still be there.
+    Cleaning {
+        exit: Exit,
+        since: Instant,
+    },
+    Ended {
+        since: Instant,
+        status: u8,
+    },
+}
+
+impl Guard {
+    fn new(guarded: Guarded) -> io::Result<Guard> {
+        let mut wanted = SigSet::empty();
+        for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+            wanted.add(signal);
+        }
+        wanted.thread_block()?;
+        let now = Instant::now();
+        Ok(Guard {
+            page: guarded.page,
+            programs: Some((guarded.heart, guarded.worker)),
+            _alive: guarded.alive,
+            signals: SignalFd::with_flags(&wanted, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?,
+            netlink: GuardNetlink::open()?,
+            sealed: Sealed::new(),
+            heart: Heart::Resting,
+            heart_restarts: Restarts::new(now),
+            worker: None,
+            worker_restarts: Restarts::new(now),
+            stopping: None,
+            ever_ticked: false,
+            last_round: now,
+        })
+    }
+
+    fn live(&mut self) -> ExitCode {
+        loop {
+            let now = Instant::now();
+            let gap = now.saturating_duration_since(self.last_round);
+            self.last_round = now;
+            self.take_signals(now);
+            self.tend_worker(now);
+            let heart = std::mem::replace(&mut self.heart, Heart::Resting);
+            self.heart = self.tend_heart(heart, now, gap);
+            if let Some(status) = self.end(now) {
+                return ExitCode::from(status);
+            }
+            self.wait();
+        }
+    }
+
+    /// Sleeps until a child ends, a signal comes, or it is time to look at the tick.
+    fn wait(&self) {
+        let heart = match &self.heart {
+            Heart::Running { child, .. } | Heart::Killed { child, .. } => child.as_fd(),
+            Heart::Resting | Heart::Cleaning { .. } | Heart::Ended { .. } => self.signals.as_fd(),
+        };
+        let worker = self.worker.as_ref().map_or(self.signals.as_fd(), Child::as_fd);
+        let mut fds =
+            [self.signals.as_fd(), heart, worker].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        let timeout = PollTimeout::try_from(limits::GUARD_ROUND).unwrap_or(PollTimeout::ZERO);
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            // Without poll the guard still looks at the tick in time.
+            Err(_) => std::thread::sleep(limits::GUARD_ROUND),
+        }
+    }
+
+    fn take_signals(&mut self, now: Instant) {
+        while let Ok(Some(info)) = self.signals.read_signal() {
+            if info.ssi_signo == Signal::SIGHUP as u32 {
+                log::warn!("SIGHUP: reload is not supported yet, nothing was changed");
+            } else if self.stopping.is_none() {
+                log::info!("asked to end: the heart hands over");
+                self.stopping = Some(now);
+                if let Heart::Running { child, .. } = &self.heart {
+                    child.signal(Signal::SIGTERM);
+                }
+            }
+        }
+    }
+
+    fn tend_heart(&mut self, heart: Heart, now: Instant, gap: Duration) -> Heart {
+        match heart {
+            Heart::Resting => self.start_heart(now),
+            Heart::Running { mut child, since, ticks, silent } => {
+                if let Some(exit) = child.exit() {
+                    return self.clean(exit, now, now);
+                }
+                let (now_ticks, before) = (self.page.ticks(), ticks);
+                let silent = match now_ticks == before {
+                    // What the guard itself overslept is not held against the heart.
+                    true => silent + gap.min(2 * limits::GUARD_ROUND),
+                    false => Duration::ZERO,
+                };
+                self.ever_ticked |= now_ticks > 0;
+                let overdue = match now_ticks {
+                    0 => now.saturating_duration_since(since) > limits::HEART_START_PATIENCE,
+                    _ => silent > limits::TICK_DEADLINE,
+                };
+                let too_slow = self.stopping.is_some_and(|asked| {
+                    now.saturating_duration_since(asked) > limits::SHUTDOWN_PATIENCE
+                });
+                if !overdue && !too_slow {
+                    return Heart::Running { child, since, ticks: now_ticks, silent };
+                }
+                child.signal(Signal::SIGKILL);
+                let pid = child.pid();
+                if !overdue {
+                    log::error!("the heart (process {pid}) did not end in time and was killed");
+                } else if now_ticks == 0 {
+                    log::error!("the heart (process {pid}) did not begin in time and was killed");
+                } else {
+                    let late_ms = self.page.since_tick().as_millis();
+                    log::error!("the heart (process {pid}) did not tick for {late_ms} ms: killed");
+                }
+                Heart::Killed { child, since: now }
+            }
+            Heart::Killed { mut child, since } => {
+                if let Some(exit) = child.exit() {
+                    return self.clean(exit, now, now);
+                }
+                // It sits in the kernel, where a request may still be on its way: delete until it ends.
+                if now.saturating_duration_since(since) >= limits::EXIT_PATIENCE {
+                    self.delete_addresses();
+                }
+                Heart::Killed { child, since }
+            }
+            Heart::Cleaning { exit, since } => self.clean(exit, since, now),
+            Heart::Ended { .. } => heart,
+        }
+    }
+
+    fn start_heart(&mut self, now: Instant) -> Heart {
+        if self.stopping.is_some() {
+            return self.ended(now, 0);
+        }
+        let Some((program, _)) = &self.programs else { return Heart::Resting };
+        if !self.heart_restarts.may_start(now) {
+            return Heart::Resting;
+        }
+        self.page.begin_heart();
+        match program.start() {
+            Ok(child) => Heart::Running { child, since: now, ticks: 0, silent: Duration::ZERO },
+            Err(error) => {
+                log::error!("the heart cannot be started: {error}");
+                Heart::Resting
+            }
+        }
+    }
+
+    /// Deletes what the ended heart left, and says what comes next.
+    fn clean(&mut self, exit: Exit, since: Instant, now: Instant) -> Heart {
+        let gone = self.delete_addresses();
+        if !gone && now.saturating_duration_since(since) <= limits::LEASE + limits::LEASE_GRACE {
+            return Heart::Cleaning { exit, since };
+        }
+        if !gone {
+            log::error!("could not verify that the addresses are gone; every lease has run out");
+        }
+        match exit {
+            Exit::Status(0) => self.ended(now, 0),
+            Exit::Status(status) if status == i32::from(HEART_REFUSES) && !self.ever_ticked => {
+                self.ended(now, 1)
+            }
+            // A heart that had not begun held nothing that it could hand over.
+            Exit::Status(_) | Exit::Signal(_) if self.stopping.is_some() => {
+                let begun = self.page.ticks() > 0;
+                if begun {
+                    log::error!("the heart {exit} before it had handed over");
+                }
+                self.ended(now, u8::from(begun))
+            }
+            Exit::Status(_) | Exit::Signal(_) => {
+                log::error!("the heart {exit}; its addresses are deleted, it is restarted");
+                Heart::Resting
+            }
+        }
+    }
+
+    /// True: a look shows that none of the sealed addresses is on this host. Nothing sealed: nothing
+    /// was ever added.
+    fn delete_addresses(&mut self) -> bool {
+        let Some(sealed) = self.page.sealed(&mut self.sealed) else { return true };
+        for message in sealed.deletions() {
+            if let Err(error) = self.netlink.send(message) {
+                log::error!("a deletion could not be sent: {error}");
+            }
+        }
+        // What the look finds it deletes, too; so look until it finds nothing.
+        for _ in 0..limits::GUARD_LOOKS_A_ROUND {
+            match self.netlink.delete_found(sealed.addresses()) {
+                Ok(0) => return true,
+                Ok(_) => {}
+                Err(error) => log::error!("could not look for the addresses: {error}"),
+            }
+        }
+        false
+    }
+
+    fn ended(&mut self, now: Instant, status: u8) -> Heart {
+        self.programs = None;
+        Heart::Ended { since: now, status }
+    }
+
+    fn tend_worker(&mut self, now: Instant) {
+        if let Some(exit) = self.worker.as_mut().and_then(Child::exit) {
+            if self.programs.is_some() {
+                log::error!("the worker {exit}; it is restarted");
+            }
+            self.worker = None;
+        }
+        let Some((_, program)) = &self.programs else { return };
+        if self.worker.is_none() && self.worker_restarts.may_start(now) {
+            match program.start() {
+                Ok(child) => self.worker = Some(child),
+                Err(error) => log::error!("the worker cannot be started: {error}"),
+            }
+        }
+    }
+
+    /// The exit status, once all has ended.
+    fn end(&self, now: Instant) -> Option<u8> {
+        let Heart::Ended { since, status } = self.heart else { return None };
+        match &self.worker {
+            None => Some(status),
+            Some(worker) => {
+                if now.saturating_duration_since(since) > limits::WORKER_END_PATIENCE {
+                    worker.signal(Signal::SIGKILL);
+                }
+                None
+            }
+        }
+    }
+}
+
+/// When a child that keeps ending may be started again.
+struct Restarts {
+    started: Option<Instant>,
+    not_before: Instant,
+    delay: Duration,
+}
+
+impl Restarts {
+    fn new(now: Instant) -> Restarts {
+        Restarts { started: None, not_before: now, delay: Duration::ZERO }
+    }
+
+    /// Whether it may be started now; then it counts as started. At once the first time it ends,
+    /// later each time after.
+    fn may_start(&mut self, now: Instant) -> bool {
+        if let Some(started) = self.started.take() {
+            if now.saturating_duration_since(started) >= limits::RESTART_FORGIVEN_AFTER {
+                self.delay = Duration::ZERO;
+            }
+            self.not_before = now + self.delay;
+            self.delay = (2 * self.delay).clamp(limits::RESTART_AFTER, limits::RESTART_AFTER_MAX);
+        }
+        if now < self.not_before {
+            return false;
+        }
+        self.started = Some(now);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,159 @@
+//! From a started process to the first round of the heart.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use mio::unix::SourceFd;
+use mio::{Interest, Poll, Waker};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use thiserror::Error;
+
+use super::clock::Clock;
+use super::counts::Counts;
+use super::hands::Hands;
+use super::senses::{Senses, setup};
+use super::wires::Wires;
+use super::{FIRST_CONTROL, FIRST_WIRE, GUARD, Heart, NET_THREAD, SIGNALS, WORKER};
+use crate::beat::codec::Codec;
+use crate::beat::paths::Paths;
+use crate::control::socket::Server;
+use crate::core::{Core, Time};
+use crate::daemon::link::{HelloError, ToWorker};
+use crate::daemon::start::HeartInherits;
+use crate::limits;
+use crate::sim::replay::Header;
+use crate::sys::realtime;
+
+/// Why the heart cannot begin.
+#[derive(Debug, Error)]
+pub enum BeginError {
+    /// The state on disk is not known: without it nothing may be claimed.
+    #[error("{0}")]
+    Hello(#[from] HelloError),
+    /// The control socket.
+    #[error("the control socket in {run_dir} cannot be opened: {error}")]
+    Control {
+        /// The directory.
+        run_dir: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// No random number.
+    #[error("the system gives no random numbers: {0}")]
+    Random(getrandom::Error),
+    /// Something that never fails on a working system.
+    #[error("{0}")]
+    System(#[from] io::Error),
+}
+
+impl BeginError {
+    /// Trying again would change nothing.
+    pub fn is_lasting(&self) -> bool {
+        match self {
+            BeginError::Hello(HelloError::Disk(_)) | BeginError::Control { .. } => true,
+            BeginError::Hello(HelloError::Silent(_) | HelloError::Socket(_))
+            | BeginError::Random(_)
+            | BeginError::System(_) => false,
+        }
+    }
+}
+
+/// Becomes the heart, and returns when all is handed over.
+///
+/// # Errors
+/// It could not begin, or its poll failed.
+pub fn run(inherits: HeartInherits) -> Result<(), BeginError> {
+    let HeartInherits { config, me, key, run_dir, record, page, mut link, guard, lock } = inherits;
+    let config = Arc::new(config);
+    let signals = take_signals()?;
+    // A second logger is refused; there is none.
+    let _ = link.install_logger(log::LevelFilter::Info);
+    let disk = link.hello(random()?, limits::HELLO_PATIENCE)?;
+    for warning in realtime::set_up(limits::HEART_PRIORITY) {
+        log::warn!("{warning}");
+    }
+
+    let poll = Poll::new()?;
+    let waker = Waker::new(poll.registry(), NET_THREAD)?;
+    let setup = setup(&config, me);
+    let (sender, replies) = crossbeam_channel::bounded(limits::NET_REPLIES_MAX);
+    let wake = Box::new(move || {
+        // The poll ends with the process; before that an eventfd cannot refuse.
+        let _ = waker.wake();
+    });
+    let handle = crate::net::start(setup.clone(), sender, wake, || {
+        // Refused for the whole process before: told there.
+        let _ = realtime::set_thread_priority(limits::HEART_PRIORITY);
+    })?;
+    let codec = Codec::new(&key, &config.cluster, me);
+    let paths = Paths::open(&config, me, codec);
+    let registry = poll.registry().try_clone()?;
+    let wires = Wires::new(&config, me, paths, registry, FIRST_WIRE);
+    let server = Server::open(&run_dir, poll.registry(), FIRST_CONTROL)
+        .map_err(|error| BeginError::Control { run_dir: run_dir.clone(), error })?;
+    for (fd, token) in
+        [(signals.as_raw_fd(), SIGNALS), (guard.as_raw_fd(), GUARD), (link.as_raw_fd(), WORKER)]
+    {
+        poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE)?;
+    }
+
+    let clock = Clock::start();
+    let (incarnation, seed) = (random()?, random()?);
+    let now = clock.now();
+    let recording = record.is_some();
+    if let Some(config) = record {
+        let header = Header { config, me, incarnation, seed, disk: disk.clone(), now };
+        let line = serde_json::to_string(&header).map_err(io::Error::from)?;
+        link.send(&ToWorker::RecordInput(line));
+    }
+    let core = Core::new(Arc::clone(&config), me, incarnation, seed, disk, now);
+    let mut heart = Heart {
+        senses: Senses::new(&config),
+        hands: Hands::new(handle, replies, setup),
+        config,
+        me,
+        clock,
+        core,
+        poll,
+        page,
+        wires,
+        worker: link,
+        worker_may_have_more: true,
+        server,
+        signals,
+        guard: Some(guard),
+        recording,
+        _lock: lock,
+        ready_told: false,
+        own_events: VecDeque::new(),
+        house_kept_at: Time::default(),
+        counts: Counts::default(),
+        counts_told_at: Time::default(),
+        leaving: false,
+        frames: Vec::with_capacity(limits::FRAMES_A_ROUND),
+        seen: Vec::with_capacity(limits::FRAMES_A_ROUND),
+    };
+    Ok(heart.live()?)
+}
+
+/// SIGTERM comes through a descriptor. A terminal's signals are for the guard alone, which passes on
+/// what it means by them.
+fn take_signals() -> io::Result<SignalFd> {
+    let mut blocked = SigSet::empty();
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGPIPE] {
+        blocked.add(signal);
+    }
+    blocked.thread_block()?;
+    let mut wanted = SigSet::empty();
+    wanted.add(Signal::SIGTERM);
+    Ok(SignalFd::with_flags(&wanted, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
+}
+
+/// Random and never 0.
+fn random() -> Result<u64, BeginError> {
+    Ok(getrandom::u64().map_err(BeginError::Random)?.max(1))
+}

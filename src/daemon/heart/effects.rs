@@ -1,0 +1,93 @@
+//! Doing what the core says. Nothing here waits, and nothing is done that is not a command.
+
+use std::time::{Instant, SystemTime};
+
+use super::Heart;
+use crate::config::{Config, GroupIndex};
+use crate::control::event::{Record, Told};
+use crate::control::protocol::{Answer, Payload};
+use crate::control::wallclock;
+use crate::core::{Command, Event, Time};
+use crate::daemon::link::{HeartLink, ToWorker};
+use crate::net::NetRequest;
+use crate::sim::replay::Line;
+
+impl Heart {
+    /// Does one command.
+    pub(super) fn perform(&mut self, command: Command) {
+        match command {
+            Command::Sweep => self.hands.sweep(),
+            Command::Send { path, mut beat } => {
+                // The core knows no MAC of this node.
+                beat.lan_mac = self.senses.own_mac();
+                self.wires.send(path, &beat);
+                self.tell_ready();
+            }
+            Command::LookAtCarriers => self.hands.try_ask(NetRequest::LookAtCarriers),
+            Command::AskReach { round } => {
+                self.senses.asked(round, self.clock.now());
+                let from = self.config.node(self.me).address;
+                for &host in &self.config.reach_hosts {
+                    self.wires.ask(host, from);
+                }
+            }
+            Command::Probe { group } => {
+                for address in addresses(&self.config, group) {
+                    self.wires.probe(address);
+                }
+            }
+            Command::Claim { group, claim } => {
+                if let Err(error) = self.hands.claim(group, claim) {
+                    self.own_events.push_back(Event::HoldFailed { group, claim, error });
+                }
+            }
+            Command::Renew { group, claim } => {
+                self.hands.try_ask(NetRequest::Renew { group, claim });
+            }
+            Command::Release { group } => self.hands.release(group),
+            Command::Announce { group } => {
+                for address in addresses(&self.config, group) {
+                    self.wires.announce(address);
+                }
+            }
+            Command::Persist { write, state } => {
+                self.worker.send(&ToWorker::Persist { write, state });
+            }
+            Command::Tell(told) => self.tell(told),
+            Command::Answer { request, outcome } => {
+                let answer = match outcome {
+                    Ok(text) => Answer::Ok(Payload::Text(text)),
+                    Err(why) => Answer::Refused(why),
+                };
+                self.server.answer(request, &answer, Instant::now());
+            }
+            Command::Exit => self.leaving = true,
+        }
+    }
+
+    fn tell(&mut self, told: Told) {
+        let time = wallclock::format(SystemTime::now());
+        let node = self.config.node(self.me).name.clone();
+        self.worker.send(&ToWorker::Tell(Record { time, node, told }));
+    }
+
+    /// With the first beat, the daemon is up.
+    fn tell_ready(&mut self) {
+        if !self.ready_told {
+            self.ready_told = true;
+            self.worker.send(&ToWorker::Ready);
+        }
+    }
+}
+
+fn addresses(config: &Config, group: GroupIndex) -> impl Iterator<Item = std::net::IpAddr> {
+    let group = config.groups.get(usize::from(group.0));
+    group.into_iter().flat_map(|group| &group.addresses).map(|address| address.ip)
+}
+
+/// One line of the recording; if the worker does not keep up it is dropped and counted.
+pub(super) fn record(worker: &mut HeartLink, now: Time, event: &Event) {
+    if let Ok(line) = serde_json::to_string(&Line { now, event: event.clone() }) {
+        worker.send(&ToWorker::RecordInput(line));
+    }
+}

@@ -1,0 +1,98 @@
+//! The heart's hands on the kernel's addresses: requests to the netlink thread, and the deletions that
+//! are sealed for the guard before anything is added.
+
+use std::net::IpAddr;
+
+use crossbeam_channel::Receiver;
+
+use crate::config::GroupIndex;
+use crate::daemon::page::Page;
+use crate::net::{self, LinkInfo, NetHandle, NetReply, NetRequest, NetSetup};
+
+/// Sends requests to the netlink thread without ever waiting.
+pub struct Hands {
+    handle: NetHandle,
+    replies: Receiver<NetReply>,
+    setup: NetSetup,
+    addresses: Vec<IpAddr>,
+    /// The LAN interface whose deletions are sealed.
+    sealed_for: Option<u32>,
+    /// Requests that must not be lost and found the queue full: these, in every round, until sent.
+    sweep_waits: bool,
+    release_waits: Vec<bool>,
+}
+
+impl Hands {
+    /// Takes over the netlink thread.
+    pub fn new(handle: NetHandle, replies: Receiver<NetReply>, setup: NetSetup) -> Hands {
+        let addresses = setup.groups.iter().flatten().map(|address| address.ip).collect();
+        let release_waits = vec![false; setup.groups.len()];
+        let sealed_for = None;
+        Hands { handle, replies, setup, addresses, sealed_for, sweep_waits: false, release_waits }
+    }
+
+    /// The next answer, if there is one.
+    pub fn reply(&self) -> Option<NetReply> {
+        self.replies.try_recv().ok()
+    }
+
+    /// The LAN interface is this one now: seals the deletions that fit it.
+    pub fn lan_is(&mut self, link: Option<LinkInfo>, page: &mut Page) {
+        let index = link.map(|link| link.index);
+        if index == self.sealed_for {
+            return;
+        }
+        self.sealed_for = None;
+        let Some(index) = index else { return };
+        match page.seal(&net::deletions(&self.setup, index), &self.addresses) {
+            Ok(()) => self.sealed_for = Some(index),
+            Err(error) => log::error!("{error}: no group can be served"),
+        }
+    }
+
+    /// Adds a group's addresses.
+    ///
+    /// # Errors
+    /// What is in the way; then nothing was asked.
+    pub fn claim(&self, group: GroupIndex, claim: u32) -> Result<(), String> {
+        if self.sealed_for.is_none() {
+            let lan = &self.setup.lan;
+            return Err(format!("there is no interface \"{lan}\""));
+        }
+        let request = NetRequest::Claim { group, claim };
+        self.handle.request(request).map_err(|_| "the netlink thread is stuck".to_owned())
+    }
+
+    /// Asks for what may be lost if the queue is full, because it is asked again soon.
+    pub fn try_ask(&self, request: NetRequest) {
+        if self.handle.request(request).is_err() {
+            log::debug!("a request was dropped: the netlink thread is stuck");
+        }
+    }
+
+    /// Deletes every service address.
+    pub fn sweep(&mut self) {
+        self.sweep_waits = true;
+        self.ask_what_waits();
+    }
+
+    /// Deletes a group's addresses.
+    pub fn release(&mut self, group: GroupIndex) {
+        if let Some(waits) = self.release_waits.get_mut(usize::from(group.0)) {
+            *waits = true;
+        }
+        self.ask_what_waits();
+    }
+
+    /// Sends what waits for room in the queue. To be called in every round.
+    pub fn ask_what_waits(&mut self) {
+        if self.sweep_waits {
+            self.sweep_waits = self.handle.request(NetRequest::Sweep).is_err();
+        }
+        for (group, waits) in (0u8..).map(GroupIndex).zip(&mut self.release_waits) {
+            if *waits {
+                *waits = self.handle.request(NetRequest::Release { group }).is_err();
+            }
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! The heart: one mio loop that feeds the decision core and does what it says. It decides nothing.
+//!
+//! A round, in this order, so that what can take the right to serve away is known first:
+//!
+//! 0. sleep until something is there, the core's deadline, or [`limits::ROUND_MAX`];
+//! 1. tick, for the guard;
+//! 2. answers of the netlink thread: carriers, addresses, claims;
+//! 3. the LAN watch and the paths, a bounded number of frames from each; if more is waiting the next
+//!    round follows without sleep;
+//! 4. the worker, the control socket, signals, the guard;
+//! 5. the core's deadline, if it is over, after each of these.
+//!
+//! Every event is one [`Heart::handle`]: the clock is read, the core told, its commands done.
+//!
+//! | file | subject |
+//! | --- | --- |
+//! | `begin` | from a started process to the first round |
+//! | `clock` | the time that the core is given |
+//! | `wires` | the paths and the LAN watch: reading, sending, opening again |
+//! | `senses` | what was seen on the LAN, in the core's words |
+//! | `hands` | the netlink thread, and what is sealed for the guard |
+//! | `desk` | what administrators ask, in the core's words |
+//! | `effects` | doing the core's commands |
+//! | `counts` | what was dropped, told at a bounded rate |
+
+mod begin;
+mod clock;
+mod counts;
+mod desk;
+mod effects;
+mod hands;
+mod senses;
+mod wires;
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::{Events, Poll, Token};
+use nix::sys::signalfd::SignalFd;
+
+pub use begin::{BeginError, run};
+
+use self::clock::Clock;
+use self::counts::Counts;
+use self::desk::Asked;
+use self::hands::Hands;
+use self::senses::Senses;
+use self::wires::Wires;
+use crate::beat::codec::Session;
+use crate::beat::{Beat, DropReason, Path};
+use crate::config::{Config, NodeIndex};
+use crate::control::protocol::{Answer, Payload};
+use crate::control::socket::Server;
+use crate::core::{Core, Event, Link, Time};
+use crate::daemon::link::{HeartLink, ToHeart};
+use crate::daemon::page::Page;
+use crate::limits;
+use crate::net::{NetReply, Seen};
+
+const NET_THREAD: Token = Token(0);
+const SIGNALS: Token = Token(1);
+const GUARD: Token = Token(2);
+const WORKER: Token = Token(3);
+const FIRST_WIRE: usize = 4;
+const FIRST_CONTROL: usize = FIRST_WIRE + wires::TOKENS;
+
+/// Everything that beats.
+struct Heart {
+    config: Arc<Config>,
+    me: NodeIndex,
+    clock: Clock,
+    core: Core,
+    poll: Poll,
+    page: Page,
+    wires: Wires,
+    senses: Senses,
+    hands: Hands,
+    worker: HeartLink,
+    worker_may_have_more: bool,
+    server: Server,
+    signals: SignalFd,
+    /// Readable when the guard is gone; `None`: that is known.
+    guard: Option<OwnedFd>,
+    /// Every event is recorded.
+    recording: bool,
+    /// The service manager knows that this heart beats.
+    ready_told: bool,
+    /// Events that commands caused, for the next round.
+    own_events: VecDeque<Event>,
+    house_kept_at: Time,
+    /// What was dropped when it was told last, and when that was.
+    counts: Counts,
+    counts_told_at: Time,
+    leaving: bool,
+    /// Keeps the state directory ours as long as this process lives.
+    _lock: OwnedFd,
+    // Filled and emptied within one reading; kept for their memory.
+    frames: Vec<Result<Beat, DropReason>>,
+    seen: Vec<Seen>,
+}
+
+impl Heart {
+    /// Beats until the core says that all is handed over.
+    fn live(&mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(64);
+        self.obey();
+        while !self.leaving {
+            match self.poll.poll(&mut events, Some(self.sleep())) {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
+            self.page.tick();
+            self.hear_net();
+            self.hear_wires(&events);
+            self.hear_house(&events);
+            self.tick_if_due();
+        }
+        let end = Instant::now() + limits::LEAVE_PATIENCE;
+        while !self.worker.flush() && Instant::now() < end {
+            self.page.tick();
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    fn sleep(&self) -> Duration {
+        if self.wires.more_waiting() || self.worker_may_have_more || !self.own_events.is_empty() {
+            return Duration::ZERO;
+        }
+        self.core.next_deadline().since(self.clock.now()).min(limits::ROUND_MAX)
+    }
+
+    /// Tells the core, with the time as it is now, and does what it says.
+    fn handle(&mut self, event: Event) {
+        let now = self.clock.now();
+        if self.recording {
+            effects::record(&mut self.worker, now, &event);
+        }
+        self.core.handle(now, event);
+        self.obey();
+    }
+
+    fn obey(&mut self) {
+        while let Some(command) = self.core.poll() {
+            self.perform(command);
+        }
+    }
+
+    fn tick_if_due(&mut self) {
+        if self.clock.now() >= self.core.next_deadline() {
+            self.handle(Event::Tick);
+        }
+    }
+
+    fn hear_net(&mut self) {
+        for _ in 0..self.own_events.len() {
+            if let Some(event) = self.own_events.pop_front() {
+                self.handle(event);
+            }
+        }
+        for _ in 0..limits::NET_REPLIES_MAX {
+            let Some(reply) = self.hands.reply() else { break };
+            match reply {
+                NetReply::Swept => self.handle(Event::Swept),
+                NetReply::Carrier { lan, crossover } => {
+                    for (link, up) in [(Link::Lan, lan), (Link::Crossover, crossover)] {
+                        if let Some(up) = up {
+                            self.handle(Event::Carrier { link, up });
+                        }
+                    }
+                }
+                NetReply::Held { group, claim } => self.handle(Event::Held { group, claim }),
+                NetReply::HoldFailed { group, claim, error } => {
+                    self.handle(Event::HoldFailed { group, claim, error });
+                }
+                NetReply::Renewed { group, claim } => self.handle(Event::Renewed { group, claim }),
+                NetReply::Released { group } => self.handle(Event::Released { group }),
+                NetReply::AddressLost { group } => self.handle(Event::AddressLost { group }),
+                NetReply::AddressFound { group } => self.handle(Event::AddressFound { group }),
+                NetReply::LanLink(link) => {
+                    self.senses.own_mac_is(link.map(|link| link.mac));
+                    if let Some(link) = &link {
+                        self.wires.lan_is(link);
+                    }
+                    self.hands.lan_is(link, &mut self.page);
+                }
+                NetReply::Fault(text) => log::warn!("netlink: {text}"),
+            }
+        }
+        self.hands.ask_what_waits();
+        self.tick_if_due();
+    }
+
+    fn hear_wires(&mut self, events: &Events) {
+        for event in events {
+            self.wires.note(event.token());
+        }
+        self.wires.reopen(self.clock.now());
+        let mut seen = std::mem::take(&mut self.seen);
+        self.wires.read_lan(&mut seen);
+        for one in seen.drain(..) {
+            if let Some(event) = self.senses.event(self.clock.now(), self.core.peer_mac(), &one) {
+                self.handle(event);
+            }
+        }
+        self.seen = seen;
+        self.tick_if_due();
+        let mut frames = std::mem::take(&mut self.frames);
+        for path in Path::ALL {
+            let session = self.session();
+            self.wires.read_path(path, &session, &mut frames);
+            for frame in frames.drain(..) {
+                match frame {
+                    Ok(beat) => self.handle(Event::Heard { path, beat }),
+                    Err(reason) => self.handle(Event::Refused { path, reason }),
+                }
+            }
+            self.tick_if_due();
+        }
+        self.frames = frames;
+    }
+
+    fn session(&self) -> Session {
+        let (my_incarnation, peer_incarnation, peer_digest) = self.core.session();
+        let now_us = self.clock.now().0;
+        Session { my_incarnation, peer_incarnation, peer_digest, now_us }
+    }
+
+    fn hear_house(&mut self, events: &Events) {
+        for event in events {
+            match event.token() {
+                WORKER => self.worker_may_have_more = true,
+                SIGNALS => self.hear_signals(),
+                GUARD => self.hear_guard(),
+                token if self.server.owns(token) => self.hear_administrator(token),
+                // The netlink thread was heard first, the wires know their tokens.
+                _ => {}
+            }
+        }
+        self.hear_worker();
+        self.worker.flush();
+        let now = self.clock.now();
+        if now.since(self.house_kept_at) >= limits::KEEP_HOUSE_EVERY {
+            self.house_kept_at = now;
+            self.server.keep_house(self.poll.registry(), Instant::now());
+        }
+        if now.since(self.counts_told_at) >= limits::COUNTS_TOLD_EVERY {
+            self.counts_told_at = now;
+            self.tell_counts();
+        }
+    }
+
+    fn tell_counts(&mut self) {
+        let mut counts = Counts::new();
+        self.wires.count(&mut counts);
+        let asked = self.server.counts();
+        let link = self.worker.dropped();
+        for (reason, count) in [
+            ("control requests, oversized", asked.oversized),
+            ("control requests, malformed", asked.malformed),
+            ("control connections, idle", asked.idle),
+            ("control connections, too many", asked.too_many),
+            ("control connections, hung up", asked.hung_up),
+            ("events", link.events),
+            ("log and recorder lines", link.lines),
+            ("messages to the worker, oversized", link.oversized),
+            ("messages of the worker, malformed", link.malformed),
+        ] {
+            counts.insert(reason.to_owned(), count);
+        }
+        if let Some(text) = counts::growth(&self.counts, &counts) {
+            log::info!("{text}");
+        }
+        self.counts = counts;
+    }
+
+    fn hear_worker(&mut self) {
+        for _ in 0..limits::MESSAGES_A_ROUND {
+            if !self.worker_may_have_more {
+                return;
+            }
+            match self.worker.receive() {
+                Ok(Some(ToHeart::Persisted { write })) => self.handle(Event::Persisted { write }),
+                Ok(Some(ToHeart::PersistFailed { error })) => {
+                    self.handle(Event::PersistFailed { error });
+                }
+                // The link itself answers a new worker; the other is for a heart that begins.
+                Ok(Some(ToHeart::WorkerStarted | ToHeart::HelloAck { .. })) => {}
+                Ok(None) => self.worker_may_have_more = false,
+                Err(error) => {
+                    // Guard and worker are both gone. Nothing more will come by this way.
+                    log::warn!("the worker is gone: {error}");
+                    self.worker_may_have_more = false;
+                }
+            }
+        }
+    }
+
+    fn hear_signals(&mut self) {
+        // Only SIGTERM is in the set.
+        while let Ok(Some(_)) = self.signals.read_signal() {
+            self.handle(Event::Shutdown);
+        }
+    }
+
+    /// The guard never writes: what can be read is its end.
+    fn hear_guard(&mut self) {
+        let Some(fd) = &self.guard else { return };
+        if let Ok(0) = nix::unistd::read(fd, &mut [0; 1]) {
+            let gone = self.guard.take();
+            drop(gone);
+            self.handle(Event::GuardGone);
+        }
+    }
+
+    fn hear_administrator(&mut self, token: Token) {
+        let now = Instant::now();
+        let Some((number, request)) = self.server.ready(token, self.poll.registry(), now) else {
+            return;
+        };
+        match desk::read(request, &self.config, self.me) {
+            Asked::Wish(wish) => self.handle(Event::Wished { request: number, wish }),
+            Asked::Unknown(what) => self.server.answer(number, &Answer::Unknown(what), now),
+            Asked::Status => {
+                let status = Box::new(self.core.status(self.clock.now()));
+                self.server.answer(number, &Answer::Ok(Payload::Status(status)), now);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,150 @@
+//! What was seen on the LAN, told in the core's words: whose MAC that is, which group, which question.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use crate::config::{Config, GroupIndex, NodeIndex};
+use crate::core::{Event, Holder, Time};
+use crate::limits;
+use crate::net::Seen;
+
+/// A MAC address.
+pub type Mac = [u8; 6];
+
+/// Knows who is who on the LAN.
+#[derive(Debug)]
+pub struct Senses {
+    groups: HashMap<IpAddr, GroupIndex>,
+    reach_hosts: HashMap<IpAddr, u8>,
+    own_mac: Option<Mac>,
+    /// The newest round of questions to the reach hosts, and when it was asked.
+    asked: Option<(u32, Time)>,
+}
+
+impl Senses {
+    /// Knows the config, and no MAC yet.
+    pub fn new(config: &Config) -> Senses {
+        let groups = config
+            .groups()
+            .flat_map(|(index, group)| group.addresses.iter().map(move |one| (one.ip, index)))
+            .collect();
+        let reach_hosts = config.reach_hosts.iter().copied().zip(0u8..).collect();
+        Senses { groups, reach_hosts, own_mac: None, asked: None }
+    }
+
+    /// This node's LAN interface has this MAC now; `None`: there is no such interface.
+    pub fn own_mac_is(&mut self, mac: Option<Mac>) {
+        self.own_mac = mac;
+    }
+
+    /// MAC of this node's LAN interface, for beats; all zero while there is none.
+    pub fn own_mac(&self) -> Mac {
+        self.own_mac.unwrap_or_default()
+    }
+
+    /// The reach hosts are asked now.
+    pub fn asked(&mut self, round: u32, now: Time) {
+        self.asked = Some((round, now));
+    }
+
+    /// What this means to the core; `None`: nothing. `peer_mac`: from the peer's own beats.
+    pub fn event(&self, now: Time, peer_mac: Option<Mac>, seen: &Seen) -> Option<Event> {
+        let (ip, mac, probes) = match *seen {
+            Seen::Answer { ip, mac } => (ip, mac, false),
+            Seen::Probe { ip, mac } => (ip, mac, true),
+        };
+        if Some(mac) == self.own_mac {
+            return None;
+        }
+        if let Some(&group) = self.groups.get(&ip) {
+            let holder = match (Some(mac) == peer_mac, probes) {
+                (true, false) => Holder::Peer,
+                (true, true) => Holder::PeerProbes,
+                (false, _) => Holder::Stranger(mac),
+            };
+            return Some(Event::AddressSeen { group, holder });
+        }
+        let host = *self.reach_hosts.get(&ip)?;
+        let (round, asked_at) = self.asked?;
+        let fresh = !probes && now.since(asked_at) <= limits::REACH_ANSWER_WITHIN;
+        fresh.then_some(Event::ReachAnswered { host, round })
+    }
+}
+
+/// The service addresses of each group, as `net` wants them.
+pub fn setup(config: &Config, me: NodeIndex) -> crate::net::NetSetup {
+    let node = config.node(me);
+    crate::net::NetSetup {
+        lan: node.lan.clone(),
+        crossover: node.crossover.clone(),
+        groups: config.groups.iter().map(|group| group.addresses.clone()).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OWN: Mac = [2, 0, 0, 0, 0, 1];
+    const PEER: Mac = [2, 0, 0, 0, 0, 2];
+    const THIRD: Mac = [2, 0, 0, 0, 0, 3];
+    const SERVICE: &str = "203.0.113.50";
+    const REACH: &str = "203.0.113.1";
+    const WEB: GroupIndex = GroupIndex(0);
+
+    fn senses() -> Senses {
+        let mut senses = Senses {
+            groups: [(SERVICE.parse().unwrap(), WEB)].into(),
+            reach_hosts: [(REACH.parse().unwrap(), 0)].into(),
+            own_mac: None,
+            asked: None,
+        };
+        senses.own_mac_is(Some(OWN));
+        senses
+    }
+
+    fn answer(ip: &str, mac: Mac) -> Seen {
+        Seen::Answer { ip: ip.parse().unwrap(), mac }
+    }
+
+    fn probe(ip: &str, mac: Mac) -> Seen {
+        Seen::Probe { ip: ip.parse().unwrap(), mac }
+    }
+
+    fn at_s(seconds: u64) -> Time {
+        Time(seconds * 1_000_000)
+    }
+
+    #[test]
+    fn who_has_a_service_address() {
+        let senses = senses();
+        let seen = |holder| Some(Event::AddressSeen { group: WEB, holder });
+        let now = at_s(1);
+        assert_eq!(senses.event(now, Some(PEER), &answer(SERVICE, PEER)), seen(Holder::Peer));
+        assert_eq!(senses.event(now, Some(PEER), &probe(SERVICE, PEER)), seen(Holder::PeerProbes));
+        assert_eq!(
+            senses.event(now, Some(PEER), &answer(SERVICE, THIRD)),
+            seen(Holder::Stranger(THIRD))
+        );
+        assert_eq!(
+            senses.event(now, Some(PEER), &probe(SERVICE, THIRD)),
+            seen(Holder::Stranger(THIRD))
+        );
+        assert_eq!(senses.event(now, Some(PEER), &answer(SERVICE, OWN)), None);
+        assert_eq!(senses.event(now, Some(PEER), &answer("203.0.113.99", PEER)), None);
+        // A peer that was never heard is a stranger: nothing is claimed from one.
+        assert_eq!(senses.event(now, None, &answer(SERVICE, PEER)), seen(Holder::Stranger(PEER)));
+    }
+
+    #[test]
+    fn reach_answers_count_only_for_a_fresh_question() {
+        let mut senses = senses();
+        assert_eq!(senses.event(at_s(1), None, &answer(REACH, THIRD)), None);
+        senses.asked(7, at_s(2));
+        let answered = Some(Event::ReachAnswered { host: 0, round: 7 });
+        assert_eq!(senses.event(at_s(2), None, &answer(REACH, THIRD)), answered);
+        assert_eq!(senses.event(at_s(3), None, &answer(REACH, THIRD)), answered);
+        assert_eq!(senses.event(at_s(4), None, &answer(REACH, THIRD)), None);
+        assert_eq!(senses.event(at_s(2), None, &probe(REACH, THIRD)), None);
+    }
+}

@@ -1,0 +1,304 @@
+//! Two hearts in two network namespaces with real cables between them, each with a stand-in for its
+//! worker (needs root).
+
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::pthread::{Pthread, pthread_kill, pthread_self};
+use nix::sys::signal::Signal;
+
+use super::*;
+use crate::control::event::Kind;
+use crate::control::protocol::Request;
+use crate::control::socket;
+use crate::control::status::{GroupState, PathState, PathStatus, Standing, Status};
+use crate::core::DiskState;
+use crate::daemon::link::{self, ToWorker, WorkerLink};
+use crate::daemon::start::HeartInherits;
+
+/// Far longer than anything here takes, so that a busy machine fails no test.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+const CONFIG: &str = r#"
+    [cluster]
+    name = "office"
+    key = "/etc/clusterd/cluster.key"
+    [node.serv1]
+    address = "203.0.113.11"
+    lan = "eth0"
+    crossover = "eth1"
+    [node.serv2]
+    address = "203.0.113.12"
+    lan = "eth0"
+    crossover = "eth1"
+    [heartbeat]
+    dead_after = "400ms"
+    boot_patience = "1s"
+    [group.web]
+    prefer = "serv1"
+    address = ["203.0.113.50/24", "2001:db8::50/64"]
+"#;
+
+fn shell(command: &str) -> String {
+    let output = Command::new("sh").args(["-ec", command]).output().unwrap();
+    assert!(output.status.success(), "{command}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < end, "{what}: not within {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A thread in a network namespace of its own, which does what it is told and ends with this value.
+struct Host {
+    work: Option<mpsc::Sender<Box<dyn FnOnce() + Send>>>,
+    thread: Option<JoinHandle<()>>,
+    tid: i32,
+}
+
+impl Host {
+    fn new() -> Host {
+        let (work, jobs) = mpsc::channel::<Box<dyn FnOnce() + Send>>();
+        let (tell, told) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            unshare(CloneFlags::CLONE_NEWNET).expect("these tests need root");
+            tell.send(nix::unistd::gettid().as_raw()).unwrap();
+            for job in jobs {
+                job();
+            }
+        });
+        Host { work: Some(work), thread: Some(thread), tid: told.recv().unwrap() }
+    }
+
+    /// Runs `job` there and waits for it.
+    fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
+        let (tell, told) = mpsc::channel();
+        let job = move || tell.send(job()).unwrap();
+        self.work.as_ref().unwrap().send(Box::new(job)).unwrap();
+        told.recv().unwrap()
+    }
+
+    fn holds(&self) -> bool {
+        let seen = self.run(|| shell("ip -o addr"));
+        let (four, six) = (seen.contains("203.0.113.50/32"), seen.contains("2001:db8::50/128"));
+        assert_eq!(four, six, "both or none: {seen}");
+        four
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        drop(self.work.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Two hosts with a crossover and a LAN cable between them.
+fn hosts() -> [Host; 2] {
+    let hosts = [Host::new(), Host::new()];
+    let [one, two] = &hosts;
+    let tid = two.tid;
+    one.run(move || {
+        shell(&format!("ip link add eth0 type veth peer name eth0 netns {tid}"));
+        shell(&format!("ip link add eth1 type veth peer name eth1 netns {tid}"));
+    });
+    for (host, address) in [(one, "203.0.113.11"), (two, "203.0.113.12")] {
+        host.run(move || {
+            shell(&format!(
+                "ip link set lo up; ip addr add {address}/24 dev eth0
+                 ip link set eth0 up; ip link set eth1 up"
+            ));
+        });
+    }
+    hosts
+}
+
+/// A heart in a thread of its own, started in the namespace of a host.
+struct Beating {
+    run_dir: PathBuf,
+    thread: JoinHandle<Result<(), BeginError>>,
+    pthread: Pthread,
+    guard: Option<std::io::PipeWriter>,
+    events: mpsc::Receiver<crate::control::event::Record>,
+    page: Page,
+}
+
+impl Beating {
+    fn start(host: &Host, name: &str, disk: DiskState) -> Beating {
+        let config = crate::config::parse(CONFIG, "test.toml").unwrap();
+        let me = config.node_index(name).unwrap();
+        let run_dir = std::env::temp_dir().join(format!("clusterd-heart-{name}-{}", host.tid));
+        std::fs::create_dir_all(&run_dir).unwrap();
+        let page = Page::create().unwrap();
+        let (heart_end, worker_end) = link::pair().unwrap();
+        let (guard_read, guard) = io::pipe().unwrap();
+        let (tell, events) = mpsc::channel();
+        std::thread::spawn(move || {
+            let worker = WorkerLink::new(worker_end);
+            while let Ok(Some(message)) = worker.receive(&mut |error| panic!("{error}")) {
+                match message {
+                    ToWorker::Hello { nonce } => {
+                        let disk = Ok(disk.clone());
+                        worker.send(&ToHeart::HelloAck { nonce, disk }).unwrap();
+                    }
+                    ToWorker::Persist { write, .. } => {
+                        // A heart that just ended needs no answer.
+                        let _ = worker.send(&ToHeart::Persisted { write });
+                    }
+                    ToWorker::Tell(record) => {
+                        eprintln!("{} {} {}", record.time, record.node, record.told.text);
+                        let _ = tell.send(record);
+                    }
+                    ToWorker::Log { level, text } => eprintln!("{level} {text}"),
+                    ToWorker::Ready | ToWorker::RecordInput(_) => {}
+                }
+            }
+        });
+        let inherits = HeartInherits {
+            config,
+            me,
+            key: [7; 32],
+            run_dir: run_dir.clone(),
+            record: None,
+            page: Page::open(page.as_fd().try_clone_to_owned().unwrap()).unwrap(),
+            link: HeartLink::new(heart_end),
+            guard: guard_read.into(),
+            lock: std::fs::File::open("/dev/null").unwrap().into(),
+        };
+        let (thread, pthread) = host.run(|| {
+            let (tell, told) = mpsc::channel();
+            let thread = std::thread::spawn(move || {
+                tell.send(pthread_self()).unwrap();
+                run(inherits)
+            });
+            (thread, told.recv().unwrap())
+        });
+        Beating { run_dir, thread, pthread, guard: Some(guard), events, page }
+    }
+
+    fn status(&self) -> Option<Status> {
+        match socket::ask(&self.run_dir, &Request::Status {}, PATIENCE) {
+            Ok(Answer::Ok(Payload::Status(status))) => Some(*status),
+            _ => None,
+        }
+    }
+
+    fn group(&self) -> Option<GroupState> {
+        self.status()?.groups.first().map(|group| group.state)
+    }
+
+    fn wait_for_event(&self, kind: Kind) {
+        loop {
+            if self.events.recv_timeout(PATIENCE).unwrap().told.kind == kind {
+                return;
+            }
+        }
+    }
+
+    /// Ends in order, whatever `end` does to it.
+    fn end(mut self, end: impl FnOnce(&mut Beating)) {
+        end(&mut self);
+        wait_for("the heart's end", || self.thread.is_finished().then_some(()));
+        self.thread.join().unwrap().unwrap();
+        std::fs::remove_dir_all(&self.run_dir).unwrap();
+    }
+}
+
+#[test]
+fn p1_p2_two_hearts_have_one_owner_and_hand_over_in_order() {
+    let hosts = hosts();
+    let [one, two] = &hosts;
+    let mut hearts = [
+        (one, Beating::start(one, "serv1", DiskState::default())),
+        (two, Beating::start(two, "serv2", DiskState::default())),
+    ];
+    let redundant = |heart: &Beating| {
+        let status = heart.status()?;
+        let up = |path: &PathStatus| path.state == PathState::Up || path.name == "serial";
+        let all_up = status.peer.paths.iter().all(up);
+        (status.standing() == Standing::Redundant && all_up).then_some(status)
+    };
+    let status = wait_for("redundancy as both see it", || {
+        redundant(&hearts[1].1)?;
+        redundant(&hearts[0].1)
+    });
+    if status.groups[0].owner.as_deref() == Some("serv2") {
+        hearts.reverse();
+    }
+    let [(one, first), (two, second)] = hearts;
+    assert_eq!(first.group(), Some(GroupState::Active));
+    assert_eq!(second.group(), Some(GroupState::Passive));
+    assert!(one.holds() && !two.holds());
+    assert!(first.page.ticks() > 0);
+
+    let ask = |request| socket::ask(&first.run_dir, &request, PATIENCE).unwrap();
+    let unknown = ask(Request::Move { group: "mail".into(), node: None, accept_loss: false });
+    assert!(matches!(unknown, Answer::Unknown(_)), "{unknown:?}");
+    let moved = ask(Request::Move { group: "web".into(), node: None, accept_loss: false });
+    assert!(matches!(moved, Answer::Ok(Payload::Text(_))), "{moved:?}");
+    assert!(two.holds() && !one.holds());
+
+    // The owner's guard dies while the peer can serve: it hands over and ends.
+    second.end(|heart| drop(heart.guard.take()));
+    wait_for("the other serves", || (first.group() == Some(GroupState::Active)).then_some(()));
+    assert!(one.holds() && !two.holds());
+    first.wait_for_event(Kind::PeerDead);
+
+    // Asked to end: nothing is left behind.
+    first.end(|heart| pthread_kill(heart.pthread, Signal::SIGTERM).unwrap());
+    assert!(!one.holds());
+}
+
+#[test]
+fn a_lone_heart_serves_and_puts_back_what_others_delete() {
+    let [one, _two] = hosts();
+    one.run(|| shell("ip addr add 203.0.113.50/32 dev eth0"));
+    let alone = DiskState { alone: true, ..DiskState::default() };
+    let heart = Beating::start(&one, "serv1", alone);
+    wait_for("it serves", || (heart.group() == Some(GroupState::Active)).then_some(()));
+    assert!(one.holds());
+    one.run(|| shell("ip addr del 203.0.113.50/32 dev eth0"));
+    heart.wait_for_event(Kind::Address);
+    wait_for("it holds it again", || {
+        one.run(|| shell("ip -o addr")).contains("203.0.113.50/32").then_some(())
+    });
+    // Unguarded and alone it goes on serving, and says so.
+    let mut heart = heart;
+    drop(heart.guard.take());
+    wait_for("it says so", || heart.status().filter(|status| !status.guarded));
+    assert!(one.holds());
+    heart.end(|heart| pthread_kill(heart.pthread, Signal::SIGTERM).unwrap());
+    assert!(!one.holds());
+}
+
+#[test]
+fn a_vanished_lan_interface_is_found_again() {
+    let [one, _two] = hosts();
+    let alone = DiskState { alone: true, ..DiskState::default() };
+    let heart = Beating::start(&one, "serv1", alone);
+    wait_for("it serves", || (heart.group() == Some(GroupState::Active)).then_some(()));
+    one.run(|| shell("ip link del eth0"));
+    wait_for("it serves no more", || (heart.group() != Some(GroupState::Active)).then_some(()));
+    one.run(|| {
+        shell(
+            "ip link add eth0 type veth peer name far; ip link set far up
+             ip addr add 203.0.113.11/24 dev eth0; ip link set eth0 up",
+        )
+    });
+    wait_for("it serves again", || (heart.group() == Some(GroupState::Active)).then_some(()));
+    assert!(one.holds());
+    heart.end(|heart| pthread_kill(heart.pthread, Signal::SIGTERM).unwrap());
+}

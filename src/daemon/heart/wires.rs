@@ -1,0 +1,326 @@
+//! The heart's sockets: the three paths and the LAN watch. Reads a bounded number of frames from each
+//! in a round, and opens again what failed, at most once a second.
+//!
+//! ```text
+//!   open --error--> closed --REOPEN_EVERY after the last opening--> open
+//! ```
+
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv6Addr};
+use std::os::fd::RawFd;
+
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+
+use super::counts::Counts;
+use crate::beat::codec::Session;
+use crate::beat::paths::Paths;
+use crate::beat::{Beat, DropReason, Path};
+use crate::config::{Config, NodeIndex};
+use crate::core::Time;
+use crate::limits;
+use crate::net::{LanWatch, LinkInfo, Seen};
+
+/// State of one socket, or of the LAN watch's pair.
+#[derive(Debug)]
+struct Wire {
+    /// As events and the log call it.
+    name: &'static str,
+    open: bool,
+    /// Something may be waiting to be read.
+    ready: bool,
+    /// When it was opened, or that was tried; `None`: not yet, or long ago.
+    opened_at: Option<Time>,
+    /// It failed since it last worked: already told.
+    told: bool,
+}
+
+impl Wire {
+    fn new(name: &'static str) -> Wire {
+        Wire { name, open: false, ready: false, opened_at: None, told: false }
+    }
+
+    fn opened(&mut self, now: Time) {
+        (self.open, self.ready, self.opened_at) = (true, true, Some(now));
+    }
+
+    fn not_opened(&mut self, now: Time, error: &io::Error) {
+        self.opened_at = Some(now);
+        self.failed(error);
+    }
+
+    /// Closed to be opened at once.
+    fn close(&mut self, reason: &io::Error) {
+        self.failed(reason);
+        self.opened_at = None;
+    }
+
+    /// It was read without an error; `more`: frames are left.
+    fn read(&mut self, more: bool) {
+        self.ready = more;
+    }
+
+    fn sent(&mut self, result: io::Result<()>) {
+        match result {
+            Ok(()) => self.works(),
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    /// Told once, until it works again.
+    fn failed(&mut self, error: &io::Error) {
+        self.open = false;
+        self.ready = false;
+        if !self.told {
+            log::warn!("{}: {error}; trying again every second", self.name);
+            self.told = true;
+        }
+    }
+
+    fn works(&mut self) {
+        if self.told {
+            log::info!("{}: works again", self.name);
+            self.told = false;
+        }
+    }
+
+    fn may_reopen(&self, now: Time) -> bool {
+        let rested = |opened_at| now.since(opened_at) >= limits::REOPEN_EVERY;
+        !self.open && self.opened_at.is_none_or(rested)
+    }
+}
+
+/// Tokens that [`Wires`] uses, from its first one on: the paths, then the LAN watch.
+pub const TOKENS: usize = 4;
+
+/// The paths and the LAN watch.
+pub struct Wires {
+    paths: Paths,
+    /// In the order of [`Path::ALL`]; `None`: not configured.
+    path_wires: [Option<Wire>; 3],
+    lan_interface: String,
+    /// Service addresses and reach hosts that need neighbour discovery.
+    ipv6: Vec<Ipv6Addr>,
+    lan_watch: Option<LanWatch>,
+    lan_wire: Wire,
+    registry: Registry,
+    first_token: usize,
+    /// ARP and neighbour discovery frames that were not sent: queue full, interface down.
+    unsent: u64,
+}
+
+impl Wires {
+    /// Takes over the paths, opens the LAN watch, and registers all of it with tokens from
+    /// `first_token` on. What cannot be opened is tried again by [`Wires::reopen`].
+    pub fn new(
+        config: &Config,
+        me: NodeIndex,
+        paths: Paths,
+        registry: Registry,
+        first_token: usize,
+    ) -> Wires {
+        let wire = |path: Path| paths.is_configured(path).then(|| Wire::new(path.name()));
+        let mut wires = Wires {
+            path_wires: Path::ALL.map(wire),
+            paths,
+            lan_interface: config.node(me).lan.clone(),
+            ipv6: watched_ipv6(config),
+            lan_watch: None,
+            lan_wire: Wire::new("LAN watch"),
+            registry,
+            first_token,
+            unsent: 0,
+        };
+        for path in Path::ALL {
+            let fd = wires.paths.fd(path);
+            if let (Some(fd), Some(wire)) = (fd, wires.wire(path)) {
+                wire.opened(Time::default());
+                wires.register(fd, path.index());
+            }
+        }
+        wires.open_lan_watch(Time::default());
+        wires
+    }
+
+    /// Notes an event with this token; `false`: it is not for the wires.
+    pub fn note(&mut self, token: Token) -> bool {
+        match token.0.checked_sub(self.first_token) {
+            Some(place) if place < self.path_wires.len() => {
+                if let Some(Some(wire)) = self.path_wires.get_mut(place) {
+                    wire.ready = true;
+                }
+                true
+            }
+            Some(place) if place < TOKENS => {
+                self.lan_wire.ready = true;
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    /// Whether some socket was left with frames unread.
+    pub fn more_waiting(&self) -> bool {
+        self.lan_wire.ready || self.path_wires.iter().flatten().any(|wire| wire.ready)
+    }
+
+    /// Reads at most [`limits::FRAMES_A_ROUND`] frames of a path.
+    pub fn read_path(
+        &mut self,
+        path: Path,
+        session: &Session,
+        into: &mut Vec<Result<Beat, DropReason>>,
+    ) {
+        let Some(Some(wire)) = self.path_wires.get_mut(path.index()) else { return };
+        if !wire.ready {
+            return;
+        }
+        let mut take = |frame| into.push(frame);
+        match self.paths.receive(path, session, limits::FRAMES_A_ROUND, &mut take) {
+            Ok(more) => wire.read(more),
+            Err(error) => wire.failed(&error),
+        }
+    }
+
+    /// Reads at most [`limits::FRAMES_A_ROUND`] frames of ARP and neighbour discovery.
+    pub fn read_lan(&mut self, into: &mut Vec<Seen>) {
+        let Some(watch) = self.lan_watch.as_mut().filter(|_| self.lan_wire.ready) else { return };
+        match watch.receive(limits::FRAMES_A_ROUND, &mut |seen| into.push(seen)) {
+            Ok(more) => self.lan_wire.read(more),
+            Err(error) if is_gone(&error) => self.lan_wire.failed(&error),
+            // Told once by the kernel (ENETDOWN); the next call receives again.
+            Err(_) => self.lan_wire.read(true),
+        }
+    }
+
+    /// Sends a beat, or drops it if its path is closed or full: a late beat is worthless.
+    pub fn send(&mut self, path: Path, beat: &Beat) {
+        let Some(Some(wire)) = self.path_wires.get_mut(path.index()) else { return };
+        if wire.open {
+            let sent = self.paths.send(path, beat);
+            wire.sent(sent);
+        }
+    }
+
+    /// Asks the LAN who has a service address.
+    pub fn probe(&mut self, ip: IpAddr) {
+        self.on_lan(|watch| watch.probe(ip));
+    }
+
+    /// Asks a reach host for its MAC.
+    pub fn ask(&mut self, ip: IpAddr, from: IpAddr) {
+        self.on_lan(|watch| watch.ask(ip, from));
+    }
+
+    /// Tells the LAN that this node has a service address.
+    pub fn announce(&mut self, ip: IpAddr) {
+        self.on_lan(|watch| watch.announce(ip));
+    }
+
+    /// Opens again what failed and is due. To be called in every round: it only compares times.
+    pub fn reopen(&mut self, now: Time) {
+        for path in Path::ALL {
+            if self.wire(path).is_some_and(|wire| wire.may_reopen(now)) {
+                let result = self.paths.reopen(path);
+                let fd = self.paths.fd(path);
+                let Some(wire) = self.wire(path) else { continue };
+                match (result, fd) {
+                    (Ok(()), Some(fd)) => {
+                        wire.opened(now);
+                        self.register(fd, path.index());
+                    }
+                    (Ok(()), None) => wire.not_opened(now, &ErrorKind::NotFound.into()),
+                    (Err(error), _) => wire.not_opened(now, &error),
+                }
+            }
+        }
+        if self.lan_wire.may_reopen(now) {
+            self.open_lan_watch(now);
+        }
+    }
+
+    /// This is the LAN interface now. If it is not the one that the sockets were opened on, they are
+    /// opened anew at once.
+    pub fn lan_is(&mut self, link: &LinkInfo) {
+        let same = self
+            .lan_watch
+            .as_ref()
+            .is_some_and(|watch| (watch.interface_index(), watch.mac()) == (link.index, link.mac));
+        if same {
+            return;
+        }
+        let replaced = io::Error::other("the interface is another one now");
+        self.lan_watch = None;
+        self.lan_wire.close(&replaced);
+        if let Some(wire) = self.wire(Path::Lan) {
+            wire.close(&replaced);
+        }
+    }
+
+    /// Adds what was dropped so far, by reason.
+    pub fn count(&self, counts: &mut Counts) {
+        for path in Path::ALL {
+            let unsent = self.paths.unsent(path);
+            for (reason, count) in [
+                ("queue full", unsent.queue_full),
+                ("unreachable", unsent.unreachable),
+                ("closed", unsent.closed),
+            ] {
+                counts.insert(format!("{} beats not sent, {reason}", path.name()), count);
+            }
+        }
+        counts.insert("ARP or ND frames not sent".to_owned(), self.unsent);
+    }
+
+    fn on_lan(&mut self, send: impl FnOnce(&mut LanWatch) -> io::Result<()>) {
+        let Some(watch) = self.lan_watch.as_mut().filter(|_| self.lan_wire.open) else { return };
+        match send(watch) {
+            Ok(()) => self.lan_wire.works(),
+            Err(error) if is_gone(&error) => self.lan_wire.failed(&error),
+            Err(_) => self.unsent += 1,
+        }
+    }
+
+    fn open_lan_watch(&mut self, now: Time) {
+        // The old one's descriptors are closed first: epoll forgets them by that.
+        self.lan_watch = None;
+        match LanWatch::open(&self.lan_interface, &self.ipv6) {
+            Ok(watch) => {
+                self.lan_wire.opened(now);
+                for fd in watch.fds() {
+                    self.register(fd, Path::ALL.len());
+                }
+                self.lan_watch = Some(watch);
+            }
+            Err(error) => self.lan_wire.not_opened(now, &error),
+        }
+    }
+
+    /// Edge-triggered, as all of mio: a hang-up that stays is told once, and cannot spin.
+    fn register(&self, fd: RawFd, place: usize) {
+        let token = Token(self.first_token + place);
+        let registered = self.registry.register(&mut SourceFd(&fd), token, Interest::READABLE);
+        if let Err(error) = registered {
+            log::warn!("cannot watch socket {fd}: {error}");
+        }
+    }
+
+    fn wire(&mut self, path: Path) -> Option<&mut Wire> {
+        self.path_wires.get_mut(path.index())?.as_mut()
+    }
+}
+
+fn watched_ipv6(config: &Config) -> Vec<Ipv6Addr> {
+    let services = config.groups.iter().flat_map(|group| &group.addresses).map(|one| one.ip);
+    let all = services.chain(config.reach_hosts.iter().copied());
+    all.filter_map(|ip| match ip {
+        IpAddr::V6(ip) => Some(ip),
+        IpAddr::V4(_) => None,
+    })
+    .collect()
+}
+
+/// The interface that the socket was bound to does not exist any more.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENXIO))
+}

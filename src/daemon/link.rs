@@ -1,0 +1,439 @@
+//! What heart and worker say to each other: JSON in the datagrams of a socket pair (SOCK_SEQPACKET).
+//!
+//! The guard keeps both ends open, so a restarted heart or worker finds the same socket, with what was
+//! sent to its predecessor still in it:
+//!
+//! ```text
+//! heart                          worker
+//!   | Hello{nonce}                 |   a new heart; everything before the matching answer is old
+//!   |----------------------------->|
+//!   |           HelloAck{nonce, disk}
+//!   |<-----------------------------|
+//!   | Persist, Tell, Log, ...      |
+//!   |----------------------------->|
+//!   |                WorkerStarted |   a new worker: the newest unacknowledged Persist is sent again
+//!   |<-----------------------------|
+//! ```
+//! The heart's side never waits. What does not fit into the socket is kept in bounded queues: the newest
+//! `Persist` always, events and lines up to a limit; what is dropped is counted.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockType, recv, send, setsockopt, socketpair, sockopt,
+};
+use nix::sys::time::{TimeVal, TimeValLike};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::control::event::Record;
+use crate::core::DiskState;
+use crate::limits::{LINK_BYTES_MAX, LINK_EVENTS_MAX, LINK_LINES_MAX, LINK_SEND_PATIENCE};
+
+/// From the heart to the worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToWorker {
+    /// A heart has started and wants the state from disk.
+    Hello {
+        /// Random; comes back in the answer.
+        nonce: u64,
+    },
+    /// The heart has begun to beat: tell the service manager.
+    Ready,
+    /// Make this durable, and say so.
+    Persist {
+        /// Number of the write, rising within one heart.
+        write: u64,
+        /// What to write.
+        state: DiskState,
+    },
+    /// Keep, show and notify this event.
+    Tell(Record),
+    /// A line for the log.
+    Log {
+        /// How grave.
+        level: log::Level,
+        /// The line.
+        text: String,
+    },
+    /// A line for the recording of inputs.
+    RecordInput(String),
+}
+
+/// From the worker to the heart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToHeart {
+    /// Answer to `Hello`.
+    HelloAck {
+        /// From the question.
+        nonce: u64,
+        /// What is on disk, or why it cannot be read.
+        disk: Result<DiskState, String>,
+    },
+    /// A worker has started.
+    WorkerStarted,
+    /// The write of that number, and all before it, are durable.
+    Persisted {
+        /// Number from the request.
+        write: u64,
+    },
+    /// A write failed; the worker tries again by itself.
+    PersistFailed {
+        /// What the system said.
+        error: String,
+    },
+}
+
+/// Why a message could not be sent or understood.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// Longer than [`LINK_BYTES_MAX`], or empty.
+    #[error("a message of {0} bytes, allowed are 1 to {LINK_BYTES_MAX}")]
+    Size(usize),
+    /// Not one of the messages above.
+    #[error("not a message of this program: {0}")]
+    Malformed(#[from] serde_json::Error),
+}
+
+/// What the heart had to drop because the worker did not read, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// Events, the oldest first.
+    pub events: u64,
+    /// Log and recorder lines, the newest first.
+    pub lines: u64,
+    /// Messages too long for the link.
+    pub oversized: u64,
+    /// Datagrams from the worker that made no sense.
+    pub malformed: u64,
+}
+
+/// Why a heart could not get its state from disk.
+#[derive(Debug, thiserror::Error)]
+pub enum HelloError {
+    /// The state is there and cannot be read.
+    #[error("{0}")]
+    Disk(String),
+    /// No answer in time.
+    #[error("the worker did not answer within {0:?}: is the state directory's file system stuck?")]
+    Silent(Duration),
+    /// The socket failed.
+    #[error("the socket to the worker failed: {0}")]
+    Socket(#[from] io::Error),
+}
+
+/// Makes the socket pair: the heart's end (non-blocking) and the worker's.
+///
+/// # Errors
+/// Too many open files.
+pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (heart, worker) =
+        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+    let flags = OFlag::from_bits_retain(fcntl(&heart, FcntlArg::F_GETFL)?);
+    fcntl(&heart, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    let patience = TimeVal::milliseconds(LINK_SEND_PATIENCE.as_millis() as i64);
+    setsockopt(&worker, sockopt::SendTimeout, &patience)?;
+    Ok((heart, worker))
+}
+
+fn encode(message: &impl Serialize) -> Result<Vec<u8>, LinkError> {
+    let bytes = serde_json::to_vec(message)?;
+    if bytes.len() > LINK_BYTES_MAX {
+        return Err(LinkError::Size(bytes.len()));
+    }
+    Ok(bytes)
+}
+
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, LinkError> {
+    if bytes.is_empty() || bytes.len() > LINK_BYTES_MAX {
+        return Err(LinkError::Size(bytes.len()));
+    }
+    Ok(serde_json::from_slice(bytes)?)
+}
+
+/// The heart's end.
+#[derive(Debug)]
+pub struct HeartLink {
+    fd: OwnedFd,
+    buffer: Box<[u8]>,
+    /// The newest unacknowledged write: its number, its bytes, and whether they are in the socket.
+    persist: Option<(u64, Vec<u8>, bool)>,
+    events: VecDeque<Vec<u8>>,
+    lines: VecDeque<Vec<u8>>,
+    log: Option<Receiver<(log::Level, String)>>,
+    dropped: Dropped,
+}
+
+impl HeartLink {
+    /// Takes over the heart's end of [`pair`].
+    pub fn new(fd: OwnedFd) -> HeartLink {
+        HeartLink {
+            fd,
+            buffer: vec![0; LINK_BYTES_MAX + 1].into_boxed_slice(),
+            persist: None,
+            events: VecDeque::with_capacity(LINK_EVENTS_MAX),
+            lines: VecDeque::with_capacity(LINK_LINES_MAX),
+            log: None,
+            dropped: Dropped::default(),
+        }
+    }
+
+    /// Asks the worker for the state on disk and waits for it; nothing else may be sent before. What
+    /// was meant for an earlier heart is thrown away.
+    ///
+    /// # Errors
+    /// The state cannot be read, or no answer came within `patience`.
+    pub fn hello(&mut self, nonce: u64, patience: Duration) -> Result<DiskState, HelloError> {
+        let begin = Instant::now();
+        let hello = serde_json::to_vec(&ToWorker::Hello { nonce }).map_err(io::Error::from)?;
+        let mut greeted = false;
+        while let Some(left) = patience.checked_sub(begin.elapsed()) {
+            greeted = greeted || self.push(&hello)?;
+            while let Some(message) = self.read()? {
+                match message {
+                    ToHeart::HelloAck { nonce: answered, disk } if answered == nonce => {
+                        return disk.map_err(HelloError::Disk);
+                    }
+                    ToHeart::WorkerStarted => greeted = false,
+                    ToHeart::HelloAck { .. }
+                    | ToHeart::Persisted { .. }
+                    | ToHeart::PersistFailed { .. } => {}
+                }
+            }
+            let wanted =
+                if greeted { PollFlags::POLLIN } else { PollFlags::POLLIN | PollFlags::POLLOUT };
+            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+            match poll(&mut [PollFd::new(self.fd.as_fd(), wanted)], timeout) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(error) => return Err(HelloError::Socket(error.into())),
+            }
+        }
+        Err(HelloError::Silent(patience))
+    }
+
+    /// Makes this link the destination of the heart's log: lines wait in a bounded queue until the next
+    /// [`HeartLink::flush`]. Logging never blocks.
+    ///
+    /// # Errors
+    /// This process has a logger already.
+    pub fn install_logger(&mut self, level: log::LevelFilter) -> Result<(), log::SetLoggerError> {
+        let (sender, receiver) = bounded(LINK_LINES_MAX);
+        log::set_boxed_logger(Box::new(LinkLogger { sender }))?;
+        log::set_max_level(level);
+        self.log = Some(receiver);
+        Ok(())
+    }
+
+    /// Sends a message, or keeps it until there is room. Never waits.
+    pub fn send(&mut self, message: &ToWorker) {
+        let bytes = match encode(message) {
+            Ok(bytes) => bytes,
+            Err(_) => {
+                self.dropped.oversized += 1;
+                return;
+            }
+        };
+        match message {
+            ToWorker::Persist { write, .. } => self.persist = Some((*write, bytes, false)),
+            ToWorker::Tell(_) | ToWorker::Ready | ToWorker::Hello { .. } => {
+                if self.events.len() >= LINK_EVENTS_MAX {
+                    self.events.pop_front();
+                    self.dropped.events += 1;
+                }
+                self.events.push_back(bytes);
+            }
+            ToWorker::Log { .. } | ToWorker::RecordInput(_) => {
+                if self.lines.len() < LINK_LINES_MAX {
+                    self.lines.push_back(bytes);
+                } else {
+                    self.dropped.lines += 1;
+                }
+            }
+        }
+        self.flush();
+    }
+
+    /// Sends what waits, as far as there is room: call it in every round. True: nothing waits.
+    pub fn flush(&mut self) -> bool {
+        self.collect_log();
+        if let Some((_, bytes, sent)) = &mut self.persist
+            && !*sent
+        {
+            *sent = matches!(push(&self.fd, bytes), Ok(true));
+            if !*sent {
+                return false;
+            }
+        }
+        for queue in [&mut self.events, &mut self.lines] {
+            while let Some(bytes) = queue.front() {
+                if !matches!(push(&self.fd, bytes), Ok(true)) {
+                    return false;
+                }
+                queue.pop_front();
+            }
+        }
+        true
+    }
+
+    /// The next message of the worker, if one is there. A new worker is sent the newest unacknowledged
+    /// write again before this returns.
+    ///
+    /// # Errors
+    /// The socket failed, or both the guard and the worker are gone (`UnexpectedEof`).
+    pub fn receive(&mut self) -> io::Result<Option<ToHeart>> {
+        let message = self.read()?;
+        match &message {
+            Some(ToHeart::WorkerStarted) => {
+                if let Some((_, _, sent)) = &mut self.persist {
+                    *sent = false;
+                }
+                self.flush();
+            }
+            Some(ToHeart::Persisted { write }) => {
+                self.persist.take_if(|(kept, _, _)| *kept <= *write);
+            }
+            Some(ToHeart::HelloAck { .. } | ToHeart::PersistFailed { .. }) | None => {}
+        }
+        Ok(message)
+    }
+
+    /// What was dropped so far.
+    pub fn dropped(&self) -> Dropped {
+        let mut dropped = self.dropped;
+        dropped.lines += LOG_DROPPED.load(Ordering::Relaxed);
+        dropped
+    }
+
+    fn collect_log(&mut self) {
+        while self.lines.len() < LINK_LINES_MAX {
+            let Some((level, text)) = self.log.as_ref().and_then(|log| log.try_recv().ok()) else {
+                return;
+            };
+            match encode(&ToWorker::Log { level, text }) {
+                Ok(bytes) => self.lines.push_back(bytes),
+                Err(_) => self.dropped.oversized += 1,
+            }
+        }
+    }
+
+    fn push(&self, bytes: &[u8]) -> io::Result<bool> {
+        push(&self.fd, bytes)
+    }
+
+    fn read(&mut self) -> io::Result<Option<ToHeart>> {
+        loop {
+            match recv(self.fd.as_raw_fd(), &mut self.buffer, MsgFlags::MSG_TRUNC) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(length) => match decode(self.buffer.get(..length).unwrap_or_default()) {
+                    Ok(message) => return Ok(Some(message)),
+                    Err(_) => self.dropped.malformed += 1,
+                },
+                Err(Errno::EAGAIN) => return Ok(None),
+                // The other end closed with unread data in it: ours is still to be read.
+                Err(Errno::EINTR | Errno::ECONNRESET) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+impl AsRawFd for HeartLink {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+impl AsFd for HeartLink {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// False: no room now.
+fn push(fd: &OwnedFd, bytes: &[u8]) -> io::Result<bool> {
+    loop {
+        match send(fd.as_raw_fd(), bytes, MsgFlags::MSG_NOSIGNAL) {
+            Ok(_) => return Ok(true),
+            Err(Errno::EAGAIN | Errno::ENOBUFS) => return Ok(false),
+            Err(Errno::EINTR | Errno::ECONNRESET) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+static LOG_DROPPED: AtomicU64 = AtomicU64::new(0);
+
+struct LinkLogger {
+    sender: Sender<(log::Level, String)>,
+}
+
+impl log::Log for LinkLogger {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if self.sender.try_send((record.level(), record.args().to_string())).is_err() {
+            LOG_DROPPED.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// The worker's end. Sending is safe from several threads.
+#[derive(Debug)]
+pub struct WorkerLink {
+    fd: OwnedFd,
+}
+
+impl WorkerLink {
+    /// Takes over the worker's end of [`pair`].
+    pub fn new(fd: OwnedFd) -> WorkerLink {
+        WorkerLink { fd }
+    }
+
+    /// Waits for the next message; `None`: heart and guard are gone. `malformed` is called with the
+    /// reason for every datagram that is dropped.
+    ///
+    /// # Errors
+    /// The socket failed.
+    pub fn receive(&self, malformed: &mut dyn FnMut(LinkError)) -> io::Result<Option<ToWorker>> {
+        let mut buffer = vec![0; LINK_BYTES_MAX + 1];
+        loop {
+            match recv(self.fd.as_raw_fd(), &mut buffer, MsgFlags::MSG_TRUNC) {
+                Ok(0) => return Ok(None),
+                Ok(length) => match decode(buffer.get(..length).unwrap_or_default()) {
+                    Ok(message) => return Ok(Some(message)),
+                    Err(error) => malformed(error),
+                },
+                Err(Errno::EINTR | Errno::ECONNRESET) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Sends a message; waits at most [`LINK_SEND_PATIENCE`] for room.
+    ///
+    /// # Errors
+    /// No room (`WouldBlock`): the heart does not read, and will be replaced. Or the heart is gone.
+    pub fn send(&self, message: &ToHeart) -> io::Result<()> {
+        let bytes = encode(message).map_err(io::Error::other)?;
+        match push(&self.fd, &bytes)? {
+            true => Ok(()),
+            false => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "link/tests.rs"]
+mod tests;

@@ -1,0 +1,18 @@
+//! The three processes and how they are started.
+//!
+//! `start` reads the config, takes the state directory, makes what the processes share and becomes the
+//! `guard`, which starts the heart and the `worker` as children of its own. Heart and guard share a
+//! `page`, heart and worker a `link`.
+
+pub mod guard;
+pub mod guard_netlink;
+pub mod heart;
+pub mod link;
+pub mod logger;
+pub mod page;
+pub mod start;
+pub mod worker;
+
+/// Exit status by which a heart says that it must not start as things are (a state on disk that it cannot
+/// read): restarting it would change nothing. `EX_CONFIG` of sysexits.h.
+pub const HEART_REFUSES: u8 = 78;

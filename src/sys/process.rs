@@ -1,0 +1,270 @@
+//! Children of a process that must neither allocate nor wait: prepared in advance, started by fork and
+//! exec, watched through a pidfd.
+
+use std::ffi::{CString, OsString, c_char};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStringExt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+/// A program with its arguments, environment and descriptors, ready to be started again and again
+/// without allocating.
+#[derive(Debug)]
+pub struct Program {
+    argv: Texts,
+    environment: Texts,
+    inherited: Vec<OwnedFd>,
+}
+
+/// Strings as execve(2) wants them. The pointers point into the strings' own heap memory, which stays
+/// where it is when this struct moves.
+#[derive(Debug)]
+struct Texts {
+    _strings: Vec<CString>,
+    pointers: Vec<*const c_char>,
+}
+
+impl Texts {
+    fn new(strings: Vec<CString>) -> Texts {
+        let ends_with = [std::ptr::null()];
+        let pointers = strings.iter().map(|text| text.as_ptr()).chain(ends_with).collect();
+        Texts { _strings: strings, pointers }
+    }
+}
+
+impl Program {
+    /// Prepares `argv` (its first word is the path) in this process's environment plus `extra`. The
+    /// child inherits `inherited` under their present numbers, and no other descriptor that is marked
+    /// close-on-exec, which all of this program's are.
+    ///
+    /// # Errors
+    /// No words, or a word with a NUL byte in it.
+    pub fn new(
+        argv: &[OsString],
+        extra: &[(OsString, OsString)],
+        inherited: Vec<OwnedFd>,
+    ) -> io::Result<Program> {
+        let text = |text: &OsString| CString::new(text.clone().into_vec()).map_err(io::Error::from);
+        let argv = argv.iter().map(text).collect::<io::Result<Vec<_>>>()?;
+        if argv.is_empty() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let environment = std::env::vars_os().chain(extra.iter().cloned()).map(|(name, value)| {
+            let mut pair = name;
+            pair.push("=");
+            pair.push(value);
+            text(&pair)
+        });
+        let environment = environment.collect::<io::Result<Vec<_>>>()?;
+        Ok(Program { argv: Texts::new(argv), environment: Texts::new(environment), inherited })
+    }
+
+    /// Starts it in a process group of its own, with no signal blocked, and does not wait for its exec
+    /// (which reads a disk): if that fails, the child ends with status 127.
+    ///
+    /// # Errors
+    /// No memory, or too many processes.
+    pub fn start(&self) -> io::Result<Child> {
+        let (argv, environment) = (&self.argv.pointers, &self.environment.pointers);
+        // SAFETY: the child calls async-signal-safe functions only (see `exec`) and never returns.
+        match unsafe { libc::fork() } {
+            -1 => Err(io::Error::last_os_error()),
+            // SAFETY: both arrays end with a null pointer, and they and their strings are alive.
+            0 => unsafe { exec(argv, environment, &self.inherited) },
+            pid => Child::watch(Pid::from_raw(pid)),
+        }
+    }
+}
+
+/// # Safety
+/// Only in a child between fork and exec; both arrays must end with a null pointer.
+unsafe fn exec(argv: &[*const c_char], environment: &[*const c_char], inherited: &[OwnedFd]) -> ! {
+    // SAFETY: only async-signal-safe system calls on plain values (signal-safety(7)); the caller
+    // vouches for the arrays.
+    unsafe {
+        libc::setpgid(0, 0);
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+        for fd in inherited {
+            libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, 0);
+        }
+        if let Some(&path) = argv.first() {
+            libc::execve(path, argv.as_ptr(), environment.as_ptr());
+        }
+        libc::_exit(127)
+    }
+}
+
+/// How a child ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// By itself, with this status.
+    Status(i32),
+    /// By this signal.
+    Signal(Signal),
+}
+
+impl std::fmt::Display for Exit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Exit::Status(status) => write!(f, "ended with status {status}"),
+            Exit::Signal(signal) => write!(f, "was ended by {signal}"),
+        }
+    }
+}
+
+/// A child of this process.
+#[derive(Debug)]
+pub struct Child {
+    pid: Pid,
+    pidfd: OwnedFd,
+    exit: Option<Exit>,
+}
+
+impl Child {
+    /// Watches a child of this process that was started in another way and is not yet waited for.
+    ///
+    /// # Errors
+    /// It is no process, or there are too many open files.
+    pub fn watch(pid: Pid) -> io::Result<Child> {
+        // SAFETY: pidfd_open(2) takes no pointers.
+        let raw = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
+        let raw = RawFd::try_from(raw).map_err(io::Error::other)?;
+        if raw < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: `raw` was just opened (close-on-exec, always so for pidfds) and nobody else owns it.
+        let pidfd = unsafe { OwnedFd::from_raw_fd(raw) };
+        Ok(Child { pid, pidfd, exit: None })
+    }
+
+    /// Its number.
+    pub fn pid(&self) -> i32 {
+        self.pid.as_raw()
+    }
+
+    /// How it ended; `None`: it runs. It has ended when its last thread has.
+    pub fn exit(&mut self) -> Option<Exit> {
+        if self.exit.is_none() {
+            self.exit = match waitpid(self.pid, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(_, status)) => Some(Exit::Status(status)),
+                Ok(WaitStatus::Signaled(_, signal, _)) => Some(Exit::Signal(signal)),
+                // Not our child any more: somebody waited for it, so it has ended.
+                Err(nix::errno::Errno::ECHILD) => Some(Exit::Status(127)),
+                Ok(_) | Err(_) => None,
+            };
+        }
+        self.exit
+    }
+
+    /// Sends it a signal, unless its end was already seen: then its number may be another's.
+    pub fn signal(&self, signal: Signal) {
+        if self.exit.is_none() {
+            // The only possible error is that it has ended.
+            let _ = kill(self.pid, signal);
+        }
+    }
+}
+
+impl AsFd for Child {
+    /// Readable once it has ended.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+/// Makes these signals do nothing in this process. Programs that it starts get them as usual, unlike
+/// with signals that are ignored or blocked.
+///
+/// # Errors
+/// A signal that cannot be handled (SIGKILL, SIGSTOP).
+pub fn shrug_off(signals: &[Signal]) -> io::Result<()> {
+    extern "C" fn nothing(_: libc::c_int) {}
+    let action = SigAction::new(SigHandler::Handler(nothing), SaFlags::SA_RESTART, SigSet::empty());
+    for &signal in signals {
+        // SAFETY: the handler does nothing at all, so it is async-signal-safe.
+        unsafe { sigaction(signal, &action)? };
+    }
+    Ok(())
+}
+
+/// Takes over a descriptor that the parent left open for this process under a known number.
+///
+/// # Errors
+/// There is no such descriptor, its number is below 3 or above 66, or it was taken before.
+pub fn take_inherited(number: RawFd) -> io::Result<OwnedFd> {
+    static TAKEN: AtomicU64 = AtomicU64::new(0);
+    let place = u32::try_from(number - 3).ok().filter(|place| *place < u64::BITS);
+    let bit = 1 << place.ok_or(io::ErrorKind::InvalidInput)?;
+    if TAKEN.fetch_or(bit, Ordering::SeqCst) & bit != 0 {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    // SAFETY: fcntl with F_SETFD takes no pointers.
+    if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it is open, and the parent left it there for this process to own; each only once.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+    fn shell(script: &str, inherited: Vec<OwnedFd>) -> Program {
+        let argv = ["/bin/sh", "-c", script].map(OsString::from);
+        let extra = [("GREETING".into(), "hello".into())];
+        Program::new(&argv, &extra, inherited).unwrap()
+    }
+
+    fn wait(child: &mut Child) -> Exit {
+        let mut fds = [PollFd::new(child.as_fd(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut fds, PollTimeout::from(30_000u16)).unwrap(), 1);
+        child.exit().unwrap()
+    }
+
+    #[test]
+    fn ends_are_seen_and_remembered() {
+        let program = shell("exit 7", Vec::new());
+        for _ in 0..2 {
+            let mut child = program.start().unwrap();
+            assert_eq!(wait(&mut child), Exit::Status(7));
+            assert_eq!(child.exit(), Some(Exit::Status(7)));
+        }
+        let mut child = shell("sleep 1000", Vec::new()).start().unwrap();
+        assert_eq!(child.exit(), None);
+        child.signal(Signal::SIGKILL);
+        assert_eq!(wait(&mut child), Exit::Signal(Signal::SIGKILL));
+    }
+
+    #[test]
+    fn environment_and_descriptors_reach_the_child() {
+        let (mut read, write) = std::io::pipe().unwrap();
+        let script = format!("echo $GREETING >&{}", write.as_raw_fd());
+        let mut child = shell(&script, vec![write.into()]).start().unwrap();
+        assert_eq!(wait(&mut child), Exit::Status(0));
+        let mut buffer = [0; 16];
+        let length = std::io::Read::read(&mut read, &mut buffer).unwrap();
+        assert_eq!(&buffer[..length], b"hello\n");
+    }
+
+    #[test]
+    fn a_program_that_does_not_exist_ends_with_127() {
+        let program = Program::new(&["/nonexistent".into()], &[], Vec::new()).unwrap();
+        assert_eq!(wait(&mut program.start().unwrap()), Exit::Status(127));
+        Program::new(&[], &[], Vec::new()).unwrap_err();
+    }
+
+    #[test]
+    fn only_open_descriptors_can_be_taken_over() {
+        take_inherited(0).unwrap_err();
+        take_inherited(-1).unwrap_err();
+        take_inherited(RawFd::MAX).unwrap_err();
+    }
+}

@@ -1,0 +1,143 @@
+//! Real-time set-up of guard and heart: scheduling, memory that never waits for a disk.
+
+use std::ffi::c_ulong;
+use std::io;
+
+use nix::sys::mman::{MlockAllFlags, mlockall};
+use nix::sys::resource::{Resource, setrlimit};
+
+use crate::limits::{HEAP_TOUCHED_BYTES, STACK_TOUCHED_BYTES};
+
+/// Makes this process fit for deadlines: real-time priority, everything that it has mapped present and
+/// locked, no further page faults for its first stack and heap. What was refused (a container may do
+/// that) is returned as sentences; the process works on without it.
+pub fn set_up(priority: i32) -> Vec<String> {
+    let mut refused = Vec::new();
+    let mut note = |what: &str, result: io::Result<()>| {
+        if let Err(error) = result {
+            refused.push(format!("{what}: {error}"));
+        }
+    };
+    // Without the privilege the limit stays, and locking says whether it is enough.
+    let unlimited = nix::sys::resource::RLIM_INFINITY;
+    let _ = setrlimit(Resource::RLIMIT_MEMLOCK, unlimited, unlimited);
+    // Pages are locked as they come (MCL_ONFAULT): nothing that is mapped and never touched costs memory.
+    let flags = MlockAllFlags::MCL_CURRENT
+        | MlockAllFlags::MCL_FUTURE
+        | MlockAllFlags::from_bits_retain(libc::MCL_ONFAULT);
+    note("memory could not be locked", mlockall(flags).map_err(io::Error::from));
+    keep_heap();
+    touch_stack();
+    note("mapped memory could not be touched in advance", touch_mappings());
+    note(
+        "protection from the out-of-memory killer was refused",
+        std::fs::write("/proc/self/oom_score_adj", "-1000"),
+    );
+    note("timer slack could not be set", set_timer_slack());
+    note("real-time priority was refused", set_thread_priority(priority));
+    refused
+}
+
+/// Gives the calling thread a real-time priority (SCHED_RR, 1 to 99). Its threads and children start
+/// without one.
+///
+/// # Errors
+/// Needs CAP_SYS_NICE or an RLIMIT_RTPRIO.
+pub fn set_thread_priority(priority: i32) -> io::Result<()> {
+    let parameters = libc::sched_param { sched_priority: priority };
+    let policy = libc::SCHED_RR | libc::SCHED_RESET_ON_FORK;
+    // SAFETY: `parameters` is alive; 0 is the calling thread.
+    if unsafe { libc::sched_setscheduler(0, policy, &raw const parameters) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Undoes what a child of a real-time process inherits and should not keep.
+///
+/// # Errors
+/// /proc is not there.
+pub fn be_ordinary() -> io::Result<()> {
+    std::fs::write("/proc/self/oom_score_adj", "0")
+}
+
+/// Without real-time priority, timers may be late by 50 µs and more to save power.
+fn set_timer_slack() -> io::Result<()> {
+    const NANOSECOND: c_ulong = 1;
+    Ok(nix::sys::prctl::set_timerslack(NANOSECOND)?)
+}
+
+fn touch_stack() {
+    let mut stack = [0u8; STACK_TOUCHED_BYTES];
+    std::hint::black_box(&mut stack).fill(1);
+}
+
+/// Grows the heap once, and tells the allocator to keep what it has.
+fn keep_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: mallopt(3) takes plain numbers; these only change when memory is given back.
+    unsafe {
+        libc::mallopt(libc::M_TRIM_THRESHOLD, -1);
+        libc::mallopt(libc::M_MMAP_MAX, 0);
+    }
+    drop(std::hint::black_box(vec![1u8; HEAP_TOUCHED_BYTES]));
+}
+
+/// Faults in the program's own text and data, the libraries', stack and heap (madvise(2),
+/// MADV_POPULATE_*, kernel 5.14).
+fn touch_mappings() -> io::Result<()> {
+    for line in std::fs::read_to_string("/proc/self/maps")?.lines() {
+        let mut words = line.split_ascii_whitespace();
+        let (Some(range), Some(rights)) = (words.next(), words.next()) else { continue };
+        let name = words.nth(3).unwrap_or_default();
+        // The kernel's own pages, and reserves of the allocator that nobody may touch.
+        if name.starts_with("[v") || !rights.starts_with('r') {
+            continue;
+        }
+        let Some((start, end)) = range.split_once('-') else { continue };
+        let (Ok(start), Ok(end)) =
+            (usize::from_str_radix(start, 16), usize::from_str_radix(end, 16))
+        else {
+            continue;
+        };
+        let advice = match rights.starts_with("rw") {
+            true => libc::MADV_POPULATE_WRITE,
+            false => libc::MADV_POPULATE_READ,
+        };
+        // SAFETY: populating only faults pages in and changes no content; a range that was unmapped
+        // meanwhile is refused by the kernel.
+        let done = unsafe { libc::madvise(start as *mut libc::c_void, end - start, advice) };
+        if done < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mappings_can_be_touched() {
+        touch_mappings().unwrap();
+        touch_stack();
+    }
+
+    #[test]
+    fn a_threads_priority_is_its_own() {
+        let thread = std::thread::spawn(|| {
+            set_thread_priority(1).unwrap();
+            let child = std::process::Command::new("cat").arg("/proc/self/stat").output().unwrap();
+            let own = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+            (own, String::from_utf8(child.stdout).unwrap())
+        });
+        let (own, child) = thread.join().unwrap();
+        // Field 41 is the policy (proc_pid_stat(5)); fields count from behind the name.
+        let policy = |stat: &str| {
+            stat.rsplit(')').next().unwrap().split_whitespace().nth(38).map(str::to_owned)
+        };
+        assert_eq!(policy(&own).as_deref(), Some("2"));
+        assert_eq!(policy(&child).as_deref(), Some("0"));
+    }
+}

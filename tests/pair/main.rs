@@ -1,0 +1,67 @@
+//! Two real daemons in network namespaces, one test for each fault. Needs root, or a kernel that lets
+//! users make namespaces.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use clusterd::bed::faults::{Fault, try_one};
+use clusterd::bed::{Bed, Options, node};
+use clusterd::config::NodeIndex;
+
+/// Powers a pair on, tries the fault, and wants what was promised. One at a time: each measures.
+fn is_as_promised(fault: Fault, same_ifindex: bool) {
+    static ONE: Mutex<()> = Mutex::new(());
+    let _alone = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut options = Options::new(PathBuf::from(env!("CARGO_BIN_EXE_clusterd")));
+    options.same_ifindex = same_ifindex;
+    let mut bed = Bed::new(options).expect("a bed");
+    for node in NodeIndex::BOTH {
+        bed.power_on(node).expect("power");
+    }
+    let seen = try_one(&mut bed, fault, &mut |text| println!("{text}"));
+    let logs = NodeIndex::BOTH.map(|node| {
+        let log = std::fs::read_to_string(bed.node(node).log()).unwrap_or_default();
+        format!("--- log of {}\n{log}", node::name(node))
+    });
+    let seen = seen.unwrap_or_else(|error| panic!("{error}\n{}", logs.concat()));
+    assert!(seen.broken.is_empty(), "{seen:#?}\n{}", logs.concat());
+}
+
+macro_rules! faults {
+    ($($name:ident: $fault:expr,)*) => {
+        $(#[test]
+        fn $name() {
+            is_as_promised($fault, false);
+        })*
+
+        #[test]
+        fn every_fault_has_its_test() {
+            assert_eq!([$($fault),*], Fault::ALL);
+        }
+    };
+}
+
+faults! {
+    p2_crossover_cut_moves_nothing: Fault::CrossoverCut,
+    p2_serial_cut_moves_nothing: Fault::SerialCut,
+    p2_crossover_and_serial_cut_move_nothing: Fault::BothCut,
+    p2_the_owners_lan_cable: Fault::OwnerLanCut,
+    p2_a_dead_switch_moves_nothing: Fault::SwitchDead,
+    p2_the_owners_power: Fault::OwnerPower,
+    p2_the_standby_nodes_power_moves_nothing: Fault::StandbyPower,
+    p1_the_owners_heart_killed: Fault::HeartKilled,
+    p1_the_owners_heart_frozen: Fault::HeartFrozen,
+    p1_all_of_the_owner_frozen: Fault::AllFrozen,
+    p1_all_of_the_owner_killed: Fault::AllKilled,
+    p2_an_orderly_stop: Fault::OrderlyStop,
+    p2_a_planned_move: Fault::PlannedMove,
+}
+
+#[test]
+fn p2_carriers_that_are_told_late() {
+    for fault in [Fault::CrossoverCut, Fault::OwnerLanCut, Fault::OwnerPower] {
+        is_as_promised(fault, true);
+    }
+}
