@@ -182,7 +182,9 @@ impl World {
         let now_us = self.now_us;
         let node = &mut self.nodes[index];
         node.heart = None;
-        node.unread_answer = false;
+        if std::mem::take(&mut node.unread_answer) {
+            node.in_flight = None;
+        }
         node.disk.crash(&mut self.rng);
         let boot = node.boot;
         let exits_us = node.in_flight.map_or(now_us, |request| request.ends_us) + 200;

@@ -23,11 +23,11 @@ pub struct Way {
 
 impl Way {
     fn takes_frames(&self) -> bool {
-        self.cut == 0 && self.loss == 0
+        self.cut == 0 && self.loss == 0 && self.damaged == 0
     }
 
     fn clean(&self) -> bool {
-        self.takes_frames() && self.delay_us == 0 && self.damaged == 0
+        self.takes_frames() && self.delay_us == 0
     }
 }
 
@@ -117,7 +117,7 @@ impl Network {
         }
     }
 
-    /// Whether a path is cut or lossy in at least one direction.
+    /// Whether a path is cut, lossy or damaging in at least one direction.
     pub fn impaired(&self, path: Path) -> bool {
         !self.whole(path) || self.ways[path.index()].both().iter().any(|way| !way.takes_frames())
     }

@@ -53,10 +53,11 @@ impl World {
             (path == Path::Serial && !self.setup.serial) || self.network.impaired(path)
         });
         let sight = Sight {
-            isolated: (!machines_run || self.network.arp_impaired())
-                && (!hearts_run || paths_impaired),
-            stalled: !machines_run || !hearts_run,
-            hears: hearts_run && clean.contains(&true),
+            paths_cut: paths_impaired,
+            arp_cut: self.network.arp_impaired(),
+            hearts_run,
+            machines_run,
+            clean: clean.contains(&true),
         };
         self.checkers.one_owner.network(now_us, sight);
         self.checkers.false_death.paths(now_us, clean);
@@ -65,7 +66,7 @@ impl World {
                 let node = &self.nodes[index];
                 node.runs() && node.kernel.holds(group)
             });
-            if let Err(what) = self.checkers.one_owner.group(now_us, group, holds, sight) {
+            if let Err(what) = self.checkers.one_owner.group(now_us, group, holds) {
                 self.wrong(what);
             }
             let serves = |index: NodeIndex| {
@@ -80,7 +81,8 @@ impl World {
 
     /// Shows an event that a core tells to the checkers.
     pub(super) fn told(&mut self, index: NodeIndex, told: &Told) {
-        if told.kind != Kind::PeerDead {
+        // A goodbye may belong to an incarnation before the present one.
+        if told.kind != Kind::PeerDead || told.text.contains("goodbye") {
             return;
         }
         let peer = &self.nodes[index.other()];
