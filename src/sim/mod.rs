@@ -6,6 +6,7 @@
 //! | `world`, `life`, `work`, `wire` | the world: its clock, machines and processes, rounds, frames |
 //! | `node`, `kernel`, `disk`, `network`, `pair` | its parts |
 //! | `setup`, `faults`, `rng` | what a seed draws |
+//! | `strike` | how each fault begins and ends |
 //! | `run`, `single` | a run with a mix of faults that must heal; a run with exactly one fault |
 //! | `checkers` | who believes no core |
 //! | `trace`, `recording`, `report` | what is left of a run |
@@ -41,6 +42,8 @@ mod run;
 mod setup;
 #[cfg(test)]
 mod single;
+#[cfg(test)]
+mod strike;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
