@@ -28,9 +28,9 @@ pub struct Session {
 /// # Plain frames and introductions on serial
 /// A plain frame can be read only by a peer that knows my incarnation. So the line carries
 /// introductions, which are complete, until the peer's current incarnation has echoed mine in any
-/// frame on any path; after that every tenth frame, and every farewell, is still one. A peer that
-/// restarted cannot read what was meant for its old incarnation; its own introductions tell me of the
-/// new one, and as that has not echoed me yet, it gets introductions.
+/// frame on any path, and again while it does not; after that every tenth frame, every farewell and
+/// every frame after one that could not be read is still one. A peer that restarted cannot read what
+/// was meant for its old incarnation, nor I what it sends to mine: so both introduce themselves.
 pub struct Codec {
     me: NodeIndex,
     cluster: [u8; 8],
@@ -140,12 +140,20 @@ impl Codec {
         let beat = match (*bytes.first().ok_or(DropReason::Truncated)?, path) {
             (frame::HEAD, _) => frame::decode(self.complete_key(path), self.cluster, peer, bytes)?,
             (serial_frame::HEAD, Path::Serial) => {
-                serial_frame::decode(&self.plain_key, peer, session, &self.heard, bytes)?
+                let read = serial_frame::decode(&self.plain_key, peer, session, &self.heard, bytes);
+                if read.is_err() {
+                    // Perhaps the peer has restarted, or I have: it gets an introduction next.
+                    self.plain_since_introduction = INTRODUCE_EVERY;
+                }
+                read?
             }
             _ => return Err(DropReason::Malformed),
         };
         if beat.peer_incarnation == session.my_incarnation {
             self.knows_me = beat.incarnation;
+        } else if beat.incarnation == self.knows_me {
+            // It had only answered an introduction, and does not know me yet.
+            self.knows_me = 0;
         }
         if beat.incarnation == self.heard.incarnation {
             self.heard.raise(&beat);

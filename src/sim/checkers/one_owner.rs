@@ -1,0 +1,153 @@
+//! Promise P1: there is no instant at which both kernels run and both hold a service address, unless
+//! beats *and* ARP between them had been cut for longer than `dead_after`.
+//!
+//! Silence counts from the last beat, so a cut is excused that is shorter by one interval. A pause of
+//! a whole machine cuts both, too; so it is the same excuse. So is ARP cut while a heart was dead or
+//! frozen for that long: its kernel lives but cannot answer (at least two faults at once). An excused
+//! overlap must end soon after the two can hear each other.
+
+use super::super::pair::Pair;
+use super::place;
+use crate::config::{Config, GroupIndex};
+
+/// A moment of contact shorter than this carries no beat, so it does not end an isolation, in µs.
+const CONTACT_MIN_US: u64 = 60_000;
+/// A claim decided while isolated lands at most this much later (the kernel's lock), in µs.
+const CLAIM_LANDS_US: u64 = 120_000;
+/// A beat is sent at most this much later than planned, in µs.
+const TICK_LATE_US: u64 = 10_000;
+/// Two who serve and hear each other: time until one has let go, in µs, besides three intervals.
+const LET_GO_US: u64 = 200_000;
+
+/// What the network is like for the two.
+#[derive(Clone, Copy, Debug)]
+pub struct Sight {
+    /// Every beat path is cut or lossy in a direction.
+    pub paths_cut: bool,
+    /// ARP is cut or lossy in a direction.
+    pub arp_cut: bool,
+    /// Both hearts run.
+    pub hearts_run: bool,
+    /// Both machines run.
+    pub machines_run: bool,
+    /// A path carries every frame both ways.
+    pub clean: bool,
+}
+
+/// The newest time for which something was so.
+#[derive(Clone, Copy, Debug, Default)]
+struct Span {
+    is: bool,
+    from_us: u64,
+    to_us: u64,
+}
+
+impl Span {
+    fn update(&mut self, now_us: u64, is: bool) {
+        if self.is {
+            // It lasted until now, whatever comes next.
+            self.to_us = now_us;
+        } else if is && (self.to_us == 0 || now_us - self.to_us >= CONTACT_MIN_US) {
+            (self.from_us, self.to_us) = (now_us, now_us);
+        } else if is {
+            self.to_us = now_us;
+        }
+        self.is = is;
+    }
+
+    /// Whether it was so for at least `for_us`, until shortly before now.
+    fn lasted(&self, now_us: u64, for_us: u64) -> bool {
+        (self.is || self.to_us > 0)
+            && self.to_us - self.from_us >= for_us
+            && now_us - self.to_us <= CLAIM_LANDS_US
+    }
+}
+
+/// The checker.
+pub struct OneOwner {
+    dead_after_us: u64,
+    interval_us: u64,
+    let_go_us: u64,
+    /// Neither beats nor ARP came through.
+    isolated: Span,
+    /// A heart did not run.
+    stalled: Span,
+    /// ARP did not come through.
+    arp_cut: Span,
+    /// Since when the two hear each other.
+    hears_since_us: Option<u64>,
+    /// Overlaps that go on, by group: since when.
+    overlaps: Vec<Option<u64>>,
+}
+
+impl OneOwner {
+    /// A checker of that pair.
+    pub fn new(config: &Config) -> OneOwner {
+        OneOwner {
+            dead_after_us: config.heartbeat.dead_after.as_micros() as u64,
+            interval_us: config.heartbeat.interval.as_micros() as u64,
+            let_go_us: LET_GO_US + 3 * config.heartbeat.interval.as_micros() as u64,
+            isolated: Span::default(),
+            stalled: Span::default(),
+            arp_cut: Span::default(),
+            hears_since_us: None,
+            overlaps: vec![None; config.groups.len()],
+        }
+    }
+
+    /// The network as it is from now on.
+    pub fn network(&mut self, now_us: u64, sight: Sight) {
+        let arp_cut = sight.arp_cut || !sight.machines_run;
+        let stalled = !sight.hearts_run;
+        self.isolated.update(now_us, arp_cut && (stalled || sight.paths_cut));
+        self.stalled.update(now_us, stalled);
+        self.arp_cut.update(now_us, arp_cut);
+        self.hears_since_us = if sight.hearts_run && sight.clean {
+            self.hears_since_us.or(Some(now_us))
+        } else {
+            None
+        };
+    }
+
+    fn excused(&self, now_us: u64) -> bool {
+        let earlier_us = self.interval_us + TICK_LATE_US;
+        let silence_us = self.dead_after_us.saturating_sub(earlier_us);
+        self.isolated.lasted(now_us, silence_us)
+            || (self.stalled.lasted(now_us, silence_us) && self.arp_cut.lasted(now_us, 0))
+    }
+
+    /// Who holds a group's addresses from now on, in a kernel that runs.
+    pub fn group(
+        &mut self,
+        now_us: u64,
+        group: GroupIndex,
+        holds: Pair<bool>,
+    ) -> Result<(), String> {
+        let excused = self.excused(now_us);
+        let overlap = &mut self.overlaps[place(group)];
+        if holds.both() != [&true, &true] {
+            *overlap = None;
+            return Ok(());
+        }
+        match *overlap {
+            None if excused => *overlap = Some(now_us),
+            None => {
+                return Err(format!(
+                    "P1: both nodes hold group {}'s addresses; not excused by {:?}, {:?}, {:?}",
+                    group.0, self.isolated, self.stalled, self.arp_cut
+                ));
+            }
+            Some(since_us) => {
+                let hear_us = self.hears_since_us.map_or(now_us, |hears| hears.max(since_us));
+                if now_us - hear_us > self.let_go_us {
+                    return Err(format!(
+                        "P1: both nodes hold group {}'s addresses since {since_us} µs although \
+                         they hear each other since {hear_us} µs",
+                        group.0
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}

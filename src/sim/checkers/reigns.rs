@@ -1,0 +1,110 @@
+//! Generations: every reign of a node over a group has a number above all before it, in its whole
+//! life, crashes included; nobody claims with a number that is behind before its patience is over.
+
+use super::super::pair::Pair;
+use super::place;
+use crate::beat::{Beat, Stance};
+use crate::config::{Config, GroupIndex, NodeIndex};
+
+/// What is known of one node and group.
+#[derive(Clone, Debug, Default)]
+struct Record {
+    /// The reign seen last: number, id, and the incarnation that claimed it.
+    last: Option<(u32, u32, u64)>,
+    /// A claim whose reign was not seen yet: the highest number served by anybody at that time, and
+    /// whether the claim was within the patience of one who had heard nobody.
+    claimed: Option<(u32, bool)>,
+}
+
+/// The checker.
+pub struct Reigns {
+    boot_patience_us: u64,
+    records: Pair<Vec<Record>>,
+    /// When each node's present heart started, and whether it has heard the peer.
+    lives: Pair<(u64, bool)>,
+    /// Highest number ever served, by group.
+    highest: Vec<u32>,
+    /// An administrator has accepted a loss: a claim may be behind.
+    loss_accepted: Vec<bool>,
+}
+
+impl Reigns {
+    /// A checker of that pair.
+    pub fn new(config: &Config) -> Reigns {
+        let groups = config.groups.len();
+        Reigns {
+            boot_patience_us: config.heartbeat.boot_patience.as_micros() as u64,
+            records: Pair::of(|_| vec![Record::default(); groups]),
+            lives: Pair::of(|_| (0, false)),
+            highest: vec![0; groups],
+            loss_accepted: vec![false; groups],
+        }
+    }
+
+    /// A heart starts.
+    pub fn heart_started(&mut self, node: NodeIndex, now_us: u64) {
+        self.lives[node] = (now_us, false);
+        for record in &mut self.records[node] {
+            record.claimed = None;
+        }
+    }
+
+    /// An administrator wishes a move and accepts a loss.
+    pub fn loss_accepted(&mut self, group: GroupIndex) {
+        self.loss_accepted[place(group)] = true;
+    }
+
+    /// A core commands a claim.
+    pub fn claimed(&mut self, node: NodeIndex, group: GroupIndex, now_us: u64) {
+        let (started_us, heard) = self.lives[node];
+        let early = !heard && now_us < started_us + self.boot_patience_us;
+        self.records[node][place(group)].claimed = Some((self.highest[place(group)], early));
+    }
+
+    /// A core commands a release.
+    pub fn released(&mut self, node: NodeIndex, group: GroupIndex) {
+        self.records[node][place(group)].claimed = None;
+    }
+
+    /// A core sends a beat.
+    pub fn sent(&mut self, node: NodeIndex, beat: &Beat) -> Result<(), String> {
+        self.lives[node].1 |= beat.peer_incarnation != 0;
+        for said in &beat.groups {
+            let at = place(said.group);
+            let serves = match said.stance {
+                Stance::Active | Stance::Offering => said.owner == node && said.generation > 0,
+                Stance::Unable | Stance::Passive | Stance::Wanting(_) | Stance::Granting(_) => {
+                    false
+                }
+            };
+            if !serves {
+                continue;
+            }
+            let record = &mut self.records[node][at];
+            let reign = (said.generation, said.id, beat.incarnation);
+            let Some((highest, early)) = record.claimed else { continue };
+            if record.last == Some(reign) {
+                continue;
+            }
+            if let Some((number, id, incarnation)) = record.last
+                && said.generation <= number
+            {
+                return Err(format!(
+                    "generations: {node:?} reigns over group {} with number {} id {:x} in life \
+                     {:x}, after number {number} id {id:x} in life {incarnation:x}",
+                    said.group.0, said.generation, said.id, beat.incarnation
+                ));
+            }
+            if early && said.generation <= highest && !self.loss_accepted[at] {
+                return Err(format!(
+                    "stale claim: {node:?} reigns over group {} with number {}, {highest} was \
+                     served, and it has heard nobody and lost its patience early",
+                    said.group.0, said.generation
+                ));
+            }
+            record.last = Some(reign);
+            self.highest[at] = self.highest[at].max(said.generation);
+        }
+        Ok(())
+    }
+}

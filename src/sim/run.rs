@@ -1,0 +1,157 @@
+//! A run with a mix of faults, and then a healed phase in which the pair must find its peace.
+
+use super::faults::{self, Kind, Planned};
+use super::node::Guard;
+use super::rng::Rng;
+use super::setup::Setup;
+use super::trace::Trace;
+use super::world::World;
+use crate::config::{Failback, NodeIndex};
+use crate::control::status::{GroupState, PeerState, Status};
+use crate::core::Wish;
+use crate::core::sabotage::Sabotage;
+
+/// A second, in µs.
+pub const SECOND_US: u64 = 1_000_000;
+/// After healing, the pair finds its peace within its patience, its stable time and this, in µs.
+const PEACE_US: u64 = 15 * SECOND_US;
+/// Then nothing moves for this long, in µs.
+const QUIET_US: u64 = 10 * SECOND_US;
+
+/// The mildest unrest: it may go on.
+const NOT_HOME: &str = "not at home";
+
+/// What a run is made from, besides the seed.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The kinds of faults to draw from; empty: all.
+    pub kinds: Vec<Kind>,
+    /// A rule taken out of the cores.
+    pub sabotage: Option<Sabotage>,
+    /// Where lines go.
+    pub trace: Trace,
+}
+
+/// A world and the faults that were planned for it.
+pub struct Run {
+    /// The world at its end.
+    pub world: World,
+    /// The faults.
+    pub plan: Vec<Planned>,
+}
+
+/// Draws everything of a mixed run from a seed; nothing has happened yet.
+pub fn draw(seed: u64, options: &Options) -> (Run, u64) {
+    let mut rng = Rng::new(seed);
+    let setup = Setup::any(&mut rng);
+    let from_us = rng.between(SECOND_US / 2, 7 * SECOND_US);
+    let to_us = from_us + rng.between(5 * SECOND_US, 20 * SECOND_US);
+    let kinds = if options.kinds.is_empty() { &Kind::ALL[..] } else { &options.kinds };
+    let plan = faults::plan(kinds, &setup, from_us, to_us, &mut rng);
+    let mut world = World::new(setup, rng, options.trace.clone());
+    world.sabotage = options.sabotage;
+    (Run { world, plan }, to_us)
+}
+
+/// The fault phase, then the healed phase.
+pub fn play(run: &mut Run, to_us: u64) {
+    let Run { world, plan } = run;
+    world.schedule(plan);
+    let first = world.rng.pick(&NodeIndex::BOTH);
+    let later_us = if world.rng.chance(700) { 0 } else { world.rng.below(9 * SECOND_US) };
+    world.power_on(first);
+    world.run_until(later_us);
+    world.power_on(first.other());
+    world.run_until(to_us);
+    world.heal();
+    find_peace(world);
+}
+
+/// Waits until all is well, then sees that it stays so.
+fn find_peace(world: &mut World) {
+    let stable = world.setup.groups.iter().map(|group| group.2).max().unwrap_or_default();
+    let patience = world.setup.boot_patience + stable;
+    let deadline_us = world.now_us + patience.as_micros() as u64 + PEACE_US;
+    let mut wish_us = world.now_us + SECOND_US;
+    while let Some(why) = unrest(world) {
+        if world.violation.is_some() {
+            return;
+        }
+        // An operator's move stands, even of a group that goes home by itself.
+        if world.now_us > deadline_us - PEACE_US / 2 && why.starts_with(NOT_HOME) {
+            break;
+        }
+        if world.now_us > deadline_us {
+            world.wrong(format!("healed, but no peace: {why}"));
+            return;
+        }
+        if world.now_us >= wish_us {
+            NodeIndex::BOTH.into_iter().for_each(|node| world.wish(node, Wish::Online(node)));
+            wish_us += 3 * SECOND_US;
+        }
+        world.run_until(world.now_us + SECOND_US / 10);
+    }
+    world.checkers.service.forget(world.now_us);
+    world.trace.note(world.now_us, || "PEACE".to_owned());
+    let end_us = world.now_us + QUIET_US;
+    world.run_until(end_us);
+    for (group, _) in world.config.clone().groups() {
+        let served = world.checkers.service.seen(world.now_us, group);
+        if served.moves > 0 || served.longest_gap_us > 0 {
+            let what = format!("peace, and then group {} moves: {served:?}", group.0);
+            world.wrong(what);
+        }
+    }
+    if let Some(why) = unrest(world)
+        && !why.starts_with(NOT_HOME)
+    {
+        world.wrong(format!("peace does not last: {why}"));
+    }
+}
+
+/// Why the pair is not at peace, if it is not.
+pub fn unrest(world: &World) -> Option<String> {
+    let mut statuses: Vec<Status> = Vec::new();
+    let mut not_home = None;
+    for node in NodeIndex::BOTH {
+        let Some(now) = world.core_time(node) else {
+            return Some(format!("{node:?} has no heart"));
+        };
+        if world.nodes[node].guard != Guard::Running {
+            return Some(format!("{node:?} has no guard"));
+        }
+        statuses.extend(world.nodes[node].heart.as_ref().map(|heart| heart.core.status(now)));
+    }
+    let [lower, upper] = &statuses[..] else { return Some("a heart is missing".to_owned()) };
+    for status in [lower, upper] {
+        if status.peer.state != PeerState::Alive {
+            return Some(format!("{} says its peer is {:?}", status.node, status.peer.state));
+        }
+    }
+    for ((index, group), (one, other)) in
+        world.config.groups().zip(lower.groups.iter().zip(&upper.groups))
+    {
+        let said = format!("{one:?} / {other:?}");
+        let active = [one, other].map(|said| said.state == GroupState::Active);
+        let owner = match active {
+            [true, false] => NodeIndex::Lower,
+            [false, true] => NodeIndex::Upper,
+            [true, true] | [false, false] => return Some(said),
+        };
+        let name = &world.config.node(owner).name;
+        if one.owner.as_ref() != Some(name) || other.owner.as_ref() != Some(name) {
+            return Some(said);
+        }
+        if one.generation != other.generation {
+            return Some(said);
+        }
+        let served = world.checkers.service.seen(world.now_us, index);
+        if served.by != Some(owner) || world.nodes[owner.other()].kernel.lease(index).is_some() {
+            return Some(format!("{name} says that it serves, seen is {served:?}"));
+        }
+        if group.failback == Failback::Auto && group.prefer != owner {
+            not_home = Some(format!("{NOT_HOME}: group {} {said}", index.0));
+        }
+    }
+    not_home
+}

@@ -1,0 +1,155 @@
+//! What travels: heartbeats, ARP, reach questions, and an attacker's replays.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use super::node::Frame;
+use super::world::{Arp, Happening, World};
+use crate::beat::{Beat, FrameBuffer, Path};
+use crate::config::{GroupIndex, NodeIndex};
+use crate::core::Event;
+
+/// Frames that the attacker remembers.
+const REMEMBERED: usize = 512;
+
+/// Somebody who records heartbeats and sends them again.
+#[derive(Default)]
+pub struct Attacker {
+    /// Who was to get it, and the frame.
+    seen: VecDeque<(NodeIndex, Frame)>,
+    /// Longest time between two replays in µs, while active.
+    pub every_us: Option<u64>,
+    /// Only frames to this node.
+    pub only_to: Option<NodeIndex>,
+}
+
+/// The MAC of a node's LAN interface.
+pub fn mac(node: NodeIndex) -> [u8; 6] {
+    match node {
+        NodeIndex::Lower => [2, 0, 0, 0, 0, 1],
+        NodeIndex::Upper => [2, 0, 0, 0, 0, 2],
+    }
+}
+
+impl World {
+    /// Sends a heartbeat on a path.
+    pub(super) fn transmit(&mut self, from: NodeIndex, path: Path, mut beat: Beat) {
+        let has_serial = self.setup.serial;
+        let Some(heart) = &mut self.nodes[from].heart else { return };
+        heart.said_farewell |= beat.farewell;
+        if path == Path::Serial && !has_serial {
+            return;
+        }
+        beat.lan_mac = mac(from);
+        let mut buffer = FrameBuffer::new();
+        heart.codec.encode(path, &beat, &mut buffer);
+        let to = from.other();
+        let frame = Frame { path, bytes: Rc::from(buffer.as_slice()) };
+        if self.attacker.seen.len() == REMEMBERED {
+            // Old ones are as interesting as new ones.
+            let forgotten = self.rng.below(REMEMBERED as u64) as usize;
+            self.attacker.seen.swap_remove_back(forgotten);
+        }
+        self.attacker.seen.push_back((to, frame.clone()));
+        let way = *self.network.way(path, from);
+        let copies = if self.rng.chance(way.doubled) { 2 } else { 1 };
+        for _ in 0..copies {
+            if !self.network.passes(path, from, &mut self.rng) {
+                continue;
+            }
+            let base_us = match path {
+                Path::Crossover => self.rng.between(30, 120),
+                Path::Lan => self.rng.between(50, 300),
+                Path::Serial => self.rng.between(4_300, 11_000),
+            };
+            let mut frame = frame.clone();
+            if self.rng.chance(way.damaged) {
+                frame.bytes = self.damaged(&frame.bytes);
+            }
+            let more_us = self.rng.below(way.delay_us + 1);
+            self.after(base_us + more_us, Happening::Frame { node: to, frame });
+        }
+    }
+
+    /// The same bytes with a flipped bit, or cut short.
+    fn damaged(&mut self, bytes: &[u8]) -> Rc<[u8]> {
+        let mut bytes = bytes.to_vec();
+        let place = self.rng.below(bytes.len() as u64) as usize;
+        if self.rng.chance(800) {
+            bytes[place] ^= 1 << self.rng.below(8);
+        } else {
+            bytes.truncate(place);
+        }
+        Rc::from(bytes)
+    }
+
+    pub(super) fn frame_arrives(&mut self, index: NodeIndex, frame: Frame) {
+        if let Some(heart) = &mut self.nodes[index].heart {
+            heart.inbox.put_frame(frame);
+            self.wake_heart(index, 15);
+        }
+    }
+
+    /// Sends ARP about a group's addresses into the LAN, where the peer hears it.
+    pub(super) fn send_arp(&mut self, from: NodeIndex, group: GroupIndex, kind: Arp) {
+        if self.network.arp_passes(from, &mut self.rng) {
+            let delay_us = match kind {
+                Arp::Probe | Arp::Announcement => self.rng.between(30, 150),
+                Arp::Answer => self.rng.between(60, 650),
+            };
+            self.after(delay_us, Happening::Arp { node: from.other(), group, kind });
+        }
+    }
+
+    pub(super) fn arp_arrives(&mut self, index: NodeIndex, group: GroupIndex, kind: Arp) {
+        if kind == Arp::Probe && self.nodes[index].kernel.lease(group).is_some() {
+            self.send_arp(index, group, Arp::Answer);
+        }
+        self.seen_on_lan(index, group, kind);
+    }
+
+    /// Asks every reach host once.
+    pub(super) fn ask_reach(&mut self, index: NodeIndex, round: u32) {
+        if let Some(heart) = &mut self.nodes[index].heart {
+            heart.reach_round = round;
+        }
+        if !self.network.on_lan(index) {
+            return;
+        }
+        for host in 0..self.setup.reach_hosts {
+            let way = self.network.arp[index];
+            let lost = self.rng.chance(way.loss) || self.rng.chance(way.loss);
+            if self.network.hosts[usize::from(host)] == 0 && !lost {
+                let delay_us = self.rng.between(200, 2_000);
+                self.after(delay_us, Happening::Reach { node: index, host });
+            }
+        }
+    }
+
+    pub(super) fn reach_answers(&mut self, index: NodeIndex, host: u8) {
+        if let Some(heart) = &mut self.nodes[index].heart {
+            // An answer does not say which question it answers: it counts for the newest.
+            let round = heart.reach_round;
+            heart.inbox.put_lan(Event::ReachAnswered { host, round });
+            self.wake_heart(index, 15);
+        }
+    }
+
+    /// The attacker sends an old frame once more, and comes back if it is still active.
+    pub(super) fn replay(&mut self) {
+        let Some(every_us) = self.attacker.every_us else { return };
+        if !self.attacker.seen.is_empty() {
+            let place = self.rng.below(self.attacker.seen.len() as u64) as usize;
+            let (mut to, frame) = self.attacker.seen[place].clone();
+            if self.rng.chance(30) {
+                to = to.other();
+            }
+            let wanted = self.attacker.only_to.is_none_or(|only| only == to);
+            if wanted && self.nodes[to].powered && self.nodes[to].paused == 0 {
+                self.frame_arrives(to, frame);
+            }
+        }
+        let next_us = self.rng.between(every_us / 4, every_us);
+        self.after(next_us, Happening::Replay);
+    }
+}
