@@ -299,6 +299,9 @@ impl World {
     }
 
     pub(super) fn begin(&mut self, planned: Planned) {
+        if self.healed {
+            return;
+        }
         let Planned { fault, lasts_us, .. } = planned;
         self.trace.note(self.now_us, || format!("FAULT {fault:?} for {lasts_us} µs"));
         if let Some(note) = self.strike(fault, true, 0) {

@@ -37,6 +37,8 @@ pub struct Network {
     pub ways: [Pair<Way>; 3],
     /// ARP between the nodes, by sender. Broken on its own, or with the LAN.
     pub arp: Pair<Way>,
+    /// When the last frame arrived or will arrive, by path, then by sender.
+    pub arrived_us: [Pair<u64>; 3],
     /// The crossover cable.
     pub crossover_cable: u8,
     /// The null-modem line.
@@ -59,6 +61,7 @@ impl Network {
         Network {
             ways: Default::default(),
             arp: Pair::default(),
+            arrived_us: Default::default(),
             crossover_cable: 0,
             serial_cable: 0,
             lan_cable: Pair::default(),

@@ -3,7 +3,7 @@
 use super::replay::{Header, Line};
 use super::setup::Setup;
 use crate::config::NodeIndex;
-use crate::core::{DiskState, Event, Time};
+use crate::core::{Command, DiskState, Event, Time};
 
 /// The recording.
 #[derive(Debug)]
@@ -12,12 +12,14 @@ pub struct Recording {
     hearts: u32,
     /// The lines so far.
     pub lines: Vec<String>,
+    /// What the core commanded.
+    pub commands: Vec<(Time, Command)>,
 }
 
 impl Recording {
     /// A recording of that node.
     pub fn new(of: NodeIndex) -> Recording {
-        Recording { of, hearts: 0, lines: Vec::new() }
+        Recording { of, hearts: 0, lines: Vec::new(), commands: Vec::new() }
     }
 
     /// A heart starts.
@@ -46,6 +48,13 @@ impl Recording {
         if node == self.of && self.hearts == 1 {
             let line = Line { now, event: event.clone() };
             self.lines.push(serde_json::to_string(&line).unwrap());
+        }
+    }
+
+    /// A core commands something.
+    pub fn command(&mut self, node: NodeIndex, now: Time, command: &Command) {
+        if node == self.of && self.hearts == 1 {
+            self.commands.push((now, command.clone()));
         }
     }
 }

@@ -142,7 +142,7 @@ pub fn lone(seed: u64, options: &Options) -> Run {
             plan.push(strike(&mut world, Fault::PowerCut(owner.other()), forever));
             world.run_until(world.now_us + 3 * SECOND_US);
             world.checkers.service.forget(world.now_us);
-            if seed % 3 == 0 {
+            if seed.is_multiple_of(3) {
                 plan.push(strike(&mut world, Fault::HeartKilled(owner), 0));
                 (0, soon_us + 200 * MS)
             } else {

@@ -1,7 +1,18 @@
 //! Seeds, mutations, one seed line by line, and a recorded run.
 
-use super::faults::Kind;
+use std::path::Path;
+
+use super::faults::{Fault, Kind, Planned};
+use super::recording::Recording;
+use super::replay::replay;
 use super::report::Mode;
+use super::rng::Rng;
+use super::run::SECOND_US;
+use super::setup::Setup;
+use super::trace::Trace;
+use super::world::World;
+use crate::config::NodeIndex;
+use crate::core::Command;
 use crate::core::sabotage::Sabotage;
 
 fn seed_asked_for() -> Option<u64> {
@@ -39,4 +50,109 @@ fn p2_holds_after_any_single_fault() {
 #[test]
 fn one_alone_serves_again() {
     Mode::Lone.all_hold(seeds(60));
+}
+
+/// Some seed fails without the rule and holds with it: the rule is needed, and the checkers see it.
+fn needs(rule: Sabotage, kinds: &[Kind]) {
+    let mode = Mode::Mixed(kinds.to_vec());
+    for round in 0..20 {
+        let seeds = round * 50..(round + 1) * 50;
+        let failing = mode.failing(seeds, Some(rule), 3);
+        if failing.iter().any(|(seed, _)| mode.verdict(*seed, None).is_none()) {
+            return;
+        }
+    }
+    panic!("1000 seeds hold without the rule of {rule:?}");
+}
+
+#[test]
+fn without_the_probe_it_fails() {
+    needs(Sabotage::NoProbe, &[Kind::AllFrozen]);
+}
+
+#[test]
+fn without_the_wait_for_the_lease_it_fails() {
+    needs(Sabotage::NoLeaseWait, &[Kind::AllFrozen]);
+}
+
+#[test]
+fn without_the_stall_rule_it_fails() {
+    needs(Sabotage::NoStallRule, &[Kind::AllFrozen, Kind::HeartFrozen, Kind::Paused]);
+}
+
+#[test]
+fn without_the_two_way_proof_it_fails() {
+    needs(Sabotage::NoTwoWayProof, &[Kind::Attack, Kind::Power, Kind::HeartKilled]);
+}
+
+#[test]
+fn without_clearing_alone_it_fails() {
+    needs(Sabotage::AloneNeverCleared, &[Kind::Power]);
+}
+
+#[test]
+fn without_boot_patience_it_fails() {
+    needs(Sabotage::NoBootPatience, &[Kind::Power]);
+}
+
+#[test]
+fn without_a_persisted_generation_it_fails() {
+    needs(Sabotage::NoPersistedGeneration, &[Kind::Power, Kind::HeartKilled, Kind::Disk]);
+}
+
+/// A takeover after a power cut, as the survivor lived through it.
+fn recorded_takeover(seed: u64) -> Recording {
+    let mut rng = Rng::new(seed);
+    let setup = Setup::plain(&mut rng);
+    let mut world = World::new(setup, rng, Trace::default());
+    world.recording = Some(Recording::new(NodeIndex::Upper));
+    NodeIndex::BOTH.into_iter().for_each(|node| world.power_on(node));
+    let fault = Fault::PowerCut(NodeIndex::Lower);
+    world.schedule(&[Planned { at_us: 700_000, lasts_us: SECOND_US, fault }]);
+    world.run_until(1_100_000);
+    assert_eq!(world.violation, None);
+    world.recording.unwrap()
+}
+
+#[test]
+fn a_replay_gives_the_same_commands() {
+    for seed in 0..20 {
+        let recording = recorded_takeover(seed);
+        let replayed = replay(recording.lines.iter().map(String::as_str)).unwrap();
+        assert_eq!(replayed, recording.commands);
+    }
+}
+
+#[test]
+fn a_recording_that_cannot_be_read_is_refused() {
+    assert!(replay([]).is_err());
+    assert!(replay(["{}"]).is_err());
+    let recording = recorded_takeover(0);
+    let spoilt = [recording.lines[0].as_str(), "{\"now\":1,\"event\":\"Sneeze\"}"];
+    let error = replay(spoilt).unwrap_err();
+    assert!(error.to_string().starts_with("line 2 of the recording cannot be read"), "{error}");
+}
+
+/// The recorded takeover in `tests/replay`, and the commands that came of it. Heartbeats are left out
+/// of the commands: there are too many to read. `UPDATE_GOLDENS=1` writes both anew.
+#[test]
+fn the_recorded_takeover_is_decided_as_before() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/replay");
+    let (recorded, decided) = (folder.join("takeover.jsonl"), folder.join("takeover.commands"));
+    let update = std::env::var_os("UPDATE_GOLDENS").is_some();
+    if update {
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(&recorded, recorded_takeover(1).lines.join("\n") + "\n").unwrap();
+    }
+    let text = std::fs::read_to_string(&recorded).unwrap();
+    let commands: String = replay(text.lines())
+        .unwrap()
+        .iter()
+        .filter(|(_, command)| !matches!(command, Command::Send { .. }))
+        .map(|(now, command)| format!("{:>9} {}\n", now.0, serde_json::to_string(command).unwrap()))
+        .collect();
+    if update {
+        std::fs::write(&decided, &commands).unwrap();
+    }
+    assert_eq!(commands, std::fs::read_to_string(&decided).unwrap());
 }

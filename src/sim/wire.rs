@@ -12,6 +12,13 @@ use crate::core::Event;
 /// Frames that the attacker remembers.
 const REMEMBERED: usize = 512;
 
+/// Ten bits at 115 200 a second, in µs.
+const SERIAL_BYTE_US: u64 = 87;
+/// Delimiters and stuffing of a frame on the serial line.
+const SERIAL_OVERHEAD_BYTES: u64 = 4;
+/// A frame that would wait longer for the serial line is not sent, in µs.
+const SERIAL_WAIT_MAX_US: u64 = 12_000;
+
 /// Somebody who records heartbeats and sends them again.
 #[derive(Default)]
 pub struct Attacker {
@@ -57,18 +64,35 @@ impl World {
             if !self.network.passes(path, from, &mut self.rng) {
                 continue;
             }
-            let base_us = match path {
-                Path::Crossover => self.rng.between(30, 120),
-                Path::Lan => self.rng.between(50, 300),
-                Path::Serial => self.rng.between(4_300, 11_000),
-            };
             let mut frame = frame.clone();
             if self.rng.chance(way.damaged) {
                 frame.bytes = self.damaged(&frame.bytes);
             }
-            let more_us = self.rng.below(way.delay_us + 1);
-            self.after(base_us + more_us, Happening::Frame { node: to, frame });
+            if let Some(arrives_us) = self.arrival_us(from, &frame, way.delay_us) {
+                self.at(arrives_us, Happening::Frame { node: to, frame });
+            }
         }
+    }
+
+    /// When a frame sent now arrives. Frames overtake each other only where a fault delays them. The
+    /// serial line takes them one after the other, byte by byte, and drops what would wait long.
+    fn arrival_us(&mut self, from: NodeIndex, frame: &Frame, delay_us: u64) -> Option<u64> {
+        let now_us = self.now_us;
+        let more_us = self.rng.below(delay_us + 1);
+        let fastest_us = match frame.path {
+            Path::Crossover => self.rng.between(30, 120),
+            Path::Lan => self.rng.between(50, 300),
+            Path::Serial => (frame.bytes.len() as u64 + SERIAL_OVERHEAD_BYTES) * SERIAL_BYTE_US,
+        };
+        let last_us = &mut self.network.arrived_us[frame.path.index()][from];
+        let arrives_us = match frame.path {
+            Path::Crossover | Path::Lan if delay_us > 0 => now_us + fastest_us,
+            Path::Crossover | Path::Lan => (now_us + fastest_us).max(*last_us),
+            Path::Serial if *last_us > now_us + SERIAL_WAIT_MAX_US => return None,
+            Path::Serial => now_us.max(*last_us) + fastest_us,
+        };
+        *last_us = arrives_us;
+        Some(arrives_us + more_us)
     }
 
     /// The same bytes with a flipped bit, or cut short.

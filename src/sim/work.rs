@@ -80,7 +80,12 @@ impl World {
                 let (my_incarnation, peer_incarnation, peer_digest) = heart.core.session();
                 let session = Session { my_incarnation, peer_incarnation, peer_digest, now_us };
                 let event = match heart.codec.decode(path, &frame.bytes, &session) {
-                    Ok(beat) => Event::Heard { path, beat },
+                    Ok(beat) => {
+                        if beat.peer_incarnation == my_incarnation {
+                            self.checkers.reigns.heard(index, beat.may_claim);
+                        }
+                        Event::Heard { path, beat }
+                    }
                     Err(reason) => Event::Refused { path, reason },
                 };
                 self.handle(index, id, event);
@@ -176,6 +181,9 @@ impl World {
         let mut exits = false;
         while let Some(heart) = &mut self.nodes[index].heart {
             let Some(command) = heart.core.poll() else { break };
+            if let Some(recording) = &mut self.recording {
+                recording.command(index, heart.handled_at, &command);
+            }
             self.trace.note(self.now_us, || match &command {
                 Command::Send { path, beat } => format!(
                     "{} > send {} seq {} to {:x} hears {:?} {:?}{}{}{} {:?}",

@@ -1,5 +1,8 @@
 //! Generations: every reign of a node over a group has a number above all before it, in its whole
 //! life, crashes included; nobody claims with a number that is behind before its patience is over.
+//!
+//! Who claims when its patience is over may not know of a later reign of one who is alone. So such a
+//! reign, and those that follow from it, does not count as one that others must know of.
 
 use super::super::pair::Pair;
 use super::place;
@@ -11,17 +14,36 @@ use crate::config::{Config, GroupIndex, NodeIndex};
 struct Record {
     /// The reign seen last: number, id, and the incarnation that claimed it.
     last: Option<(u32, u32, u64)>,
-    /// A claim whose reign was not seen yet: the highest number served by anybody at that time, and
-    /// whether the claim was within the patience of one who had heard nobody.
-    claimed: Option<(u32, bool)>,
+    /// A claim whose reign was not seen yet.
+    claimed: Option<Claim>,
+}
+
+/// A claim as it was commanded.
+#[derive(Clone, Copy, Debug)]
+struct Claim {
+    /// The highest number served by anybody at that time.
+    highest: u32,
+    /// Within the patience of one who had heard nobody.
+    early: bool,
+    /// Rests on patience that is over, not on what the peer said.
+    patient: bool,
+}
+
+/// A node's present life, and what it goes by.
+#[derive(Clone, Copy, Debug, Default)]
+struct Life {
+    started_us: u64,
+    /// What the peer said last of whether this node may claim; `None`: not heard in this life.
+    may_claim: Option<bool>,
+    /// It claimed when its patience was over, and has heard nobody since, not in later lives either.
+    patient: bool,
 }
 
 /// The checker.
 pub struct Reigns {
     boot_patience_us: u64,
     records: Pair<Vec<Record>>,
-    /// When each node's present heart started, and whether it has heard the peer.
-    lives: Pair<(u64, bool)>,
+    lives: Pair<Life>,
     /// Highest number ever served, by group.
     highest: Vec<u32>,
     /// An administrator has accepted a loss: a claim may be behind.
@@ -35,7 +57,7 @@ impl Reigns {
         Reigns {
             boot_patience_us: config.heartbeat.boot_patience.as_micros() as u64,
             records: Pair::of(|_| vec![Record::default(); groups]),
-            lives: Pair::of(|_| (0, false)),
+            lives: Pair::default(),
             highest: vec![0; groups],
             loss_accepted: vec![false; groups],
         }
@@ -43,7 +65,8 @@ impl Reigns {
 
     /// A heart starts.
     pub fn heart_started(&mut self, node: NodeIndex, now_us: u64) {
-        self.lives[node] = (now_us, false);
+        self.lives[node] =
+            Life { started_us: now_us, may_claim: None, patient: self.lives[node].patient };
         for record in &mut self.records[node] {
             record.claimed = None;
         }
@@ -54,11 +77,20 @@ impl Reigns {
         self.loss_accepted[place(group)] = true;
     }
 
+    /// A node hears its peer, who knows it.
+    pub fn heard(&mut self, node: NodeIndex, may_claim: bool) {
+        let life = &mut self.lives[node];
+        life.may_claim = Some(may_claim);
+        life.patient = false;
+    }
+
     /// A core commands a claim.
     pub fn claimed(&mut self, node: NodeIndex, group: GroupIndex, now_us: u64) {
-        let (started_us, heard) = self.lives[node];
-        let early = !heard && now_us < started_us + self.boot_patience_us;
-        self.records[node][place(group)].claimed = Some((self.highest[place(group)], early));
+        let life = &mut self.lives[node];
+        let early = life.may_claim.is_none() && now_us < life.started_us + self.boot_patience_us;
+        life.patient |= !early && life.may_claim != Some(true);
+        let claim = Claim { highest: self.highest[place(group)], early, patient: life.patient };
+        self.records[node][place(group)].claimed = Some(claim);
     }
 
     /// A core commands a release.
@@ -68,7 +100,6 @@ impl Reigns {
 
     /// A core sends a beat.
     pub fn sent(&mut self, node: NodeIndex, beat: &Beat) -> Result<(), String> {
-        self.lives[node].1 |= beat.peer_incarnation != 0;
         for said in &beat.groups {
             let at = place(said.group);
             let serves = match said.stance {
@@ -82,7 +113,7 @@ impl Reigns {
             }
             let record = &mut self.records[node][at];
             let reign = (said.generation, said.id, beat.incarnation);
-            let Some((highest, early)) = record.claimed else { continue };
+            let Some(Claim { highest, early, patient }) = record.claimed else { continue };
             if record.last == Some(reign) {
                 continue;
             }
@@ -103,7 +134,9 @@ impl Reigns {
                 ));
             }
             record.last = Some(reign);
-            self.highest[at] = self.highest[at].max(said.generation);
+            if !patient {
+                self.highest[at] = self.highest[at].max(said.generation);
+            }
         }
         Ok(())
     }
