@@ -118,8 +118,9 @@ pub const SERIAL_SHARE: u32 = 3;
 /// Size of the pair's key, in bytes: what keyed BLAKE3 takes.
 pub const KEY_BYTES: usize = 32;
 
-/// Longest sleep of the heart's loop: the guard's deadline allows fifteen of them to be missed.
-pub const ROUND_MAX: Duration = Duration::from_millis(20);
+/// Longest sleep of the heart's loop: five of them are the guard's deadline. More than the default
+/// interval, so that at rest the beats alone wake the heart.
+pub const ROUND_MAX: Duration = Duration::from_millis(60);
 /// Frames that the heart reads from one socket before it looks at the others again: a flood of bad
 /// frames costs about 2 µs each, so a round stays far below a millisecond.
 pub const FRAMES_A_ROUND: usize = 64;

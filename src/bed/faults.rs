@@ -282,6 +282,7 @@ pub fn try_one(bed: &mut Bed, fault: Fault, tell: &mut dyn FnMut(&str)) -> Resul
     });
     fault.undo(bed, owner)?;
     note(bed.wait_whole().map(drop), &mut broken)?;
+    note(bed.cross_check(), &mut broken)?;
     let return_outage = if served { bed.client.outage_since(return_mark) } else { Duration::ZERO };
     let return_moves = bed.watcher.moves_since(return_mark);
     let two_owners = bed.watcher.two_owners_since(mark);

@@ -323,6 +323,26 @@ impl Bed {
         }
     }
 
+    /// Asks both kernels directly whether they hold what the watcher says.
+    ///
+    /// # Errors
+    /// They do not: then the watcher proves nothing.
+    pub fn cross_check(&self) -> Result<(), BedError> {
+        for node in NodeIndex::BOTH {
+            let dump = watcher::dump(&self.wiring.seat(node).namespace, &self.options.ips())?;
+            for ip in self.options.ips() {
+                let held = dump.iter().any(|(_, held, _)| *held == ip);
+                if held != self.watcher.holders(ip).contains(&node) {
+                    let name = node::name(node);
+                    return Err(BedError::Late(format!(
+                        "the watcher and the kernel of {name} to agree on {ip}: held is {held}"
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Waits until the pair is whole, and returns the owner.
     ///
     /// # Errors

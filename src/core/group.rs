@@ -70,6 +70,13 @@ impl Core {
         if group.blocked.as_ref().is_some_and(|(until, _)| now >= *until) {
             group.blocked = None;
         }
+        if side != Side::Says(Stance::Offering) {
+            group.offered_at = None;
+        } else if group.offered_at.is_none() && !group.may_hold() {
+            group.offered_at = Some(now);
+            self.reach.suspect(now);
+            self.out.push_back(Command::LookAtCarriers);
+        }
         group.able = self.is_able(now, group);
         let role = std::mem::replace(&mut group.role, Role::Passive { granted: None });
         group.role = match role {
@@ -99,7 +106,7 @@ impl Core {
             standby: self.disk.standby_wanted(),
             ending: self.is_ending(),
             lan_carrier: self.reach.carrier(),
-            reach: self.fresh_reach(now),
+            reach: self.fresh_reach(now, group.offered_at),
             peer,
             intent: self.intent(&group.name),
             accept_loss: group.accept_loss_until.is_some_and(|until| now < until),
@@ -518,17 +525,12 @@ impl Core {
         if self.disk.standby_wanted() {
             return Some(Offer::Standby);
         }
-        let peer = self.peer.last().filter(|_| self.peer.is_alive());
-        let second_look = |at: Time| now.since(at) >= limits::CARRIER_SECOND_LOOK;
-        if self.reach.carrier_lost_at().is_some_and(second_look)
-            && peer.is_some_and(|beat| beat.lan_carrier)
-        {
-            return Some(Offer::NoCarrier);
-        }
-        // A difference without a carrier loss must last: rounds may get lost.
+        // A difference that this node's own carrier loss did not make must last: rounds get lost, and
+        // a switch that comes back serves one port first.
         let span = limits::REACH_EVERY * limits::REACH_ROUNDS;
-        if self.reach.lost_for(now, span) && peer.is_some_and(|beat| beat.reach > 0) {
-            return Some(Offer::NotReached);
+        if self.lags.is_some_and(|(since, by_loss)| by_loss || now.since(since) >= span) {
+            let carrier = self.reach.carrier();
+            return Some(if carrier { Offer::NotReached } else { Offer::NoCarrier });
         }
         match active.offer {
             Some(Offer::Moved { until } | Offer::Failback { until }) if now < until => {
@@ -590,7 +592,10 @@ impl Core {
                 self.release(now, group, false, why)
             }
             Role::Active(mut active) => {
-                if late >= longest_safe && !self.peer.is_gone() {
+                // A peer that was known to be gone before the gap, so surely that it is on disk, cannot
+                // have claimed.
+                let surely_gone = self.peer.is_gone() && self.disk.was_alone();
+                if late >= longest_safe && !surely_gone {
                     active.check.get_or_insert(Check {
                         since: now,
                         until: now + limits::STALL_CHECK,
@@ -729,12 +734,12 @@ impl Core {
         self.put_back(now, group);
     }
 
-    /// An address that this node should hold is gone. If its lease had run out and the peer is not
-    /// heard, the peer may have claimed it since: then it is released, and claimed with a probe.
+    /// An address that this node should hold is gone. If the peer is not heard, it may have claimed
+    /// it since: then it is released, and claimed with a probe.
     fn put_back(&mut self, now: Time, group: &mut GroupState) {
         let Role::Active(active) = &mut group.role else { return };
-        if now.since(active.leased_at) >= limits::LEASE && !self.peer.is_alive() {
-            let why = "its lease ran out while the peer was not heard";
+        if !self.peer.is_alive() {
+            let why = "the address went away while the peer was not heard; asking the LAN first";
             group.role = self.release(now, group, false, why);
             return;
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::carrier::CarrierNews;
 use super::event::Link;
+use super::path::PathWatch;
 use super::peer::{Death, Life, Verdict};
 use super::reach::Proof;
 use super::time::Time;
@@ -118,6 +119,8 @@ impl Core {
                     self.tell_carrier("crossover", false);
                     self.suspected_at.get_or_insert(now);
                     self.reach.suspect(now);
+                    let well = |watch: &PathWatch| watch.path == Path::Lan && !watch.is_late(now);
+                    self.lan_asked_in_time = self.paths.iter().any(well);
                     self.ask(now);
                 }
             },
@@ -179,17 +182,21 @@ impl Core {
         } else if self.peer.is_alive() && !carrier_lost {
             self.suspected_at = None;
         }
+    }
+
+    /// Asks the reach hosts if a round is due: after everything that may have raised a suspicion.
+    pub(super) fn ask_reach(&mut self, now: Time) {
         if let Some(round) = self.reach.due(now) {
             self.out.push_back(Command::AskReach { round });
         }
     }
 
-    pub(super) fn configured(&self) -> impl Iterator<Item = &super::path::PathWatch> {
+    pub(super) fn configured(&self) -> impl Iterator<Item = &PathWatch> {
         self.paths.iter().filter(|watch| watch.configured)
     }
 
     /// Whether a path proves nothing of the peer's life any more.
-    fn is_silent(&self, now: Time, watch: &super::path::PathWatch) -> bool {
+    fn is_silent(&self, now: Time, watch: &PathWatch) -> bool {
         if watch.is_silent(now, self.peer.worst_gap()) {
             return true;
         }
@@ -197,8 +204,9 @@ impl Core {
         // was pulled long ago is no evidence of a death now.
         let span = self.config.heartbeat.dead_after;
         let Some(confirmed_at) = self.crossover.fresh_loss(now, span) else { return false };
+        // The carrier alone proves nothing: a path that was well must leave an ask unanswered.
         let heard_since = watch.heard_at.is_some_and(|at| at >= confirmed_at);
-        if heard_since {
+        if heard_since || !self.lan_asked_in_time {
             return false;
         }
         match watch.path {
@@ -245,10 +253,29 @@ impl Core {
         self.tell(Kind::PeerDead, None, text.to_string());
     }
 
-    /// Reach that a claim may rest on now.
-    pub(super) fn fresh_reach(&mut self, now: Time) -> Proof {
+    /// Keeps [`Core::lags`]: a LAN that comes back does so on one node first, and that moves nothing.
+    pub(super) fn note_lag(&mut self, now: Time) {
+        let peer = self.peer.last().filter(|_| self.peer.is_alive());
+        let lost_at = self.reach.carrier_lost_at();
+        let second_look = |at: &Time| now.since(*at) >= limits::CARRIER_SECOND_LOOK;
+        let by_loss = match (lost_at, peer) {
+            (Some(_), Some(beat)) if beat.lan_carrier => {
+                lost_at.filter(second_look).map(|at| now.since(at) < limits::REACH_BURST)
+            }
+            (None, Some(beat)) if beat.reach > 0 => {
+                self.reach.lost_for(now, limits::REACH_EVERY).then_some(false)
+            }
+            (Some(_) | None, Some(_) | None) => None,
+        };
+        self.lags = by_loss.map(|by_loss| self.lags.unwrap_or((now, by_loss)));
+    }
+
+    /// Reach that a claim may rest on now. `asked_for_at`: the peer offered the group then, perhaps
+    /// because the LAN is dead for both: only an answer to a later question counts.
+    pub(super) fn fresh_reach(&mut self, now: Time, asked_for_at: Option<Time>) -> Proof {
         let fresh = Time(now.0.saturating_sub(limits::REACH_FRESH.as_micros() as u64));
-        let since = self.suspected_at.map_or(fresh, |at| at.max(fresh));
+        let causes = [self.suspected_at, asked_for_at].into_iter().flatten();
+        let since = causes.fold(fresh, Time::max);
         let proof = self.reach.proof(now, since);
         if proof == Proof::Unknown && self.phase == Phase::Running {
             self.reach.suspect(now);

@@ -101,7 +101,12 @@ pub struct Core {
     paths: [PathWatch; 3],
     peer: Peer,
     crossover: CarrierWatch,
+    /// The LAN path was well when the crossover's carrier was lost: its ask then means something.
+    lan_asked_in_time: bool,
     reach: Reach,
+    /// Since when the peer gets through to the LAN and this node does not, and whether that began
+    /// with a loss of this node's own carrier.
+    lags: Option<(Time, bool)>,
     /// Since when every path has been late, or a carrier has been lost.
     suspected_at: Option<Time>,
 
@@ -165,7 +170,9 @@ impl Core {
             paths,
             peer: Peer::new(groups.len()),
             crossover: CarrierWatch::default(),
+            lan_asked_in_time: false,
             reach: Reach::new(config.reach_hosts.len(), now),
+            lags: None,
             suspected_at: None,
             sequence: 0,
             round_at: now,
@@ -274,8 +281,10 @@ impl Core {
                 self.judge_peer(now);
                 self.join(now);
                 self.note_alone();
+                self.note_lag(now);
                 self.step_groups(now);
                 self.answer_wishes(now);
+                self.ask_reach(now);
                 self.end_if_done(now);
                 self.speak(now);
             }
@@ -344,7 +353,9 @@ impl Core {
 
     /// Keeps `alone` on disk in line with the peer; see [`DiskState::alone`].
     fn note_alone(&mut self) {
-        let serving = self.groups.iter().any(GroupState::may_hold);
+        // A peer that is silent but whose kernel still answers for an address is not gone: only who
+        // serves everything knows that nobody else does.
+        let serving = self.groups.iter().all(GroupState::may_hold);
         match self.peer.life {
             peer::Life::NeverHeard => {
                 // Patience is over and this node serves: whoever comes later will find it so.
@@ -358,7 +369,7 @@ impl Core {
                 }
             }
             peer::Life::Dead { .. } => {
-                if self.peer.is_gone() {
+                if self.peer.is_gone() && serving {
                     self.disk.set_alone(true);
                 }
             }
@@ -412,10 +423,13 @@ impl Core {
 
     /// Says goodbye once nothing is held any more.
     fn end_if_done(&mut self, now: Time) {
-        if self.is_ending() && !self.groups.iter().any(GroupState::may_hold) {
-            self.phase = Phase::Farewell { sent: 0, next_at: now };
-            self.farewell(now);
+        if !self.is_ending() || self.groups.iter().any(GroupState::may_hold) {
+            return;
         }
+        // A goodbye tells the peer that it may claim at once; not while this disk says `alone`.
+        let sent = if self.disk.surely_not_alone() { 0 } else { limits::FAREWELLS };
+        self.phase = Phase::Farewell { sent, next_at: now };
+        self.farewell(now);
     }
 
     fn watch_mut(&mut self, path: Path, change: impl FnOnce(&mut PathWatch)) {

@@ -160,6 +160,8 @@ pub struct GroupState {
     pub blocked: Option<(Time, String)>,
     /// After a handover this node does not ask for the group again before then.
     pub yield_until: Time,
+    /// Since when the peer has been offering it.
+    pub offered_at: Option<Time>,
     /// Since when nobody has served or wanted it while this node could.
     pub unserved_since: Option<Time>,
     /// The administrator accepts a loss, until then.
@@ -186,6 +188,7 @@ impl GroupState {
             able: false,
             blocked: None,
             yield_until: Time(0),
+            offered_at: None,
             unserved_since: None,
             accept_loss_until: None,
             failback_at: Time(0),

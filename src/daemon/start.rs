@@ -199,6 +199,8 @@ pub fn run(settings: Settings) -> Result<ExitCode, StartError> {
 pub fn inherit_heart(descriptors: &[RawFd]) -> Result<HeartInherits, StartError> {
     let [launch, page, link, guard, lock] = inherit(descriptors)?;
     let launch: HeartLaunch = read_launch(launch)?;
+    nix::sys::prctl::set_name(c"clusterd-heart")
+        .map_err(|error| system("name the process")(error.into()))?;
     let config = config::parse(&launch.config, "the launch")
         .map_err(|error| StartError::Inherited(error.to_string()))?;
     Ok(HeartInherits {
@@ -266,9 +268,8 @@ fn take_lock(state_dir: &Path) -> Result<File, StartError> {
 /// This program again, in another role.
 fn child(role: &str, inherited: Vec<OwnedFd>) -> io::Result<Program> {
     let numbers = inherited.iter().map(|fd| fd.as_raw_fd().to_string().into());
-    let argv: Vec<OsString> =
-        ["/proc/self/exe".into(), role.into()].into_iter().chain(numbers).collect();
-    Program::new(&argv, &[], inherited)
+    let argv: Vec<OsString> = ["clusterd".into(), role.into()].into_iter().chain(numbers).collect();
+    Program::new(Path::new("/proc/self/exe"), &argv, &[], inherited)
 }
 
 fn launch(content: &impl Serialize) -> io::Result<OwnedFd> {

@@ -1,10 +1,11 @@
 //! Children of a process that must neither allocate nor wait: prepared in advance, started by fork and
 //! exec, watched through a pidfd.
 
-use std::ffi::{CString, OsString, c_char};
+use std::ffi::{CStr, CString, OsString, c_char};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
@@ -15,6 +16,7 @@ use nix::unistd::Pid;
 /// without allocating.
 #[derive(Debug)]
 pub struct Program {
+    path: CString,
     argv: Texts,
     environment: Texts,
     inherited: Vec<OwnedFd>,
@@ -37,22 +39,20 @@ impl Texts {
 }
 
 impl Program {
-    /// Prepares `argv` (its first word is the path) in this process's environment plus `extra`. The
-    /// child inherits `inherited` under their present numbers, and no other descriptor that is marked
+    /// Prepares the program at `path` with `argv` (its first word is what `ps` shows as the program) in
+    /// this process's environment plus `extra`. The child inherits `inherited` under their present numbers, and no other descriptor that is marked
     /// close-on-exec, which all of this program's are.
     ///
     /// # Errors
-    /// No words, or a word with a NUL byte in it.
+    /// A word with a NUL byte in it.
     pub fn new(
+        path: &Path,
         argv: &[OsString],
         extra: &[(OsString, OsString)],
         inherited: Vec<OwnedFd>,
     ) -> io::Result<Program> {
         let text = |text: &OsString| CString::new(text.clone().into_vec()).map_err(io::Error::from);
         let argv = argv.iter().map(text).collect::<io::Result<Vec<_>>>()?;
-        if argv.is_empty() {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
         let environment = std::env::vars_os().chain(extra.iter().cloned()).map(|(name, value)| {
             let mut pair = name;
             pair.push("=");
@@ -60,7 +60,13 @@ impl Program {
             text(&pair)
         });
         let environment = environment.collect::<io::Result<Vec<_>>>()?;
-        Ok(Program { argv: Texts::new(argv), environment: Texts::new(environment), inherited })
+        let path = text(&path.as_os_str().to_owned())?;
+        Ok(Program {
+            path,
+            argv: Texts::new(argv),
+            environment: Texts::new(environment),
+            inherited,
+        })
     }
 
     /// Starts it in a process group of its own, with no signal blocked, and does not wait for its exec
@@ -74,7 +80,7 @@ impl Program {
         match unsafe { libc::fork() } {
             -1 => Err(io::Error::last_os_error()),
             // SAFETY: both arrays end with a null pointer, and they and their strings are alive.
-            0 => unsafe { exec(argv, environment, &self.inherited) },
+            0 => unsafe { exec(&self.path, argv, environment, &self.inherited) },
             pid => Child::watch(Pid::from_raw(pid)),
         }
     }
@@ -82,7 +88,12 @@ impl Program {
 
 /// # Safety
 /// Only in a child between fork and exec; both arrays must end with a null pointer.
-unsafe fn exec(argv: &[*const c_char], environment: &[*const c_char], inherited: &[OwnedFd]) -> ! {
+unsafe fn exec(
+    path: &CStr,
+    argv: &[*const c_char],
+    environment: &[*const c_char],
+    inherited: &[OwnedFd],
+) -> ! {
     // SAFETY: only async-signal-safe system calls on plain values (signal-safety(7)); the caller
     // vouches for the arrays.
     unsafe {
@@ -93,9 +104,7 @@ unsafe fn exec(argv: &[*const c_char], environment: &[*const c_char], inherited:
         for fd in inherited {
             libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, 0);
         }
-        if let Some(&path) = argv.first() {
-            libc::execve(path, argv.as_ptr(), environment.as_ptr());
-        }
+        libc::execve(path.as_ptr(), argv.as_ptr(), environment.as_ptr());
         libc::_exit(127)
     }
 }
@@ -218,9 +227,9 @@ mod tests {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
     fn shell(script: &str, inherited: Vec<OwnedFd>) -> Program {
-        let argv = ["/bin/sh", "-c", script].map(OsString::from);
+        let argv = ["sh", "-c", script].map(OsString::from);
         let extra = [("GREETING".into(), "hello".into())];
-        Program::new(&argv, &extra, inherited).unwrap()
+        Program::new(Path::new("/bin/sh"), &argv, &extra, inherited).unwrap()
     }
 
     fn wait(child: &mut Child) -> Exit {
@@ -256,9 +265,10 @@ mod tests {
 
     #[test]
     fn a_program_that_does_not_exist_ends_with_127() {
-        let program = Program::new(&["/nonexistent".into()], &[], Vec::new()).unwrap();
+        let path = Path::new("/nonexistent");
+        let program = Program::new(path, &["x".into()], &[], Vec::new()).unwrap();
         assert_eq!(wait(&mut program.start().unwrap()), Exit::Status(127));
-        Program::new(&[], &[], Vec::new()).unwrap_err();
+        Program::new(path, &["\0".into()], &[], Vec::new()).unwrap_err();
     }
 
     #[test]

@@ -59,11 +59,12 @@ fn stand_in_guard() {
     let numbers = format!("{} {}", page_copy.as_raw_fd(), alive_read.as_raw_fd());
     let extra = [(DESCRIPTORS.into(), numbers.into())];
     let inherited = vec![page_copy, alive_read.into(), heart_end];
-    let heart = Program::new(&stand_in("stand_in_heart"), &extra, inherited).unwrap();
+    let argv = stand_in("stand_in_heart");
+    let heart = Program::new(Path::new(&argv[0]), &argv, &extra, inherited).unwrap();
     let workers = directory.join("workers");
     let body = format!("echo $$ >>{}; cat <&{}", workers.display(), worker_end.as_raw_fd());
-    let argv = ["/bin/sh".into(), "-c".into(), body.into()];
-    let worker = Program::new(&argv, &[], vec![worker_end]).unwrap();
+    let argv = ["sh".into(), "-c".into(), body.into()];
+    let worker = Program::new(Path::new("/bin/sh"), &argv, &[], vec![worker_end]).unwrap();
     let network = format!("/proc/{}/task/{}/ns/net", std::process::id(), gettid());
     std::fs::write(directory.join("network.new"), network).unwrap();
     std::fs::rename(directory.join("network.new"), directory.join("network")).unwrap();

@@ -16,9 +16,10 @@ use crate::control::event::Kind;
 use crate::control::protocol::Request;
 use crate::control::socket;
 use crate::control::status::{GroupState, PathState, PathStatus, Standing, Status};
-use crate::core::DiskState;
+use crate::core::{Command as Effect, DiskState};
 use crate::daemon::link::{self, ToWorker, WorkerLink};
 use crate::daemon::start::HeartInherits;
+use crate::sim::replay::replay;
 
 /// Far longer than anything here takes, so that a busy machine fails no test.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -133,6 +134,7 @@ struct Beating {
     pthread: Pthread,
     guard: Option<std::io::PipeWriter>,
     events: mpsc::Receiver<crate::control::event::Record>,
+    recorded: mpsc::Receiver<String>,
     page: Page,
 }
 
@@ -146,6 +148,7 @@ impl Beating {
         let (heart_end, worker_end) = link::pair().unwrap();
         let (guard_read, guard) = io::pipe().unwrap();
         let (tell, events) = mpsc::channel();
+        let (record, recorded) = mpsc::channel();
         std::thread::spawn(move || {
             let worker = WorkerLink::new(worker_end);
             while let Ok(Some(message)) = worker.receive(&mut |error| panic!("{error}")) {
@@ -163,7 +166,10 @@ impl Beating {
                         let _ = tell.send(record);
                     }
                     ToWorker::Log { level, text } => eprintln!("{level} {text}"),
-                    ToWorker::Ready | ToWorker::RecordInput(_) => {}
+                    ToWorker::RecordInput(line) => {
+                        let _ = record.send(line);
+                    }
+                    ToWorker::Ready => {}
                 }
             }
         });
@@ -172,7 +178,7 @@ impl Beating {
             me,
             key: [7; 32],
             run_dir: run_dir.clone(),
-            record: None,
+            record: Some(CONFIG.to_owned()),
             page: Page::open(page.as_fd().try_clone_to_owned().unwrap()).unwrap(),
             link: HeartLink::new(heart_end),
             guard: guard_read.into(),
@@ -186,7 +192,7 @@ impl Beating {
             });
             (thread, told.recv().unwrap())
         });
-        Beating { run_dir, thread, pthread, guard: Some(guard), events, page }
+        Beating { run_dir, thread, pthread, guard: Some(guard), events, recorded, page }
     }
 
     fn status(&self) -> Option<Status> {
@@ -208,12 +214,16 @@ impl Beating {
         }
     }
 
-    /// Ends in order, whatever `end` does to it.
+    /// Ends in order by what `end` does to it. Its recording leads a core to the same end.
     fn end(mut self, end: impl FnOnce(&mut Beating)) {
         end(&mut self);
         wait_for("the heart's end", || self.thread.is_finished().then_some(()));
         self.thread.join().unwrap().unwrap();
         std::fs::remove_dir_all(&self.run_dir).unwrap();
+        // The worker's stand-in ends with the link, and the channel with it.
+        let recorded: Vec<String> = self.recorded.iter().collect();
+        let commands = replay(recorded.iter().map(String::as_str)).unwrap();
+        assert_eq!(commands.last().map(|(_, command)| command), Some(&Effect::Exit));
     }
 }
 
@@ -301,4 +311,38 @@ fn a_vanished_lan_interface_is_found_again() {
     wait_for("it serves again", || (heart.group() == Some(GroupState::Active)).then_some(()));
     assert!(one.holds());
     heart.end(|heart| pthread_kill(heart.pthread, Signal::SIGTERM).unwrap());
+}
+
+#[test]
+fn p4_a_flood_of_bad_frames_hurts_nobody() {
+    let [one, two] = hosts();
+    let first = Beating::start(&one, "serv1", DiskState::default());
+    let second = Beating::start(&two, "serv2", DiskState::default());
+    wait_for("redundancy", || {
+        first.status().filter(|status| status.standing() == Standing::Redundant)
+    });
+    let before = [first.status().unwrap(), second.status().unwrap()];
+    two.run(|| {
+        let crossover = crate::sys::packet::PacketSocket::open("eth1", 0x88b5).unwrap();
+        let lan = std::net::UdpSocket::bind("203.0.113.12:0").unwrap();
+        for round in 0..20_000u32 {
+            let mut frame = [round as u8; 200];
+            frame[..6].fill(0xff);
+            frame[12..14].copy_from_slice(&0x88b5u16.to_be_bytes());
+            frame[14..18].copy_from_slice(&round.to_le_bytes());
+            // A full queue drops it, which is as good.
+            let _ = crossover.send(&frame);
+            let _ = lan.send_to(&frame, "203.0.113.11:694");
+        }
+    });
+    let after = [first.status().unwrap(), second.status().unwrap()];
+    let refused = |status: &Status| status.peer.paths.iter().map(|path| path.refused).sum::<u64>();
+    assert!(refused(&after[0]) >= refused(&before[0]) + 1000, "{:?}", after[0].peer.paths);
+    for (before, after) in before.iter().zip(&after) {
+        assert_eq!(after.standing(), Standing::Redundant);
+        assert_eq!(after.groups[0].owner, before.groups[0].owner);
+        assert_eq!(after.groups[0].generation, before.groups[0].generation);
+    }
+    second.end(|heart| pthread_kill(heart.pthread, Signal::SIGTERM).unwrap());
+    first.end(|heart| pthread_kill(heart.pthread, Signal::SIGTERM).unwrap());
 }
