@@ -2,7 +2,8 @@
 //! life, crashes included; nobody claims with a number that is behind before its patience is over.
 //!
 //! Who claims when its patience is over may not know of a later reign of one who is alone. So such a
-//! reign, and those that follow from it, does not count as one that others must know of.
+//! reign, and those that follow from it, does not count as one that others must know of. The same is
+//! true of both after they were parted, each serving and each on its own disk alone.
 
 use super::super::pair::Pair;
 use super::place;
@@ -35,9 +36,17 @@ struct Life {
     started_us: u64,
     /// What the peer said last of whether this node may claim; `None`: not heard in this life.
     may_claim: Option<bool>,
-    /// It claimed when its patience was over, and has heard nobody since, not in later lives either.
+    /// It claimed when its patience was over or was parted from its peer, and has heard nobody since,
+    /// not in later lives either.
     patient: bool,
+    /// Its disk says that it is alone.
+    alone: bool,
+    /// When it last sent a beat: its heart ran then.
+    sent_us: u64,
 }
+
+/// A heart that sent a beat within this time is taken to run, in µs.
+const RUNS_US: u64 = 300_000;
 
 /// The checker.
 pub struct Reigns {
@@ -65,8 +74,8 @@ impl Reigns {
 
     /// A heart starts.
     pub fn heart_started(&mut self, node: NodeIndex, now_us: u64) {
-        self.lives[node] =
-            Life { started_us: now_us, may_claim: None, patient: self.lives[node].patient };
+        let life = &mut self.lives[node];
+        (life.started_us, life.may_claim) = (now_us, None);
         for record in &mut self.records[node] {
             record.claimed = None;
         }
@@ -84,6 +93,18 @@ impl Reigns {
         life.patient = false;
     }
 
+    /// A node's disk says from now on whether it is alone. Two hearts that run and are both alone
+    /// have parted.
+    pub fn wrote_alone(&mut self, node: NodeIndex, alone: bool, now_us: u64) {
+        self.lives[node].alone = alone;
+        let runs = |life: &Life| now_us < life.sent_us + RUNS_US;
+        if NodeIndex::BOTH.iter().all(|&at| self.lives[at].alone && runs(&self.lives[at])) {
+            for at in NodeIndex::BOTH {
+                self.lives[at].patient = true;
+            }
+        }
+    }
+
     /// A core commands a claim.
     pub fn claimed(&mut self, node: NodeIndex, group: GroupIndex, now_us: u64) {
         let life = &mut self.lives[node];
@@ -99,7 +120,8 @@ impl Reigns {
     }
 
     /// A core sends a beat.
-    pub fn sent(&mut self, node: NodeIndex, beat: &Beat) -> Result<(), String> {
+    pub fn sent(&mut self, node: NodeIndex, beat: &Beat, now_us: u64) -> Result<(), String> {
+        self.lives[node].sent_us = now_us;
         for said in &beat.groups {
             let at = place(said.group);
             let serves = match said.stance {
@@ -126,7 +148,7 @@ impl Reigns {
                     said.group.0, said.generation, said.id, beat.incarnation
                 ));
             }
-            if early && said.generation <= highest && !self.loss_accepted[at] {
+            if early && !patient && said.generation <= highest && !self.loss_accepted[at] {
                 return Err(format!(
                     "stale claim: {node:?} reigns over group {} with number {}, {highest} was \
                      served, and it has heard nobody and lost its patience early",
