@@ -1,8 +1,9 @@
 //! Generations: every reign of a node over a group has a number above all before it, in its whole
 //! life, crashes included; nobody claims with a number that is behind before its patience is over.
 //!
-//! Who claims when its patience is over may not know of a later reign of one who is alone. So such a
-//! reign, and those that follow from it, does not count as one that others must know of.
+//! Who claims when its patience is over may not know of a later reign of one who is alone; and two who
+//! are cut off from each other may both be alone. So such a reign, and those that follow from it until
+//! the peer is heard, does not count as one that others must know of.
 
 use super::super::pair::Pair;
 use super::place;
@@ -25,7 +26,7 @@ struct Claim {
     highest: u32,
     /// Within the patience of one who had heard nobody.
     early: bool,
-    /// Rests on patience that is over, not on what the peer said.
+    /// Rests on patience or a partition, not on what the peer said.
     patient: bool,
 }
 
@@ -35,7 +36,8 @@ struct Life {
     started_us: u64,
     /// What the peer said last of whether this node may claim; `None`: not heard in this life.
     may_claim: Option<bool>,
-    /// It claimed when its patience was over, and has heard nobody since, not in later lives either.
+    /// It claimed cut off or when its patience was over, and has heard nobody since, not in later lives
+    /// either.
     patient: bool,
 }
 
@@ -84,11 +86,12 @@ impl Reigns {
         life.patient = false;
     }
 
-    /// A core commands a claim.
-    pub fn claimed(&mut self, node: NodeIndex, group: GroupIndex, now_us: u64) {
+    /// A core commands a claim; `cut_off`: neither beats nor ARP come through from a peer that has
+    /// power.
+    pub fn claimed(&mut self, node: NodeIndex, group: GroupIndex, now_us: u64, cut_off: bool) {
         let life = &mut self.lives[node];
         let early = life.may_claim.is_none() && now_us < life.started_us + self.boot_patience_us;
-        life.patient |= !early && life.may_claim != Some(true);
+        life.patient |= cut_off || (!early && life.may_claim != Some(true));
         let claim = Claim { highest: self.highest[place(group)], early, patient: life.patient };
         self.records[node][place(group)].claimed = Some(claim);
     }
