@@ -197,6 +197,8 @@ pub const ANSWER_GAP: Duration = Duration::from_millis(4);
 pub const GAP_MEMORY: Duration = Duration::from_secs(10);
 /// A sender's worst gap is heeded up to this: else a sick node could delay its own replacement.
 pub const GAP_HEEDED_MAX: Duration = Duration::from_millis(500);
+/// One-way is told if it lasts for this many intervals: at every start one side is heard first.
+pub const ONE_WAY_TOLD_AFTER_INTERVALS: u32 = 3;
 /// A path's late warnings are at least this far apart.
 pub const LATE_TOLD_EVERY: Duration = Duration::from_secs(10);
 
@@ -230,8 +232,9 @@ pub const STALL_CHECK: Duration = Duration::from_millis(300);
 
 /// A want that the peer does not answer is dropped after this, and made anew.
 pub const WANT_PATIENCE: Duration = Duration::from_secs(1);
-/// How long the better placed node is given to want a group that nobody serves.
-pub const YIELD_PATIENCE: Duration = Duration::from_millis(500);
+/// How long the better placed node is given to want a group that nobody serves: a heart that has just
+/// started knows its reach within a tenth of this.
+pub const YIELD_PATIENCE: Duration = Duration::from_millis(300);
 /// A release that the kernel has not confirmed is commanded again after this.
 pub const RELEASE_REPEAT: Duration = Duration::from_millis(200);
 /// Announcements after a claim: at once, then after these times; a switch or client may lose some.

@@ -192,7 +192,11 @@ impl Core {
                 Role::Passive { granted }
             }
             Side::Says(Stance::Offering) if group.able => self.begin_wanting(now, group, true),
-            Side::Says(Stance::Unable) if able => self.begin_wanting(now, group, false),
+            Side::Says(Stance::Unable)
+                if able && (self.outbids(group) || !self.peer.has_just_started(now)) =>
+            {
+                self.begin_wanting(now, group, false)
+            }
             Side::Says(Stance::Passive | Stance::Granting(_)) if able => {
                 let waited = group.unserved_since.map_or(Duration::ZERO, |since| now.since(since));
                 if self.outbids(group) || waited >= limits::YIELD_PATIENCE {
@@ -239,7 +243,10 @@ impl Core {
             }
             Err(refusal) => {
                 group.why = refusal.to_string();
-                self.tell_refusal(group, &refusal);
+                // An answer that is awaited for some ms is no news.
+                if refusal != Refusal::ReachUnknown {
+                    self.tell_refusal(group, &refusal);
+                }
                 passive
             }
         }
@@ -623,7 +630,7 @@ impl Core {
             return CheckOutcome::OwnerElsewhere;
         }
         let heard =
-            self.configured().any(|watch| watch.heard_at.is_some_and(|at| at > check.since));
+            self.configured().any(|watch| watch.counted_at.is_some_and(|at| at > check.since));
         // An owner on the other side was dealt with by the rule for two owners.
         if now >= check.until || (heard && matches!(side, Side::Says(_))) {
             return CheckOutcome::StillOwner;

@@ -100,6 +100,9 @@ impl Core {
     fn goodbye(&mut self, now: Time) {
         self.peer.end(now);
         self.peer.life = Life::Dead { death: Death::Goodbye, at: now };
+        for watch in &mut self.paths {
+            watch.close();
+        }
         self.tell(Kind::PeerDead, None, "the peer said goodbye and holds nothing".to_string());
     }
 
@@ -141,31 +144,17 @@ impl Core {
         let gap = self.peer.worst_gap();
         let hears = self.peer.hears();
         let mut newly_late = false;
-        let mut told: Vec<(Path, PathState, PathState, Option<Duration>)> = Vec::new();
+        let mut told: Vec<(Path, PathState, Option<Duration>)> = Vec::new();
         for watch in &mut self.paths {
             let state = watch.state(now, gap, hears.has(watch.path));
-            if state == watch.told {
-                continue;
+            newly_late |= state == PathState::Late && watch.told != PathState::Late;
+            if watch.is_news(now, state) {
+                let silence = watch.counted_at.map(|at| now.since(at));
+                told.push((watch.path, state, silence));
             }
-            let silence = watch.heard_at.map(|at| now.since(at));
-            if state == PathState::Late {
-                newly_late = true;
-                let recently =
-                    watch.late_told_at.is_some_and(|at| now.since(at) < limits::LATE_TOLD_EVERY);
-                if recently {
-                    continue;
-                }
-                watch.late_told_at = Some(now);
-                told.push((watch.path, watch.told, state, silence));
-                continue;
-            }
-            if watch.told != PathState::Late || state == PathState::Silent {
-                told.push((watch.path, watch.told, state, silence));
-            }
-            watch.told = state;
         }
-        for (path, was, is, silence) in told {
-            self.tell_path(path, was, is, silence);
+        for (path, state, silence) in told {
+            self.tell_path(path, state, silence);
         }
         if newly_late && self.paths.iter().all(|watch| watch.asked_at.is_none()) {
             self.ask(now);
@@ -178,6 +167,7 @@ impl Core {
             if self.suspected_at.is_none() {
                 self.suspected_at = Some(now);
                 self.reach.suspect(now);
+                self.out.push_back(Command::LookAtCarriers);
             }
         } else if self.peer.is_alive() && !carrier_lost {
             self.suspected_at = None;
@@ -205,7 +195,7 @@ impl Core {
         let span = self.config.heartbeat.dead_after;
         let Some(confirmed_at) = self.crossover.fresh_loss(now, span) else { return false };
         // The carrier alone proves nothing: a path that was well must leave an ask unanswered.
-        let heard_since = watch.heard_at.is_some_and(|at| at >= confirmed_at);
+        let heard_since = watch.counted_at.is_some_and(|at| at >= confirmed_at);
         if heard_since || !self.lan_asked_in_time {
             return false;
         }

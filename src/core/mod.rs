@@ -312,8 +312,9 @@ impl Core {
             return;
         }
         let longest_safe = self.earliest_claim_by_peer();
+        let peer_gap = self.peer.worst_gap();
         for watch in &mut self.paths {
-            watch.forgive(now, late);
+            watch.forgive(now, late, peer_gap);
         }
         let told = late >= longest_safe;
         if told {

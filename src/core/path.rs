@@ -27,7 +27,9 @@ pub struct PathWatch {
     pub interval: Duration,
     /// Silence that makes it silent.
     pub dead_after: Duration,
-    /// When the last counted beat came; moved forward by the length of own stalls.
+    /// When the last counted beat came.
+    pub counted_at: Option<Time>,
+    /// The same, moved forward by the length of own stalls: silence is measured from here.
     pub heard_at: Option<Time>,
     /// Highest sequence counted on it in the peer's current incarnation.
     pub sequence: u64,
@@ -43,8 +45,10 @@ pub struct PathWatch {
     pub lost: u64,
     /// Frames refused, by [`DropReason::ALL`].
     pub refused: [u64; DropReason::ALL.len()],
-    /// State when events were last told.
+    /// State at the last look, since when, and whether it is news that was told or need not be.
     pub told: PathState,
+    told_since: Time,
+    told_done: bool,
     /// When a late warning was last told.
     pub late_told_at: Option<Time>,
 }
@@ -69,6 +73,7 @@ impl PathWatch {
             interval,
             // A slow serial line beats less often, and is silent later.
             dead_after: dead_after.max(interval * (limits::LATE_AFTER_INTERVALS + 1)),
+            counted_at: None,
             heard_at: None,
             sequence: 0,
             echo: None,
@@ -78,6 +83,8 @@ impl PathWatch {
             lost: 0,
             refused: [0; DropReason::ALL.len()],
             told: PathState::Silent,
+            told_since: Time(0),
+            told_done: true,
             late_told_at: None,
         }
     }
@@ -92,12 +99,13 @@ impl PathWatch {
 
     /// A beat counted: the path is alive. `rtt` is the round trip that it proves, if any.
     pub fn heard(&mut self, now: Time, sequence: u64, rtt: Option<Duration>) {
-        if let Some(before) = self.heard_at {
+        if let Some(before) = self.counted_at {
             // Half an interval of jitter is no loss.
             let intervals = (now.since(before) + self.interval / 2).as_micros()
                 / self.interval.as_micros().max(1);
             self.lost += u64::try_from(intervals.saturating_sub(1)).unwrap_or(u64::MAX);
         }
+        self.counted_at = Some(now);
         self.heard_at = Some(now);
         self.asked_at = None;
         self.sequence = sequence;
@@ -110,11 +118,22 @@ impl PathWatch {
         }
     }
 
-    /// A gap in our own time says nothing about the peer: silence does not grow by it.
-    pub fn forgive(&mut self, now: Time, gap: Duration) {
-        for at in [&mut self.heard_at, &mut self.asked_at].into_iter().flatten() {
-            *at = (*at + gap).min(now);
+    /// A gap in our own time says nothing about the peer: silence does not grow by it. A path that
+    /// was not silent before is listened to for one more interval before anything is concluded.
+    pub fn forgive(&mut self, now: Time, gap: Duration, peer_gap: Duration) {
+        if let Some(at) = self.asked_at {
+            self.asked_at = Some((at + gap).min(now));
         }
+        let Some(silent_at) = self.silent_at(peer_gap) else { return };
+        let Some(heard_at) = self.heard_at else { return };
+        let before = Time(now.0.saturating_sub(gap.as_micros() as u64));
+        let listened = now + self.interval;
+        let shifted = (heard_at + gap).min(now);
+        self.heard_at = Some(if before < silent_at && silent_at + gap < listened {
+            shifted + listened.since(silent_at + gap)
+        } else {
+            shifted
+        });
     }
 
     /// When it will be late if nothing comes.
@@ -143,6 +162,44 @@ impl PathWatch {
     /// Whether beats are missing.
     pub fn is_late(&self, now: Time) -> bool {
         self.late_at().is_none_or(|at| now > at)
+    }
+
+    /// Whether its state is to be told now. Late is told at a bounded rate; its end is not told; one-way
+    /// is told if it lasts.
+    pub fn is_news(&mut self, now: Time, state: PathState) -> bool {
+        if state != self.told {
+            let after_late = self.told == PathState::Late && state == PathState::Up;
+            self.told = state;
+            self.told_since = now;
+            self.told_done = after_late;
+        }
+        if self.told_done {
+            return false;
+        }
+        let lasts = now.since(self.told_since);
+        match state {
+            PathState::OneWay if lasts < self.interval * limits::ONE_WAY_TOLD_AFTER_INTERVALS => {
+                return false;
+            }
+            PathState::Late => {
+                let every = limits::LATE_TOLD_EVERY;
+                if self.late_told_at.is_some_and(|at| now.since(at) < every) {
+                    return false;
+                }
+                self.late_told_at = Some(now);
+            }
+            PathState::Up | PathState::OneWay | PathState::Silent | PathState::Off => {}
+        }
+        self.told_done = true;
+        true
+    }
+
+    /// The peer said goodbye: what follows is no silence of a path.
+    pub fn close(&mut self) {
+        self.heard_at = None;
+        self.asked_at = None;
+        self.told = PathState::Silent;
+        self.told_done = true;
     }
 
     /// Its state, as `status` shows it. `peer_hears`: the peer says that it hears us here.

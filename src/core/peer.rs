@@ -18,6 +18,7 @@ use super::path::{Echo, PathWatch};
 use super::time::Time;
 use crate::beat::{Beat, DropReason, GroupBeat, NodeState, Path, PathSet, Stance};
 use crate::config::GroupIndex;
+use crate::limits;
 
 /// How the peer came to be dead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +81,8 @@ pub struct Peer {
     last: Option<Beat>,
     /// Newest part of each group, in this incarnation.
     groups: Vec<Option<GroupBeat>>,
+    /// When the current incarnation was proven.
+    met_at: Time,
     /// Whether it lives.
     pub life: Life,
 }
@@ -94,6 +97,7 @@ impl Peer {
             sequence: 0,
             last: None,
             groups: vec![None; groups],
+            met_at: Time(0),
             life: Life::NeverHeard,
         }
     }
@@ -122,6 +126,11 @@ impl Peer {
             },
             Life::Alive { .. } | Life::NeverHeard => false,
         }
+    }
+
+    /// Whether its incarnation is so new that it has not yet had the time to find its reach.
+    pub fn has_just_started(&self, now: Time) -> bool {
+        now.since(self.met_at) < limits::YIELD_PATIENCE
     }
 
     /// Whether it is heard and in standby mode.
@@ -191,6 +200,7 @@ impl Peer {
                 self.end(now);
             }
             self.incarnation = Some(beat.incarnation);
+            self.met_at = now;
             self.sequence = 0;
             self.groups.fill(None);
             for watch in watches.iter_mut() {

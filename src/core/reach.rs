@@ -19,6 +19,7 @@ pub struct Reach {
     next_at: Time,
     burst_until: Time,
     carrier: bool,
+    carrier_seen_at: Time,
     carrier_lost_at: Option<Time>,
 }
 
@@ -43,6 +44,7 @@ impl Reach {
             next_at: now,
             burst_until: Time(0),
             carrier: false,
+            carrier_seen_at: Time(0),
             carrier_lost_at: None,
         }
     }
@@ -62,6 +64,7 @@ impl Reach {
         let news = self.carrier != up;
         self.carrier = up;
         if up {
+            self.carrier_seen_at = now;
             self.carrier_lost_at = None;
         } else if self.carrier_lost_at.is_none() {
             self.carrier_lost_at = Some(now);
@@ -120,12 +123,18 @@ impl Reach {
         }
     }
 
-    /// Whether a question asked at `since` or later was answered.
+    /// Whether a question asked at `since` or later was answered; without reach hosts, whether the
+    /// carrier was seen then.
     pub fn proof(&self, now: Time, since: Time) -> Proof {
         if !self.carrier {
             return Proof::NotReached;
         }
-        if self.answered.is_empty() || self.answered.iter().flatten().any(|&at| at >= since) {
+        if self.answered.is_empty() {
+            // Nobody to ask: a look at the carrier is all there is.
+            let seen = self.carrier_seen_at >= since;
+            return if seen { Proof::Reached } else { Proof::Unknown };
+        }
+        if self.answered.iter().flatten().any(|&at| at >= since) {
             return Proof::Reached;
         }
         if self.unanswered(now, since) >= limits::REACH_ROUNDS {

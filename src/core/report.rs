@@ -73,7 +73,7 @@ impl Core {
             name: watch.path.name().to_string(),
             state: watch.state(now, self.peer.worst_gap(), self.peer.hears().has(watch.path)),
             carrier,
-            heard_ms: watch.heard_at.map(|at| micros(now.since(at)) / 1_000),
+            heard_ms: watch.counted_at.map(|at| micros(now.since(at)) / 1_000),
             rtt_us: watch.rtt.map(micros),
             lost: watch.lost,
             refused: watch.refused.iter().sum(),
@@ -122,14 +122,12 @@ impl Core {
             Role::Passive { .. } => {
                 let served_by_peer =
                     matches!(self.side(group), Side::Says(Stance::Active | Stance::Offering));
-                if group.blocked.is_some() {
+                // Blocked is what the administrator must look at: this node should serve and may not.
+                let excused = self.peer.is_alive() || self.disk.standby_wanted() || !self.joined;
+                if group.blocked.is_some() || !(served_by_peer || group.able || excused) {
                     Word::Blocked
-                } else if served_by_peer || group.able {
-                    Word::Passive
-                } else if self.peer.is_alive() || self.disk.standby_wanted() || !self.joined {
-                    Word::Passive
                 } else {
-                    Word::Blocked
+                    Word::Passive
                 }
             }
         }

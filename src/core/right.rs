@@ -91,7 +91,7 @@ pub enum Refusal {
     #[error("the peer is heard and has not granted it")]
     NotGranted,
     /// Never heard is not dead.
-    #[error("the peer was not heard since this node's start; waiting {0:?} in case it comes")]
+    #[error("the peer was not heard; waiting {} s more in case it comes", .0.as_secs() + 1)]
     Patience(Duration),
     /// The generation is not yet durable.
     #[error("the generation to claim with is not yet on disk")]

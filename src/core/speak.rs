@@ -34,7 +34,7 @@ impl Core {
         let every =
             watch.interval.as_micros().div_ceil(self.config.heartbeat.interval.as_micros().max(1));
         let turn = u128::from(now.0) / self.config.heartbeat.interval.as_micros().max(1);
-        if every > 1 && turn % every != 0 {
+        if every > 1 && !turn.is_multiple_of(every) {
             return;
         }
         self.send(now, path, asking && path != Path::Serial, false, None);

@@ -28,8 +28,7 @@ impl Core {
     pub(super) fn tell_refusal(&mut self, group: &mut GroupState, refusal: &impl ToString) {
         let text = refusal.to_string();
         let without_numbers: String =
-            text.chars().filter(|letter| !letter.is_ascii_digit() && *letter != '.').collect();
-        let without_numbers = without_numbers.replace("ms", "s");
+            text.chars().filter(|letter| !letter.is_ascii_digit()).collect();
         if group.refusal_told.as_ref() == Some(&without_numbers) {
             return;
         }
@@ -37,13 +36,7 @@ impl Core {
         self.tell(Kind::Refused, Some(&group.name), format!("not served here: {text}"));
     }
 
-    pub(super) fn tell_path(
-        &mut self,
-        path: Path,
-        was: PathState,
-        is: PathState,
-        silence: Option<Duration>,
-    ) {
+    pub(super) fn tell_path(&mut self, path: Path, is: PathState, silence: Option<Duration>) {
         let name = path.name();
         let ms = silence.map_or(0, |silence| silence.as_millis());
         let dead_after_ms = self.config.heartbeat.dead_after.as_millis();
@@ -59,7 +52,6 @@ impl Core {
             PathState::Silent => (Kind::Path, format!("{name} is silent")),
             PathState::Off => return,
         };
-        let _ = was;
         self.tell(kind, None, text);
     }
 
@@ -70,7 +62,7 @@ impl Core {
         let paths: BTreeMap<&str, Value> = self
             .configured()
             .map(|watch| {
-                let heard_ms = watch.heard_at.map(|at| now.since(at).as_millis() as u64);
+                let heard_ms = watch.counted_at.map(|at| now.since(at).as_millis() as u64);
                 let state = watch.state(now, gap, hears.has(watch.path));
                 (watch.path.name(), json!({ "state": state, "heard_ms": heard_ms }))
             })

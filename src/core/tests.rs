@@ -450,7 +450,7 @@ fn a_replay_across_a_reboot_is_refused_and_keeps_nobody_alive() {
     story.power_on(A);
     story.run(MS * 500);
     let before = refused(&story, DropReason::EndedIncarnation);
-    for (_, path, beat) in old.iter().filter(|(from, ..)| *from == A).cloned().take(100) {
+    for (_, path, beat) in old.iter().filter(|(from, ..)| *from == A).take(100).cloned() {
         story.give(B, Event::Heard { path, beat });
     }
     assert!(refused(&story, DropReason::EndedIncarnation) > before);

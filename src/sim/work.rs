@@ -212,7 +212,7 @@ impl World {
             match command {
                 Command::Sweep => self.request(index, Request::Sweep),
                 Command::Send { path, beat } => {
-                    if let Err(what) = self.checkers.reigns.sent(index, &beat) {
+                    if let Err(what) = self.checkers.reigns.sent(index, &beat, self.now_us) {
                         self.wrong(what);
                     }
                     self.transmit(index, path, beat);
@@ -221,9 +221,7 @@ impl World {
                 Command::AskReach { round } => self.ask_reach(index, round),
                 Command::Probe { group } => self.send_arp(index, group, Arp::Probe),
                 Command::Claim { group, claim } => {
-                    let cut_off =
-                        self.nodes[index.other()].powered && self.checkers.one_owner.isolated();
-                    self.checkers.reigns.claimed(index, group, self.now_us, cut_off);
+                    self.checkers.reigns.claimed(index, group, self.now_us);
                     self.request(index, Request::Claim(group, claim));
                 }
                 Command::Renew { group, claim } => {
@@ -436,6 +434,8 @@ impl World {
             return;
         }
         let Some((write, next)) = node.disk.done() else { return };
+        let alone = node.disk.durable().alone;
+        self.checkers.reigns.wrote_alone(index, alone, self.now_us);
         if let Some(heart) = &mut node.heart {
             heart.inbox.link.push_back(Event::Persisted { write });
             self.wake_heart(index, 50);
