@@ -129,7 +129,7 @@ impl PathWatch {
         let before = Time(now.0.saturating_sub(gap.as_micros() as u64));
         let listened = now + self.interval;
         let shifted = (heard_at + gap).min(now);
-        self.heard_at = Some(if before < silent_at && silent_at + gap < listened {
+        self.heard_at = Some(if before <= silent_at && silent_at + gap < listened {
             shifted + listened.since(silent_at + gap)
         } else {
             shifted
