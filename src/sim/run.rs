@@ -72,7 +72,9 @@ fn find_peace(world: &mut World) {
     let stable = world.setup.groups.iter().map(|group| group.2).max().unwrap_or_default();
     let patience = world.setup.boot_patience + stable;
     let deadline_us = world.now_us + patience.as_micros() as u64 + PEACE_US;
-    let mut wish_us = world.now_us + SECOND_US;
+    let mut wish_us = world.now_us + 2 * SECOND_US;
+    // What was wished and offered before runs its course.
+    world.run_until(world.now_us + SECOND_US);
     while let Some(why) = unrest(world) {
         if world.violation.is_some() {
             return;

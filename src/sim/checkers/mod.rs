@@ -55,6 +55,7 @@ impl World {
         let sight = Sight {
             paths_cut: paths_impaired,
             arp_cut: self.network.arp_impaired(),
+            carrier_lost: self.network.crossover_cable > 0,
             hearts_run,
             machines_run,
             clean: clean.contains(&true),

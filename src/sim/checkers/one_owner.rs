@@ -3,12 +3,14 @@
 //!
 //! Silence counts from the last beat, so a cut is excused that is shorter by one interval. A pause of
 //! a whole machine cuts both, too; so it is the same excuse. So is ARP cut while a heart was dead or
-//! frozen for that long: its kernel lives but cannot answer (at least two faults at once). An excused
-//! overlap must end soon after the two can hear each other.
+//! frozen for that long: its kernel lives but cannot answer (at least two faults at once). So is a
+//! crossover that lost its carrier together with the LAN: nobody can tell that from a power cut. An
+//! excused overlap must end soon after the two can hear each other.
 
 use super::super::pair::Pair;
 use super::place;
 use crate::config::{Config, GroupIndex};
+use crate::limits;
 
 /// A moment of contact shorter than this carries no beat, so it does not end an isolation, in µs.
 const CONTACT_MIN_US: u64 = 60_000;
@@ -26,6 +28,8 @@ pub struct Sight {
     pub paths_cut: bool,
     /// ARP is cut or lossy in a direction.
     pub arp_cut: bool,
+    /// The crossover has no carrier.
+    pub carrier_lost: bool,
     /// Both hearts run.
     pub hearts_run: bool,
     /// Both machines run.
@@ -74,6 +78,8 @@ pub struct OneOwner {
     stalled: Span,
     /// ARP did not come through.
     arp_cut: Span,
+    /// The crossover had no carrier.
+    carrier_lost: Span,
     /// Since when the two hear each other.
     hears_since_us: Option<u64>,
     /// Overlaps that go on, by group: since when.
@@ -90,6 +96,7 @@ impl OneOwner {
             isolated: Span::default(),
             stalled: Span::default(),
             arp_cut: Span::default(),
+            carrier_lost: Span::default(),
             hears_since_us: None,
             overlaps: vec![None; config.groups.len()],
         }
@@ -102,6 +109,7 @@ impl OneOwner {
         self.isolated.update(now_us, arp_cut && (stalled || sight.paths_cut));
         self.stalled.update(now_us, stalled);
         self.arp_cut.update(now_us, arp_cut);
+        self.carrier_lost.update(now_us, sight.carrier_lost);
         self.hears_since_us = if sight.hearts_run && sight.clean {
             self.hears_since_us.or(Some(now_us))
         } else {
@@ -109,15 +117,16 @@ impl OneOwner {
         };
     }
 
-    /// Whether neither beats nor ARP come through at present.
-    pub fn isolated(&self) -> bool {
-        self.isolated.is
-    }
-
     fn excused(&self, now_us: u64) -> bool {
         let earlier_us = self.interval_us + TICK_LATE_US;
         let silence_us = self.dead_after_us.saturating_sub(earlier_us);
-        self.isolated.lasted(now_us, silence_us)
+        let unanswered_us = limits::ASK_PATIENCE_MIN.as_micros() as u64;
+        let together_us = self.isolated.from_us.saturating_sub(self.arp_cut.from_us);
+        let like_power_cut = together_us <= 2 * self.interval_us
+            && self.carrier_lost.lasted(now_us, unanswered_us)
+            && self.isolated.lasted(now_us, unanswered_us);
+        like_power_cut
+            || self.isolated.lasted(now_us, silence_us)
             || (self.stalled.lasted(now_us, silence_us) && self.arp_cut.lasted(now_us, 0))
     }
 
