@@ -286,7 +286,9 @@ impl Core {
                 self.answer_wishes(now);
                 self.ask_reach(now);
                 self.end_if_done(now);
-                self.speak(now);
+                if self.phase == Phase::Running {
+                    self.speak(now);
+                }
             }
             Phase::Farewell { .. } => self.farewell(now),
         }

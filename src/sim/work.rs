@@ -212,7 +212,7 @@ impl World {
             match command {
                 Command::Sweep => self.request(index, Request::Sweep),
                 Command::Send { path, beat } => {
-                    if let Err(what) = self.checkers.reigns.sent(index, &beat, self.now_us) {
+                    if let Err(what) = self.checkers.reigns.sent(index, &beat) {
                         self.wrong(what);
                     }
                     self.transmit(index, path, beat);
@@ -434,8 +434,6 @@ impl World {
             return;
         }
         let Some((write, next)) = node.disk.done() else { return };
-        let alone = node.disk.durable().alone;
-        self.checkers.reigns.wrote_alone(index, alone, self.now_us);
         if let Some(heart) = &mut node.heart {
             heart.inbox.link.push_back(Event::Persisted { write });
             self.wake_heart(index, 50);

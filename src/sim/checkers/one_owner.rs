@@ -61,9 +61,11 @@ impl Span {
 
     /// Whether it was so for at least `for_us`, until shortly before now.
     fn lasted(&self, now_us: u64, for_us: u64) -> bool {
+        let over_us = now_us - self.to_us;
+        let until_us = if over_us < CONTACT_MIN_US { now_us } else { self.to_us };
         (self.is || self.to_us > 0)
-            && self.to_us - self.from_us >= for_us
-            && now_us - self.to_us <= CLAIM_LANDS_US
+            && until_us - self.from_us >= for_us
+            && over_us <= CLAIM_LANDS_US
     }
 }
 

@@ -1,9 +1,9 @@
 //! Generations: every reign of a node over a group has a number above all before it, in its whole
 //! life, crashes included; nobody claims with a number that is behind before its patience is over.
 //!
-//! Who claims when its patience is over may not know of a later reign of one who is alone. So such a
-//! reign, and those that follow from it, does not count as one that others must know of. The same is
-//! true of both after they were parted, each serving and each on its own disk alone.
+//! Who claims when its patience is over may not know of a later reign of one who is alone; and two who
+//! are cut off from each other may both be alone. So such a reign, and those that follow from it until
+//! the peer is heard, does not count as one that others must know of.
 
 use super::super::pair::Pair;
 use super::place;
@@ -26,7 +26,7 @@ struct Claim {
     highest: u32,
     /// Within the patience of one who had heard nobody.
     early: bool,
-    /// Rests on patience that is over, not on what the peer said.
+    /// Rests on patience or a partition, not on what the peer said.
     patient: bool,
 }
 
@@ -36,17 +36,10 @@ struct Life {
     started_us: u64,
     /// What the peer said last of whether this node may claim; `None`: not heard in this life.
     may_claim: Option<bool>,
-    /// It claimed when its patience was over or was parted from its peer, and has heard nobody since,
-    /// not in later lives either.
+    /// It claimed cut off or when its patience was over, and has heard nobody since, not in later lives
+    /// either.
     patient: bool,
-    /// Its disk says that it is alone.
-    alone: bool,
-    /// When it last sent a beat: its heart ran then.
-    sent_us: u64,
 }
-
-/// A heart that sent a beat within this time is taken to run, in µs.
-const RUNS_US: u64 = 300_000;
 
 /// The checker.
 pub struct Reigns {
@@ -74,8 +67,8 @@ impl Reigns {
 
     /// A heart starts.
     pub fn heart_started(&mut self, node: NodeIndex, now_us: u64) {
-        let life = &mut self.lives[node];
-        (life.started_us, life.may_claim) = (now_us, None);
+        self.lives[node] =
+            Life { started_us: now_us, may_claim: None, patient: self.lives[node].patient };
         for record in &mut self.records[node] {
             record.claimed = None;
         }
@@ -93,23 +86,12 @@ impl Reigns {
         life.patient = false;
     }
 
-    /// A node's disk says from now on whether it is alone. Two hearts that run and are both alone
-    /// have parted.
-    pub fn wrote_alone(&mut self, node: NodeIndex, alone: bool, now_us: u64) {
-        self.lives[node].alone = alone;
-        let runs = |life: &Life| now_us < life.sent_us + RUNS_US;
-        if NodeIndex::BOTH.iter().all(|&at| self.lives[at].alone && runs(&self.lives[at])) {
-            for at in NodeIndex::BOTH {
-                self.lives[at].patient = true;
-            }
-        }
-    }
-
-    /// A core commands a claim.
-    pub fn claimed(&mut self, node: NodeIndex, group: GroupIndex, now_us: u64) {
+    /// A core commands a claim; `cut_off`: neither beats nor ARP come through from a peer that has
+    /// power.
+    pub fn claimed(&mut self, node: NodeIndex, group: GroupIndex, now_us: u64, cut_off: bool) {
         let life = &mut self.lives[node];
         let early = life.may_claim.is_none() && now_us < life.started_us + self.boot_patience_us;
-        life.patient |= !early && life.may_claim != Some(true);
+        life.patient |= cut_off || (!early && life.may_claim != Some(true));
         let claim = Claim { highest: self.highest[place(group)], early, patient: life.patient };
         self.records[node][place(group)].claimed = Some(claim);
     }
@@ -120,8 +102,7 @@ impl Reigns {
     }
 
     /// A core sends a beat.
-    pub fn sent(&mut self, node: NodeIndex, beat: &Beat, now_us: u64) -> Result<(), String> {
-        self.lives[node].sent_us = now_us;
+    pub fn sent(&mut self, node: NodeIndex, beat: &Beat) -> Result<(), String> {
         for said in &beat.groups {
             let at = place(said.group);
             let serves = match said.stance {
@@ -148,7 +129,7 @@ impl Reigns {
                     said.group.0, said.generation, said.id, beat.incarnation
                 ));
             }
-            if early && !patient && said.generation <= highest && !self.loss_accepted[at] {
+            if early && said.generation <= highest && !self.loss_accepted[at] {
                 return Err(format!(
                     "stale claim: {node:?} reigns over group {} with number {}, {highest} was \
                      served, and it has heard nobody and lost its patience early",
