@@ -221,7 +221,9 @@ impl World {
                 Command::AskReach { round } => self.ask_reach(index, round),
                 Command::Probe { group } => self.send_arp(index, group, Arp::Probe),
                 Command::Claim { group, claim } => {
-                    self.checkers.reigns.claimed(index, group, self.now_us);
+                    let cut_off =
+                        self.nodes[index.other()].powered && self.checkers.one_owner.isolated();
+                    self.checkers.reigns.claimed(index, group, self.now_us, cut_off);
                     self.request(index, Request::Claim(group, claim));
                 }
                 Command::Renew { group, claim } => {

@@ -119,6 +119,11 @@ impl OneOwner {
         };
     }
 
+    /// Whether neither beats nor ARP come through at present.
+    pub fn isolated(&self) -> bool {
+        self.isolated.is
+    }
+
     fn excused(&self, now_us: u64) -> bool {
         let earlier_us = self.interval_us + TICK_LATE_US;
         let silence_us = self.dead_after_us.saturating_sub(earlier_us);
