@@ -1,17 +1,16 @@
 //! A group's state machine (drawn in `role`): one step looks at the role, at where the peer stands,
-//! and at the evidence, and returns the next role.
+//! and at the evidence, and returns the next role. Here the roles that hold nothing, and the claim;
+//! the owner's is in `owner`.
 
 use std::time::Duration;
 
-use super::event::Holder;
 use super::peer::{Death, Life};
 use super::probe::{Probe, Verdict};
 use super::right::{self, Evidence, PeerWord, Refusal, Right};
-use super::role::{Active, Check, GroupState, Offer, Role};
+use super::role::{Active, GroupState, Role};
 use super::time::Time;
 use super::{Command, Core};
 use crate::beat::Stance;
-use crate::config::Failback;
 use crate::control::event::Kind;
 use crate::limits;
 
@@ -99,8 +98,6 @@ impl Core {
         };
     }
 
-    // ---- the right ----
-
     fn evidence(&mut self, now: Time, group: &GroupState, peer: PeerWord) -> Evidence {
         Evidence {
             standby: self.disk.standby_wanted(),
@@ -132,7 +129,7 @@ impl Core {
         right::decide(&self.evidence(now, group, peer))
     }
 
-    fn right_by_grant(
+    pub(super) fn right_by_grant(
         &mut self,
         now: Time,
         group: &GroupState,
@@ -153,8 +150,6 @@ impl Core {
         let theirs = self.peer.group(group.index).map_or(0, |part| part.generation);
         (mine, group.prefer == self.me) > (theirs, group.prefer == self.me.other())
     }
-
-    // ---- roles without the address ----
 
     fn step_passive(
         &mut self,
@@ -373,9 +368,7 @@ impl Core {
         Role::Passive { granted: None }
     }
 
-    // ---- claiming ----
-
-    fn claim(&mut self, now: Time, group: &mut GroupState, right: Right) -> Role {
+    pub(super) fn claim(&mut self, now: Time, group: &mut GroupState, right: Right) -> Role {
         let first = self.disk.served(&group.name).is_none();
         self.disk.serve(&group.name, right.generation);
         self.claim += 1;
@@ -410,387 +403,6 @@ impl Core {
             contested: false,
             tell: Some((kind, text.to_string())),
         })
-    }
-
-    // ---- the owner ----
-
-    fn step_active(
-        &mut self,
-        now: Time,
-        group: &mut GroupState,
-        side: Side,
-        mut active: Active,
-    ) -> Role {
-        if self.is_cut_off() {
-            return self.release(now, group, false, "this node is cut off: no path and no reach");
-        }
-        match side {
-            Side::Says(Stance::Active | Stance::Offering) => {
-                if !self.keeps_against_peer(group, &active) {
-                    let why = "both nodes served it, and the peer's generation stands";
-                    return self.release(now, group, false, why);
-                }
-                if !active.contested {
-                    active.contested = true;
-                    self.announce_again(now, &mut active);
-                    let text = "both nodes served it; this node's generation stands";
-                    self.tell(Kind::Address, Some(&group.name), text.to_string());
-                }
-            }
-            Side::Says(_) | Side::Dead | Side::Unknown => {
-                if active.contested {
-                    active.contested = false;
-                    self.announce_again(now, &mut active);
-                }
-            }
-        }
-        if matches!(side, Side::Dead | Side::Says(Stance::Unable)) || self.peer.is_standby() {
-            active.peer_was_away = true;
-        }
-        active.offer = self.offer(now, group, side, &active);
-        if let Some(offer) = active.offer {
-            let forced = self.ending_since.is_some_and(|at| {
-                !self.peer.is_alive() || now.since(at) >= limits::SHUTDOWN_PATIENCE
-            });
-            let wanted = matches!(side, Side::Says(Stance::Wanting(_)));
-            if forced || (wanted && self.disk.surely_not_alone()) {
-                let why = format!("handed over: {}", offer.reason());
-                return self.release(now, group, wanted, &why);
-            }
-        }
-        if let Some(check) = active.check {
-            match self.check(now, group, side, check) {
-                CheckOutcome::Open(check) => {
-                    active.check = Some(check);
-                    return Role::Active(active);
-                }
-                CheckOutcome::OwnerElsewhere => {
-                    let why = "another owner answered after this node had overslept";
-                    return self.release(now, group, false, why);
-                }
-                CheckOutcome::StillOwner => {
-                    active.check = None;
-                    active.renew_at = now;
-                    self.announce_again(now, &mut active);
-                }
-            }
-        }
-        self.hold(now, group, &mut active);
-        Role::Active(active)
-    }
-
-    /// Renews, reclaims and announces.
-    fn hold(&mut self, now: Time, group: &GroupState, active: &mut Active) {
-        if active.asked_at.is_none() && now >= active.renew_at {
-            active.asked_at = Some(now);
-            active.renew_at = now + limits::RENEW_EVERY;
-            let command = if active.held {
-                Command::Renew { group: group.index, claim: active.claim }
-            } else {
-                self.claim += 1;
-                active.claim = self.claim;
-                Command::Claim { group: group.index, claim: active.claim }
-            };
-            self.out.push_back(command);
-        }
-        if active.held && now >= active.announce_at {
-            self.out.push_back(Command::Announce { group: group.index });
-            let after = limits::ANNOUNCE_AFTER.get(active.announced).copied();
-            active.announce_at = now + after.unwrap_or(limits::ANNOUNCE_EVERY);
-            active.announced += 1;
-        }
-    }
-
-    fn announce_again(&self, now: Time, active: &mut Active) {
-        active.announced = 0;
-        active.announce_at = now;
-    }
-
-    /// All paths and the reach vanished together: this node is the one that is cut off.
-    fn is_cut_off(&self) -> bool {
-        matches!(self.peer.life, Life::Dead { death: Death::Silent { gone: Some(false) }, .. })
-    }
-
-    /// Two who serve and hear each other: the newer generation stands, then the preferred node.
-    fn keeps_against_peer(&self, group: &GroupState, active: &Active) -> bool {
-        let theirs = self.peer.group(group.index).map_or(0, |part| part.generation);
-        let mine = active.generation.number;
-        mine > theirs || (mine == theirs && group.prefer == self.me)
-    }
-
-    /// Whether this owner would hand over, and why.
-    fn offer(
-        &self,
-        now: Time,
-        group: &mut GroupState,
-        side: Side,
-        active: &Active,
-    ) -> Option<Offer> {
-        if self.is_ending() {
-            return Some(Offer::Ending);
-        }
-        if self.disk.standby_wanted() {
-            return Some(Offer::Standby);
-        }
-        // A difference that this node's own carrier loss did not make must last: rounds get lost, and
-        // a switch that comes back serves one port first.
-        let span = limits::REACH_EVERY * limits::REACH_ROUNDS;
-        if self.lags.is_some_and(|(since, by_loss)| by_loss || now.since(since) >= span) {
-            let carrier = self.reach.carrier();
-            return Some(if carrier { Offer::NotReached } else { Offer::NoCarrier });
-        }
-        match active.offer {
-            Some(Offer::Moved { until } | Offer::Failback { until }) if now < until => {
-                return active.offer;
-            }
-            Some(_) | None => {}
-        }
-        self.failback_due(now, group, side, active)
-    }
-
-    fn failback_due(
-        &self,
-        now: Time,
-        group: &mut GroupState,
-        side: Side,
-        active: &Active,
-    ) -> Option<Offer> {
-        let config = self.config.groups.get(usize::from(group.index.0))?;
-        let Life::Alive { since } = self.peer.life else { return None };
-        let stable = now.since(since) >= config.stable_for
-            && active.held_since.is_some_and(|at| now.since(at) >= config.stable_for);
-        let due = config.failback == Failback::Auto
-            && group.prefer != self.me
-            && active.peer_was_away
-            && side == Side::Says(Stance::Passive)
-            && stable
-            && now >= group.failback_at;
-        if !due {
-            return None;
-        }
-        group.failback_at = now + limits::FAILBACK_RETRY;
-        Some(Offer::Failback { until: now + limits::OFFER_PATIENCE })
-    }
-
-    fn release(&mut self, now: Time, group: &mut GroupState, handover: bool, why: &str) -> Role {
-        self.out.push_back(Command::Release { group: group.index });
-        self.tell(Kind::Release, Some(&group.name), format!("released: {why}"));
-        group.why = why.to_string();
-        if handover {
-            group.yield_until = now + limits::OFFER_PATIENCE;
-        }
-        Role::Releasing { handover, repeat_at: now + limits::RELEASE_REPEAT }
-    }
-
-    // ---- after a stall ----
-
-    /// The node overslept by `late`; the peer could have claimed after `longest_safe`.
-    pub(super) fn group_overslept(
-        &mut self,
-        now: Time,
-        group: &mut GroupState,
-        late: Duration,
-        longest_safe: Duration,
-    ) {
-        let role = std::mem::replace(&mut group.role, Role::Passive { granted: None });
-        group.role = match role {
-            Role::Active(_) if late >= limits::LEASE => {
-                let why = "this node slept longer than its lease";
-                self.release(now, group, false, why)
-            }
-            Role::Active(mut active) => {
-                // A peer that was known to be gone before the gap, so surely that it is on disk, cannot
-                // have claimed.
-                let surely_gone = self.peer.is_gone() && self.disk.was_alone();
-                if late >= longest_safe && !surely_gone {
-                    active.check.get_or_insert(Check {
-                        since: now,
-                        until: now + limits::STALL_CHECK,
-                        probe_at: now,
-                        answered: false,
-                    });
-                }
-                Role::Active(active)
-            }
-            // What was learned before the gap proves nothing now: begin again.
-            Role::Wanting { .. } | Role::Probing { .. } => Role::Passive { granted: None },
-            Role::Passive { granted } => Role::Passive { granted },
-            Role::Releasing { handover, .. } => Role::Releasing { handover, repeat_at: now },
-        };
-    }
-
-    fn check(
-        &mut self,
-        now: Time,
-        group: &GroupState,
-        side: Side,
-        mut check: Check,
-    ) -> CheckOutcome {
-        if check.answered {
-            return CheckOutcome::OwnerElsewhere;
-        }
-        let heard =
-            self.configured().any(|watch| watch.counted_at.is_some_and(|at| at > check.since));
-        // An owner on the other side was dealt with by the rule for two owners.
-        if now >= check.until || (heard && matches!(side, Side::Says(_))) {
-            return CheckOutcome::StillOwner;
-        }
-        if now >= check.probe_at {
-            check.probe_at = now + limits::PROBE_WAIT_GAP;
-            self.out.push_back(Command::Probe { group: group.index });
-            self.ask(now);
-        }
-        CheckOutcome::Open(check)
-    }
-
-    // ---- what the kernel and the LAN report ----
-
-    pub(super) fn held(&mut self, now: Time, group: &mut GroupState, claim: u32) {
-        let Role::Active(active) = &mut group.role else { return };
-        if active.claim != claim {
-            return;
-        }
-        active.leased_at = active.asked_at.take().unwrap_or(active.leased_at);
-        active.held = true;
-        active.held_since.get_or_insert(now);
-        active.announced = 0;
-        active.announce_at = now;
-        let generation = active.generation.number;
-        if let Some((kind, why)) = active.tell.take() {
-            let name = group.name.clone();
-            let text = format!("serving, generation {generation}: {why}");
-            self.tell(kind, Some(&name), text);
-        }
-    }
-
-    pub(super) fn hold_failed(
-        &mut self,
-        now: Time,
-        group: &mut GroupState,
-        claim: u32,
-        error: &str,
-    ) {
-        let Role::Active(active) = &mut group.role else { return };
-        if active.claim != claim {
-            return;
-        }
-        active.asked_at = None;
-        if active.held {
-            let text = format!("the kernel did not renew an address: {error}; claiming it anew");
-            self.tell(Kind::Address, Some(&group.name.clone()), text);
-            return self.put_back(now, group);
-        }
-        let why = format!("the kernel refused a service address: {error}");
-        self.tell(Kind::Fault, Some(&group.name.clone()), why.clone());
-        group.blocked = Some((now + limits::BLOCKED_RETRY, why.clone()));
-        group.role = self.release(now, group, false, &why);
-    }
-
-    pub(super) fn released(&mut self, now: Time, group: &mut GroupState) {
-        let Role::Releasing { handover, .. } = group.role else { return };
-        let wants = match self.side(group) {
-            Side::Says(Stance::Wanting(want)) => Some(want),
-            Side::Says(_) | Side::Dead | Side::Unknown => None,
-        };
-        let granted = wants.filter(|_| handover && self.disk.surely_not_alone());
-        group.role = Role::Passive { granted };
-        self.beat_now = true;
-        if !handover {
-            group.yield_until = group.yield_until.max(now);
-        }
-    }
-
-    pub(super) fn address_seen(&mut self, now: Time, group: &mut GroupState, holder: Holder) {
-        match &mut group.role {
-            Role::Probing { probe, .. } => probe.seen(now, holder),
-            Role::Active(active) => {
-                if let (Some(check), Holder::Peer) = (&mut active.check, holder) {
-                    check.answered = true;
-                    return;
-                }
-                let text = match holder {
-                    // Whoever probes is answered by the kernel.
-                    Holder::PeerProbes => return,
-                    Holder::Peer => {
-                        active.announced = 0;
-                        active.announce_at = now;
-                        "the peer was seen with a service address; announcing again".to_string()
-                    }
-                    Holder::Stranger(mac) => format!(
-                        "another machine ({}) uses a service address; take it away from there",
-                        super::tell::mac_text(mac)
-                    ),
-                };
-                self.tell_meddling(now, group, text);
-            }
-            Role::Passive { .. } | Role::Wanting { .. } | Role::Releasing { .. } => {}
-        }
-    }
-
-    pub(super) fn address_lost(&mut self, now: Time, group: &mut GroupState) {
-        let Role::Active(active) = &group.role else { return };
-        if !active.held {
-            return;
-        }
-        group.lost_addresses += 1;
-        let text = format!(
-            "a service address was deleted here, not by clusterd (time {}); put back",
-            group.lost_addresses
-        );
-        self.tell_meddling(now, group, text);
-        self.put_back(now, group);
-    }
-
-    /// An address that this node should hold is gone. If the peer is not heard, it may have claimed
-    /// it since: then it is released, and claimed with a probe.
-    fn put_back(&mut self, now: Time, group: &mut GroupState) {
-        let Role::Active(active) = &mut group.role else { return };
-        if !self.peer.is_alive() {
-            let why = "the address went away while the peer was not heard; asking the LAN first";
-            group.role = self.release(now, group, false, why);
-            return;
-        }
-        active.held = false;
-        active.asked_at = None;
-        active.renew_at = now;
-    }
-
-    pub(super) fn address_found(&mut self, now: Time, group: &mut GroupState) {
-        if group.may_hold() {
-            return;
-        }
-        self.out.push_back(Command::Release { group: group.index });
-        let text = "a service address was put on this node, not by clusterd; deleted".to_string();
-        self.tell_meddling(now, group, text);
-    }
-
-    fn tell_meddling(&mut self, now: Time, group: &mut GroupState, text: String) {
-        let recently = |at: Time| now.since(at) < limits::LATE_TOLD_EVERY;
-        if group.meddling_told_at.is_some_and(recently) {
-            return;
-        }
-        group.meddling_told_at = Some(now);
-        self.tell(Kind::Address, Some(&group.name), text);
-    }
-}
-
-/// What the check after a stall has found.
-enum CheckOutcome {
-    /// Nothing yet.
-    Open(Check),
-    /// Somebody else owns it.
-    OwnerElsewhere,
-    /// Nobody else does.
-    StillOwner,
-}
-
-/// The leases were renewed.
-pub(super) fn renewed(group: &mut GroupState, claim: u32) {
-    if let Role::Active(active) = &mut group.role
-        && active.claim == claim
-        && let Some(asked_at) = active.asked_at.take()
-    {
-        active.leased_at = asked_at;
     }
 }
 

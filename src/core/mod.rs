@@ -10,12 +10,15 @@
 //! | `event`, `command`, `disk`, `time` | what goes in and out |
 //! | `peer`, `path`, `carrier`, `reach`, `stall` | evidence: who is heard, what silence proves |
 //! | `right`, `probe` | the right to serve, and the question to the LAN before a claim |
-//! | `role`, `group` | a group's state machine |
+//! | `role`, `group`, `owner` | a group's state machine |
+//! | `address` | what the kernel and the LAN report about addresses |
 //! | `generation` | what must be on disk first |
 //! | `listen`, `speak` | heartbeats in, heartbeats out |
 //! | `wish` | what operators ask for |
+//! | `rules` | the rules that tests break on purpose |
 //! | `tell`, `report` | events and status in words |
 
+mod address;
 mod carrier;
 mod command;
 mod disk;
@@ -23,6 +26,7 @@ mod event;
 mod generation;
 mod group;
 mod listen;
+mod owner;
 mod path;
 mod peer;
 mod probe;
@@ -30,8 +34,7 @@ mod reach;
 mod report;
 mod right;
 mod role;
-#[cfg(test)]
-pub mod sabotage;
+mod rules;
 mod speak;
 mod stall;
 mod tell;
@@ -47,6 +50,8 @@ use std::time::Duration;
 pub use command::Command;
 pub use disk::{DiskState, Generation, GroupDisk};
 pub use event::{Event, Holder, Link, Wish};
+#[cfg(test)]
+pub use rules::Sabotage;
 pub use time::Time;
 
 use crate::beat::{NodeState, Path};
@@ -123,7 +128,7 @@ pub struct Core {
 
     out: VecDeque<Command>,
     #[cfg(test)]
-    sabotage: Option<sabotage::Sabotage>,
+    sabotage: Option<rules::Sabotage>,
 }
 
 impl Core {
@@ -251,7 +256,7 @@ impl Core {
                 self.with_group(group, |core, state| core.hold_failed(now, state, claim, &error));
             }
             Event::Renewed { group, claim } => {
-                self.with_group(group, |_, state| group::renewed(state, claim));
+                self.with_group(group, |_, state| address::renewed(state, claim));
             }
             Event::Released { group } => {
                 self.with_group(group, |core, state| core.released(now, state));
@@ -476,75 +481,5 @@ impl Core {
         }
         let ahead = times.into_iter().filter(|&at| at > now).min();
         ahead.unwrap_or(now + self.config.heartbeat.interval)
-    }
-}
-
-/// Rules that only a test can switch off.
-impl Core {
-    #[cfg(test)]
-    fn sabotaged(&self, which: sabotage::Sabotage) -> bool {
-        self.sabotage == Some(which)
-    }
-
-    /// Switches a rule off.
-    #[cfg(test)]
-    pub fn sabotage(&mut self, which: sabotage::Sabotage) {
-        self.sabotage = Some(which);
-    }
-
-    fn obeys_stall_rule(&self) -> bool {
-        #[cfg(test)]
-        if self.sabotaged(sabotage::Sabotage::NoStallRule) {
-            return false;
-        }
-        true
-    }
-
-    fn obeys_alone_rule(&self) -> bool {
-        #[cfg(test)]
-        if self.sabotaged(sabotage::Sabotage::AloneNeverCleared) {
-            return false;
-        }
-        true
-    }
-
-    fn obeys_two_way_proof(&self) -> bool {
-        #[cfg(test)]
-        if self.sabotaged(sabotage::Sabotage::NoTwoWayProof) {
-            return false;
-        }
-        true
-    }
-
-    fn obeys_probe(&self) -> bool {
-        #[cfg(test)]
-        if self.sabotaged(sabotage::Sabotage::NoProbe) {
-            return false;
-        }
-        true
-    }
-
-    fn obeys_lease_wait(&self) -> bool {
-        #[cfg(test)]
-        if self.sabotaged(sabotage::Sabotage::NoLeaseWait) {
-            return false;
-        }
-        true
-    }
-
-    fn boot_patience(&self) -> Duration {
-        #[cfg(test)]
-        if self.sabotaged(sabotage::Sabotage::NoBootPatience) {
-            return self.config.heartbeat.dead_after;
-        }
-        self.config.heartbeat.boot_patience
-    }
-
-    fn intent(&mut self, name: &str) -> Option<Generation> {
-        #[cfg(test)]
-        if self.sabotaged(sabotage::Sabotage::NoPersistedGeneration) {
-            return self.disk.undurable_intent(name);
-        }
-        self.disk.usable_intent(name)
     }
 }

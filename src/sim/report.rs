@@ -8,7 +8,7 @@ use super::faults::Kind;
 use super::run::{self, Options, Run};
 use super::single;
 use super::trace::Trace;
-use crate::core::sabotage::Sabotage;
+use crate::core::Sabotage;
 
 /// Lines of a failed run that are shown.
 const LINES_SHOWN: usize = 200;

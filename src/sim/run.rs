@@ -8,8 +8,8 @@ use super::trace::Trace;
 use super::world::World;
 use crate::config::{Failback, NodeIndex};
 use crate::control::status::{GroupState, PeerState, Status};
+use crate::core::Sabotage;
 use crate::core::Wish;
-use crate::core::sabotage::Sabotage;
 
 /// A second, in µs.
 pub const SECOND_US: u64 = 1_000_000;

@@ -13,7 +13,7 @@ use super::trace::Trace;
 use super::world::World;
 use crate::config::NodeIndex;
 use crate::core::Command;
-use crate::core::sabotage::Sabotage;
+use crate::core::Sabotage;
 
 fn seed_asked_for() -> Option<u64> {
     std::env::var("CLUSTERD_SIM_SEED").ok()?.parse().ok()

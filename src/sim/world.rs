@@ -169,7 +169,7 @@ pub struct World {
     /// Inputs of one node's first heart, for replay tests.
     pub recording: Option<Recording>,
     /// Rules taken out of every core.
-    pub sabotage: Option<crate::core::sabotage::Sabotage>,
+    pub sabotage: Option<crate::core::Sabotage>,
     /// Faults that last: until when, what, and what their end needs to know.
     pub struck: Vec<(u64, Fault, u64)>,
     /// The fault phase is over.

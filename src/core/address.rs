@@ -1,0 +1,150 @@
+//! What the kernel and the LAN report about a group's addresses.
+
+use super::event::Holder;
+use super::group::Side;
+use super::role::{GroupState, Role};
+use super::time::Time;
+use super::{Command, Core};
+use crate::beat::Stance;
+use crate::control::event::Kind;
+use crate::limits;
+
+/// The leases were renewed.
+pub(super) fn renewed(group: &mut GroupState, claim: u32) {
+    if let Role::Active(active) = &mut group.role
+        && active.claim == claim
+        && let Some(asked_at) = active.asked_at.take()
+    {
+        active.leased_at = asked_at;
+    }
+}
+
+impl Core {
+    pub(super) fn held(&mut self, now: Time, group: &mut GroupState, claim: u32) {
+        let Role::Active(active) = &mut group.role else { return };
+        if active.claim != claim {
+            return;
+        }
+        active.leased_at = active.asked_at.take().unwrap_or(active.leased_at);
+        active.held = true;
+        active.held_since.get_or_insert(now);
+        active.announced = 0;
+        active.announce_at = now;
+        let generation = active.generation.number;
+        if let Some((kind, why)) = active.tell.take() {
+            let name = group.name.clone();
+            let text = format!("serving, generation {generation}: {why}");
+            self.tell(kind, Some(&name), text);
+        }
+    }
+
+    pub(super) fn hold_failed(
+        &mut self,
+        now: Time,
+        group: &mut GroupState,
+        claim: u32,
+        error: &str,
+    ) {
+        let Role::Active(active) = &mut group.role else { return };
+        if active.claim != claim {
+            return;
+        }
+        active.asked_at = None;
+        if active.held {
+            let text = format!("the kernel did not renew an address: {error}; claiming it anew");
+            self.tell(Kind::Address, Some(&group.name.clone()), text);
+            return self.put_back(now, group);
+        }
+        let why = format!("the kernel refused a service address: {error}");
+        self.tell(Kind::Fault, Some(&group.name.clone()), why.clone());
+        group.blocked = Some((now + limits::BLOCKED_RETRY, why.clone()));
+        group.role = self.release(now, group, false, &why);
+    }
+
+    pub(super) fn released(&mut self, now: Time, group: &mut GroupState) {
+        let Role::Releasing { handover, .. } = group.role else { return };
+        let wants = match self.side(group) {
+            Side::Says(Stance::Wanting(want)) => Some(want),
+            Side::Says(_) | Side::Dead | Side::Unknown => None,
+        };
+        let granted = wants.filter(|_| handover && self.disk.surely_not_alone());
+        group.role = Role::Passive { granted };
+        self.beat_now = true;
+        if !handover {
+            group.yield_until = group.yield_until.max(now);
+        }
+    }
+
+    pub(super) fn address_seen(&mut self, now: Time, group: &mut GroupState, holder: Holder) {
+        match &mut group.role {
+            Role::Probing { probe, .. } => probe.seen(now, holder),
+            Role::Active(active) => {
+                if let (Some(check), Holder::Peer) = (&mut active.check, holder) {
+                    check.answered = true;
+                    return;
+                }
+                let text = match holder {
+                    // Whoever probes is answered by the kernel.
+                    Holder::PeerProbes => return,
+                    Holder::Peer => {
+                        active.announced = 0;
+                        active.announce_at = now;
+                        "the peer was seen with a service address; announcing again".to_string()
+                    }
+                    Holder::Stranger(mac) => format!(
+                        "another machine ({}) uses a service address; take it away from there",
+                        super::tell::mac_text(mac)
+                    ),
+                };
+                self.tell_meddling(now, group, text);
+            }
+            Role::Passive { .. } | Role::Wanting { .. } | Role::Releasing { .. } => {}
+        }
+    }
+
+    pub(super) fn address_lost(&mut self, now: Time, group: &mut GroupState) {
+        let Role::Active(active) = &group.role else { return };
+        if !active.held {
+            return;
+        }
+        group.lost_addresses += 1;
+        let text = format!(
+            "a service address was deleted here, not by clusterd (time {}); put back",
+            group.lost_addresses
+        );
+        self.tell_meddling(now, group, text);
+        self.put_back(now, group);
+    }
+
+    /// An address that this node should hold is gone. If the peer is not heard, it may have claimed
+    /// it since: then it is released, and claimed with a probe.
+    pub(super) fn put_back(&mut self, now: Time, group: &mut GroupState) {
+        let Role::Active(active) = &mut group.role else { return };
+        if !self.peer.is_alive() {
+            let why = "the address went away while the peer was not heard; asking the LAN first";
+            group.role = self.release(now, group, false, why);
+            return;
+        }
+        active.held = false;
+        active.asked_at = None;
+        active.renew_at = now;
+    }
+
+    pub(super) fn address_found(&mut self, now: Time, group: &mut GroupState) {
+        if group.may_hold() {
+            return;
+        }
+        self.out.push_back(Command::Release { group: group.index });
+        let text = "a service address was put on this node, not by clusterd; deleted".to_string();
+        self.tell_meddling(now, group, text);
+    }
+
+    pub(super) fn tell_meddling(&mut self, now: Time, group: &mut GroupState, text: String) {
+        let recently = |at: Time| now.since(at) < limits::LATE_TOLD_EVERY;
+        if group.meddling_told_at.is_some_and(recently) {
+            return;
+        }
+        group.meddling_told_at = Some(now);
+        self.tell(Kind::Address, Some(&group.name), text);
+    }
+}

@@ -1,0 +1,258 @@
+//! The owner of a group: it renews, announces, hands over, and lets go.
+
+use std::time::Duration;
+
+use super::group::Side;
+use super::peer::{Death, Life};
+use super::role::{Active, Check, GroupState, Offer, Role};
+use super::time::Time;
+use super::{Command, Core};
+use crate::beat::Stance;
+use crate::config::Failback;
+use crate::control::event::Kind;
+use crate::limits;
+
+/// What the check after a stall has found.
+enum CheckOutcome {
+    /// Nothing yet.
+    Open(Check),
+    /// Somebody else owns it.
+    OwnerElsewhere,
+    /// Nobody else does.
+    StillOwner,
+}
+
+impl Core {
+    pub(super) fn step_active(
+        &mut self,
+        now: Time,
+        group: &mut GroupState,
+        side: Side,
+        mut active: Active,
+    ) -> Role {
+        if self.is_cut_off() {
+            return self.release(now, group, false, "this node is cut off: no path and no reach");
+        }
+        match side {
+            Side::Says(Stance::Active | Stance::Offering) => {
+                if !self.keeps_against_peer(group, &active) {
+                    let why = "both nodes served it, and the peer's generation stands";
+                    return self.release(now, group, false, why);
+                }
+                if !active.contested {
+                    active.contested = true;
+                    self.announce_again(now, &mut active);
+                    let text = "both nodes served it; this node's generation stands";
+                    self.tell(Kind::Address, Some(&group.name), text.to_string());
+                }
+            }
+            Side::Says(_) | Side::Dead | Side::Unknown => {
+                if active.contested {
+                    active.contested = false;
+                    self.announce_again(now, &mut active);
+                }
+            }
+        }
+        if matches!(side, Side::Dead | Side::Says(Stance::Unable)) || self.peer.is_standby() {
+            active.peer_was_away = true;
+        }
+        active.offer = self.offer(now, group, side, &active);
+        if let Some(offer) = active.offer {
+            let forced = self.ending_since.is_some_and(|at| {
+                !self.peer.is_alive() || now.since(at) >= limits::SHUTDOWN_PATIENCE
+            });
+            let wanted = matches!(side, Side::Says(Stance::Wanting(_)));
+            if forced || (wanted && self.disk.surely_not_alone()) {
+                let why = format!("handed over: {}", offer.reason());
+                return self.release(now, group, wanted, &why);
+            }
+        }
+        if let Some(check) = active.check {
+            match self.check(now, group, side, check) {
+                CheckOutcome::Open(check) => {
+                    active.check = Some(check);
+                    return Role::Active(active);
+                }
+                CheckOutcome::OwnerElsewhere => {
+                    let why = "another owner answered after this node had overslept";
+                    return self.release(now, group, false, why);
+                }
+                CheckOutcome::StillOwner => {
+                    active.check = None;
+                    active.renew_at = now;
+                    self.announce_again(now, &mut active);
+                }
+            }
+        }
+        self.hold(now, group, &mut active);
+        Role::Active(active)
+    }
+
+    /// Renews, reclaims and announces.
+    fn hold(&mut self, now: Time, group: &GroupState, active: &mut Active) {
+        if active.asked_at.is_none() && now >= active.renew_at {
+            active.asked_at = Some(now);
+            active.renew_at = now + limits::RENEW_EVERY;
+            let command = if active.held {
+                Command::Renew { group: group.index, claim: active.claim }
+            } else {
+                self.claim += 1;
+                active.claim = self.claim;
+                Command::Claim { group: group.index, claim: active.claim }
+            };
+            self.out.push_back(command);
+        }
+        if active.held && now >= active.announce_at {
+            self.out.push_back(Command::Announce { group: group.index });
+            let after = limits::ANNOUNCE_AFTER.get(active.announced).copied();
+            active.announce_at = now + after.unwrap_or(limits::ANNOUNCE_EVERY);
+            active.announced += 1;
+        }
+    }
+
+    fn announce_again(&self, now: Time, active: &mut Active) {
+        active.announced = 0;
+        active.announce_at = now;
+    }
+
+    /// All paths and the reach vanished together: this node is the one that is cut off.
+    fn is_cut_off(&self) -> bool {
+        matches!(self.peer.life, Life::Dead { death: Death::Silent { gone: Some(false) }, .. })
+    }
+
+    /// Two who serve and hear each other: the newer generation stands, then the preferred node.
+    fn keeps_against_peer(&self, group: &GroupState, active: &Active) -> bool {
+        let theirs = self.peer.group(group.index).map_or(0, |part| part.generation);
+        let mine = active.generation.number;
+        mine > theirs || (mine == theirs && group.prefer == self.me)
+    }
+
+    /// Whether this owner would hand over, and why.
+    fn offer(
+        &self,
+        now: Time,
+        group: &mut GroupState,
+        side: Side,
+        active: &Active,
+    ) -> Option<Offer> {
+        if self.is_ending() {
+            return Some(Offer::Ending);
+        }
+        if self.disk.standby_wanted() {
+            return Some(Offer::Standby);
+        }
+        // A difference that this node's own carrier loss did not make must last: rounds get lost, and
+        // a switch that comes back serves one port first.
+        let span = limits::REACH_EVERY * limits::REACH_ROUNDS;
+        if self.lags.is_some_and(|(since, by_loss)| by_loss || now.since(since) >= span) {
+            let carrier = self.reach.carrier();
+            return Some(if carrier { Offer::NotReached } else { Offer::NoCarrier });
+        }
+        match active.offer {
+            Some(Offer::Moved { until } | Offer::Failback { until }) if now < until => {
+                return active.offer;
+            }
+            Some(_) | None => {}
+        }
+        self.failback_due(now, group, side, active)
+    }
+
+    fn failback_due(
+        &self,
+        now: Time,
+        group: &mut GroupState,
+        side: Side,
+        active: &Active,
+    ) -> Option<Offer> {
+        let config = self.config.groups.get(usize::from(group.index.0))?;
+        let Life::Alive { since } = self.peer.life else { return None };
+        let stable = now.since(since) >= config.stable_for
+            && active.held_since.is_some_and(|at| now.since(at) >= config.stable_for);
+        let due = config.failback == Failback::Auto
+            && group.prefer != self.me
+            && active.peer_was_away
+            && side == Side::Says(Stance::Passive)
+            && stable
+            && now >= group.failback_at;
+        if !due {
+            return None;
+        }
+        group.failback_at = now + limits::FAILBACK_RETRY;
+        Some(Offer::Failback { until: now + limits::OFFER_PATIENCE })
+    }
+
+    pub(super) fn release(
+        &mut self,
+        now: Time,
+        group: &mut GroupState,
+        handover: bool,
+        why: &str,
+    ) -> Role {
+        self.out.push_back(Command::Release { group: group.index });
+        self.tell(Kind::Release, Some(&group.name), format!("released: {why}"));
+        group.why = why.to_string();
+        if handover {
+            group.yield_until = now + limits::OFFER_PATIENCE;
+        }
+        Role::Releasing { handover, repeat_at: now + limits::RELEASE_REPEAT }
+    }
+
+    /// The node overslept by `late`; the peer could have claimed after `longest_safe`.
+    pub(super) fn group_overslept(
+        &mut self,
+        now: Time,
+        group: &mut GroupState,
+        late: Duration,
+        longest_safe: Duration,
+    ) {
+        let role = std::mem::replace(&mut group.role, Role::Passive { granted: None });
+        group.role = match role {
+            Role::Active(_) if late >= limits::LEASE => {
+                let why = "this node slept longer than its lease";
+                self.release(now, group, false, why)
+            }
+            Role::Active(mut active) => {
+                // A peer that was known to be gone before the gap, so surely that it is on disk, cannot
+                // have claimed.
+                let surely_gone = self.peer.is_gone() && self.disk.was_alone();
+                if late >= longest_safe && !surely_gone {
+                    active.check.get_or_insert(Check {
+                        since: now,
+                        until: now + limits::STALL_CHECK,
+                        probe_at: now,
+                        answered: false,
+                    });
+                }
+                Role::Active(active)
+            }
+            // What was learned before the gap proves nothing now: begin again.
+            Role::Wanting { .. } | Role::Probing { .. } => Role::Passive { granted: None },
+            Role::Passive { granted } => Role::Passive { granted },
+            Role::Releasing { handover, .. } => Role::Releasing { handover, repeat_at: now },
+        };
+    }
+
+    fn check(
+        &mut self,
+        now: Time,
+        group: &GroupState,
+        side: Side,
+        mut check: Check,
+    ) -> CheckOutcome {
+        if check.answered {
+            return CheckOutcome::OwnerElsewhere;
+        }
+        let heard =
+            self.configured().any(|watch| watch.counted_at.is_some_and(|at| at > check.since));
+        // An owner on the other side was dealt with by the rule for two owners.
+        if now >= check.until || (heard && matches!(side, Side::Says(_))) {
+            return CheckOutcome::StillOwner;
+        }
+        if now >= check.probe_at {
+            check.probe_at = now + limits::PROBE_WAIT_GAP;
+            self.out.push_back(Command::Probe { group: group.index });
+            self.ask(now);
+        }
+        CheckOutcome::Open(check)
+    }
+}

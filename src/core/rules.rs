@@ -1,0 +1,97 @@
+//! Rules that a test may switch off, to show that the simulator notices. Nothing of that is in the
+//! product: without `cfg(test)` every rule is obeyed by constant.
+
+use std::time::Duration;
+
+use super::Core;
+use super::disk::Generation;
+
+/// A rule switched off.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sabotage {
+    /// Claims without asking the LAN.
+    NoProbe,
+    /// Asks the LAN, but does not wait for a lease that the peer's kernel still holds.
+    NoLeaseWait,
+    /// Takes its own sleep for the peer's silence, and renews after it as if nothing had happened.
+    NoStallRule,
+    /// Counts every authentic frame, whatever incarnations it names.
+    NoTwoWayProof,
+    /// Never clears `alone` on disk.
+    AloneNeverCleared,
+    /// Claims `dead_after` after any start.
+    NoBootPatience,
+    /// Claims with a generation that is not on disk.
+    NoPersistedGeneration,
+}
+
+/// Rules that only a test can switch off.
+impl Core {
+    #[cfg(test)]
+    fn sabotaged(&self, which: Sabotage) -> bool {
+        self.sabotage == Some(which)
+    }
+
+    /// Switches a rule off.
+    #[cfg(test)]
+    pub fn sabotage(&mut self, which: Sabotage) {
+        self.sabotage = Some(which);
+    }
+
+    pub(super) fn obeys_stall_rule(&self) -> bool {
+        #[cfg(test)]
+        if self.sabotaged(Sabotage::NoStallRule) {
+            return false;
+        }
+        true
+    }
+
+    pub(super) fn obeys_alone_rule(&self) -> bool {
+        #[cfg(test)]
+        if self.sabotaged(Sabotage::AloneNeverCleared) {
+            return false;
+        }
+        true
+    }
+
+    pub(super) fn obeys_two_way_proof(&self) -> bool {
+        #[cfg(test)]
+        if self.sabotaged(Sabotage::NoTwoWayProof) {
+            return false;
+        }
+        true
+    }
+
+    pub(super) fn obeys_probe(&self) -> bool {
+        #[cfg(test)]
+        if self.sabotaged(Sabotage::NoProbe) {
+            return false;
+        }
+        true
+    }
+
+    pub(super) fn obeys_lease_wait(&self) -> bool {
+        #[cfg(test)]
+        if self.sabotaged(Sabotage::NoLeaseWait) {
+            return false;
+        }
+        true
+    }
+
+    pub(super) fn boot_patience(&self) -> Duration {
+        #[cfg(test)]
+        if self.sabotaged(Sabotage::NoBootPatience) {
+            return self.config.heartbeat.dead_after;
+        }
+        self.config.heartbeat.boot_patience
+    }
+
+    pub(super) fn intent(&mut self, name: &str) -> Option<Generation> {
+        #[cfg(test)]
+        if self.sabotaged(Sabotage::NoPersistedGeneration) {
+            return self.disk.undurable_intent(name);
+        }
+        self.disk.usable_intent(name)
+    }
+}
