@@ -70,6 +70,11 @@ impl CarrierWatch {
         due
     }
 
+    /// Whether the second look has found it lost.
+    pub fn is_lost(&self) -> bool {
+        self.confirmed_at.is_some()
+    }
+
     /// When the loss was confirmed, if that is so recent (`span`) that it can explain a silence.
     pub fn fresh_loss(&self, now: Time, span: Duration) -> Option<Time> {
         self.confirmed_at.filter(|&at| now.since(at) <= span)

@@ -190,6 +190,14 @@ impl Core {
         if watch.is_silent(now, self.peer.worst_gap()) {
             return true;
         }
+        // Both cables are out: whoever has no other path is cut off, and lets go before the peer, which
+        // sees the crossover's carrier lost too, can take over.
+        if self.crossover.is_lost() && self.reach.carrier_lost_at(now).is_some() {
+            return match watch.path {
+                Path::Crossover | Path::Lan => true,
+                Path::Serial => false,
+            };
+        }
         // The crossover's carrier shortens the wait, and only while its loss is fresh: a cable that
         // was pulled long ago is no evidence of a death now.
         let span = self.config.heartbeat.dead_after;
@@ -246,12 +254,8 @@ impl Core {
     /// Keeps [`Core::lags`]: a LAN that comes back does so on one node first, and that moves nothing.
     pub(super) fn note_lag(&mut self, now: Time) {
         let peer = self.peer.last().filter(|_| self.peer.is_alive());
-        let lost_at = self.reach.carrier_lost_at();
-        let second_look = |at: &Time| now.since(*at) >= limits::CARRIER_SECOND_LOOK;
-        let by_loss = match (lost_at, peer) {
-            (Some(_), Some(beat)) if beat.lan_carrier => {
-                lost_at.filter(second_look).map(|at| now.since(at) < limits::REACH_BURST)
-            }
+        let by_loss = match (self.reach.carrier_lost_at(now), peer) {
+            (Some(at), Some(beat)) if beat.lan_carrier => Some(now.since(at) < limits::REACH_BURST),
             (None, Some(beat)) if beat.reach > 0 => {
                 self.reach.lost_for(now, limits::REACH_EVERY).then_some(false)
             }

@@ -473,6 +473,7 @@ impl Core {
                 }
                 times.extend(self.crossover.look_at());
                 times.extend(self.reach.next_at());
+                times.extend(self.reach.carrier_sure_at());
                 times.extend(self.suspected_at.map(|at| at + self.config.heartbeat.dead_after));
                 for group in &self.groups {
                     group.deadlines(&mut times);

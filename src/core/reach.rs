@@ -54,9 +54,14 @@ impl Reach {
         self.carrier
     }
 
-    /// Since when the LAN carrier has been missing without interruption.
-    pub fn carrier_lost_at(&self) -> Option<Time> {
-        self.carrier_lost_at
+    /// Since when the LAN carrier has been missing, once a second look has confirmed it.
+    pub fn carrier_lost_at(&self, now: Time) -> Option<Time> {
+        self.carrier_lost_at.filter(|&at| now.since(at) >= limits::CARRIER_SECOND_LOOK)
+    }
+
+    /// When a loss of the LAN carrier will be sure.
+    pub fn carrier_sure_at(&self) -> Option<Time> {
+        self.carrier_lost_at.map(|at| at + limits::CARRIER_SECOND_LOOK)
     }
 
     /// Takes a report about the LAN carrier; `true` if it is news.

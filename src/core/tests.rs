@@ -332,6 +332,19 @@ fn p1_an_owner_that_is_cut_off_from_everything_lets_go() {
 }
 
 #[test]
+fn p1_an_owner_without_any_cable_lets_go_before_the_peer_takes_over() {
+    let mut story = Story::settled();
+    // No serial line, as far as beats go: the owner's two other cables are pulled together.
+    story.cut = PathSet::default().with(Path::Serial);
+    story.run(MS * 1_000);
+    story.cut = story.cut.with(Path::Crossover);
+    story.lan[A] = false;
+    story.time_until_held(B, MS * 250);
+    assert!(!story.nodes[A].holds, "{:?}", story.status(A));
+    assert_eq!(story.both_held, Duration::ZERO);
+}
+
+#[test]
 fn p1_paths_cut_but_the_lan_answers_for_the_owner() {
     let mut story = Story::settled();
     for path in Path::ALL {
