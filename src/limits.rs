@@ -42,6 +42,9 @@ pub const STABLE_FOR: Duration = Duration::from_secs(30);
 /// Missed intervals after which a path is late.
 pub const LATE_AFTER_INTERVALS: u32 = 2;
 
+/// A claim that waited this long for the kernel is given up: the process was stopped meanwhile. The
+/// kernel's rtnl lock was never seen to be held for half of it.
+pub const CLAIM_AGE_MAX: Duration = Duration::from_millis(200);
 /// The kernel's lease on a service address (`valid_lft`, whole seconds).
 pub const LEASE: Duration = Duration::from_secs(2);
 /// The kernel may remove an expired address this much later (its garbage collector rounds up).

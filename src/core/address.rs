@@ -77,7 +77,10 @@ impl Core {
 
     pub(super) fn address_seen(&mut self, now: Time, group: &mut GroupState, holder: Holder) {
         match &mut group.role {
-            Role::Probing { probe, .. } => probe.seen(now, holder),
+            Role::Probing { probe, .. } => {
+                probe.seen(now, holder);
+                group.answered_at = probe.answered_at().or(group.answered_at);
+            }
             Role::Active(active) => {
                 if let (Some(check), Holder::Peer) = (&mut active.check, holder) {
                     check.answered = true;

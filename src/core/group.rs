@@ -120,8 +120,10 @@ impl Core {
                 waited: now.since(self.started_at),
             },
             Life::Alive { .. } => PeerWord::Heard,
-            Life::Dead { death: Death::Goodbye, .. } => PeerWord::Ended,
-            Life::Dead { death: Death::Silent { .. }, at } => PeerWord::Silent {
+            Life::Dead { death: Death::Goodbye, .. } if self.peer.told_may_claim() => {
+                PeerWord::Ended
+            }
+            Life::Dead { at, .. } => PeerWord::Silent {
                 told_may_claim: self.peer.told_may_claim(),
                 waited: now.since(at),
             },
@@ -234,7 +236,11 @@ impl Core {
                 let want = self.next_want();
                 group.why = "the peer is silent; asking the LAN who has the address".to_string();
                 let yields = group.prefer != self.me;
-                Role::Probing { want, granted: false, probe: Probe::new(now, yields) }
+                Role::Probing {
+                    want,
+                    granted: false,
+                    probe: Probe::new(now, yields, group.answered_at),
+                }
             }
             Err(refusal) => {
                 group.why = refusal.to_string();
@@ -277,7 +283,7 @@ impl Core {
                     Ok(right) if right.probe && self.obeys_probe() => Role::Probing {
                         want,
                         granted: true,
-                        probe: Probe::new(now, group.prefer != self.me),
+                        probe: Probe::new(now, group.prefer != self.me, group.answered_at),
                     },
                     Ok(right) => self.claim(now, group, right),
                     Err(_) => passive,
@@ -336,7 +342,7 @@ impl Core {
             match probe.verdict(now, self.obeys_lease_wait()) {
                 Verdict::Send => self.out.push_back(Command::Probe { group: group.index }),
                 Verdict::Wait => {
-                    if probe.was_answered() {
+                    if probe.answered_at().is_some() {
                         group.why =
                             "the peer's kernel still answers for the address; waiting for its \
                              lease to end"
@@ -399,7 +405,8 @@ impl Core {
             announce_at: now,
             check: None,
             offer: None,
-            peer_was_away: !self.peer.is_alive(),
+            // Not taken from the peer's hands: at home is where it should be.
+            peer_was_away: right.probe,
             contested: false,
             tell: Some((kind, text.to_string())),
         })

@@ -7,6 +7,7 @@ use super::event::Link;
 use super::path::PathWatch;
 use super::peer::{Death, Life, Verdict};
 use super::reach::Proof;
+use super::role::Role;
 use super::time::Time;
 use super::{Command, Core, Phase};
 use crate::beat::{Beat, DropReason, NodeState, Path};
@@ -113,6 +114,9 @@ impl Core {
                 if self.reach.set_carrier(now, up) {
                     self.reach.suspect(now);
                     self.tell_carrier("LAN", up);
+                    if up {
+                        self.announce_all_again(now);
+                    }
                 }
             }
             Link::Crossover => match self.crossover.report(now, up) {
@@ -128,6 +132,17 @@ impl Core {
                 }
             },
         }
+    }
+
+    /// What was announced while the LAN was dead reached nobody.
+    fn announce_all_again(&mut self, now: Time) {
+        let mut groups = std::mem::take(&mut self.groups);
+        for group in &mut groups {
+            if let Role::Active(active) = &mut group.role {
+                self.announce_again(now, active);
+            }
+        }
+        self.groups = groups;
     }
 
     fn tell_carrier(&mut self, link: &str, up: bool) {
@@ -159,6 +174,14 @@ impl Core {
         if newly_late && self.paths.iter().all(|watch| watch.asked_at.is_none()) {
             self.ask(now);
             self.reach.suspect(now);
+        }
+        if self.ask_again_at.is_some_and(|at| now >= at) {
+            let waiting = self.paths.iter().any(|watch| watch.asked_at.is_some());
+            let fresh = self.crossover.fresh_loss(now, self.config.heartbeat.dead_after).is_some();
+            self.ask_again_at = None;
+            if waiting && fresh {
+                self.ask(now);
+            }
         }
         let all_late = self.configured().all(|watch| watch.is_late(now));
         let carrier_lost =

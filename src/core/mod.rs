@@ -109,6 +109,8 @@ pub struct Core {
     /// The LAN path was well when the crossover's carrier was lost: its ask then means something.
     lan_asked_in_time: bool,
     reach: Reach,
+    /// When to repeat an ask, if the crossover's carrier makes it urgent.
+    ask_again_at: Option<Time>,
     /// Since when the peer gets through to the LAN and this node does not, and whether that began
     /// with a loss of this node's own carrier.
     lags: Option<(Time, bool)>,
@@ -177,6 +179,7 @@ impl Core {
             crossover: CarrierWatch::default(),
             lan_asked_in_time: false,
             reach: Reach::new(config.reach_hosts.len(), now),
+            ask_again_at: None,
             lags: None,
             suspected_at: None,
             sequence: 0,
@@ -472,6 +475,7 @@ impl Core {
                     times.extend(watch.ask_over_at());
                 }
                 times.extend(self.crossover.look_at());
+                times.extend(self.ask_again_at);
                 times.extend(self.reach.next_at());
                 times.extend(self.reach.carrier_sure_at());
                 times.extend(self.suspected_at.map(|at| at + self.config.heartbeat.dead_after));

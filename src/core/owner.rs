@@ -110,7 +110,7 @@ impl Core {
         }
     }
 
-    fn announce_again(&self, now: Time, active: &mut Active) {
+    pub(super) fn announce_again(&self, now: Time, active: &mut Active) {
         active.announced = 0;
         active.announce_at = now;
     }
@@ -205,6 +205,8 @@ impl Core {
         late: Duration,
         longest_safe: Duration,
     ) {
+        // In the gap nobody could be heard to answer.
+        group.answered_at = group.answered_at.map(|at| (at + late).min(now));
         let role = std::mem::replace(&mut group.role, Role::Passive { granted: None });
         group.role = match role {
             Role::Active(_) if late >= limits::LEASE => {

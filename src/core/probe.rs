@@ -45,9 +45,11 @@ pub enum Verdict {
 }
 
 impl Probe {
-    /// Begins; the first probe is due at once.
-    pub fn new(now: Time, yields: bool) -> Probe {
-        Probe { started_at: now, sent: 0, next_at: now, answered_at: None, stranger: None, yields }
+    /// Begins; the first probe is due at once. `answered_at`: when the peer's kernel answered an
+    /// earlier probe; too long ago it means nothing.
+    pub fn new(now: Time, yields: bool, answered_at: Option<Time>) -> Probe {
+        let answered_at = answered_at.filter(|&at| now.since(at) < limits::PROBE_WAIT);
+        Probe { started_at: now, sent: 0, next_at: now, answered_at, stranger: None, yields }
     }
 
     /// Somebody was seen with the address.
@@ -63,9 +65,9 @@ impl Probe {
         }
     }
 
-    /// Whether the peer's kernel has answered at all.
-    pub fn was_answered(&self) -> bool {
-        self.answered_at.is_some()
+    /// When the peer's kernel last answered.
+    pub fn answered_at(&self) -> Option<Time> {
+        self.answered_at
     }
 
     /// What to do now. `Send` counts the probe as sent. `wait_for_lease`: false only where a test

@@ -25,7 +25,7 @@ pub enum PeerWord {
         /// Time since the silence was found.
         waited: Duration,
     },
-    /// It said goodbye and held nothing then.
+    /// It said goodbye: it held nothing then, and its disk does not say that it is alone.
     Ended,
     /// It is heard, and has granted this node's want.
     Granted {

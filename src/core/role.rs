@@ -160,6 +160,8 @@ pub struct GroupState {
     pub blocked: Option<(Time, String)>,
     /// After a handover this node does not ask for the group again before then.
     pub yield_until: Time,
+    /// When the peer's kernel last answered a probe for it.
+    pub answered_at: Option<Time>,
     /// Since when the peer has been offering it.
     pub offered_at: Option<Time>,
     /// Since when nobody has served or wanted it while this node could.
@@ -188,6 +190,7 @@ impl GroupState {
             able: false,
             blocked: None,
             yield_until: Time(0),
+            answered_at: None,
             offered_at: None,
             unserved_since: None,
             accept_loss_until: None,

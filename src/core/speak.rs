@@ -22,7 +22,8 @@ impl Core {
                 self.send_round(now, path);
             }
         } else if self.beat_now {
-            self.send_fast(now, false);
+            let asking = self.configured().any(|watch| watch.asked_at.is_some());
+            self.send_fast(now, asking);
         }
         self.beat_now = false;
     }
@@ -57,6 +58,8 @@ impl Core {
                 Path::Serial => {}
             }
         }
+        // One frame may get lost: what a lost carrier makes urgent is asked more than once.
+        self.ask_again_at = Some(now + limits::ASK_PATIENCE_MIN / 3);
         self.send_fast(now, true);
     }
 

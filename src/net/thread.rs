@@ -20,7 +20,7 @@ use super::outbox::Outbox;
 use super::request::{LinkInfo, NetReply, NetRequest, NetSetup};
 use super::route_socket::{Monitor, RouteSocket};
 use crate::config::GroupIndex;
-use crate::limits::{LEASE, NET_REQUESTS_MAX, NET_REST, NET_TRIES, RELEASE_RETRY};
+use crate::limits::{CLAIM_AGE_MAX, LEASE, NET_REQUESTS_MAX, NET_REST, NET_TRIES, RELEASE_RETRY};
 
 /// A request that was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,8 +35,23 @@ pub enum RequestRefused {
 
 /// The heart's end. When it is dropped the thread ends; addresses stay until their lease ends.
 pub struct NetHandle {
-    requests: Sender<NetRequest>,
+    requests: Sender<Asked>,
     shared: Arc<Shared>,
+}
+
+/// A request, and when it was made.
+#[derive(Clone, Copy)]
+struct Asked {
+    at: Instant,
+    request: NetRequest,
+}
+
+impl Asked {
+    /// A claim that waited while this process was stopped rests on a right that may have ended, and
+    /// the peer may have the address by now. (A renewal looks at its lease.)
+    fn is_stale(&self) -> bool {
+        matches!(self.request, NetRequest::Claim { .. }) && self.at.elapsed() > CLAIM_AGE_MAX
+    }
 }
 
 struct Shared {
@@ -50,10 +65,12 @@ impl NetHandle {
     /// # Errors
     /// See [`RequestRefused`].
     pub fn request(&self, request: NetRequest) -> Result<(), RequestRefused> {
-        self.requests.try_send(request).map_err(|error| match error {
-            TrySendError::Full(_) => RequestRefused::Full,
-            TrySendError::Disconnected(_) => RequestRefused::Ended,
-        })?;
+        self.requests.try_send(Asked { at: Instant::now(), request }).map_err(
+            |error| match error {
+                TrySendError::Full(_) => RequestRefused::Full,
+                TrySendError::Disconnected(_) => RequestRefused::Ended,
+            },
+        )?;
         self.shared.ring();
         Ok(())
     }
@@ -97,8 +114,8 @@ pub fn start(
 
 /// The thread's state.
 pub(super) struct Worker {
-    requests: Receiver<NetRequest>,
-    waiting: VecDeque<NetRequest>,
+    requests: Receiver<Asked>,
+    waiting: VecDeque<Asked>,
     outbox: Outbox,
     shared: Arc<Shared>,
     route: RouteSocket,
@@ -114,7 +131,7 @@ pub(super) struct Worker {
 impl Worker {
     fn open(
         setup: NetSetup,
-        requests: Receiver<NetRequest>,
+        requests: Receiver<Asked>,
         replies: Sender<NetReply>,
         wake: Box<dyn Fn() + Send>,
         shared: Arc<Shared>,
@@ -143,7 +160,8 @@ impl Worker {
         while !self.shared.end.load(Ordering::Relaxed) {
             let more = self.read_news();
             match self.next_request() {
-                Some(request) => self.serve(request),
+                Some(asked) if asked.is_stale() => self.refuse_stale(asked.request),
+                Some(asked) => self.serve(asked.request),
                 None if more => {}
                 None => self.rest(),
             }
@@ -172,14 +190,27 @@ impl Worker {
 
     /// The next request: a renewal if one waits, else the oldest. A renewal may overtake a release of
     /// its group: the release still comes last.
-    fn next_request(&mut self) -> Option<NetRequest> {
+    fn next_request(&mut self) -> Option<Asked> {
         while self.waiting.len() < NET_REQUESTS_MAX {
             let Ok(request) = self.requests.try_recv() else { break };
             self.waiting.push_back(request);
         }
         let renewal =
-            self.waiting.iter().position(|request| matches!(request, NetRequest::Renew { .. }));
+            self.waiting.iter().position(|asked| matches!(asked.request, NetRequest::Renew { .. }));
         self.waiting.remove(renewal.unwrap_or(0))
+    }
+
+    fn refuse_stale(&mut self, request: NetRequest) {
+        match request {
+            NetRequest::Claim { group, claim } => {
+                let error = "this process stood still after the claim was decided".to_owned();
+                self.outbox.put(NetReply::HoldFailed { group, claim, error });
+            }
+            NetRequest::Sweep
+            | NetRequest::LookAtCarriers
+            | NetRequest::Renew { .. }
+            | NetRequest::Release { .. } => self.serve(request),
+        }
     }
 
     pub(super) fn serve(&mut self, request: NetRequest) {
@@ -441,7 +472,7 @@ pub(super) mod tests {
         Worker::open(setup, requests, replies, Box::new(|| {}), shared).unwrap()
     }
 
-    fn quiet_worker() -> (Worker, Sender<NetRequest>) {
+    fn quiet_worker() -> (Worker, Sender<Asked>) {
         let setup =
             NetSetup { lan: "nowhere0".into(), crossover: "nowhere1".into(), groups: Vec::new() };
         let (sender, requests) = crossbeam_channel::bounded(NET_REQUESTS_MAX);
@@ -456,9 +487,20 @@ pub(super) mod tests {
         let (mut worker, sender) = quiet_worker();
         let renew = NetRequest::Renew { group: GroupIndex(1), claim: 4 };
         for request in [NetRequest::Sweep, NetRequest::LookAtCarriers, renew] {
-            sender.try_send(request).unwrap();
+            sender.try_send(Asked { at: Instant::now(), request }).unwrap();
         }
-        let order: Vec<NetRequest> = std::iter::from_fn(|| worker.next_request()).collect();
+        let order: Vec<NetRequest> =
+            std::iter::from_fn(|| worker.next_request()).map(|asked| asked.request).collect();
         assert_eq!(order, [renew, NetRequest::Sweep, NetRequest::LookAtCarriers]);
+    }
+
+    #[test]
+    fn p1_a_claim_that_waited_too_long_is_not_made() {
+        let claim = NetRequest::Claim { group: GroupIndex(0), claim: 1 };
+        let asked = |request, age| Asked { at: Instant::now().checked_sub(age).unwrap(), request };
+        assert!(!asked(claim, CLAIM_AGE_MAX / 2).is_stale());
+        assert!(asked(claim, CLAIM_AGE_MAX * 2).is_stale());
+        let release = NetRequest::Release { group: GroupIndex(0) };
+        assert!(!asked(release, CLAIM_AGE_MAX * 2).is_stale(), "a release is never too late");
     }
 }
