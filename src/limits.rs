@@ -220,6 +220,8 @@ pub const REACH_MEMORY: Duration = Duration::from_millis(2_500);
 /// Reach that a claim rests on, outside any suspicion, is not older than this.
 pub const REACH_FRESH: Duration = Duration::from_millis(1_500);
 
+/// A generation above this is no count of owners but damage: nobody learns it.
+pub const GENERATION_LEARNED_MAX: u32 = 1 << 30;
 /// Time between the three probes before a claim: ten times what a host on a LAN takes to answer.
 pub const PROBE_GAP: Duration = Duration::from_millis(3);
 /// Silent probes before a claim (RFC 5227 sends three).
@@ -247,6 +249,8 @@ pub const ANNOUNCE_AFTER: [Duration; 4] = [
     Duration::from_millis(500),
     Duration::from_millis(2_000),
 ];
+/// Announcements because the peer was seen with an address are at least this far apart.
+pub const ANNOUNCE_GAP: Duration = Duration::from_millis(20);
 /// Slow refresh of the announcement, for clients with a stale ARP entry.
 pub const ANNOUNCE_EVERY: Duration = Duration::from_secs(30);
 
@@ -256,6 +260,9 @@ pub const REQUEST_PATIENCE: Duration = Duration::from_secs(10);
 pub const REQUESTS_MAX: usize = 16;
 /// An orderly end hands everything over within this, or releases it.
 pub const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(2);
+/// The guard kills a heart that was asked to end and has not after this: the heart's own patience,
+/// its releases and goodbyes, and a margin.
+pub const HEART_END_PATIENCE: Duration = Duration::from_secs(4);
 /// Goodbyes are sent this many times on each path ...
 pub const FAREWELLS: u32 = 3;
 /// ... this far apart.

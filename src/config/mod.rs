@@ -116,8 +116,9 @@ pub struct Config {
     pub notify_exec: Option<PathBuf>,
     /// The groups, sorted by name; at most [`crate::limits::GROUPS_MAX`].
     pub groups: Vec<Group>,
-    /// First bytes of the BLAKE3 hash of the config's normal form: equal configs have equal digests,
-    /// whatever their comments, order and spacing.
+    /// Four bytes of a BLAKE3 hash of the groups' names, then four of one of the config's normal form:
+    /// equal configs have equal digests, whatever their comments, order and spacing; and nodes whose
+    /// first halves differ mean different groups by the same [`GroupIndex`].
     pub digest: [u8; 8],
 }
 

@@ -16,11 +16,15 @@ pub fn print(config: &Config) -> String {
     text
 }
 
-/// First bytes of the BLAKE3 hash of the normal form.
+/// See [`Config::digest`].
 pub(super) fn digest(config: &Config) -> [u8; 8] {
-    let hash = blake3::hash(print(config).as_bytes());
+    let names: Vec<&str> = config.groups.iter().map(|group| group.name.as_str()).collect();
+    let halves =
+        [blake3::hash(names.join("\n").as_bytes()), blake3::hash(print(config).as_bytes())];
     let mut digest = [0; 8];
-    digest.iter_mut().zip(hash.as_bytes()).for_each(|(byte, &hashed)| *byte = hashed);
+    for (place, hash) in digest.chunks_exact_mut(4).zip(&halves) {
+        place.iter_mut().zip(hash.as_bytes()).for_each(|(byte, &hashed)| *byte = hashed);
+    }
     digest
 }
 

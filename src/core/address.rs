@@ -2,7 +2,7 @@
 
 use super::event::Holder;
 use super::group::Side;
-use super::role::{GroupState, Role};
+use super::role::{Check, GroupState, Role};
 use super::time::Time;
 use super::{Command, Core};
 use crate::beat::Stance;
@@ -61,8 +61,11 @@ impl Core {
         group.role = self.release(now, group, false, &why);
     }
 
-    pub(super) fn released(&mut self, now: Time, group: &mut GroupState) {
+    pub(super) fn released(&mut self, group: &mut GroupState, release: u32) {
         let Role::Releasing { handover, .. } = group.role else { return };
+        if group.release != release {
+            return;
+        }
         let wants = match self.side(group) {
             Side::Says(Stance::Wanting(want)) => Some(want),
             Side::Says(_) | Side::Dead | Side::Unknown => None,
@@ -70,9 +73,12 @@ impl Core {
         let granted = wants.filter(|_| handover && self.disk.surely_not_alone());
         group.role = Role::Passive { granted };
         self.beat_now = true;
-        if !handover {
-            group.yield_until = group.yield_until.max(now);
-        }
+    }
+
+    /// Commands a release under a new number: only the answer to the newest one counts.
+    pub(super) fn command_release(&mut self, group: &mut GroupState) {
+        group.release = group.release.wrapping_add(1);
+        self.out.push_back(Command::Release { group: group.index, release: group.release });
     }
 
     pub(super) fn address_seen(&mut self, now: Time, group: &mut GroupState, holder: Holder) {
@@ -90,8 +96,15 @@ impl Core {
                     // Whoever probes is answered by the kernel.
                     Holder::PeerProbes => return,
                     Holder::Peer => {
+                        // Not at once for each frame: two who see each other would flood the LAN.
                         active.announced = 0;
-                        active.announce_at = now;
+                        let soon = now + limits::ANNOUNCE_GAP;
+                        active.announce_at = active.announce_at.min(soon);
+                        if !self.peer.is_alive() && group.prefer != self.me {
+                            // No beat will settle it: the one that is not at home finds out, and
+                            // lets go if it is so.
+                            active.check.get_or_insert(Check::begin(now));
+                        }
                         "the peer was seen with a service address; announcing again".to_string()
                     }
                     Holder::Stranger(mac) => format!(
@@ -110,6 +123,10 @@ impl Core {
         if !active.held {
             return;
         }
+        if now.since(active.leased_at) >= limits::LEASE {
+            // Nobody took it away: its lease ran out.
+            return self.put_back(now, group);
+        }
         group.lost_addresses += 1;
         let text = format!(
             "a service address was deleted here, not by clusterd (time {}); put back",
@@ -119,12 +136,12 @@ impl Core {
         self.put_back(now, group);
     }
 
-    /// An address that this node should hold is gone. If the peer is not heard, it may have claimed
-    /// it since: then it is released, and claimed with a probe.
+    /// An address that this node should hold is gone. If the peer is not heard or the lease had run
+    /// out, the peer may have claimed it since: then it is released, and claimed with a probe.
     pub(super) fn put_back(&mut self, now: Time, group: &mut GroupState) {
         let Role::Active(active) = &mut group.role else { return };
-        if !self.peer.is_alive() {
-            let why = "the address went away while the peer was not heard; asking the LAN first";
+        if !self.peer.is_alive() || now.since(active.leased_at) >= limits::LEASE {
+            let why = "the address went away and the peer may have it; asking first";
             group.role = self.release(now, group, false, why);
             return;
         }
@@ -137,7 +154,7 @@ impl Core {
         if group.may_hold() {
             return;
         }
-        self.out.push_back(Command::Release { group: group.index });
+        self.command_release(group);
         let text = "a service address was put on this node, not by clusterd; deleted".to_string();
         self.tell_meddling(now, group, text);
     }

@@ -49,6 +49,8 @@ pub enum Command {
     Release {
         /// Which group.
         group: GroupIndex,
+        /// Number of the release, rising.
+        release: u32,
     },
     /// Tell the LAN that this node has the group's addresses (gratuitous ARP in both forms, NA).
     Announce {

@@ -15,7 +15,7 @@ pub enum Link {
     Crossover,
 }
 
-/// Who was seen with a service address that this node does not hold.
+/// Who was seen with a service address, other than this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Holder {
     /// One of the peer's MACs answered.
@@ -113,6 +113,8 @@ pub enum Event {
     Released {
         /// Which group.
         group: GroupIndex,
+        /// Number of the release, from the command.
+        release: u32,
     },
     /// The kernel says that an address of the group went away, and not by our command.
     AddressLost {

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 
 use super::disk::{DiskState, Generation, GroupDisk};
 use crate::config::{Group, NodeIndex};
+use crate::limits;
 
 /// The disk as the core knows it.
 #[derive(Clone, Debug)]
@@ -92,7 +93,8 @@ impl Disk {
     /// Another generation was heard to have been served.
     pub fn learn(&mut self, name: &str, served: Generation, prefer: NodeIndex) {
         let known = self.group(name);
-        if known.served.is_some_and(|mine| !outranks(served, mine, prefer)) {
+        let damaged = served.number > limits::GENERATION_LEARNED_MAX;
+        if damaged || known.served.is_some_and(|mine| !outranks(served, mine, prefer)) {
             return;
         }
         self.serve(name, served);
@@ -149,7 +151,8 @@ impl Disk {
         self.write += 1;
         // A stuck disk must not make this grow: only the newest writes matter.
         if self.under_way.len() >= UNDER_WAY_MAX {
-            self.under_way.pop_front();
+            // The oldest may be the one that hangs half written: it still counts.
+            self.under_way.remove(1);
         }
         self.under_way.push_back((self.write, self.wanted.clone()));
         Some((self.write, self.wanted.clone()))

@@ -89,7 +89,7 @@ impl Core {
             Role::Active(active) => self.step_active(now, group, side, active),
             Role::Releasing { handover, repeat_at } => {
                 if now >= repeat_at {
-                    self.out.push_back(Command::Release { group: group.index });
+                    self.command_release(group);
                     Role::Releasing { handover, repeat_at: now + limits::RELEASE_REPEAT }
                 } else {
                     Role::Releasing { handover, repeat_at }
@@ -224,7 +224,12 @@ impl Core {
         let passive = Role::Passive { granted: None };
         if self.peer.is_alive() {
             // Heard, but it has not yet spoken of this group.
-            group.why = "the peer has not yet said where it stands".to_string();
+            let same = self.peer.last().is_none_or(|beat| self.means_same_groups(beat));
+            group.why = if same {
+                "the peer has not yet said where it stands".to_string()
+            } else {
+                "the two nodes' config files name different groups".to_string()
+            };
             return passive;
         }
         if let Some((_, why)) = &group.blocked {

@@ -25,7 +25,16 @@ impl Core {
         let was = self.peer.life;
         let was_state = self.peer.last().map(|last| last.state);
         let prove = self.obeys_two_way_proof();
-        let verdict = self.peer.receive(now, self.incarnation, &mut self.paths, path, &beat, prove);
+        let same_groups = self.means_same_groups(&beat);
+        let verdict = self.peer.receive(
+            now,
+            self.incarnation,
+            &mut self.paths,
+            path,
+            &beat,
+            prove,
+            same_groups,
+        );
         match verdict {
             Verdict::Refused(reason) => self.watch_mut(path, |watch| watch.refuse(reason)),
             Verdict::Introduction => {
@@ -37,6 +46,7 @@ impl Core {
                 self.answer(now, path, &beat);
             }
             Verdict::Counted { new_incarnation } => {
+                self.end_asks(path);
                 if beat.farewell {
                     self.goodbye(now);
                     return;
@@ -60,6 +70,16 @@ impl Core {
         }
     }
 
+    /// Something was heard: what is silent for long is not asked any more in every beat.
+    fn end_asks(&mut self, path: Path) {
+        for watch in &mut self.paths {
+            if watch.path != path && self.crossover.fresh_loss(self.now, watch.dead_after).is_none()
+            {
+                watch.asked_at = None;
+            }
+        }
+    }
+
     /// A new incarnation of the peer was proven.
     fn met(&mut self, beat: &Beat) {
         self.wishes.peer_restarted();
@@ -73,8 +93,13 @@ impl Core {
             self.tell(
                 Kind::Config,
                 None,
-                "the two nodes have different config files; copy one over the other and restart"
-                    .to_string(),
+                if self.means_same_groups(beat) {
+                    "the two nodes have different config files; copy one over the other and restart"
+                } else {
+                    "the two nodes' config files name different groups: no group is handed over \
+                     until they are equal; copy one over the other and restart"
+                }
+                .to_string(),
             );
         }
     }
@@ -88,7 +113,15 @@ impl Core {
         self.tell(Kind::PeerState, None, text.to_string());
     }
 
+    /// Whether the peer means the same group by a number as this node does.
+    pub(super) fn means_same_groups(&self, beat: &Beat) -> bool {
+        beat.digest.first_chunk::<4>() == self.config.digest.first_chunk::<4>()
+    }
+
     fn learn_generations(&mut self, beat: &Beat) {
+        if !self.means_same_groups(beat) {
+            return;
+        }
         for part in beat.groups.iter().filter(|part| part.generation > 0) {
             let served =
                 super::Generation { number: part.generation, owner: part.owner, id: part.id };
@@ -159,17 +192,18 @@ impl Core {
         let gap = self.peer.worst_gap();
         let hears = self.peer.hears();
         let mut newly_late = false;
-        let mut told: Vec<(Path, PathState, Option<Duration>)> = Vec::new();
+        let mut told: Vec<(Path, PathState, Duration, Duration)> = Vec::new();
         for watch in &mut self.paths {
             let state = watch.state(now, gap, hears.has(watch.path));
             newly_late |= state == PathState::Late && watch.told != PathState::Late;
             if watch.is_news(now, state) {
-                let silence = watch.counted_at.map(|at| now.since(at));
-                told.push((watch.path, state, silence));
+                let silence = watch.heard_at.map_or(Duration::ZERO, |at| now.since(at));
+                let left = watch.silent_at(gap).map_or(Duration::ZERO, |at| at.since(now));
+                told.push((watch.path, state, silence, left));
             }
         }
-        for (path, state, silence) in told {
-            self.tell_path(path, state, silence);
+        for (path, state, silence, left) in told {
+            self.tell_path(path, state, silence, left);
         }
         if newly_late && self.paths.iter().all(|watch| watch.asked_at.is_none()) {
             self.ask(now);

@@ -118,6 +118,8 @@ pub struct Core {
     suspected_at: Option<Time>,
 
     sequence: u64,
+    /// Rounds of beats since the start.
+    round: u32,
     round_at: Time,
     last_round: Time,
     beat_now: bool,
@@ -156,7 +158,10 @@ impl Core {
                     }),
                 ),
             };
-            PathWatch::new(path, configured, interval, beat.dead_after)
+            // A slow serial line beats in every so manieth round.
+            let rounds = interval.as_micros().div_ceil(beat.interval.as_micros().max(1));
+            let rounds = u32::try_from(rounds).unwrap_or(u32::MAX);
+            PathWatch::new(path, configured, beat.interval * rounds, rounds, beat.dead_after)
         });
         let groups: Vec<GroupState> = config
             .groups()
@@ -183,6 +188,7 @@ impl Core {
             lags: None,
             suspected_at: None,
             sequence: 0,
+            round: 0,
             round_at: now,
             last_round: now,
             beat_now: false,
@@ -261,8 +267,8 @@ impl Core {
             Event::Renewed { group, claim } => {
                 self.with_group(group, |_, state| address::renewed(state, claim));
             }
-            Event::Released { group } => {
-                self.with_group(group, |core, state| core.released(now, state));
+            Event::Released { group, release } => {
+                self.with_group(group, |core, state| core.released(state, release));
             }
             Event::AddressLost { group } => {
                 self.with_group(group, |core, state| core.address_lost(now, state));

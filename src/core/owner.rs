@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::disk::Generation;
 use super::group::Side;
 use super::peer::{Death, Life};
 use super::role::{Active, Check, GroupState, Offer, Role};
@@ -58,9 +59,10 @@ impl Core {
         }
         active.offer = self.offer(now, group, side, &active);
         if let Some(offer) = active.offer {
-            let forced = self.ending_since.is_some_and(|at| {
-                !self.peer.is_alive() || now.since(at) >= limits::SHUTDOWN_PATIENCE
-            });
+            let nobody = !self.peer.is_alive() || self.peer.is_standby();
+            let forced = self
+                .ending_since
+                .is_some_and(|at| nobody || now.since(at) >= limits::SHUTDOWN_PATIENCE);
             let wanted = matches!(side, Side::Says(Stance::Wanting(_)));
             if forced || (wanted && self.disk.surely_not_alone()) {
                 let why = format!("handed over: {}", offer.reason());
@@ -90,7 +92,9 @@ impl Core {
 
     /// Renews, reclaims and announces.
     fn hold(&mut self, now: Time, group: &GroupState, active: &mut Active) {
-        if active.asked_at.is_none() && now >= active.renew_at {
+        // What the kernel has not answered by the next time is asked again: a reply may get lost.
+        let answered = active.asked_at.is_none_or(|at| now.since(at) >= limits::RENEW_EVERY);
+        if answered && now >= active.renew_at {
             active.asked_at = Some(now);
             active.renew_at = now + limits::RENEW_EVERY;
             let command = if active.held {
@@ -122,9 +126,13 @@ impl Core {
 
     /// Two who serve and hear each other: the newer generation stands, then the preferred node.
     fn keeps_against_peer(&self, group: &GroupState, active: &Active) -> bool {
-        let theirs = self.peer.group(group.index).map_or(0, |part| part.generation);
-        let mine = active.generation.number;
-        mine > theirs || (mine == theirs && group.prefer == self.me)
+        let Some(part) = self.peer.group(group.index) else { return true };
+        let theirs = Generation { number: part.generation, owner: part.owner, id: part.id };
+        let mine = active.generation;
+        // A peer that is letting go already names the reign that it has learned from here.
+        theirs == mine
+            || mine.number > theirs.number
+            || (mine.number == theirs.number && group.prefer == self.me)
     }
 
     /// Whether this owner would hand over, and why.
@@ -188,7 +196,7 @@ impl Core {
         handover: bool,
         why: &str,
     ) -> Role {
-        self.out.push_back(Command::Release { group: group.index });
+        self.command_release(group);
         self.tell(Kind::Release, Some(&group.name), format!("released: {why}"));
         group.why = why.to_string();
         if handover {
@@ -209,7 +217,9 @@ impl Core {
         group.answered_at = group.answered_at.map(|at| (at + late).min(now));
         let role = std::mem::replace(&mut group.role, Role::Passive { granted: None });
         group.role = match role {
-            Role::Active(_) if late >= limits::LEASE => {
+            Role::Active(active)
+                if late >= limits::LEASE || now.since(active.leased_at) >= limits::LEASE =>
+            {
                 let why = "this node slept longer than its lease";
                 self.release(now, group, false, why)
             }
@@ -218,12 +228,7 @@ impl Core {
                 // have claimed.
                 let surely_gone = self.peer.is_gone() && self.disk.was_alone();
                 if late >= longest_safe && !surely_gone {
-                    active.check.get_or_insert(Check {
-                        since: now,
-                        until: now + limits::STALL_CHECK,
-                        probe_at: now,
-                        answered: false,
-                    });
+                    active.check.get_or_insert(Check::begin(now));
                 }
                 Role::Active(active)
             }
@@ -244,8 +249,9 @@ impl Core {
         if check.answered {
             return CheckOutcome::OwnerElsewhere;
         }
-        let heard =
-            self.configured().any(|watch| watch.counted_at.is_some_and(|at| at > check.since));
+        // Frames that waited in the sockets are older than the gap: only an answer to what was sent
+        // after it shows where the peer stands now.
+        let heard = self.peer.last().is_some_and(|beat| Time(beat.echo_us) >= check.since);
         // An owner on the other side was dealt with by the rule for two owners.
         if now >= check.until || (heard && matches!(side, Side::Says(_))) {
             return CheckOutcome::StillOwner;

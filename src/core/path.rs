@@ -25,6 +25,8 @@ pub struct PathWatch {
     pub configured: bool,
     /// Time between beats on it.
     pub interval: Duration,
+    /// The same in rounds of beats: a slow serial line skips some.
+    pub rounds: u32,
     /// Silence that makes it silent.
     pub dead_after: Duration,
     /// When the last counted beat came.
@@ -66,11 +68,18 @@ pub struct Echo {
 
 impl PathWatch {
     /// A path on which nothing was heard yet.
-    pub fn new(path: Path, configured: bool, interval: Duration, dead_after: Duration) -> Self {
+    pub fn new(
+        path: Path,
+        configured: bool,
+        interval: Duration,
+        rounds: u32,
+        dead_after: Duration,
+    ) -> Self {
         PathWatch {
             path,
             configured,
             interval,
+            rounds,
             // A slow serial line beats less often, and is silent later.
             dead_after: dead_after.max(interval * (limits::LATE_AFTER_INTERVALS + 1)),
             counted_at: None,

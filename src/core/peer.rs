@@ -164,7 +164,7 @@ impl Peer {
     }
 
     /// Judges an authentic frame and takes it in if it counts. `prove`: false only where a test shows
-    /// what the two-way proof is for.
+    /// what the two-way proof is for. `same_groups`: by a group's number it means the same group.
     pub fn receive(
         &mut self,
         now: Time,
@@ -173,6 +173,7 @@ impl Peer {
         path: Path,
         beat: &Beat,
         prove: bool,
+        same_groups: bool,
     ) -> Verdict {
         if prove && self.ended == Some(beat.incarnation) {
             return Verdict::Refused(DropReason::EndedIncarnation);
@@ -218,6 +219,9 @@ impl Peer {
         if beat.sequence > self.sequence {
             self.sequence = beat.sequence;
             self.take_in(beat);
+            if !same_groups {
+                self.groups.fill(None);
+            }
         }
         Verdict::Counted { new_incarnation }
     }

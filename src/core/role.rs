@@ -20,6 +20,7 @@ use super::probe::Probe;
 use super::time::Time;
 use crate::config::{GroupIndex, NodeIndex};
 use crate::control::event::Kind;
+use crate::limits;
 
 /// The role of this node in one group.
 #[derive(Clone, Debug, PartialEq)]
@@ -104,6 +105,13 @@ pub struct Check {
     pub answered: bool,
 }
 
+impl Check {
+    /// Begins now.
+    pub fn begin(now: Time) -> Check {
+        Check { since: now, until: now + limits::STALL_CHECK, probe_at: now, answered: false }
+    }
+}
+
 /// Why an owner would hand over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Offer {
@@ -160,6 +168,8 @@ pub struct GroupState {
     pub blocked: Option<(Time, String)>,
     /// After a handover this node does not ask for the group again before then.
     pub yield_until: Time,
+    /// Number of the newest release.
+    pub release: u32,
     /// When the peer's kernel last answered a probe for it.
     pub answered_at: Option<Time>,
     /// Since when the peer has been offering it.
@@ -174,7 +184,7 @@ pub struct GroupState {
     pub lost_addresses: u64,
     /// When a foreign deletion, holder or addition was last told.
     pub meddling_told_at: Option<Time>,
-    /// When a waiting or refused claim was last told, and the text.
+    /// The reason of a waiting or refused claim that was last told, without its numbers.
     pub refusal_told: Option<String>,
 }
 
@@ -190,6 +200,7 @@ impl GroupState {
             able: false,
             blocked: None,
             yield_until: Time(0),
+            release: 0,
             answered_at: None,
             offered_at: None,
             unserved_since: None,

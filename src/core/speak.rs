@@ -17,6 +17,7 @@ impl Core {
             // The beat stays in step with its start, but never tries to catch up.
             let step = self.round_at + interval;
             self.round_at = if step > now { step } else { now + interval };
+            self.round = self.round.wrapping_add(1);
             self.out.push_back(Command::LookAtCarriers);
             for path in Path::ALL {
                 self.send_round(now, path);
@@ -31,11 +32,7 @@ impl Core {
     fn send_round(&mut self, now: Time, path: Path) {
         let asking = self.configured().any(|watch| watch.asked_at.is_some());
         let Some(watch) = self.configured().find(|watch| watch.path == path) else { return };
-        // A slow serial line skips rounds.
-        let every =
-            watch.interval.as_micros().div_ceil(self.config.heartbeat.interval.as_micros().max(1));
-        let turn = u128::from(now.0) / self.config.heartbeat.interval.as_micros().max(1);
-        if every > 1 && !turn.is_multiple_of(every) {
+        if !self.round.is_multiple_of(watch.rounds.max(1)) {
             return;
         }
         self.send(now, path, asking && path != Path::Serial, false, None);

@@ -36,14 +36,18 @@ impl Core {
         self.tell(Kind::Refused, Some(&group.name), format!("not served here: {text}"));
     }
 
-    pub(super) fn tell_path(&mut self, path: Path, is: PathState, silence: Option<Duration>) {
+    pub(super) fn tell_path(
+        &mut self,
+        path: Path,
+        is: PathState,
+        silence: Duration,
+        left: Duration,
+    ) {
         let name = path.name();
-        let ms = silence.map_or(0, |silence| silence.as_millis());
-        let dead_after_ms = self.config.heartbeat.dead_after.as_millis();
         let (kind, text) = match is {
             PathState::Late => {
-                let left = dead_after_ms.saturating_sub(ms);
-                (Kind::Late, format!("{name} is late: {ms} ms of silence, {left} ms were left"))
+                let (ms, left_ms) = (silence.as_millis(), left.as_millis());
+                (Kind::Late, format!("{name} is late: {ms} ms of silence, {left_ms} ms were left"))
             }
             PathState::Up => (Kind::Path, format!("{name} is up both ways")),
             PathState::OneWay => {

@@ -156,9 +156,9 @@ impl Story {
                 self.give(node, Event::Held { group, claim });
             }
             Command::Renew { group, claim } => self.give(node, Event::Renewed { group, claim }),
-            Command::Release { group } => {
+            Command::Release { group, release } => {
                 self.nodes[node].holds = false;
-                self.give(node, Event::Released { group });
+                self.give(node, Event::Released { group, release });
             }
             Command::Announce { .. } => assert!(self.nodes[node].holds, "announced, not held"),
             Command::Persist { write, state } => {

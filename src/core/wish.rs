@@ -178,9 +178,6 @@ impl Core {
         if self.peer.is_standby() {
             return Err(format!("{peer} is in standby mode; `clusterd online {peer}` first"));
         }
-        if self.side(group) == Side::Says(Stance::Unable) {
-            return Err(format!("{peer} says that it may not serve; see `clusterd status` there"));
-        }
         self.offer_to_peer(now, index);
         Ok(Effect::ServedByPeer(index))
     }
@@ -233,11 +230,7 @@ impl Core {
     }
 
     fn refuse_waiting(&mut self, ask: Ask) {
-        let effect = match ask {
-            Ask::Standby => Effect::PeerStandby(true),
-            Ask::Online => Effect::PeerStandby(false),
-            Ask::HandOver(group) => Effect::ServedHere(group),
-        };
+        let effect = effect_of(ask);
         let peer = &self.config.node(self.me.other()).name;
         let why = format!("{peer} refused: ask it there for the reason (`clusterd status`)");
         let (refused, waiting) =
@@ -257,7 +250,8 @@ impl Core {
             let outcome = match self.effect(request.effect) {
                 Some(text) => Ok(text),
                 None if now >= request.until => {
-                    if self.wishes.waiting.is_empty() {
+                    if self.wishes.outgoing.is_some_and(|(_, ask)| effect_of(ask) == request.effect)
+                    {
                         self.wishes.outgoing = None;
                     }
                     Err(self.why_not(request.effect))
@@ -313,9 +307,27 @@ impl Core {
             Effect::PeerStandby(_) => "the peer has not confirmed it".to_string(),
             Effect::ServedHere(group) => format!("not served here: {}", group_why(group)),
             Effect::ServedByPeer(group) => {
-                format!("the peer did not take it; here: {}", group_why(group))
+                let unable = self
+                    .groups
+                    .get(usize::from(group.0))
+                    .is_some_and(|state| self.side(state) == Side::Says(Stance::Unable));
+                if unable {
+                    "the peer says that it may not serve it; see `clusterd status` there"
+                        .to_string()
+                } else {
+                    format!("the peer did not take it; here: {}", group_why(group))
+                }
             }
         }
+    }
+}
+
+/// What the request waits for that sent this wish to the peer.
+fn effect_of(ask: Ask) -> Effect {
+    match ask {
+        Ask::Standby => Effect::PeerStandby(true),
+        Ask::Online => Effect::PeerStandby(false),
+        Ask::HandOver(group) => Effect::ServedHere(group),
     }
 }
 

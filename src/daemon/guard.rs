@@ -196,7 +196,7 @@ impl Guard {
                     _ => silent > limits::TICK_DEADLINE,
                 };
                 let too_slow = self.stopping.is_some_and(|asked| {
-                    now.saturating_duration_since(asked) > limits::SHUTDOWN_PATIENCE
+                    now.saturating_duration_since(asked) > limits::HEART_END_PATIENCE
                 });
                 if !overdue && !too_slow {
                     return Heart::Running { child, since, ticks: now_ticks, silent };

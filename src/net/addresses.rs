@@ -23,7 +23,7 @@ pub enum Hold {
     /// Being deleted, until a look finds none.
     Releasing {
         /// Somebody waits for the answer of this release.
-        asked: bool,
+        asked: Option<u32>,
     },
     /// Leased on the interface of that index.
     Claimed {
@@ -100,7 +100,10 @@ impl Addresses {
     /// Sets all groups to be deleted. A release that was asked for stays asked for.
     pub fn release_all(&mut self) {
         for group in &mut self.groups {
-            let asked = matches!(group.hold, Hold::Releasing { asked: true });
+            let asked = match group.hold {
+                Hold::Releasing { asked } => asked,
+                Hold::Free | Hold::Claimed { .. } => None,
+            };
             group.hold = Hold::Releasing { asked };
         }
     }
@@ -231,7 +234,7 @@ mod tests {
         let mut addresses = addresses();
         assert_eq!(addresses.compare(&[found(7, 24, true)]), [Finding::Found(GROUP)]);
         assert_eq!(addresses.compare(&[found(7, 24, true)]), []);
-        addresses.set(GROUP, Hold::Releasing { asked: true });
+        addresses.set(GROUP, Hold::Releasing { asked: Some(1) });
         assert_eq!(addresses.compare(&[found(7, 24, true)]), []);
     }
 }

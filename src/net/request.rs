@@ -40,6 +40,8 @@ pub enum NetRequest {
     Release {
         /// Which group.
         group: GroupIndex,
+        /// Number of the release.
+        release: u32,
     },
 }
 
@@ -83,6 +85,8 @@ pub enum NetReply {
     Released {
         /// Which group.
         group: GroupIndex,
+        /// Number of the release that it answers: the newest one asked for.
+        release: u32,
     },
     /// An address of a claimed group is gone: deleted by somebody else, or its lease has ended.
     AddressLost {

@@ -224,7 +224,7 @@ impl Worker {
             NetRequest::Claim { group, claim } => match self.claim(group, claim) {
                 Ok(()) => self.outbox.put(NetReply::Held { group, claim }),
                 Err(error) => {
-                    self.addresses.set(group, Hold::Releasing { asked: false });
+                    self.addresses.set(group, Hold::Releasing { asked: None });
                     self.finish_releases();
                     self.outbox.put(NetReply::HoldFailed { group, claim, error });
                 }
@@ -233,8 +233,8 @@ impl Worker {
                 Ok(()) => self.outbox.put(NetReply::Renewed { group, claim }),
                 Err(error) => self.outbox.put(NetReply::HoldFailed { group, claim, error }),
             },
-            NetRequest::Release { group } => {
-                self.addresses.set(group, Hold::Releasing { asked: true });
+            NetRequest::Release { group, release } => {
+                self.addresses.set(group, Hold::Releasing { asked: Some(release) });
                 self.finish_releases();
             }
         }
@@ -281,6 +281,13 @@ impl Worker {
             return Err("the lease had ended before it could be renewed".into());
         }
         self.lease(group, index, false)?;
+        // This thread may have stood in that call until after the lease had ended: then the address was
+        // put back, and the peer may have it.
+        if leased_at.elapsed() >= LEASE {
+            self.addresses.set(group, Hold::Releasing { asked: None });
+            self.finish_releases();
+            return Err("the lease had ended before the kernel acknowledged its renewal".into());
+        }
         self.addresses.set(group, Hold::Claimed { claim, index, leased_at: now });
         Ok(())
     }
@@ -335,10 +342,10 @@ impl Worker {
             if left.len() > before {
                 continue;
             }
-            let asked = self.addresses.hold(group) == Hold::Releasing { asked: true };
+            let hold = self.addresses.hold(group);
             self.addresses.set(group, Hold::Free);
-            if asked {
-                self.outbox.put(NetReply::Released { group });
+            if let Hold::Releasing { asked: Some(release) } = hold {
+                self.outbox.put(NetReply::Released { group, release });
             }
         }
         if self.sweeping && left.is_empty() {
@@ -500,7 +507,7 @@ pub(super) mod tests {
         let asked = |request, age| Asked { at: Instant::now().checked_sub(age).unwrap(), request };
         assert!(!asked(claim, CLAIM_AGE_MAX / 2).is_stale());
         assert!(asked(claim, CLAIM_AGE_MAX * 2).is_stale());
-        let release = NetRequest::Release { group: GroupIndex(0) };
+        let release = NetRequest::Release { group: GroupIndex(0), release: 1 };
         assert!(!asked(release, CLAIM_AGE_MAX * 2).is_stale(), "a release is never too late");
     }
 }

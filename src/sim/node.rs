@@ -27,7 +27,7 @@ pub enum Request {
     /// Renew the lease.
     Renew(GroupIndex, u32),
     /// Delete.
-    Release(GroupIndex),
+    Release(GroupIndex, u32),
 }
 
 /// A frame on its way, or in a socket.

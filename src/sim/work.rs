@@ -163,8 +163,10 @@ impl World {
             return Vec::new();
         }
         let releasing = |group| {
-            heart.requests.iter().any(|(request, _)| *request == Request::Release(group))
-                || node.in_flight.is_some_and(|busy| busy.request == Request::Release(group))
+            let is_release =
+                |request: Request| matches!(request, Request::Release(of, _) if of == group);
+            heart.requests.iter().any(|(request, _)| is_release(*request))
+                || node.in_flight.is_some_and(|busy| is_release(busy.request))
         };
         self.config
             .groups()
@@ -229,10 +231,10 @@ impl World {
                 Command::Renew { group, claim } => {
                     self.request(index, Request::Renew(group, claim));
                 }
-                Command::Release { group } => {
+                Command::Release { group, release } => {
                     released.push(group);
                     self.checkers.reigns.released(index, group);
-                    self.request(index, Request::Release(group));
+                    self.request(index, Request::Release(group, release));
                 }
                 Command::Announce { group } => {
                     if self.network.on_lan(index) {
@@ -293,7 +295,7 @@ impl World {
                 return self.pump_requests(index);
             }
             Request::Claim(group, _) => heart.claimed[usize::from(group.0)] = true,
-            Request::Release(group) => heart.claimed[usize::from(group.0)] = false,
+            Request::Release(group, _) => heart.claimed[usize::from(group.0)] = false,
             Request::Sweep => heart.claimed.fill(false),
             Request::Renew(..) | Request::Look => {}
         }
@@ -328,7 +330,7 @@ impl World {
                 let left_us = lease.due_us.unwrap_or(jiffies_us) - jiffies_us;
                 self.after(left_us, Happening::LeaseOver { node: index, boot, group, serial });
             }
-            Request::Release(group) => {
+            Request::Release(group, _) => {
                 self.nodes[index].kernel.remove(group);
             }
         }
@@ -363,7 +365,7 @@ impl World {
             }
             Request::Claim(group, claim) => inbox.push_back(Event::Held { group, claim }),
             Request::Renew(group, claim) => inbox.push_back(Event::Renewed { group, claim }),
-            Request::Release(group) => inbox.push_back(Event::Released { group }),
+            Request::Release(group, release) => inbox.push_back(Event::Released { group, release }),
         }
         self.wake_heart(index, 10);
         self.pump_requests(index);

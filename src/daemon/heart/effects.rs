@@ -44,7 +44,7 @@ impl Heart {
             Command::Renew { group, claim } => {
                 self.hands.try_ask(NetRequest::Renew { group, claim });
             }
-            Command::Release { group } => self.hands.release(group),
+            Command::Release { group, release } => self.hands.release(group, release),
             Command::Announce { group } => {
                 for address in addresses(&self.config, group) {
                     self.wires.announce(address);

@@ -19,14 +19,14 @@ pub struct Hands {
     sealed_for: Option<u32>,
     /// Requests that must not be lost and found the queue full: these, in every round, until sent.
     sweep_waits: bool,
-    release_waits: Vec<bool>,
+    release_waits: Vec<Option<u32>>,
 }
 
 impl Hands {
     /// Takes over the netlink thread.
     pub fn new(handle: NetHandle, replies: Receiver<NetReply>, setup: NetSetup) -> Hands {
         let addresses = setup.groups.iter().flatten().map(|address| address.ip).collect();
-        let release_waits = vec![false; setup.groups.len()];
+        let release_waits = vec![None; setup.groups.len()];
         let sealed_for = None;
         Hands { handle, replies, setup, addresses, sealed_for, sweep_waits: false, release_waits }
     }
@@ -77,9 +77,9 @@ impl Hands {
     }
 
     /// Deletes a group's addresses.
-    pub fn release(&mut self, group: GroupIndex) {
+    pub fn release(&mut self, group: GroupIndex, release: u32) {
         if let Some(waits) = self.release_waits.get_mut(usize::from(group.0)) {
-            *waits = true;
+            *waits = Some(release);
         }
         self.ask_what_waits();
     }
@@ -90,8 +90,10 @@ impl Hands {
             self.sweep_waits = self.handle.request(NetRequest::Sweep).is_err();
         }
         for (group, waits) in (0u8..).map(GroupIndex).zip(&mut self.release_waits) {
-            if *waits {
-                *waits = self.handle.request(NetRequest::Release { group }).is_err();
+            if let Some(release) = *waits
+                && self.handle.request(NetRequest::Release { group, release }).is_ok()
+            {
+                *waits = None;
             }
         }
     }

@@ -177,7 +177,9 @@ impl Heart {
                     self.handle(Event::HoldFailed { group, claim, error });
                 }
                 NetReply::Renewed { group, claim } => self.handle(Event::Renewed { group, claim }),
-                NetReply::Released { group } => self.handle(Event::Released { group }),
+                NetReply::Released { group, release } => {
+                    self.handle(Event::Released { group, release });
+                }
                 NetReply::AddressLost { group } => self.handle(Event::AddressLost { group }),
                 NetReply::AddressFound { group } => self.handle(Event::AddressFound { group }),
                 NetReply::LanLink(link) => {

@@ -27,8 +27,8 @@ fn a_claim_is_leased_renewed_and_released() {
             assert!(held(&ips(WEB)[..1]) && held(&ips(WEB)[1..]));
             std::thread::sleep(RENEW_EVERY);
         }
-        net.ask(NetRequest::Release { group: WEB });
-        let before = net.expect(NetReply::Released { group: WEB });
+        net.ask(NetRequest::Release { group: WEB, release: 7 });
+        let before = net.expect(NetReply::Released { group: WEB, release: 7 });
         assert_eq!(before, []);
         assert!(!held(&ips(WEB)));
 
@@ -90,8 +90,8 @@ fn a_foreign_deletion_is_told_and_repaired_by_a_renewal() {
             net.expect(NetReply::Renewed { group: WEB, claim: 1 });
             assert!(held(&ips(WEB)[..1]) && held(&ips(WEB)[1..]));
         }
-        net.ask(NetRequest::Release { group: WEB });
-        net.expect(NetReply::Released { group: WEB });
+        net.ask(NetRequest::Release { group: WEB, release: 7 });
+        net.expect(NetReply::Released { group: WEB, release: 7 });
     });
 }
 
@@ -103,8 +103,8 @@ fn a_foreign_address_is_told_and_goes_with_a_release() {
         net.expect(NetReply::Carrier { lan: Some(true), crossover: Some(true) });
         run("ip address add 192.0.2.60/24 dev cross0");
         net.expect(NetReply::AddressFound { group: MAIL });
-        net.ask(NetRequest::Release { group: MAIL });
-        net.expect(NetReply::Released { group: MAIL });
+        net.ask(NetRequest::Release { group: MAIL, release: 7 });
+        net.expect(NetReply::Released { group: MAIL, release: 7 });
         assert!(!held(&ips(MAIL)));
     });
 }
@@ -232,8 +232,8 @@ fn as_many_addresses_as_a_config_may_have() {
         net.claim(WEB, 1);
         net.ask(NetRequest::Renew { group: WEB, claim: 1 });
         net.expect(NetReply::Renewed { group: WEB, claim: 1 });
-        net.ask(NetRequest::Release { group: WEB });
-        net.expect(NetReply::Released { group: WEB });
+        net.ask(NetRequest::Release { group: WEB, release: 7 });
+        net.expect(NetReply::Released { group: WEB, release: 7 });
     });
 }
 

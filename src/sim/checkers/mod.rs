@@ -56,6 +56,7 @@ impl World {
             paths_cut: paths_impaired,
             arp_cut: self.network.arp_impaired(),
             carrier_lost: self.network.crossover_cable > 0,
+            lan_cut: self.network.impaired(Path::Lan),
             hearts_run,
             machines_run,
             clean: clean.contains(&true),

@@ -30,6 +30,8 @@ pub struct Sight {
     pub arp_cut: bool,
     /// The crossover has no carrier.
     pub carrier_lost: bool,
+    /// Beats on the LAN are cut or lossy in a direction.
+    pub lan_cut: bool,
     /// Both hearts run.
     pub hearts_run: bool,
     /// Both machines run.
@@ -82,6 +84,8 @@ pub struct OneOwner {
     arp_cut: Span,
     /// The crossover had no carrier.
     carrier_lost: Span,
+    /// Beats on the LAN did not come through.
+    lan_cut: Span,
     /// Since when the two hear each other.
     hears_since_us: Option<u64>,
     /// Overlaps that go on, by group: since when.
@@ -99,6 +103,7 @@ impl OneOwner {
             stalled: Span::default(),
             arp_cut: Span::default(),
             carrier_lost: Span::default(),
+            lan_cut: Span::default(),
             hears_since_us: None,
             overlaps: vec![None; config.groups.len()],
         }
@@ -112,6 +117,7 @@ impl OneOwner {
         self.stalled.update(now_us, stalled);
         self.arp_cut.update(now_us, arp_cut);
         self.carrier_lost.update(now_us, sight.carrier_lost);
+        self.lan_cut.update(now_us, sight.lan_cut);
         self.hears_since_us = if sight.hearts_run && sight.clean {
             self.hears_since_us.or(Some(now_us))
         } else {
@@ -128,7 +134,7 @@ impl OneOwner {
         let earlier_us = self.interval_us + TICK_LATE_US;
         let silence_us = self.dead_after_us.saturating_sub(earlier_us);
         let unanswered_us = limits::ASK_PATIENCE_MIN.as_micros() as u64;
-        let together_us = self.isolated.from_us.saturating_sub(self.arp_cut.from_us);
+        let together_us = self.isolated.from_us.saturating_sub(self.lan_cut.from_us);
         let like_power_cut = together_us <= 2 * self.interval_us
             && self.carrier_lost.lasted(now_us, unanswered_us)
             && self.isolated.lasted(now_us, unanswered_us);
