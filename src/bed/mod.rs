@@ -28,6 +28,7 @@ pub mod wiring;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::process::Output;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -254,12 +255,30 @@ impl Bed {
     /// # Errors
     /// It was refused, or took too long: [`BedError::Refused`] with its own words.
     pub fn tell(&self, node: NodeIndex, verb: &[&str]) -> Result<String, BedError> {
-        let output = self.node(node).ask(&self.options, verb)?;
+        let output = self.ask(node, verb)?;
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
         let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         Err(BedError::Refused(format!("{}: {words}", verb.join(" "))))
+    }
+
+    /// Runs a verb of `clusterd` with a node's places, in its namespace: exit status and all it printed.
+    ///
+    /// # Errors
+    /// It can't be run, or takes longer than [`limits::BED_VERB_WITHIN`].
+    pub fn ask(&self, node: NodeIndex, verb: &[&str]) -> Result<Output, BedError> {
+        let seat = self.wiring.seat(node);
+        let (node, options) = (self.node(node), &self.options);
+        seat.namespace.run(|| node.ask(options, verb, limits::BED_VERB_WITHIN))?
+    }
+
+    /// The processes of a node.
+    ///
+    /// # Errors
+    /// /proc can't be read.
+    pub fn processes(&self, node: NodeIndex) -> Result<Vec<processes::Process>, BedError> {
+        processes::list(&self.wiring.seat(node).namespace)
     }
 
     /// Sends a signal to processes of a node; how many there were.

@@ -38,10 +38,13 @@ impl Target {
 
 /// A process as /proc/PID/stat shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Process {
-    pid: i32,
-    comm: String,
-    state: char,
+pub struct Process {
+    /// Its number.
+    pub pid: i32,
+    /// Its name, 15 bytes at most.
+    pub comm: String,
+    /// Its state: `S`, `T`, ... (proc(5)).
+    pub state: char,
 }
 
 /// Sends `signal` to the processes of `target` and returns how many there were.
@@ -109,7 +112,10 @@ pub fn kill_all(namespace: &Namespace) -> Result<(), BedError> {
 }
 
 /// All living processes in the namespace.
-fn list(namespace: &Namespace) -> Result<Vec<Process>, BedError> {
+///
+/// # Errors
+/// /proc can't be read.
+pub fn list(namespace: &Namespace) -> Result<Vec<Process>, BedError> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc")?.flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
