@@ -4,6 +4,7 @@
 //! the line: 10 bits each (8N1). What a side can't take is lost, as in a UART.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -108,19 +109,18 @@ impl SerialLine {
         Ok(tcflush(slave, FlushArg::TCIOFLUSH)?)
     }
 
-    /// Puts bytes on the line to a node, between those of its peer.
+    /// A way to put bytes on the line to a node, between those of its peer.
     ///
     /// # Errors
-    /// As write(2).
-    pub fn inject(&self, to: NodeIndex, bytes: &[u8]) -> Result<(), BedError> {
+    /// No descriptor to be had.
+    pub fn mouth(&self, to: NodeIndex) -> Result<File, BedError> {
         // What is written to the other end travels the line as that node's own bytes do.
         let [lower, upper] = &self.slaves;
         let from = match to {
             NodeIndex::Lower => upper,
             NodeIndex::Upper => lower,
         };
-        write(from, bytes)?;
-        Ok(())
+        Ok(from.try_clone()?.into())
     }
 
     /// The newest bytes that came out at a node's end, at most [`limits::BED_LINE_HEARD_BYTES`].

@@ -3,18 +3,19 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+mod cables;
+mod hostile;
+mod replays;
+mod scene;
 
 use clusterd::bed::faults::{Fault, try_one};
-use clusterd::bed::{Bed, Options, node};
+use clusterd::bed::{Bed, node};
 use clusterd::config::NodeIndex;
 
 /// Powers a pair on, tries the fault, and wants what was promised. One at a time: each measures.
 fn is_as_promised(fault: Fault, same_ifindex: bool) {
-    static ONE: Mutex<()> = Mutex::new(());
-    let _alone = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut options = Options::new(PathBuf::from(env!("CARGO_BIN_EXE_clusterd")));
+    let _alone = scene::alone();
+    let mut options = scene::options();
     options.same_ifindex = same_ifindex;
     let mut bed = Bed::new(options).expect("a bed");
     for node in NodeIndex::BOTH {
