@@ -4,7 +4,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod cables;
+mod contract;
 mod hostile;
+mod meddling;
+mod operator;
 mod replays;
 mod scene;
 
