@@ -33,7 +33,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::config::{NodeIndex, ServiceAddress};
-use crate::control::status::{GroupState, PathState, PeerState, Status};
+use crate::control::status::{GroupState, PathState, PeerState, Standing, Status};
 use crate::limits;
 use client::Client;
 use node::{Files, Node};
@@ -308,8 +308,8 @@ impl Bed {
         })
     }
 
-    /// `None` if the pair is whole: both daemons answer, hear each other on every path, agree on the
-    /// owner, and the client is served by that one. Else what is wrong.
+    /// `None` if the pair is whole: both daemons answer, hear each other on every path, could both
+    /// serve, agree on the owner, and the client is served by that one. Else what is wrong.
     pub fn ailment(&self) -> Option<String> {
         let mut owners = Vec::new();
         for node in NodeIndex::BOTH {
@@ -322,6 +322,9 @@ impl Bed {
             }
             if let Some(path) = status.peer.paths.iter().find(|path| path.state != PathState::Up) {
                 return Some(format!("{name} says path {} is {:?}", path.name, path.state));
+            }
+            if status.standing() != Standing::Redundant {
+                return Some(format!("{name} says it is {}", status.standing().text()));
             }
             owners.extend(status.groups.into_iter().map(|group| group.owner));
         }

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::time::Instant;
 
 use clusterd::beat::{Beat, Codec, FrameBuffer, NodeState, Path, PathSet};
-use clusterd::bed::{Bed, node};
+use clusterd::bed::Bed;
 use clusterd::config::NodeIndex;
 use clusterd::limits;
 use clusterd::sys::packet::PacketSocket;
@@ -192,13 +192,27 @@ pub fn stuffed(frame: &[u8]) -> Vec<u8> {
 }
 
 /// The frames that came out of the line at a node's end, oldest first, each with its delimiters.
-pub fn line_frames(bed: &Bed, node: NodeIndex) -> Vec<Vec<u8>> {
+fn line_frames(bed: &Bed, node: NodeIndex) -> Vec<Vec<u8>> {
     let heard = bed.line().heard(node);
     let mut pieces: Vec<&[u8]> = heard.split(|&byte| byte == 0).collect();
     // The first and the last may be parts.
     pieces.pop();
     let frames = pieces.into_iter().skip(1).filter(|piece| piece.len() > 30);
     frames.map(|piece| [&[0], piece, &[0]].concat()).collect()
+}
+
+/// The next introduction or plain frame that comes to a node. What came before may be a greeting of the
+/// start, which names nobody and is no news when it is said again.
+pub fn next_line_frame(bed: &Bed, node: NodeIndex, introduction: bool) -> Vec<u8> {
+    let before = line_frames(bed, node);
+    let next = || {
+        let mut frames = line_frames(bed, node).into_iter();
+        let wanted = |frame: &Vec<u8>| {
+            (frame.len() > INTRODUCTION_OVER) == introduction && !before.contains(frame)
+        };
+        frames.find(wanted).ok_or_else(|| "none came".to_owned())
+    };
+    bed.wait("a frame on the serial line", SOON, next).expect("a frame")
 }
 
 /// What a node has said on all paths, ready to be said again to its peer.
@@ -211,7 +225,7 @@ pub struct Recording {
 }
 
 /// Introductions on serial are longer than this, plain frames shorter.
-pub const INTRODUCTION_OVER: usize = 70;
+const INTRODUCTION_OVER: usize = 70;
 /// Frames of each path in a recording.
 const RECORDED: usize = 8;
 
@@ -223,17 +237,8 @@ impl Recording {
             (0..RECORDED).map(|_| plug.hear()).collect::<Vec<Frame>>()
         });
         let plugs = [Path::Crossover, Path::Lan].map(|path| Plug::open(bed, from.other(), path));
-        let mut serial = bed
-            .wait("frames on the serial line", SOON, || {
-                let frames = line_frames(bed, from.other());
-                if frames.len() >= 2 * RECORDED { Ok(frames) } else { Err("too few".to_owned()) }
-            })
-            .unwrap_or_else(|error| panic!("{}: {error}", node::name(from)));
-        // An introduction, which is complete, and some plain ones; all would stop the line.
-        let newest = serial.iter().rposition(|frame| frame.len() > INTRODUCTION_OVER);
-        let introduction = newest.map(|place| serial.remove(place));
-        serial.drain(..serial.len() - 4);
-        serial.extend(introduction);
+        // An introduction, which is complete, and a plain one; many would stop the line.
+        let serial = [false, true].map(|kind| next_line_frame(bed, from.other(), kind)).to_vec();
         let [crossover, lan] = [heard[0].split_off(0), heard[1].split_off(0)];
         let line = bed.line().mouth(from.other()).expect("a line");
         Recording { crossover, lan, serial, plugs, line }

@@ -7,7 +7,7 @@ use clusterd::bed::Bed;
 use clusterd::config::NodeIndex;
 use clusterd::limits;
 
-use crate::cables::{Frame, INTRODUCTION_OVER, Plug, forged, key, line_frames, stuffed};
+use crate::cables::{Frame, Plug, forged, key, next_line_frame, stuffed};
 use crate::scene::Scene;
 
 const CLUSTER: &str = "bed";
@@ -170,18 +170,10 @@ fn p4_a_partial_a_broken_and_a_foreign_frame_on_serial() {
                     (&line).write_all(bytes).expect("a line");
                 });
             };
-            let newest = |introduction: bool| {
-                scene.wait("a frame on the line", || {
-                    let mut frames = line_frames(bed, to).into_iter().rev();
-                    let wanted =
-                        |frame: &Vec<u8>| (frame.len() > INTRODUCTION_OVER) == introduction;
-                    frames.find(wanted).ok_or_else(|| "none".to_owned())
-                })
-            };
             for introduction in [false, true] {
-                let frame = newest(introduction);
+                let frame = next_line_frame(bed, to, introduction);
                 refused("line-noise", &[&frame[..frame.len() / 2], &[0]].concat());
-                refused("replay", &newest(introduction));
+                refused("replay", &next_line_frame(bed, to, introduction));
             }
             refused("line-noise", b"\0login: \0");
             refused("oversized", &[&[0][..], &[0xff; 300], &[0]].concat());

@@ -199,6 +199,7 @@ fn p1_an_ipv6_address_moves_with_the_other() {
     let mark = Instant::now();
     scene.tell(owner, &["move", GROUP]);
     serves(&scene, owner.other());
+    assert_eq!(scene.whole(), owner.other());
     scene.tell(owner, &["move", GROUP, node::name(owner)]);
     serves(&scene, owner);
     scene.bed.power_cut(owner).expect("cut");

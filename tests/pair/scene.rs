@@ -226,6 +226,7 @@ impl Scene {
 
     /// Moves the group there, if it is not there yet.
     pub fn move_to(&self, node: NodeIndex) {
+        self.whole();
         self.tell(node, &["move", GROUP, node::name(node)]);
         self.wait_served_by(node);
     }
