@@ -125,7 +125,7 @@ impl Frame {
     }
 
     /// The same, said to come from another host of the LAN.
-    pub fn from_host(&self, last_octet: u8) -> Frame {
+    pub fn sent_by_host(&self, last_octet: u8) -> Frame {
         let mut frame = self.clone();
         frame.bytes[29] = last_octet;
         fix_checksum(&mut frame.bytes);

@@ -116,7 +116,7 @@ fn p4_what_a_node_said_itself_or_a_stranger() {
                 forger.refused(scene, "not-peer", &[reflected]);
             }
             let forger = Forger::new(&scene.bed, Path::Lan, to);
-            forger.refused(scene, "not-peer", &[forger.frame().from_host(100)]);
+            forger.refused(scene, "not-peer", &[forger.frame().sent_by_host(100)]);
         }
     });
 }

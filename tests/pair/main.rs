@@ -1,7 +1,7 @@
 //! Two real daemons in network namespaces, one test for each fault. Needs root, or a kernel that lets
 //! users make namespaces.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod cables;
 mod contract;
