@@ -297,8 +297,12 @@ pub const BED_WATCH: Duration = Duration::from_millis(1500);
 pub const BED_LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Longest a question to a daemon of the bed may take.
 pub const BED_STATUS_WITHIN: Duration = Duration::from_secs(2);
+/// Longest a verb that a daemon of the bed must carry out may take: more than it waits itself.
+pub const BED_VERB_WITHIN: Duration = Duration::from_secs(15);
 /// The bed's serial line moves bytes this often: a 16550 with its FIFO hands over no finer.
 pub const BED_LINE_TICK: Duration = Duration::from_micros(500);
+/// Bytes that the bed's serial line remembers at each end: about four seconds of heartbeats.
+pub const BED_LINE_HEARD_BYTES: usize = 4096;
 /// Longest outage promised for a single fault that the peer can be sure of.
 pub const OUTAGE_MAX: Duration = Duration::from_millis(250);
 /// Longest outage promised when the heart is killed or frozen: the guard's deadline, and a takeover.

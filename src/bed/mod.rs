@@ -28,11 +28,12 @@ pub mod wiring;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::process::Output;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::config::{NodeIndex, ServiceAddress};
-use crate::control::status::{GroupState, PathState, PeerState, Status};
+use crate::control::status::{GroupState, PathState, PeerState, Standing, Status};
 use crate::limits;
 use client::Client;
 use node::{Files, Node};
@@ -254,12 +255,30 @@ impl Bed {
     /// # Errors
     /// It was refused, or took too long: [`BedError::Refused`] with its own words.
     pub fn tell(&self, node: NodeIndex, verb: &[&str]) -> Result<String, BedError> {
-        let output = self.node(node).ask(&self.options, verb)?;
+        let output = self.ask(node, verb)?;
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
         let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         Err(BedError::Refused(format!("{}: {words}", verb.join(" "))))
+    }
+
+    /// Runs a verb of `clusterd` with a node's places, in its namespace: exit status and all it printed.
+    ///
+    /// # Errors
+    /// It can't be run, or takes longer than [`limits::BED_VERB_WITHIN`].
+    pub fn ask(&self, node: NodeIndex, verb: &[&str]) -> Result<Output, BedError> {
+        let seat = self.wiring.seat(node);
+        let (node, options) = (self.node(node), &self.options);
+        seat.namespace.run(|| node.ask(options, verb, limits::BED_VERB_WITHIN))?
+    }
+
+    /// The processes of a node.
+    ///
+    /// # Errors
+    /// /proc can't be read.
+    pub fn processes(&self, node: NodeIndex) -> Result<Vec<processes::Process>, BedError> {
+        processes::list(&self.wiring.seat(node).namespace)
     }
 
     /// Sends a signal to processes of a node; how many there were.
@@ -289,8 +308,8 @@ impl Bed {
         })
     }
 
-    /// `None` if the pair is whole: both daemons answer, hear each other on every path, agree on the
-    /// owner, and the client is served by that one. Else what is wrong.
+    /// `None` if the pair is whole: both daemons answer, hear each other on every path, could both
+    /// serve, agree on the owner, and the client is served by that one. Else what is wrong.
     pub fn ailment(&self) -> Option<String> {
         let mut owners = Vec::new();
         for node in NodeIndex::BOTH {
@@ -303,6 +322,9 @@ impl Bed {
             }
             if let Some(path) = status.peer.paths.iter().find(|path| path.state != PathState::Up) {
                 return Some(format!("{name} says path {} is {:?}", path.name, path.state));
+            }
+            if status.standing() != Standing::Redundant {
+                return Some(format!("{name} says it is {}", status.standing().text()));
             }
             owners.extend(status.groups.into_iter().map(|group| group.owner));
         }

@@ -112,6 +112,11 @@ impl Node {
         Node { children: Vec::new(), name, config: files.config(), dir: files.dir.join(name) }
     }
 
+    /// The config file, the same of both nodes. It is read when a daemon starts.
+    pub fn config(&self) -> &Path {
+        &self.config
+    }
+
     /// What its daemon and its service wrote to stderr.
     pub fn log(&self) -> PathBuf {
         self.dir.join("log")
@@ -158,17 +163,22 @@ impl Node {
     /// Runs a verb of `clusterd` that speaks to this node's daemon.
     ///
     /// # Errors
-    /// It can't be run, or takes longer than [`limits::BED_STATUS_WITHIN`].
-    pub fn ask(&self, options: &Options, verb: &[&str]) -> Result<Output, BedError> {
+    /// It can't be run, or takes longer than `within`.
+    pub fn ask(
+        &self,
+        options: &Options,
+        verb: &[&str],
+        within: Duration,
+    ) -> Result<Output, BedError> {
         let mut command = Command::new(&options.exe);
         command.args(verb);
         self.add_places(&mut command);
-        run_within(command, limits::BED_STATUS_WITHIN)
+        run_within(command, within)
     }
 
     /// What its daemon says, if it answers.
     pub fn status(&self, options: &Options) -> Option<Status> {
-        let output = self.ask(options, &["status", "--json"]).ok()?;
+        let output = self.ask(options, &["status", "--json"], limits::BED_STATUS_WITHIN).ok()?;
         serde_json::from_slice(&output.stdout).ok()
     }
 

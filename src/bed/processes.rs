@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::BedError;
@@ -38,10 +38,13 @@ impl Target {
 
 /// A process as /proc/PID/stat shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Process {
-    pid: i32,
-    comm: String,
-    state: char,
+pub struct Process {
+    /// Its number.
+    pub pid: i32,
+    /// Its name, 15 bytes at most.
+    pub comm: String,
+    /// Its state: `S`, `T`, ... (proc(5)).
+    pub state: char,
 }
 
 /// Sends `signal` to the processes of `target` and returns how many there were.
@@ -101,15 +104,33 @@ pub fn kill_all(namespace: &Namespace) -> Result<(), BedError> {
         }
         std::thread::yield_now();
     }
-    // They are children of this process, or became so when their parents died (subreaper).
+    // A process leaves its namespace before it lets go of its files and locks.
     for pid in killed {
-        let _ = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG));
+        while !is_buried(pid) {
+            if Instant::now() > deadline {
+                return Err(BedError::Late("the processes of the node to end".into()));
+            }
+            std::thread::yield_now();
+        }
     }
     Ok(())
 }
 
+/// Whether nothing is left of a killed process. It is a child of this one, or becomes so when its
+/// parent dies (subreaper).
+fn is_buried(pid: i32) -> bool {
+    match waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG)) {
+        Ok(WaitStatus::StillAlive) => false,
+        Ok(_) => true,
+        Err(_) => !std::path::Path::new(&format!("/proc/{pid}")).exists(),
+    }
+}
+
 /// All living processes in the namespace.
-fn list(namespace: &Namespace) -> Result<Vec<Process>, BedError> {
+///
+/// # Errors
+/// /proc can't be read.
+pub fn list(namespace: &Namespace) -> Result<Vec<Process>, BedError> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc")?.flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {

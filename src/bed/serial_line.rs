@@ -3,10 +3,12 @@
 //! A pty has no speed, so the thread takes a byte from one side only when the byte before it has left
 //! the line: 10 bits each (8N1). What a side can't take is lost, as in a UART.
 
+use std::collections::VecDeque;
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -41,6 +43,18 @@ struct State {
     carries: AtomicBool,
     noise_per_mille: AtomicU32,
     moved_bytes: AtomicU64,
+    /// The newest bytes that came out at each end, lower first.
+    heard: [Mutex<VecDeque<u8>>; 2],
+}
+
+impl State {
+    fn heard(&self, node: NodeIndex) -> &Mutex<VecDeque<u8>> {
+        let [lower, upper] = &self.heard;
+        match node {
+            NodeIndex::Lower => lower,
+            NodeIndex::Upper => upper,
+        }
+    }
 }
 
 impl SerialLine {
@@ -95,6 +109,26 @@ impl SerialLine {
         Ok(tcflush(slave, FlushArg::TCIOFLUSH)?)
     }
 
+    /// A way to put bytes on the line to a node, between those of its peer.
+    ///
+    /// # Errors
+    /// No descriptor to be had.
+    pub fn mouth(&self, to: NodeIndex) -> Result<File, BedError> {
+        // What is written to the other end travels the line as that node's own bytes do.
+        let [lower, upper] = &self.slaves;
+        let from = match to {
+            NodeIndex::Lower => upper,
+            NodeIndex::Upper => lower,
+        };
+        Ok(from.try_clone()?.into())
+    }
+
+    /// The newest bytes that came out at a node's end, at most [`limits::BED_LINE_HEARD_BYTES`].
+    pub fn heard(&self, node: NodeIndex) -> Vec<u8> {
+        let heard = self.state.heard(node).lock().unwrap_or_else(PoisonError::into_inner);
+        heard.iter().copied().collect()
+    }
+
     /// Bytes that came out of the line since it was made, both directions together.
     pub fn moved_bytes(&self) -> u64 {
         self.state.moved_bytes.load(Ordering::SeqCst)
@@ -127,11 +161,13 @@ struct Wire {
     /// When the line will have sent the last byte that it took; `None`: it is idle.
     free_at: Option<Instant>,
     random: u64,
+    /// Whose end it comes out at.
+    to: NodeIndex,
 }
 
 fn relay(lower: &OwnedFd, upper: &OwnedFd, byte_time: Duration, state: &State) {
-    let mut up = Wire { free_at: None, random: 0x9e37_79b9_7f4a_7c15 };
-    let mut down = Wire { free_at: None, random: 0xd1b5_4a32_d192_ed03 };
+    let mut up = Wire { free_at: None, random: 0x9e37_79b9_7f4a_7c15, to: NodeIndex::Upper };
+    let mut down = Wire { free_at: None, random: 0xd1b5_4a32_d192_ed03, to: NodeIndex::Lower };
     while !state.stop.load(Ordering::SeqCst) {
         let busy =
             up.step(lower, upper, byte_time, state) | down.step(upper, lower, byte_time, state);
@@ -189,6 +225,10 @@ impl Wire {
         }
         if let Ok(length) = write(to, &out) {
             state.moved_bytes.fetch_add(length as u64, Ordering::SeqCst);
+            let mut heard = state.heard(self.to).lock().unwrap_or_else(PoisonError::into_inner);
+            heard.extend(out.iter().take(length));
+            let old = heard.len().saturating_sub(limits::BED_LINE_HEARD_BYTES);
+            heard.drain(..old);
         }
     }
 

@@ -222,7 +222,7 @@ mod tests {
             {"name":"lan","state":"silent","carrier":false,"heard_ms":900,"rtt_us":null,"lost":4,
              "refused":2,"refused_by":{"bad-tag":2}}]},
             "reach":{"local":2,"peer":1,"of":2},
-            "groups":[{"name":"web","state":"active","owner":"serv1","generation":7,"why":"at home",
+            "groups":[{"name":"web","state":"active","owner":"serv1","redundant":true,"generation":7,"why":"at home",
             "addresses":[{"address":"203.0.113.50/24","held":true,"lease_ms":1800}],
             "services":[],"mirror":{"state":"off"}}]}"#,
         )

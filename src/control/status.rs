@@ -69,7 +69,7 @@ impl Status {
             return Standing::Out;
         }
         let pair = self.peer.state == PeerState::Alive && self.state == NodeState::Online;
-        if pair && self.groups.iter().all(Group::may_come_here) {
+        if pair && self.groups.iter().all(|group| group.redundant) {
             Standing::Redundant
         } else {
             Standing::Single
@@ -84,19 +84,6 @@ impl Status {
         };
         let peer_owns = group.owner.as_ref() == Some(&self.peer.name);
         group.state == GroupState::Active || (peer_owns && peer_heard)
-    }
-}
-
-impl Group {
-    /// Whether this node serves the group or could.
-    fn may_come_here(&self) -> bool {
-        match self.state {
-            GroupState::Active
-            | GroupState::Passive
-            | GroupState::Starting
-            | GroupState::Stopping => true,
-            GroupState::Failed | GroupState::Blocked => false,
-        }
     }
 }
 
@@ -188,6 +175,8 @@ pub struct Group {
     pub state: GroupState,
     /// Name of the node that serves it, as far as this node knows; `null`: nobody known.
     pub owner: Option<String>,
+    /// Whether the node that does not serve it could take it over now, as far as this node knows.
+    pub redundant: bool,
     /// Newest generation known to have been served; 0: none.
     pub generation: u32,
     /// Why it is so, in words.
@@ -260,7 +249,7 @@ mod tests {
     use super::*;
 
     /// Node serv1 sees its one group and its peer like this.
-    fn seen(state: NodeState, peer: PeerState, group: GroupState, owner: &str) -> Standing {
+    fn seen(state: NodeState, peer: PeerState, group: GroupState, owner: &str) -> Status {
         Status {
             cluster: "office".into(),
             node: "serv1".into(),
@@ -281,6 +270,7 @@ mod tests {
                 name: "web".into(),
                 state: group,
                 owner: Some(owner.into()).filter(|owner: &String| !owner.is_empty()),
+                redundant: group != GroupState::Blocked,
                 generation: 1,
                 why: String::new(),
                 addresses: Vec::new(),
@@ -288,7 +278,6 @@ mod tests {
                 mirror: Mirror { state: MirrorState::Off },
             }],
         }
-        .standing()
     }
 
     #[test]
@@ -312,9 +301,17 @@ mod tests {
             (N::Online, P::Alive, G::Stopping, "serv1", Out),
             (N::Online, P::Alive, G::Failed, "serv1", Out),
         ] {
-            let found = seen(state, peer, group, owner);
+            let found = seen(state, peer, group, owner).standing();
             assert_eq!(found, expected, "{state:?} {peer:?} {group:?} {owner:?}");
         }
+    }
+
+    #[test]
+    fn a_peer_that_lives_but_may_not_serve_is_no_redundancy() {
+        let mut status = seen(NodeState::Online, PeerState::Alive, GroupState::Active, "serv1");
+        assert_eq!(status.standing(), Standing::Redundant);
+        status.groups[0].redundant = false;
+        assert_eq!(status.standing(), Standing::Single);
     }
 
     #[test]

@@ -99,6 +99,7 @@ impl Core {
             name: group.name.clone(),
             state: self.group_word(group),
             owner: self.owner(group),
+            redundant: self.is_redundant(group),
             generation: self.disk.served(&group.name).map_or(0, |served| served.number),
             why: group.why.clone(),
             addresses: addresses
@@ -144,6 +145,20 @@ impl Core {
                 Some(self.config.node(self.me.other()).name.clone())
             }
             Side::Says(_) | Side::Dead | Side::Unknown => None,
+        }
+    }
+
+    /// Whether the node that does not serve it could take it over now.
+    fn is_redundant(&self, group: &GroupState) -> bool {
+        let here = matches!(&group.role, Role::Active(active) if active.held);
+        match self.side(group) {
+            Side::Says(Stance::Active | Stance::Offering) => {
+                !here && group.able && !self.disk.standby_wanted()
+            }
+            Side::Says(Stance::Passive | Stance::Wanting(_) | Stance::Granting(_)) => {
+                here && !self.peer.is_standby()
+            }
+            Side::Says(Stance::Unable) | Side::Dead | Side::Unknown => false,
         }
     }
 

@@ -1,20 +1,24 @@
 //! Two real daemons in network namespaces, one test for each fault. Needs root, or a kernel that lets
 //! users make namespaces.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+mod cables;
+mod contract;
+mod hostile;
+mod meddling;
+mod operator;
+mod replays;
+mod scene;
 
 use clusterd::bed::faults::{Fault, try_one};
-use clusterd::bed::{Bed, Options, node};
+use clusterd::bed::{Bed, node};
 use clusterd::config::NodeIndex;
 
 /// Powers a pair on, tries the fault, and wants what was promised. One at a time: each measures.
 fn is_as_promised(fault: Fault, same_ifindex: bool) {
-    static ONE: Mutex<()> = Mutex::new(());
-    let _alone = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut options = Options::new(PathBuf::from(env!("CARGO_BIN_EXE_clusterd")));
+    let _alone = scene::alone();
+    let mut options = scene::options();
     options.same_ifindex = same_ifindex;
     let mut bed = Bed::new(options).expect("a bed");
     for node in NodeIndex::BOTH {
