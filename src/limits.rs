@@ -202,6 +202,10 @@ pub const GAP_MEMORY: Duration = Duration::from_secs(10);
 pub const GAP_HEEDED_MAX: Duration = Duration::from_millis(500);
 /// One-way is told if it lasts for this many intervals: at every start one side is heard first.
 pub const ONE_WAY_TOLD_AFTER_INTERVALS: u32 = 3;
+/// Frames that the key does not fit, with none that it fits, after which two keys are suspected.
+pub const MISFITS_TOLD_AFTER: u64 = 20;
+/// That a node waits for its peer after a start is told after this: mostly it is there by then.
+pub const PATIENCE_TOLD_AFTER: Duration = Duration::from_secs(1);
 /// A path's late warnings are at least this far apart.
 pub const LATE_TOLD_EVERY: Duration = Duration::from_secs(10);
 

@@ -40,7 +40,10 @@ pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
             let mut problems = Problems::default();
             let place = error.valid_up_to()..error.valid_up_to() + 1;
             problems.report_syntax(&place, "a byte that is not UTF-8; expected text".to_owned());
-            Err(problems.into_errors(&file_name, &String::from_utf8_lossy(&bytes)))
+            // The text is not shown: this may be the key file, named by mistake.
+            let shown = |letter: char| if letter == '\n' { letter } else { '?' };
+            let hidden: String = String::from_utf8_lossy(&bytes).chars().map(shown).collect();
+            Err(problems.into_errors(&file_name, &hidden))
         }
     }
 }

@@ -21,8 +21,10 @@ struct Keys {
     later: &'static [&'static str],
 }
 
-const TOP: Keys =
-    Keys { built: &["cluster", "node", "heartbeat", "reach", "notify", "group"], later: &[] };
+const TOP: Keys = Keys {
+    built: &["cluster", "node", "heartbeat", "reach", "notify", "group"],
+    later: &["fencing", "watchdog", "witness"],
+};
 const CLUSTER: Keys = Keys { built: &["name", "key"], later: &[] };
 const NODE: Keys =
     Keys { built: &["address", "lan", "crossover", "serial"], later: &["redundant"] };

@@ -249,8 +249,18 @@ impl Core {
             }
             Err(refusal) => {
                 group.why = refusal.to_string();
-                // An answer that is awaited for some ms is no news.
-                if refusal != Refusal::ReachUnknown {
+                // What is awaited for some ms at every start is no news.
+                let early = now.since(self.started_at) < limits::PATIENCE_TOLD_AFTER;
+                let news = match refusal {
+                    Refusal::ReachUnknown | Refusal::NoIntent => false,
+                    Refusal::Patience(_) => !early,
+                    Refusal::Standby
+                    | Refusal::Ending
+                    | Refusal::NoCarrier
+                    | Refusal::NotReached
+                    | Refusal::NotGranted => true,
+                };
+                if news {
                     self.tell_refusal(group, &refusal);
                 }
                 passive

@@ -16,6 +16,19 @@ use crate::control::status::PathState;
 use crate::limits;
 
 impl Core {
+    /// A frame was refused before it could be read.
+    pub(super) fn refused(&mut self, path: Path, reason: DropReason) {
+        self.watch_mut(path, |watch| watch.refuse(reason));
+        let misfits = self.paths.iter().map(|watch| watch.refused_for(DropReason::BadTag));
+        let never_heard = self.peer.life == Life::NeverHeard;
+        if never_heard && !self.keys_told && misfits.sum::<u64>() >= limits::MISFITS_TOLD_AFTER {
+            self.keys_told = true;
+            let text = "frames of this cluster arrive that the key does not fit; give both nodes the \
+                        same key file";
+            self.tell(Kind::Config, None, text.to_string());
+        }
+    }
+
     /// An authentic frame came in.
     pub(super) fn heard(&mut self, now: Time, path: Path, beat: Beat) {
         if beat.node == self.me {
@@ -25,16 +38,7 @@ impl Core {
         let was = self.peer.life;
         let was_state = self.peer.last().map(|last| last.state);
         let prove = self.obeys_two_way_proof();
-        let same_groups = self.means_same_groups(&beat);
-        let verdict = self.peer.receive(
-            now,
-            self.incarnation,
-            &mut self.paths,
-            path,
-            &beat,
-            prove,
-            same_groups,
-        );
+        let verdict = self.peer.receive(now, self.incarnation, &mut self.paths, path, &beat, prove);
         match verdict {
             Verdict::Refused(reason) => self.watch_mut(path, |watch| watch.refuse(reason)),
             Verdict::Introduction => {
@@ -47,6 +51,9 @@ impl Core {
             }
             Verdict::Counted { new_incarnation } => {
                 self.end_asks(path);
+                if !self.means_same_groups(&beat) {
+                    self.peer.forget_groups();
+                }
                 if beat.farewell {
                     self.goodbye(now);
                     return;

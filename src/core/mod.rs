@@ -95,6 +95,8 @@ pub struct Core {
     phase: Phase,
     /// Asked to end in order, since then.
     ending_since: Option<Time>,
+    /// That no frame fits the key was told.
+    keys_told: bool,
     guarded: bool,
     joined: bool,
     stalled: bool,
@@ -173,6 +175,7 @@ impl Core {
             started_at: now,
             phase: Phase::Sweeping,
             ending_since: None,
+            keys_told: false,
             guarded: true,
             joined: false,
             stalled: false,
@@ -252,7 +255,7 @@ impl Core {
             Event::Tick => {}
             Event::Swept => self.swept(now),
             Event::Heard { path, beat } => self.heard(now, path, beat),
-            Event::Refused { path, reason } => self.watch_mut(path, |watch| watch.refuse(reason)),
+            Event::Refused { path, reason } => self.refused(path, reason),
             Event::Carrier { link, up } => self.carrier(now, link, up),
             Event::ReachAnswered { host, round } => self.reach.answered(host, round),
             Event::AddressSeen { group, holder } => {

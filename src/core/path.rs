@@ -106,12 +106,20 @@ impl PathWatch {
         }
     }
 
+    /// How many frames were refused for that reason.
+    pub fn refused_for(&self, reason: DropReason) -> u64 {
+        let counted = DropReason::ALL.iter().zip(self.refused);
+        counted.filter(|(known, _)| **known == reason).map(|(_, count)| count).sum()
+    }
+
     /// A beat counted: the path is alive. `rtt` is the round trip that it proves, if any.
     pub fn heard(&mut self, now: Time, sequence: u64, rtt: Option<Duration>) {
         if let Some(before) = self.counted_at {
             // Half an interval of jitter is no loss.
-            let intervals = (now.since(before) + self.interval / 2).as_micros()
-                / self.interval.as_micros().max(1);
+            // A path that is silent loses nothing more: there may be nobody who sends.
+            let gap = now.since(before).min(self.dead_after);
+            let intervals =
+                (gap + self.interval / 2).as_micros() / self.interval.as_micros().max(1);
             self.lost += u64::try_from(intervals.saturating_sub(1)).unwrap_or(u64::MAX);
         }
         self.counted_at = Some(now);

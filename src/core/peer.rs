@@ -164,7 +164,7 @@ impl Peer {
     }
 
     /// Judges an authentic frame and takes it in if it counts. `prove`: false only where a test shows
-    /// what the two-way proof is for. `same_groups`: by a group's number it means the same group.
+    /// what the two-way proof is for.
     pub fn receive(
         &mut self,
         now: Time,
@@ -173,7 +173,6 @@ impl Peer {
         path: Path,
         beat: &Beat,
         prove: bool,
-        same_groups: bool,
     ) -> Verdict {
         if prove && self.ended == Some(beat.incarnation) {
             return Verdict::Refused(DropReason::EndedIncarnation);
@@ -219,9 +218,6 @@ impl Peer {
         if beat.sequence > self.sequence {
             self.sequence = beat.sequence;
             self.take_in(beat);
-            if !same_groups {
-                self.groups.fill(None);
-            }
         }
         Verdict::Counted { new_incarnation }
     }
@@ -239,6 +235,11 @@ impl Peer {
             Some(_) | None => beat.lan_mac,
         };
         self.last = Some(Beat { lan_mac: mac, ..beat.clone() });
+    }
+
+    /// Its groups are other ones than this node's: what it says of them means nothing here.
+    pub fn forget_groups(&mut self) {
+        self.groups.fill(None);
     }
 
     /// The current incarnation has ended: nothing of it counts from now on.

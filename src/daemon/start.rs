@@ -69,7 +69,7 @@ pub enum StartError {
         source: io::Error,
     },
     /// Another daemon uses the state directory.
-    #[error("{} is in use by another clusterd (process {holder}); stop that one first, or name another --state-dir", path.display())]
+    #[error("{} is in use by another clusterd (process {holder}); stop that one first, or name another --state-dir. If that process is gone, its heart serves on unguarded: end it in order with `pkill -TERM clusterd-heart`", path.display())]
     InUse {
         /// The state directory.
         path: PathBuf,

@@ -4,7 +4,7 @@ use std::ffi::c_ulong;
 use std::io;
 
 use nix::sys::mman::{MlockAllFlags, mlockall};
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::limits::{HEAP_TOUCHED_BYTES, STACK_TOUCHED_BYTES};
 
@@ -25,7 +25,7 @@ pub fn set_up(priority: i32) -> Vec<String> {
     let flags = MlockAllFlags::MCL_CURRENT
         | MlockAllFlags::MCL_FUTURE
         | MlockAllFlags::from_bits_retain(libc::MCL_ONFAULT);
-    note("memory could not be locked", mlockall(flags).map_err(io::Error::from));
+    note("memory could not be locked", lock_memory(flags));
     keep_heap();
     touch_stack();
     note("mapped memory could not be touched in advance", touch_mappings());
@@ -36,6 +36,27 @@ pub fn set_up(priority: i32) -> Vec<String> {
     note("timer slack could not be set", set_timer_slack());
     note("real-time priority was refused", set_thread_priority(priority));
     refused
+}
+
+/// Locks all memory, if that has no limit: under a limit the lock would succeed now, and an allocation
+/// would fail later.
+fn lock_memory(flags: MlockAllFlags) -> io::Result<()> {
+    let (limit, _) = getrlimit(Resource::RLIMIT_MEMLOCK)?;
+    if limit != nix::sys::resource::RLIM_INFINITY && !has_cap_ipc_lock()? {
+        return Err(io::Error::other(
+            "its size is limited; give CAP_IPC_LOCK or LimitMEMLOCK=infinity",
+        ));
+    }
+    Ok(mlockall(flags)?)
+}
+
+/// Whether this process may lock as much as it likes (capabilities(7), bit 14 of `CapEff`).
+fn has_cap_ipc_lock() -> io::Result<bool> {
+    const CAP_IPC_LOCK: u32 = 14;
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let bits = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0);
+    Ok(bits & (1 << CAP_IPC_LOCK) != 0)
 }
 
 /// Gives the calling thread a real-time priority (SCHED_RR, 1 to 99). Its threads and children start

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::control::event::Record;
+use crate::control::event::{Kind, Record};
 use crate::daemon::logger;
 use crate::limits::{EVENTS_BYTES_MAX, KEEPER_EVENTS_MAX, LOG_PATIENCE};
 
@@ -73,7 +73,7 @@ pub fn run(state_dir: &Path, end: &KeeperEnd) {
                 continue;
             }
         };
-        logger::relay("event", log::Level::Info, &sentence(&record), LOG_PATIENCE);
+        logger::relay("event", level(record.told.kind), &sentence(&record), LOG_PATIENCE);
         match journal.append(&record) {
             Ok(()) => failing = None,
             Err(error) => {
@@ -84,6 +84,31 @@ pub fn run(state_dir: &Path, end: &KeeperEnd) {
                 failing = Some(error);
             }
         }
+    }
+}
+
+/// A warning is what somebody must look at; the rest is the course of things.
+fn level(kind: Kind) -> log::Level {
+    match kind {
+        Kind::PeerDead
+        | Kind::Path
+        | Kind::Carrier
+        | Kind::Takeover
+        | Kind::Refused
+        | Kind::Address
+        | Kind::Stall
+        | Kind::Config
+        | Kind::Fault => log::Level::Warn,
+        Kind::Start
+        | Kind::Stop
+        | Kind::PeerAlive
+        | Kind::PeerState
+        | Kind::Late
+        | Kind::Reach
+        | Kind::Switchover
+        | Kind::Failback
+        | Kind::Release
+        | Kind::Standby => log::Level::Info,
     }
 }
 
