@@ -254,14 +254,6 @@ impl Core {
         if watch.is_silent(now, self.peer.worst_gap()) {
             return true;
         }
-        // Both cables are out: whoever has no other path is cut off, and lets go before the peer, which
-        // sees the crossover's carrier lost too, can take over.
-        if self.crossover.is_lost() && self.reach.carrier_lost_at(now).is_some() {
-            return match watch.path {
-                Path::Crossover | Path::Lan => true,
-                Path::Serial => false,
-            };
-        }
         // The crossover's carrier shortens the wait, and only while its loss is fresh: a cable that
         // was pulled long ago is no evidence of a death now.
         let span = self.config.heartbeat.dead_after;
@@ -277,6 +269,18 @@ impl Core {
             // No asks on serial yet: only its own silence counts.
             Path::Serial => false,
         }
+    }
+
+    /// Whether no cable is left by which anybody could be heard. An owner then lets go at once, before
+    /// the peer, which sees the crossover's carrier lost too, can take over; it proves no death.
+    pub(super) fn has_no_cable(&self, now: Time) -> bool {
+        let gap = self.peer.worst_gap();
+        let line_silent =
+            |watch: &PathWatch| watch.path != Path::Serial || watch.is_silent(now, gap);
+        self.peer.is_alive()
+            && self.crossover.is_lost()
+            && self.reach.carrier_lost_at(now).is_some()
+            && self.configured().all(line_silent)
     }
 
     /// Finds the peer dead when every path is silent, and whether it is gone or this node cut off.

@@ -31,7 +31,7 @@ impl Core {
         side: Side,
         mut active: Active,
     ) -> Role {
-        if self.is_cut_off() {
+        if self.is_cut_off() || self.has_no_cable(now) {
             return self.release(now, group, false, "this node is cut off: no path and no reach");
         }
         match side {
