@@ -28,8 +28,8 @@
 //! | `net` | the kernel's network: netlink, service addresses, ARP and ND |
 //! | `control` | the control socket, what `status` and `events` say |
 //! | `config` | the config file: schema, checks, errors that point at the line |
-//! | `limits` | every constant with its unit and its reason |
 //! | `sys` | the only room with `unsafe` |
+//! | `limits` | every constant with its unit and its reason |
 
 pub mod beat;
 pub mod bed;

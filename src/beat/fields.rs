@@ -21,8 +21,9 @@
 //! | 4, 4 | generation, its id |
 
 use super::buffer::{FrameBuffer, Reader};
-use super::message::{Ask, Beat, DropReason, GroupBeat, NodeState, PathSet, Stance};
+use super::message::{Ask, Beat, DropReason, GroupBeat, PathSet, Stance};
 use crate::config::{GroupIndex, NodeIndex};
+use crate::control::status::NodeState;
 use crate::limits::{GROUPS_MAX, REACH_HOSTS_MAX};
 
 /// Length of what a node says of itself.

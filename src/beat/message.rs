@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::{GroupIndex, NodeIndex};
+use crate::control::status::NodeState;
 
 /// One way by which heartbeats reach the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -54,20 +55,6 @@ impl PathSet {
     pub fn with(self, path: Path) -> PathSet {
         PathSet(self.0 | (1 << path.index()))
     }
-}
-
-/// How a node is, as it says itself. Names as in `status --json`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum NodeState {
-    /// Started, has not yet heard the peer nor lost patience.
-    Joining,
-    /// On duty.
-    Online,
-    /// Told by the administrator to own nothing.
-    Standby,
-    /// Found a gap in its own time and is finding out what it missed.
-    Stalled,
 }
 
 /// Where a node stands towards a group: the whole hand-over protocol is in these words.

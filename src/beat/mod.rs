@@ -18,6 +18,6 @@ mod tests;
 
 pub use buffer::FrameBuffer;
 pub use codec::{Codec, Session};
-pub use message::{Ask, Beat, DropReason, GroupBeat, NodeState, Path, PathSet, Stance};
+pub use message::{Ask, Beat, DropReason, GroupBeat, Path, PathSet, Stance};
 pub use paths::{Paths, Unsent};
 pub use serial::serial_interval;

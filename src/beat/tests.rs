@@ -6,6 +6,7 @@ use super::frame;
 use super::line::{Deframer, Stuffed};
 use super::*;
 use crate::config::{GroupIndex, NodeIndex};
+use crate::control::status::NodeState;
 use crate::limits::{
     BEAT_BYTES_MAX, GROUPS_MAX, INTRODUCE_EVERY, INTRODUCTION_BYTES_MAX, REACH_HOSTS_MAX,
     SERIAL_BEAT_BYTES_MAX,

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::print::{self, Tone, paint};
 use super::{FAILED, Globals, NO_DAEMON};
-use crate::beat::NodeState;
 use crate::control::protocol::{Answer, Payload, Request};
 use crate::control::socket::{self, AskError};
+use crate::control::status::NodeState;
 use crate::control::status::{
     Group, GroupState, PathState, PathStatus, PeerState, Standing, Status,
 };

@@ -4,7 +4,19 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::beat::NodeState;
+/// How a node is, as it says itself. Names as in `status --json`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeState {
+    /// Started, has not yet heard the peer nor lost patience.
+    Joining,
+    /// On duty.
+    Online,
+    /// Told by the administrator to own nothing.
+    Standby,
+    /// Found a gap in its own time and is finding out what it missed.
+    Stalled,
+}
 
 /// The whole state of one node, as it sees it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -10,8 +10,9 @@ use super::reach::Proof;
 use super::role::Role;
 use super::time::Time;
 use super::{Command, Core, Phase};
-use crate::beat::{Beat, DropReason, NodeState, Path};
+use crate::beat::{Beat, DropReason, Path};
 use crate::control::event::Kind;
+use crate::control::status::NodeState;
 use crate::control::status::PathState;
 use crate::limits;
 

@@ -54,9 +54,10 @@ pub use event::{Event, Holder, Link, Wish};
 pub use rules::Sabotage;
 pub use time::Time;
 
-use crate::beat::{NodeState, Path};
+use crate::beat::Path;
 use crate::config::{Config, NodeIndex};
 use crate::control::event::Kind;
+use crate::control::status::NodeState;
 use crate::limits;
 use carrier::CarrierWatch;
 use generation::Disk;

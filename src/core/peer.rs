@@ -16,8 +16,9 @@ use std::time::Duration;
 
 use super::path::{Echo, PathWatch};
 use super::time::Time;
-use crate::beat::{Beat, DropReason, GroupBeat, NodeState, Path, PathSet, Stance};
+use crate::beat::{Beat, DropReason, GroupBeat, Path, PathSet, Stance};
 use crate::config::GroupIndex;
+use crate::control::status::NodeState;
 use crate::limits;
 
 /// How the peer came to be dead.

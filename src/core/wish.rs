@@ -6,9 +6,10 @@ use super::group::Side;
 use super::role::{GroupState, Offer, Role};
 use super::time::Time;
 use super::{Command, Core};
-use crate::beat::{Ask, Beat, NodeState, Stance};
+use crate::beat::{Ask, Beat, Stance};
 use crate::config::{GroupIndex, NodeIndex};
 use crate::control::event::Kind;
+use crate::control::status::NodeState;
 use crate::limits;
 
 /// Requests that wait, and the wishes between the two nodes.

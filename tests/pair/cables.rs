@@ -4,9 +4,10 @@ use std::fs::File;
 use std::io::Write;
 use std::time::Instant;
 
-use clusterd::beat::{Beat, Codec, FrameBuffer, NodeState, Path, PathSet};
+use clusterd::beat::{Beat, Codec, FrameBuffer, Path, PathSet};
 use clusterd::bed::Bed;
 use clusterd::config::NodeIndex;
+use clusterd::control::status::NodeState;
 use clusterd::limits;
 use clusterd::sys::packet::PacketSocket;
 

@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
-use clusterd::beat::NodeState;
 use clusterd::bed::watcher::TwoOwners;
 use clusterd::bed::{GROUP, node};
 use clusterd::config::NodeIndex;
+use clusterd::control::status::NodeState;
 use clusterd::control::status::PeerState;
 use clusterd::limits;
 

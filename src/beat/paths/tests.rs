@@ -1,5 +1,5 @@
 //! Real sockets: two nodes in two network namespaces, and lines made of pseudo-terminals. The
-//! namespaces need root; without it those tests say so and pass.
+//! namespaces need root.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -14,8 +14,9 @@ use nix::sched::{CloneFlags, setns, unshare};
 
 use super::*;
 use crate::beat::line::{Deframer, Stuffed};
-use crate::beat::{GroupBeat, NodeState, PathSet, Stance};
+use crate::beat::{GroupBeat, PathSet, Stance};
 use crate::config::{Failback, Group, GroupIndex, Heartbeat, Node};
+use crate::control::status::NodeState;
 use crate::limits::{BEAT_BYTES_MAX, CROSSOVER_ETHERTYPE, LAN_PORT};
 use crate::sys::packet::PacketSocket;
 
@@ -135,24 +136,20 @@ struct Pair {
 }
 
 impl Pair {
-    /// `None` where namespaces cannot be made. Moves the calling thread.
-    fn new(addresses: [&str; 2]) -> Option<Pair> {
+    /// Moves the calling thread.
+    fn new(addresses: [&str; 2]) -> Pair {
         let make = || {
-            unshare(CloneFlags::CLONE_NEWNET).ok()?;
-            File::open("/proc/thread-self/ns/net").ok()
+            unshare(CloneFlags::CLONE_NEWNET).expect("these tests need root");
+            File::open("/proc/thread-self/ns/net").unwrap()
         };
-        let (Some(lower), Some(upper)) = (make(), make()) else {
-            eprintln!("not tested: network namespaces need root");
-            return None;
-        };
-        let pair = Pair { namespaces: [lower, upper] };
+        let pair = Pair { namespaces: [make(), make()] };
         pair.cable("cross0");
         pair.cable("lan0");
         for (node, address) in NodeIndex::BOTH.into_iter().zip(addresses) {
             pair.enter(node);
             ip(&format!("addr add {address} dev lan0 nodad"));
         }
-        Some(pair)
+        pair
     }
 
     fn cable(&self, name: &str) {
@@ -183,10 +180,10 @@ fn on_own_thread(test: fn()) {
 
 const V4: [&str; 2] = ["10.9.0.1", "10.9.0.2"];
 
-fn two_nodes(addresses: [&str; 2]) -> Option<(Pair, Config, Paths, Paths)> {
+fn two_nodes(addresses: [&str; 2]) -> (Pair, Config, Paths, Paths) {
     let prefix = if addresses[0].contains(':') { 64 } else { 24 };
     let with_prefix = addresses.map(|address| format!("{address}/{prefix}"));
-    let pair = Pair::new([&with_prefix[0], &with_prefix[1]])?;
+    let pair = Pair::new([&with_prefix[0], &with_prefix[1]]);
     let config = config(addresses, [None, None]);
     pair.enter(NodeIndex::Lower);
     let mut lower = open(&config, NodeIndex::Lower);
@@ -200,7 +197,7 @@ fn two_nodes(addresses: [&str; 2]) -> Option<(Pair, Config, Paths, Paths)> {
     }
     assert!(lower.fd(Path::Serial).is_none() && lower.fault(Path::Serial).is_none());
     assert!(!lower.is_configured(Path::Serial));
-    Some((pair, config, lower, upper))
+    (pair, config, lower, upper)
 }
 
 /// The kernel drops what is sent before it has noticed the carrier of a new link.
@@ -212,7 +209,7 @@ fn warm_up(path: Path, from: &mut Paths, to: &mut Paths, sender: NodeIndex) {
 }
 
 fn beats_travel(addresses: [&str; 2]) {
-    let Some((_pair, _config, mut lower, mut upper)) = two_nodes(addresses) else { return };
+    let (_pair, _config, mut lower, mut upper) = two_nodes(addresses);
     for path in [Path::Crossover, Path::Lan] {
         lower.send(path, &beat(NodeIndex::Lower, 1)).unwrap();
         let got = wait(&mut upper, path, NodeIndex::Upper, 1, || ());
@@ -235,7 +232,7 @@ fn beats_travel_on_crossover_and_lan() {
 #[test]
 fn strangers_are_refused_by_name() {
     on_own_thread(|| {
-        let Some((pair, _config, _lower, mut upper)) = two_nodes(V4) else { return };
+        let (pair, _config, _lower, mut upper) = two_nodes(V4);
         pair.enter(NodeIndex::Lower);
         ip("addr add 10.9.0.3/24 dev lan0");
         let stranger = UdpSocket::bind("10.9.0.3:0").unwrap();
@@ -263,7 +260,7 @@ fn strangers_are_refused_by_name() {
 #[test]
 fn a_flood_is_taken_in_portions() {
     on_own_thread(|| {
-        let Some((_pair, _config, mut lower, mut upper)) = two_nodes(V4) else { return };
+        let (_pair, _config, mut lower, mut upper) = two_nodes(V4);
         for path in [Path::Crossover, Path::Lan] {
             for sequence in 1..=20 {
                 lower.send(path, &beat(NodeIndex::Lower, sequence)).unwrap();
@@ -285,7 +282,7 @@ fn a_flood_is_taken_in_portions() {
 #[test]
 fn what_passes_by_itself_closes_nothing() {
     on_own_thread(|| {
-        let Some((pair, config, mut lower, upper)) = two_nodes(V4) else { return };
+        let (pair, config, mut lower, upper) = two_nodes(V4);
         drop(upper);
         let before = [lower.fd(Path::Crossover), lower.fd(Path::Lan)];
         for sequence in 1..=50 {
@@ -319,7 +316,7 @@ fn what_passes_by_itself_closes_nothing() {
 #[test]
 fn an_interface_that_goes_closes_its_path_until_it_is_back() {
     on_own_thread(|| {
-        let Some((pair, _config, mut lower, mut upper)) = two_nodes(V4) else { return };
+        let (pair, _config, mut lower, mut upper) = two_nodes(V4);
         pair.enter(NodeIndex::Lower);
         ip("link del cross0");
         ip("link del lan0");
