@@ -10,6 +10,8 @@ use crate::beat::{Beat, DropReason, PathSet, Stance};
 use crate::config::{self, GroupIndex};
 use crate::control::status::{GroupState as Word, PathState, PeerState};
 
+mod corners;
+
 const CONFIG: &str = r#"
 [cluster]
 name = "story"
@@ -58,6 +60,12 @@ struct Story {
     recorded: Vec<(usize, Path, Beat)>,
     both_held: Duration,
     incarnations: u64,
+    /// What was commanded of either kernel, and whether it answers.
+    renewals: u32,
+    releases: u32,
+    announced: u32,
+    deaf_to_renewals: bool,
+    deaf_to_releases: bool,
 }
 
 const A: usize = 0;
@@ -97,6 +105,11 @@ impl Story {
             recorded: Vec::new(),
             both_held: Duration::ZERO,
             incarnations: 2,
+            renewals: 0,
+            releases: 0,
+            announced: 0,
+            deaf_to_renewals: false,
+            deaf_to_releases: false,
         };
         story.drain(A);
         story.drain(B);
@@ -155,12 +168,24 @@ impl Story {
                 self.nodes[node].holds = true;
                 self.give(node, Event::Held { group, claim });
             }
-            Command::Renew { group, claim } => self.give(node, Event::Renewed { group, claim }),
+            Command::Renew { group, claim } => {
+                self.renewals += 1;
+                if !self.deaf_to_renewals {
+                    self.give(node, Event::Renewed { group, claim });
+                }
+            }
             Command::Release { group, release } => {
+                self.releases = release;
+                if self.deaf_to_releases {
+                    return;
+                }
                 self.nodes[node].holds = false;
                 self.give(node, Event::Released { group, release });
             }
-            Command::Announce { .. } => assert!(self.nodes[node].holds, "announced, not held"),
+            Command::Announce { .. } => {
+                assert!(self.nodes[node].holds, "announced, not held");
+                self.announced += 1;
+            }
             Command::Persist { write, state } => {
                 self.nodes[node].disk = state;
                 self.give(node, Event::Persisted { write });

@@ -1,0 +1,145 @@
+//! Stories of faults that were found and mended: each failed before.
+
+use super::*;
+
+/// The newest beat that a node sent on a path.
+fn newest(story: &Story, node: usize, path: Path) -> Beat {
+    let sent = story.recorded.iter().rev().find(|(from, on, _)| *from == node && *on == path);
+    sent.expect("it sends").2.clone()
+}
+
+fn count(story: &Story, node: usize, kind: Kind) -> usize {
+    story.nodes[node].told.iter().filter(|(told, _)| *told == kind).count()
+}
+
+#[test]
+fn the_rightful_owner_keeps_against_a_peer_that_already_names_its_reign() {
+    let mut story = Story::settled();
+    let mut beat = newest(&story, B, Path::Lan);
+    let mine = newest(&story, A, Path::Lan).groups[0];
+    beat.sequence += 1_000;
+    beat.groups[0] = crate::beat::GroupBeat { stance: Stance::Active, ..mine };
+    story.give(A, Event::Heard { path: Path::Lan, beat });
+    assert!(story.nodes[A].holds, "{:?}", story.status(A));
+}
+
+#[test]
+fn a_renewal_whose_answer_is_lost_is_asked_again() {
+    let mut story = Story::settled();
+    story.deaf_to_renewals = true;
+    story.run(MS * 700);
+    let asked = story.renewals;
+    story.run(MS * 1_000);
+    assert!(story.renewals >= asked + 3, "{} then {}", asked, story.renewals);
+}
+
+#[test]
+fn frames_from_before_a_gap_do_not_end_the_check() {
+    let mut story = Story::settled();
+    let old = newest(&story, B, Path::Crossover);
+    let began = story.now;
+    // The machine stood still for 400 ms; the sockets hold what B said meanwhile.
+    story.now = story.now + MS * 400;
+    story.flying.clear();
+    let renewals = story.renewals;
+    for ahead in 1..=8 {
+        let beat = Beat { sequence: old.sequence + ahead, ..old.clone() };
+        story.give(A, Event::Heard { path: Path::Crossover, beat });
+    }
+    assert_eq!(story.renewals, renewals, "renewed on the word of an old frame");
+    assert_eq!(story.status(A).state, NodeState::Stalled);
+    assert!(story.now > began);
+    story.run(MS * 500);
+    assert!(story.nodes[A].holds && story.renewals > renewals, "{:?}", story.status(A));
+}
+
+#[test]
+fn peers_with_other_groups_hand_nothing_over() {
+    let mut story = Story::settled();
+    let mut beat = newest(&story, B, Path::Lan);
+    beat.sequence += 1_000;
+    beat.digest[0] ^= 1;
+    beat.groups[0].stance = Stance::Wanting(77);
+    beat.groups[0].generation = 40;
+    story.give(A, Event::Heard { path: Path::Lan, beat });
+    let wish = Wish::Move { group: WEB, to: None, accept_loss: false };
+    story.give(A, Event::Wished { request: 1, wish });
+    assert!(story.nodes[A].holds, "{:?}", story.status(A));
+    assert_eq!(story.status(A).groups[0].generation, 1, "a foreign group's generation is not ours");
+}
+
+#[test]
+fn a_damaged_generation_is_not_learned() {
+    let mut story = Story::settled();
+    let mut beat = newest(&story, B, Path::Lan);
+    beat.sequence += 1_000;
+    beat.groups[0].generation = u32::MAX;
+    story.give(A, Event::Heard { path: Path::Lan, beat });
+    assert_eq!(story.status(A).groups[0].generation, 1);
+    story.power_cut(A);
+    story.time_until_held(B, MS * 250);
+}
+
+#[test]
+fn a_peer_seen_with_the_address_makes_no_storm() {
+    let mut story = Story::settled();
+    story.run(MS * 5_000);
+    let before = story.announced;
+    for _ in 0..100 {
+        story.give(A, Event::AddressSeen { group: WEB, holder: Holder::Peer });
+    }
+    assert_eq!(story.announced, before, "not at once for each frame");
+    story.run(MS * 50);
+    assert!(story.announced > before, "but soon");
+}
+
+#[test]
+fn an_answer_to_an_older_release_is_not_taken_for_the_newest() {
+    let mut story = Story::settled();
+    story.deaf_to_releases = true;
+    let standby = Wish::Standby(NodeIndex::Lower);
+    story.give(A, Event::Wished { request: 1, wish: standby });
+    story.run(MS * 20);
+    let commanded = story.releases;
+    assert!(commanded > 0, "{:?}", story.status(A));
+    story.give(A, Event::Released { group: WEB, release: commanded.wrapping_sub(1) });
+    story.run(MS * 20);
+    assert!(!story.nodes[B].holds, "the peer was let in on an old answer");
+    let newest = story.releases;
+    story.give(A, Event::Released { group: WEB, release: newest });
+    story.time_until_held(B, MS * 100);
+}
+
+#[test]
+fn a_node_that_is_alone_on_disk_says_no_goodbye() {
+    let mut story = Story::settled();
+    story.power_cut(B);
+    story.run(MS * 1_000);
+    assert!(story.nodes[A].disk.alone);
+    story.give(A, Event::Shutdown);
+    story.run(MS * 200);
+    assert!(!story.nodes[A].powered, "it ended");
+    assert!(!story.recorded.iter().any(|(from, _, beat)| *from == A && beat.farewell));
+}
+
+#[test]
+fn what_was_announced_into_a_dead_lan_is_announced_again() {
+    let mut story = Story::settled();
+    story.run(MS * 5_000);
+    story.lan = [false, false];
+    story.run(MS * 500);
+    let before = story.announced;
+    story.lan = [true, true];
+    story.run(MS * 200);
+    assert!(story.announced > before);
+}
+
+#[test]
+fn two_keys_are_named_once() {
+    let mut story = Story::new();
+    story.cut = PathSet(7);
+    for _ in 0..100 {
+        story.give(A, Event::Refused { path: Path::Lan, reason: DropReason::BadTag });
+    }
+    assert_eq!(count(&story, A, Kind::Config), 1);
+}
