@@ -15,12 +15,17 @@ fn count(story: &Story, node: usize, kind: Kind) -> usize {
 #[test]
 fn the_rightful_owner_keeps_against_a_peer_that_already_names_its_reign() {
     let mut story = Story::settled();
-    let mut beat = newest(&story, B, Path::Lan);
-    let mine = newest(&story, A, Path::Lan).groups[0];
+    let wish = Wish::Move { group: WEB, to: None, accept_loss: false };
+    story.give(A, Event::Wished { request: 1, wish });
+    story.time_until_held(B, MS * 100);
+    story.run(MS * 200);
+    // B serves, though A is at home; A, which learned of B's reign, has not yet let go.
+    let mut beat = newest(&story, A, Path::Lan);
+    let mine = newest(&story, B, Path::Lan).groups[0];
     beat.sequence += 1_000;
     beat.groups[0] = crate::beat::GroupBeat { stance: Stance::Active, ..mine };
-    story.give(A, Event::Heard { path: Path::Lan, beat });
-    assert!(story.nodes[A].holds, "{:?}", story.status(A));
+    story.give(B, Event::Heard { path: Path::Lan, beat });
+    assert!(story.nodes[B].holds, "{:?}", story.status(B));
 }
 
 #[test]
