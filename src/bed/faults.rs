@@ -253,12 +253,18 @@ impl Fault {
     }
 }
 
-/// Tries `fault` on a whole pair and undoes it; `tell` hears each step as it is done.
+/// Tries `fault` on a whole pair and undoes it; `tell` hears each step as it is done. `slack`: so many
+/// times the promised outage is still allowed.
 ///
 /// # Errors
 /// The bed itself failed, or was asked to stop. A promise that was broken is no error but in
 /// [`Seen::broken`].
-pub fn try_one(bed: &mut Bed, fault: Fault, tell: &mut dyn FnMut(&str)) -> Result<Seen, BedError> {
+pub fn try_one(
+    bed: &mut Bed,
+    fault: Fault,
+    slack: u32,
+    tell: &mut dyn FnMut(&str),
+) -> Result<Seen, BedError> {
     let owner = bed.wait_whole()?;
     let before = bed.status(owner).ok_or_else(|| BedError::Late("the owner's status".into()))?;
     let mut broken = Vec::new();
@@ -288,7 +294,7 @@ pub fn try_one(bed: &mut Bed, fault: Fault, tell: &mut dyn FnMut(&str)) -> Resul
     let two_owners = bed.watcher.two_owners_since(mark);
 
     let mut seen = Seen { fault, outage, moves, return_outage, return_moves, two_owners, broken };
-    seen.judge(bed.watcher.missed());
+    seen.judge(bed.watcher.missed(), slack);
     Ok(seen)
 }
 
@@ -304,7 +310,7 @@ fn note(result: Result<(), BedError>, broken: &mut Vec<String>) -> Result<(), Be
 }
 
 impl Seen {
-    fn judge(&mut self, missed: u64) {
+    fn judge(&mut self, missed: u64, slack: u32) {
         let promise = self.fault.promise();
         let moves_kept = match promise.moves {
             Moves::None => self.moves == 0,
@@ -314,13 +320,13 @@ impl Seen {
         if !moves_kept {
             self.broken.push(format!("{} moves", self.moves));
         }
-        if promise.outage.is_some_and(|most| self.outage > most) {
+        if promise.outage.is_some_and(|most| self.outage > most * slack) {
             self.broken.push(format!("outage of {} ms", self.outage.as_millis()));
         }
         if self.return_moves > 0 {
             self.broken.push(format!("{} moves when it was undone", self.return_moves));
         }
-        if self.return_outage > limits::OUTAGE_MAX {
+        if self.return_outage > limits::OUTAGE_MAX * slack {
             let ms = self.return_outage.as_millis();
             self.broken.push(format!("outage of {ms} ms when it was undone"));
         }
@@ -360,7 +366,7 @@ mod tests {
             two_owners: TwoOwners::default(),
             broken: Vec::new(),
         };
-        seen.judge(0);
+        seen.judge(0, 1);
         seen
     }
 
@@ -377,9 +383,9 @@ mod tests {
         assert!(seen(Fault::AllFrozen, 3_500, 1).broken.is_empty());
         let mut two = seen(Fault::PlannedMove, 2, 1);
         two.two_owners = TwoOwners { moments: 1, total: Duration::from_micros(1) };
-        two.judge(0);
+        two.judge(0, 1);
         assert_eq!(two.broken.len(), 1, "not even for a microsecond");
-        two.judge(1);
+        two.judge(1, 1);
         assert!(two.broken.iter().any(|text| text.contains("lost")), "a blind watcher");
     }
 }

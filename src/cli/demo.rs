@@ -87,7 +87,7 @@ fn demo(rounds: u32) -> Result<bool, BedError> {
                 step(&format!("round {round} of {rounds}"));
             }
             for fault in Fault::ALL {
-                let seen = try_one(&mut bed, fault, &mut |text| {
+                let seen = try_one(&mut bed, fault, 1, &mut |text| {
                     step(&paint(text, Tone::Warn, colours));
                 })?;
                 step(&verdict(&seen, colours));

@@ -14,6 +14,7 @@ mod scene;
 use clusterd::bed::faults::{Fault, try_one};
 use clusterd::bed::{Bed, node};
 use clusterd::config::NodeIndex;
+use clusterd::limits;
 
 /// Powers a pair on, tries the fault, and wants what was promised. One at a time: each measures.
 fn is_as_promised(fault: Fault, same_ifindex: bool) {
@@ -24,7 +25,7 @@ fn is_as_promised(fault: Fault, same_ifindex: bool) {
     for node in NodeIndex::BOTH {
         bed.power_on(node).expect("power");
     }
-    let seen = try_one(&mut bed, fault, &mut |text| println!("{text}"));
+    let seen = try_one(&mut bed, fault, limits::OUTAGE_SLACK, &mut |text| println!("{text}"));
     let logs = NodeIndex::BOTH.map(|node| {
         let log = std::fs::read_to_string(bed.node(node).log()).unwrap_or_default();
         format!("--- log of {}\n{log}", node::name(node))

@@ -48,7 +48,7 @@ fn the_lock(asked: fn(NodeIndex) -> NodeIndex, by_name: bool) {
     scene.wait_served_by(heir);
     assert_eq!(scene.bed.watcher.moves_since(mark), 1);
     let outage = scene.bed.client.outage_since(mark);
-    assert!(outage <= limits::OUTAGE_MAX, "an outage of {outage:?}");
+    assert!(outage <= limits::OUTAGE_MAX * limits::OUTAGE_SLACK, "an outage of {outage:?}");
     wait_states(&scene, owner);
     // Said twice is no mistake.
     scene.tell(asked(owner), &verb("standby"));

@@ -163,7 +163,7 @@ impl Scene {
         assert_eq!(self.bed.watcher.two_owners_since(mark), TwoOwners::default());
         assert_eq!(self.bed.watcher.missed(), 0);
         let outage = self.bed.client.outage_since(mark);
-        assert!(outage <= limits::OUTAGE_MAX, "an outage of {outage:?}");
+        assert!(outage <= limits::OUTAGE_MAX * limits::OUTAGE_SLACK, "an outage of {outage:?}");
         for (node, (pids, events)) in NodeIndex::BOTH.into_iter().zip(before) {
             assert_eq!(self.pids(node), pids, "a process of {} has ended", node::name(node));
             for event in self.events(node).into_iter().skip(events) {
