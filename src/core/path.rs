@@ -47,10 +47,11 @@ pub struct PathWatch {
     pub lost: u64,
     /// Frames refused, by [`DropReason::ALL`].
     pub refused: [u64; DropReason::ALL.len()],
-    /// State at the last look, since when, and whether it is news that was told or need not be.
+    /// State at the last look, and since when.
     pub told: PathState,
     told_since: Time,
-    told_done: bool,
+    /// What was said of it last, apart from its being late.
+    said: PathState,
     /// When a late warning was last told.
     pub late_told_at: Option<Time>,
 }
@@ -93,7 +94,7 @@ impl PathWatch {
             refused: [0; DropReason::ALL.len()],
             told: PathState::Silent,
             told_since: Time(0),
-            told_done: true,
+            said: PathState::Silent,
             late_told_at: None,
         }
     }
@@ -181,34 +182,32 @@ impl PathWatch {
         self.late_at().is_none_or(|at| now > at)
     }
 
-    /// Whether its state is to be told now. Late is told at a bounded rate; its end is not told; one-way
-    /// is told if it lasts.
+    /// Whether its state is to be told now: if it differs from what was said last. Late is told at a
+    /// bounded rate, one-way only if it lasts; what recovers from either untold is no news.
     pub fn is_news(&mut self, now: Time, state: PathState) -> bool {
         if state != self.told {
-            let after_late = self.told == PathState::Late && state == PathState::Up;
             self.told = state;
             self.told_since = now;
-            self.told_done = after_late;
-        }
-        if self.told_done {
-            return false;
         }
         let lasts = now.since(self.told_since);
-        match state {
-            PathState::OneWay if lasts < self.interval * limits::ONE_WAY_TOLD_AFTER_INTERVALS => {
-                return false;
-            }
+        let news = match state {
             PathState::Late => {
                 let every = limits::LATE_TOLD_EVERY;
-                if self.late_told_at.is_some_and(|at| now.since(at) < every) {
-                    return false;
+                let news = self.late_told_at.is_none_or(|at| now.since(at) >= every);
+                if news {
+                    self.late_told_at = Some(now);
                 }
-                self.late_told_at = Some(now);
+                return news;
             }
-            PathState::Up | PathState::OneWay | PathState::Silent | PathState::Off => {}
+            PathState::OneWay => {
+                self.said != state && lasts >= self.interval * limits::ONE_WAY_TOLD_AFTER_INTERVALS
+            }
+            PathState::Up | PathState::Silent | PathState::Off => self.said != state,
+        };
+        if news {
+            self.said = state;
         }
-        self.told_done = true;
-        true
+        news
     }
 
     /// The peer said goodbye: what follows is no silence of a path.
@@ -216,7 +215,7 @@ impl PathWatch {
         self.heard_at = None;
         self.asked_at = None;
         self.told = PathState::Silent;
-        self.told_done = true;
+        self.said = PathState::Silent;
     }
 
     /// Its state, as `status` shows it. `peer_hears`: the peer says that it hears us here.
