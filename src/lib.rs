@@ -39,6 +39,7 @@ pub mod control;
 pub mod core;
 pub mod daemon;
 pub mod limits;
+pub mod mirror;
 pub mod net;
 pub mod sim;
 pub mod sys;

@@ -349,3 +349,23 @@ pub const LAN_FRAME_BYTES: usize = 256;
 pub const COUNTS_TOLD_EVERY: Duration = Duration::from_secs(60);
 /// Room for what the guard hands to a child: a config in normal form and a few paths, as JSON.
 pub const LAUNCH_BYTES_MAX: usize = 4 * CONFIG_BYTES_MAX;
+
+/// Longest path below a mirrored root, in bytes: PATH_MAX without its NUL.
+pub const PATH_BYTES_MAX: usize = 4095;
+/// Longest name in a directory, in bytes: NAME_MAX.
+pub const FILE_NAME_BYTES_MAX: usize = 255;
+/// Shortest chunk of a file's content, in bytes: BLAKE3 is at its fastest from 64 KiB up, and a changed
+/// byte costs one chunk on the wire.
+pub const CHUNK_BYTES_MIN: u64 = 256 * 1024;
+/// Chunks in one file: their hashes (128 KiB) fit in one message.
+pub const CHUNKS_MAX: u64 = 4096;
+/// Parts into which an index is divided for comparing: one digest each is 4 KiB.
+pub const BUCKETS: usize = 256;
+/// Longest mirror message, in bytes: one chunk of a file of 64 GiB (16 MiB), with its header.
+pub const MIRROR_MESSAGE_BYTES_MAX: usize = 17 * 1024 * 1024;
+/// Changes in one batch: bounds what both sides keep in memory of it.
+pub const BATCH_OPS_MAX: usize = 2048;
+/// Bytes of one batch's `Offer`: stays below [`MIRROR_MESSAGE_BYTES_MAX`] with the largest single op.
+pub const BATCH_OFFER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// TCP port of mirror sessions, on the crossover's link-local address and on the LAN: `ha-cluster`.
+pub const SYNC_PORT: u16 = 694;

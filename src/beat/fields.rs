@@ -138,6 +138,7 @@ pub(super) fn take_said(reader: &mut Reader<'_>) -> Result<Beat, DropReason> {
         reach_of,
         worst_gap_ms,
         lan_mac: [0; 6],
+        sync: [0; 8],
         digest: [0; 8],
         wish,
         answer,

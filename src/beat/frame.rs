@@ -57,6 +57,7 @@ pub(super) fn encode(
         out.put(&number.to_be_bytes());
     }
     out.put(&beat.lan_mac);
+    out.put(&beat.sync);
     out.put(&beat.digest);
     out.put(&[groups.len() as u8]);
     for group in groups {
@@ -100,6 +101,7 @@ pub(super) fn decode(
     beat.sent_us = reader.u64()?;
     beat.echo_us = reader.u64()?;
     beat.lan_mac = reader.take()?;
+    beat.sync = reader.take()?;
     beat.digest = reader.take()?;
     reader.u8()?;
     if beat.incarnation == 0 || beat.sent_us == 0 || has_echo(flags) != (beat.echo_us != 0) {

@@ -40,6 +40,8 @@ fn build(written: &Written, heartbeat: Heartbeat) -> Option<Config> {
             failback: group.failback.as_ref().map_or(Failback::Manual, |at| at.value),
             stable_for: group.stable_for.as_ref().map_or(limits::STABLE_FOR, |at| at.value),
             addresses,
+            mirror: Vec::new(),
+            services: Vec::new(),
         })
     };
     let mut groups: Vec<Group> = written.groups.iter().map(build_group).collect::<Option<_>>()?;

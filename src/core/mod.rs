@@ -22,6 +22,7 @@ mod address;
 mod carrier;
 mod command;
 mod disk;
+mod duty;
 mod event;
 mod generation;
 mod group;
@@ -49,6 +50,7 @@ use std::time::Duration;
 
 pub use command::Command;
 pub use disk::{DiskState, Generation, GroupDisk};
+pub use duty::{MirrorDuty, MirrorReport, PeerSync, ServiceDuty, ServiceReport, ServiceWord};
 pub use event::{Event, Holder, Link, Wish};
 #[cfg(test)]
 pub use rules::Sabotage;
@@ -284,6 +286,13 @@ impl Core {
             Event::PersistFailed { error } => {
                 self.tell(Kind::Fault, None, format!("could not write the state to disk: {error}"));
             }
+            // Filled in by the duties' commit.
+            Event::WorkerStarted
+            | Event::Services { .. }
+            | Event::Mirror { .. }
+            | Event::Synced { .. }
+            | Event::Noted { .. }
+            | Event::SyncAddress { .. } => {}
             Event::Wished { request, wish } => self.wished(now, request, wish),
             Event::Shutdown => self.shutdown(now),
             Event::GuardGone => self.guard_gone(),

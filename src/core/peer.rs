@@ -230,12 +230,12 @@ impl Peer {
                 *slot = Some(*part);
             }
         }
-        // Serial frames have no room for the MAC: keep the one that is known.
-        let mac = match &self.last {
-            Some(last) if beat.lan_mac == [0; 6] => last.lan_mac,
-            Some(_) | None => beat.lan_mac,
+        // Serial frames have no room for the addresses: keep what is known.
+        let (lan_mac, sync) = match &self.last {
+            Some(last) if beat.lan_mac == [0; 6] => (last.lan_mac, last.sync),
+            Some(_) | None => (beat.lan_mac, beat.sync),
         };
-        self.last = Some(Beat { lan_mac: mac, ..beat.clone() });
+        self.last = Some(Beat { lan_mac, sync, ..beat.clone() });
     }
 
     /// Its groups are other ones than this node's: what it says of them means nothing here.

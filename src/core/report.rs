@@ -9,8 +9,7 @@ use super::time::Time;
 use crate::beat::{DropReason, Path, Stance};
 use crate::config::GroupIndex;
 use crate::control::status::{
-    Address, Group, GroupState as Word, Mirror, MirrorState, PathStatus, Peer, PeerState, Reach,
-    Status,
+    Address, Group, GroupState as Word, Mirror, PathStatus, Peer, PeerState, Reach, Status,
 };
 use crate::limits;
 
@@ -111,7 +110,7 @@ impl Core {
                 })
                 .collect(),
             services: Vec::new(),
-            mirror: Mirror { state: MirrorState::Off },
+            mirror: Mirror::off(),
         }
     }
 

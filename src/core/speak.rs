@@ -137,6 +137,7 @@ impl Core {
             reach_of: reach(self.reach.hosts()),
             worst_gap_ms: u16::try_from(self.gaps.recent().as_millis()).unwrap_or(u16::MAX),
             lan_mac: [0; 6],
+            sync: [0; 8],
             digest: self.config.digest,
             wish: self.wishes.outgoing(),
             answer: self.wishes.answer(),

@@ -67,6 +67,7 @@ impl Core {
         let outcome = match wish {
             Wish::Standby(node) => self.wish_standby(node, true),
             Wish::Online(node) => self.wish_standby(node, false),
+            Wish::Sync { .. } => Err("not supported yet".to_string()),
             Wish::Move { group, to, accept_loss } => self.wish_move(now, group, to, accept_loss),
         };
         let effect = match outcome {

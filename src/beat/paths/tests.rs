@@ -82,6 +82,7 @@ fn beat(node: NodeIndex, sequence: u64) -> Beat {
         reach_of: 0,
         worst_gap_ms: 0,
         lan_mac: [0; 6],
+        sync: [0; 8],
         digest: DIGEST,
         wish: None,
         answer: None,

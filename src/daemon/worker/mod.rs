@@ -116,6 +116,8 @@ impl Desks {
                 }
             }
             ToWorker::Persist { write, state } => self.inbox.persist(write, state),
+            // Filled in by the services' and the mirror's commits.
+            ToWorker::Services { .. } | ToWorker::Mirror { .. } | ToWorker::Sync { .. } => {}
             ToWorker::Tell(record) => {
                 if let Some(notifier) = &self.notifier {
                     notifier.push(record.clone());
