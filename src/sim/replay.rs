@@ -28,7 +28,7 @@ pub struct Header {
 }
 
 /// Each further line: one call of [`Core::handle`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Line {
     /// The time given to the core.
     pub now: Time,
