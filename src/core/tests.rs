@@ -182,6 +182,7 @@ impl Story {
                 self.nodes[node].holds = false;
                 self.give(node, Event::Released { group, release });
             }
+            Command::Services { .. } | Command::Mirror { .. } | Command::Sync { .. } => {}
             Command::Announce { .. } => {
                 assert!(self.nodes[node].holds, "announced, not held");
                 self.announced += 1;

@@ -249,6 +249,7 @@ impl World {
                 }
                 Command::Tell(told) => self.told(index, &told),
                 Command::Answer { .. } => {}
+                Command::Services { .. } | Command::Mirror { .. } | Command::Sync { .. } => {}
                 Command::Exit => exits = true,
             }
         }

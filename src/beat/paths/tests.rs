@@ -50,6 +50,8 @@ fn config(addresses: [&str; 2], serial: [Option<PathBuf>; 2]) -> Config {
             failback: Failback::Auto,
             stable_for: Duration::from_secs(30),
             addresses: Vec::new(),
+            mirror: Vec::new(),
+            services: Vec::new(),
         }],
         digest: DIGEST,
     }
