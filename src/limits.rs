@@ -258,6 +258,20 @@ pub const ANNOUNCE_GAP: Duration = Duration::from_millis(20);
 /// Slow refresh of the announcement, for clients with a stale ARP entry.
 pub const ANNOUNCE_EVERY: Duration = Duration::from_secs(30);
 
+/// A probe's silence means nothing any more after this: the claim waited for the trees meanwhile.
+pub const PROBE_VALID: Duration = Duration::from_millis(200);
+
+/// Added to the services' own stop timeouts before a handover goes on without their word.
+pub const SERVICES_STOP_SLACK: Duration = Duration::from_secs(5);
+/// A node on which a service failed does not take the group again before this, if the peer can.
+pub const SERVICE_UNFIT: Duration = Duration::from_secs(300);
+/// Sending the last changes in a move that was only wished for: it pauses the service.
+pub const DRAIN_PATIENCE: Duration = Duration::from_secs(2);
+/// ... when the daemon ends or the node goes to standby mode: nobody is in a hurry.
+pub const DRAIN_PATIENCE_ENDING: Duration = Duration::from_secs(10);
+/// ... when this node serves nobody any more.
+pub const DRAIN_PATIENCE_FAILED: Duration = Duration::from_secs(1);
+
 /// An operator's request that waits for the other node is answered after this at the latest.
 pub const REQUEST_PATIENCE: Duration = Duration::from_secs(10);
 /// Requests that wait at the same time.

@@ -86,6 +86,9 @@ pub struct GroupBeat {
     pub group: GroupIndex,
     /// Where the sender stands towards it.
     pub stance: Stance,
+    /// The sender serves it, addresses and services and all.
+    #[serde(default)]
+    pub serving: bool,
     /// Newest generation the sender knows to have been served; 0: none ever.
     pub generation: u32,
     /// Who served that generation (meaningless at 0).

@@ -56,7 +56,7 @@ fn any_group() -> impl Strategy<Value = GroupBeat> {
         Just(Stance::Offering),
     ];
     (stance, any::<u32>(), any_node(), any::<u32>()).prop_map(|(stance, generation, owner, id)| {
-        GroupBeat { group: GroupIndex(0), stance, generation, owner, id }
+        GroupBeat { group: GroupIndex(0), stance, serving, generation, owner, id }
     })
 }
 

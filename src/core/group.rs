@@ -37,6 +37,7 @@ impl Core {
                 let before = super::speak::stance(group);
                 let role = group.role.clone();
                 self.step(now, group);
+                self.order_duties(group);
                 if super::speak::stance(group) != before {
                     self.beat_now = true;
                 }
@@ -51,7 +52,8 @@ impl Core {
             Role::Passive { .. }
             | Role::Wanting { .. }
             | Role::Probing { .. }
-            | Role::Releasing { .. } => false,
+            | Role::Releasing { .. }
+            | Role::Draining(_) => false,
         };
         self.stalled = self.groups.iter().any(checking);
     }
@@ -87,14 +89,16 @@ impl Core {
                 self.step_probing(now, group, side, want, granted, probe)
             }
             Role::Active(active) => self.step_active(now, group, side, active),
-            Role::Releasing { handover, repeat_at } => {
+            Role::Releasing { handover, repeat_at, drain } => {
                 if now >= repeat_at {
                     self.command_release(group);
-                    Role::Releasing { handover, repeat_at: now + limits::RELEASE_REPEAT }
+                    let repeat_at = now + limits::RELEASE_REPEAT;
+                    Role::Releasing { handover, repeat_at, drain }
                 } else {
-                    Role::Releasing { handover, repeat_at }
+                    Role::Releasing { handover, repeat_at, drain }
                 }
             }
+            Role::Draining(draining) => self.step_draining(now, group, side, draining),
         };
     }
 
@@ -105,6 +109,7 @@ impl Core {
             lan_carrier: self.reach.carrier(),
             reach: self.fresh_reach(now, group.offered_at),
             peer,
+            copy: group.duties.copy(self.disk.served(&group.name), self.me, group.prefer),
             intent: self.intent(&group.name),
             accept_loss: group.accept_loss_until.is_some_and(|until| now < until),
             boot_patience: self.boot_patience(),
@@ -142,7 +147,10 @@ impl Core {
 
     /// Could this node serve the group if the peer let it?
     fn is_able(&mut self, now: Time, group: &GroupState) -> bool {
-        group.blocked.is_none() && self.right_by_grant(now, group, true).is_ok()
+        // Better here than nowhere.
+        let elsewhere = !matches!(self.side(group), Side::Says(Stance::Unable) | Side::Dead);
+        let unfit = elsewhere && group.unfit_until.is_some_and(|until| now < until);
+        group.blocked.is_none() && !unfit && self.right_by_grant(now, group, true).is_ok()
     }
 
     /// Whether this node is better placed than the peer for a group that neither serves: the newer
@@ -217,6 +225,8 @@ impl Core {
             group.why = why.clone();
         } else if let Err(refusal) = self.right_by_grant(now, group, true) {
             group.why = refusal.to_string();
+        } else if group.unfit_until.is_some_and(|until| now < until) {
+            group.why = "a service did not run on this node a while ago".to_string();
         }
     }
 
@@ -254,7 +264,10 @@ impl Core {
                 let news = match refusal {
                     Refusal::ReachUnknown | Refusal::NoIntent => false,
                     Refusal::Patience(_) => !early,
-                    Refusal::Standby
+                    Refusal::CopyIncomplete
+                    | Refusal::CopyBehind
+                    | Refusal::CopyNever
+                    | Refusal::Standby
                     | Refusal::Ending
                     | Refusal::NoCarrier
                     | Refusal::NotReached
@@ -300,7 +313,9 @@ impl Core {
                         granted: true,
                         probe: Probe::new(now, group.prefer != self.me, group.answered_at),
                     },
-                    Ok(right) => self.claim(now, group, right),
+                    Ok(right) if right.settled => self.claim(now, group, right),
+                    // The peer's grant stands as long as the want does.
+                    Ok(_) => Role::Wanting { want, since, served },
                     Err(_) => passive,
                 }
             }
@@ -365,6 +380,13 @@ impl Core {
                     }
                     return Role::Probing { want, granted, probe };
                 }
+                Verdict::Clear if !right.settled => {
+                    group.why = "finishing what was received of the trees".to_string();
+                    return Role::Probing { want, granted, probe };
+                }
+                Verdict::Clear if probe.is_stale(now) => {
+                    probe = Probe::new(now, group.prefer != self.me, group.answered_at);
+                }
                 Verdict::Clear => return self.claim(now, group, right),
                 Verdict::Held => {
                     let why = "the peer is silent on every path, but its kernel keeps answering \
@@ -420,6 +442,7 @@ impl Core {
             announce_at: now,
             check: None,
             offer: None,
+            stopping: None,
             // Not taken from the peer's hands: at home is where it should be.
             peer_was_away: right.probe,
             contested: false,
@@ -432,6 +455,7 @@ impl GroupState {
     /// Adds every time at which something of this group is due.
     pub(super) fn deadlines(&self, times: &mut Vec<Time>) {
         times.extend(self.blocked.as_ref().map(|(until, _)| *until));
+        times.extend(self.unfit_until);
         times.extend(self.unserved_since.map(|since| since + limits::YIELD_PATIENCE));
         match &self.role {
             Role::Passive { .. } => {}
@@ -439,6 +463,7 @@ impl GroupState {
             Role::Probing { probe, .. } => times.push(probe.next_at()),
             Role::Active(active) => {
                 times.push(active.renew_at);
+                times.extend(active.stopping.map(|since| since + self.duties.stop_patience()));
                 if active.held {
                     times.push(active.announce_at);
                 }
@@ -447,6 +472,7 @@ impl GroupState {
                 }
             }
             Role::Releasing { repeat_at, .. } => times.push(*repeat_at),
+            Role::Draining(draining) => times.push(draining.until),
         }
     }
 }
