@@ -55,9 +55,16 @@ fn any_group() -> impl Strategy<Value = GroupBeat> {
         Just(Stance::Active),
         Just(Stance::Offering),
     ];
-    (stance, any::<u32>(), any_node(), any::<u32>()).prop_map(|(stance, generation, owner, id)| {
-        GroupBeat { group: GroupIndex(0), stance, serving, generation, owner, id }
-    })
+    (stance, any::<bool>(), any::<u32>(), any_node(), any::<u32>()).prop_map(
+        |(stance, serving, generation, owner, id)| GroupBeat {
+            group: GroupIndex(0),
+            stance,
+            serving,
+            generation,
+            owner,
+            id,
+        },
+    )
 }
 
 fn any_wish() -> impl Strategy<Value = (u8, Ask)> {
@@ -270,6 +277,7 @@ fn sample() -> Beat {
     let group = GroupBeat {
         group: GroupIndex(0),
         stance: Stance::Active,
+        serving: false,
         generation: 7,
         owner: NodeIndex::Lower,
         id: 99,

@@ -34,11 +34,12 @@ impl Core {
         let mut groups = std::mem::take(&mut self.groups);
         for group in &mut groups {
             for _ in 0..STEPS_MAX {
-                let before = super::speak::stance(group);
                 let role = group.role.clone();
                 self.step(now, group);
                 self.order_duties(group);
-                if super::speak::stance(group) != before {
+                let says = (super::speak::stance(group), self.serves(group));
+                if group.says != Some(says) {
+                    group.says = Some(says);
                     self.beat_now = true;
                 }
                 if group.role == role {

@@ -23,6 +23,7 @@ use super::disk::Generation;
 use super::duties::Duties;
 use super::probe::Probe;
 use super::time::Time;
+use crate::beat::Stance;
 use crate::config::{Group, GroupIndex, NodeIndex};
 use crate::control::event::Kind;
 use crate::limits;
@@ -246,6 +247,8 @@ pub struct GroupState {
     pub lost_addresses: u64,
     /// When a foreign deletion, holder or addition was last told.
     pub meddling_told_at: Option<Time>,
+    /// What the beats say of it: the stance, and whether it is in service.
+    pub says: Option<(Stance, bool)>,
     /// What the worker is ordered and reports.
     pub duties: Duties,
     /// The reason of a waiting or refused claim that was last told, without its numbers.
@@ -273,6 +276,7 @@ impl GroupState {
             failback_at: Time(0),
             lost_addresses: 0,
             meddling_told_at: None,
+            says: None,
             duties: Duties::new(config),
             refusal_told: None,
         }

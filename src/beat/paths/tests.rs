@@ -91,6 +91,7 @@ fn beat(node: NodeIndex, sequence: u64) -> Beat {
         groups: vec![GroupBeat {
             group: GroupIndex(0),
             stance: Stance::Passive,
+            serving: false,
             generation: 0,
             owner: NodeIndex::Lower,
             id: 0,
