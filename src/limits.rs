@@ -67,6 +67,8 @@ pub const CONTROL_IDLE: Duration = Duration::from_secs(10);
 pub const CONTROL_STATUS_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a wish waits for its answer; a planned move needs far less than a lease.
 pub const CONTROL_WISH_PATIENCE: Duration = Duration::from_secs(30);
+/// Longest wait of a client for what may take as long as services or a first full copy do.
+pub const CONTROL_LONG_PATIENCE: Duration = Duration::from_secs(24 * 3600);
 /// Room for sealed deletions in the page that heart and guard share, in bytes: [`ADDRESSES_MAX`] times
 /// 16 bytes of address, 4 of length and a message of at most 96 (RTM_DELADDR for IPv6 has 64), doubled.
 pub const SEALED_BYTES_MAX: usize = 24 * 1024;

@@ -111,8 +111,14 @@ enum Verb {
     Demo(demo::DemoArgs),
     /// Ask, and write a commented config and a key (not supported yet)
     Init(Later),
-    /// Mirror a group now (not supported yet)
-    Sync(Later),
+    /// Mirror a group now
+    Sync {
+        /// The group
+        group: String,
+        /// Return when everything written before is durable and applied on the peer
+        #[arg(long)]
+        wait: bool,
+    },
     /// Compare a group's content on both nodes (not supported yet)
     Verify(Later),
     /// The conflict store of a group (not supported yet)
@@ -176,7 +182,7 @@ fn dispatch(globals: &Globals, verb: Verb) -> ExitCode {
         Verb::Heart(inherited) => run::heart(&inherited.descriptors),
         Verb::Work(inherited) => run::work(&inherited.descriptors),
         Verb::Init(_) => later("init"),
-        Verb::Sync(_) => later("sync"),
+        Verb::Sync { group, wait } => wish::sync(globals, group, wait),
         Verb::Verify(_) => later("verify"),
         Verb::Conflicts(_) => later("conflicts"),
         Verb::Drill(_) => later("drill"),

@@ -50,6 +50,8 @@ pub enum Wish {
     Sync {
         /// Which group.
         group: GroupIndex,
+        /// Answer only when everything written before is on the peer.
+        wait: bool,
     },
 }
 

@@ -69,10 +69,17 @@ impl Core {
         let outcome = match wish {
             Wish::Standby(node) => self.wish_standby(node, true),
             Wish::Online(node) => self.wish_standby(node, false),
-            Wish::Sync { group } => {
-                if let Err(why) = self.wish_sync(request, group) {
-                    self.out.push_back(Command::Answer { request, outcome: Err(why) });
-                }
+            Wish::Sync { group, wait } => {
+                let begun = self.wish_sync(request, group);
+                let outcome = match (begun, wait) {
+                    (Ok(()), true) => {
+                        self.wishes.syncs.push(request);
+                        return;
+                    }
+                    (Ok(()), false) => Ok("mirroring now".to_string()),
+                    (Err(why), _) => Err(why),
+                };
+                self.out.push_back(Command::Answer { request, outcome });
                 return;
             }
             Wish::Move { group, to, accept_loss } => self.wish_move(now, group, to, accept_loss),
@@ -136,7 +143,7 @@ impl Core {
         Ok(())
     }
 
-    /// Passes it on to the worker, which answers when it is done.
+    /// Passes it on to the worker, which says when it is done.
     fn wish_sync(&mut self, request: u64, index: GroupIndex) -> Result<(), String> {
         let Some(group) = self.groups.get(usize::from(index.0)) else {
             return Err("no such group".to_string());
@@ -158,7 +165,6 @@ impl Core {
         if self.wishes.syncs.len() >= limits::REQUESTS_MAX {
             return Err("too many requests wait already; try again later".to_string());
         }
-        self.wishes.syncs.push(request);
         self.out.push_back(Command::Sync { request, group: index });
         Ok(())
     }
