@@ -13,7 +13,11 @@
 //! | file | subject |
 //! | --- | --- |
 //! | `entry` | a file as the mirror sees it: names, metadata, content by hashes |
+//! | `index` | what the last common commit left in the trees here, and which names are dirty since |
 //! | `proto` | the messages of a session and their bytes |
+//! | `watch` | what the kernel says about changed names |
 
 pub mod entry;
+pub mod index;
 pub mod proto;
+pub mod watch;
