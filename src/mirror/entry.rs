@@ -258,8 +258,26 @@ pub struct Seen {
 /// A name in the index.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stored {
-    /// What the last common commit put there.
-    pub entry: Entry,
+    /// What the last common commit put there. `None`: it was changed or made here since, so that what
+    /// is there is in no commit; it differs from whatever the peer has.
+    pub entry: Option<Entry>,
     /// How it looked then on this node; `None`: not known, look again.
     pub seen: Option<Seen>,
+}
+
+impl Stored {
+    /// The digest of what the index has under that key.
+    pub fn digest(&self, key: &Key) -> Digest {
+        match &self.entry {
+            Some(entry) => entry.digest(key),
+            None => {
+                let mut hasher = blake3::Hasher::new_derive_key("clusterd 2026 mirror own change");
+                // Writing into a hasher cannot fail.
+                let _ = postcard::to_io(key, &mut hasher);
+                let mut digest = [0; 16];
+                hasher.finalize_xof().fill(&mut digest);
+                digest
+            }
+        }
+    }
 }

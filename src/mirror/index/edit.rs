@@ -29,11 +29,13 @@ impl<'t> Editor<'t> {
     }
 
     pub(super) fn put(&mut self, key: &Key, stored: &Stored) -> Result<(), IndexError> {
-        match stored.entry.kind {
-            Kind::Dir => {}
-            Kind::File(_) | Kind::Symlink { .. } | Kind::Link { .. } => self.delete_below(key)?,
+        match stored.entry.as_ref().map(|entry| &entry.kind) {
+            Some(Kind::Dir) | None => {}
+            Some(Kind::File(_) | Kind::Symlink { .. } | Kind::Link { .. }) => {
+                self.delete_below(key)?;
+            }
         }
-        let (row, digest) = (rows::row(key), stored.entry.digest(key));
+        let (row, digest) = (rows::row(key), stored.digest(key));
         let value = self.index.encode(stored)?;
         self.entries
             .insert(row.as_slice(), value.as_slice())

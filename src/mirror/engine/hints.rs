@@ -1,0 +1,89 @@
+//! What the owner is told of changes: the watch, and the links that it cannot tell of.
+
+use super::links::Links;
+use super::trees::{Fault, Pass, Trees};
+use super::walk;
+use crate::limits;
+use crate::mirror::entry::Key;
+use crate::mirror::index::Index;
+use crate::mirror::meta;
+use crate::mirror::scan::Walk;
+use crate::mirror::watch::{Watch, WatchError};
+
+/// What was told since the last time.
+#[derive(Debug)]
+pub enum Told {
+    /// About these names.
+    Names(Vec<Key>),
+    /// About any of them.
+    Everything,
+}
+
+/// The watch over the trees.
+#[derive(Debug)]
+pub struct Hints {
+    watch: Watch,
+    /// Names of files that have more than one.
+    pub links: Links,
+}
+
+impl Hints {
+    /// Begins to watch. What changed before is found by a walk.
+    ///
+    /// # Errors
+    /// A root is not there, a limit is reached, the kernel refuses.
+    pub fn new(trees: &Trees) -> Result<Hints, WatchError> {
+        Ok(Hints { watch: Watch::new(&trees.places())?, links: Links::default() })
+    }
+
+    /// To wait on.
+    pub fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
+    /// Marks everything dirty that was told until now.
+    ///
+    /// # Errors
+    /// See [`Fault`]. After one of the watch itself, make new hints, and walk.
+    pub fn absorb(
+        &mut self,
+        pass: &Pass<'_>,
+        index: &Index,
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<Told, Fault> {
+        let drained = self
+            .watch
+            .drain(limits::HINTS_MAX)
+            .map_err(|error| Fault::Disk(format!("the watch over the trees: {error}")))?;
+        if drained.lost || pass.iter().any(|(tree, _)| index.tree_dirty(tree.id)) {
+            walk::mark(pass, index, &mut self.links, interrupted)?;
+            return Ok(Told::Everything);
+        }
+        let mut names = drained.names;
+        for directory in drained.subtrees {
+            self.descend(pass, &directory, &mut names)?;
+        }
+        index.mark(&names)?;
+        Ok(Told::Names(names))
+    }
+
+    /// All names of a directory that was moved in or filled before it was watched.
+    fn descend(
+        &mut self,
+        pass: &Pass<'_>,
+        directory: &Key,
+        names: &mut Vec<Key>,
+    ) -> Result<(), Fault> {
+        let Some((tree, root)) = pass.of(directory) else { return Ok(()) };
+        if meta::quick(root, &directory.path)?.is_none() {
+            names.push(directory.clone());
+            return Ok(());
+        }
+        for found in Walk::below(root, &tree.excludes, &directory.path)? {
+            let key = Key { tree: tree.id, path: found.path };
+            self.links.saw(&key, &found.seen);
+            names.push(key);
+        }
+        Ok(())
+    }
+}
