@@ -13,7 +13,17 @@
 //! | file | subject |
 //! | --- | --- |
 //! | `entry` | a file as the mirror sees it: names, metadata, content by hashes |
+//! | `exclude` | the globs of what is not mirrored |
+//! | `hash` | content by its chunks, read or mapped |
+//! | `meta` | a look at a name: owner, mode, times, attributes; and setting them |
 //! | `proto` | the messages of a session and their bytes |
+//! | `scan` | a walk over everything below a root |
+//! | `tree` | a root's handle: paths that cannot leave it |
 
 pub mod entry;
+pub mod exclude;
+pub mod hash;
+pub mod meta;
 pub mod proto;
+pub mod scan;
+pub mod tree;
