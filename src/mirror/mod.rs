@@ -13,11 +13,22 @@
 //! | file | subject |
 //! | --- | --- |
 //! | `entry` | a file as the mirror sees it: names, metadata, content by hashes |
+//! | `engine` | the thread of a group: duty in, report out; everything below joined |
+//! | `exclude` | the globs of what is not mirrored |
+//! | `hash` | content by its chunks, read or mapped |
 //! | `index` | what the last common commit left in the trees here, and which names are dirty since |
+//! | `meta` | a look at a name: owner, mode, times, attributes; and setting them |
 //! | `proto` | the messages of a session and their bytes |
+//! | `scan` | a walk over everything below a root |
+//! | `tree` | a root's handle: paths that cannot leave it |
 //! | `watch` | what the kernel says about changed names |
 
 pub mod entry;
+pub mod exclude;
+pub mod hash;
 pub mod index;
+pub mod meta;
 pub mod proto;
+pub mod scan;
+pub mod tree;
 pub mod watch;

@@ -2,11 +2,14 @@
 //! block says why it is sound.
 
 pub mod notify;
+pub mod file;
 pub mod ns;
 pub mod packet;
 pub mod packet_options;
 pub mod page;
 pub mod process;
 pub mod realtime;
+pub mod sigbus;
 pub mod stop;
 pub mod tty;
+pub mod xattr;
