@@ -12,8 +12,18 @@
 //!
 //! | file | subject |
 //! | --- | --- |
+//! | `apply` | a staged series into the trees, again after a crash |
+//! | `area` | the place beside a root, where nothing of ours is in the tree |
+//! | `conflict` | what was written on this node and would have been replaced |
 //! | `entry` | a file as the mirror sees it: names, metadata, content by hashes |
 //! | `proto` | the messages of a session and their bytes |
+//! | `stage` | taking in a series, whole and durable |
+//! | `steps` | where a test can stop what is applied |
 
+pub mod apply;
+pub mod area;
+pub mod conflict;
 pub mod entry;
 pub mod proto;
+pub mod stage;
+pub mod steps;
