@@ -383,3 +383,23 @@ pub const STAGED_RECORD_BYTES_MAX: u64 = 2 * MIRROR_MESSAGE_BYTES_MAX as u64;
 pub const APPLY_CHANGES_MAX: usize = 2048;
 /// Longest `about.json` in a conflict store, in bytes: extended attributes of 1 MiB in hex, a path.
 pub const CONFLICT_ABOUT_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Memory of an index's page cache, in bytes: its upper levels and the pages of a batch. The rest is in
+/// the kernel's cache, a microsecond away.
+pub const INDEX_CACHE_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes of rows that an index reads at once while it is iterated; one row more may be above it.
+pub const INDEX_ITER_BYTES: usize = 256 * 1024;
+/// Names below a deleted directory that are collected before they are removed from the index.
+pub const INDEX_DELETE_ROWS: usize = 1024;
+/// Bytes of dirty names that are kept, [`DIRTY_NAME_BYTES`] and the path for each: 80 000 names of usual
+/// length. Beyond it a tree is dirty as a whole: walking it costs less than the list.
+pub const DIRTY_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// What a dirty name costs beside its path, in bytes: its share of the set and the heap.
+pub const DIRTY_NAME_BYTES: usize = 48;
+/// Length of the journal of dirty names at which it is rewritten even between durable commits, in bytes.
+pub const DIRTY_JOURNAL_BYTES_MAX: u64 = 2 * DIRTY_BYTES_MAX as u64;
+/// Length below which the journal is not rewritten while names are dirty, in bytes.
+pub const DIRTY_JOURNAL_BYTES_MIN: u64 = 256 * 1024;
+/// Buffer for the kernel's events, in bytes: a thousand of them.
+pub const WATCH_BUFFER_BYTES: usize = 64 * 1024;
+/// Directories whose path is remembered by handle: the busy ones; one more costs 7 us.
+pub const WATCH_PATHS_MAX: usize = 8192;

@@ -16,14 +16,18 @@
 //! | `area` | the place beside a root, where nothing of ours is in the tree |
 //! | `conflict` | what was written on this node and would have been replaced |
 //! | `entry` | a file as the mirror sees it: names, metadata, content by hashes |
+//! | `index` | what the last common commit left in the trees here, and which names are dirty since |
 //! | `proto` | the messages of a session and their bytes |
 //! | `stage` | taking in a series, whole and durable |
 //! | `steps` | where a test can stop what is applied |
+//! | `watch` | what the kernel says about changed names |
 
 pub mod apply;
 pub mod area;
 pub mod conflict;
 pub mod entry;
+pub mod index;
 pub mod proto;
 pub mod stage;
 pub mod steps;
+pub mod watch;
