@@ -18,13 +18,12 @@ mod victim;
 use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 
-use nix::errno::Errno;
 use nix::sys::stat::futimens;
 use nix::sys::time::TimeSpec;
 
 use super::area::{errno, failed, from_index, from_tree};
 use super::conflict::Occasion;
-use super::entry::{Entry, Key, Kind, RelPath, Seen, Stored, TreeId};
+use super::entry::{Entry, Key, Kind, RelPath, Seen, Stored};
 use super::index::{Index, Position};
 use super::meta;
 use super::proto::{Change, Trouble};
