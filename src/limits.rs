@@ -403,3 +403,20 @@ pub const DIRTY_JOURNAL_BYTES_MIN: u64 = 256 * 1024;
 pub const WATCH_BUFFER_BYTES: usize = 64 * 1024;
 /// Directories whose path is remembered by handle: the busy ones; one more costs 7 us.
 pub const WATCH_PATHS_MAX: usize = 8192;
+/// Extended attributes of one name, values and names together, in bytes: ext4 holds a few KiB; more is
+/// refused by name, so that a change always fits into one message.
+pub const XATTRS_BYTES_MAX: usize = 1024 * 1024;
+/// A change time this far back is final: whatever changes later shows another one. Kernels before 6.13
+/// stamp with the newest tick, at most 10 ms old (HZ 100); twice that.
+pub const CTIME_FINAL_AFTER: Duration = Duration::from_millis(20);
+/// ... where the time is a whole second: the file system may know no finer (ext3, or 2 s on FAT).
+pub const CTIME_COARSE_FINAL_AFTER: Duration = Duration::from_secs(3);
+/// Bytes read at once for hashing: BLAKE3 is at its fastest, and they stay in a core's own cache.
+pub const HASH_READ_BYTES: usize = 256 * 1024;
+/// Bytes of a file that one thread hashes at a time: mapped, they are one window. Long enough that
+/// mapping and handing out cost nothing, short enough to be shared out evenly.
+pub const HASH_UNIT_BYTES: u64 = 16 * 1024 * 1024;
+/// Names of one sort that a walk lists; all are counted.
+pub const WALK_LISTED_MAX: usize = 1000;
+/// `hash = "auto"` maps files from this length up, in bytes.
+pub const HASH_MAP_BYTES_MIN: u64 = 1 << 30;
