@@ -386,6 +386,20 @@ pub const BATCH_OFFER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// TCP port of mirror sessions, on the crossover's link-local address and on the LAN: `ha-cluster`.
 pub const SYNC_PORT: u16 = 694;
 
+
+/// Room on a file system that staging leaves free, in bytes: for what is served from it meanwhile.
+pub const STAGE_RESERVE_BYTES: u64 = 64 * 1024 * 1024;
+/// Up to so many files or directories are synced one by one, more by syncfs(2): 1 000 small files take
+/// 123 ms or 35 ms, but syncfs also waits for what others wrote.
+pub const SYNC_EACH_MAX: usize = 16;
+/// Threads that hash a file which is in the way of a new one: the owner waits, both cores may work.
+pub const TAKE_IN_HASH_THREADS: usize = 2;
+/// Longest record of a staged batch that is read, in bytes: an offer and a few bytes for each op.
+pub const STAGED_RECORD_BYTES_MAX: u64 = 2 * MIRROR_MESSAGE_BYTES_MAX as u64;
+/// Changes of an applied series in one transaction of the index: bounds what is kept in memory of it.
+pub const APPLY_CHANGES_MAX: usize = 2048;
+/// Longest `about.json` in a conflict store, in bytes: extended attributes of 1 MiB in hex, a path.
+pub const CONFLICT_ABOUT_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Memory of an index's page cache, in bytes: its upper levels and the pages of a batch. The rest is in
 /// the kernel's cache, a microsecond away.
 pub const INDEX_CACHE_BYTES: usize = 4 * 1024 * 1024;

@@ -4,6 +4,7 @@
 //! has its own.
 
 mod check;
+mod conflicts;
 mod demo;
 mod events;
 mod globals;
@@ -121,8 +122,8 @@ enum Verb {
     },
     /// Compare a group's content on both nodes (not supported yet)
     Verify(Later),
-    /// The conflict store of a group (not supported yet)
-    Conflicts(Later),
+    /// What was written on this node and would have been replaced: the conflict store of a group
+    Conflicts(conflicts::ConflictsArgs),
     /// Predict what each single failure would do to this config (not supported yet)
     Drill(Later),
     // Processes of the daemon and helpers of the bed.
@@ -184,7 +185,7 @@ fn dispatch(globals: &Globals, verb: Verb) -> ExitCode {
         Verb::Init(_) => later("init"),
         Verb::Sync { group, wait } => wish::sync(globals, group, wait),
         Verb::Verify(_) => later("verify"),
-        Verb::Conflicts(_) => later("conflicts"),
+        Verb::Conflicts(args) => conflicts::run(globals, args),
         Verb::Drill(_) => later("drill"),
     }
 }

@@ -12,6 +12,9 @@
 //!
 //! | file | subject |
 //! | --- | --- |
+//! | `apply` | a staged series into the trees, again after a crash |
+//! | `area` | the place beside a root, where nothing of ours is in the tree |
+//! | `conflict` | what was written on this node and would have been replaced |
 //! | `entry` | a file as the mirror sees it: names, metadata, content by hashes |
 //! | `engine` | the thread of a group: duty in, report out; everything below joined |
 //! | `exclude` | the globs of what is not mirrored |
@@ -20,9 +23,14 @@
 //! | `meta` | a look at a name: owner, mode, times, attributes; and setting them |
 //! | `proto` | the messages of a session and their bytes |
 //! | `scan` | a walk over everything below a root |
+//! | `stage` | taking in a series, whole and durable |
+//! | `steps` | where a test can stop what is applied |
 //! | `tree` | a root's handle: paths that cannot leave it |
 //! | `watch` | what the kernel says about changed names |
 
+pub mod apply;
+pub mod area;
+pub mod conflict;
 pub mod entry;
 pub mod exclude;
 pub mod hash;
@@ -30,5 +38,10 @@ pub mod index;
 pub mod meta;
 pub mod proto;
 pub mod scan;
+pub mod stage;
+pub mod steps;
 pub mod tree;
 pub mod watch;
+
+#[cfg(test)]
+mod fixture;

@@ -1,8 +1,8 @@
 //! The only room with `unsafe`: thin wrappers over system calls that no crate offers safely. Each
 //! block says why it is sound.
 
-pub mod notify;
 pub mod file;
+pub mod notify;
 pub mod ns;
 pub mod packet;
 pub mod packet_options;

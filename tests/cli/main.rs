@@ -218,8 +218,6 @@ fn what_is_not_built_is_refused() {
         &["init", "--cluster", "office"],
         &["sync", "web", "--wait"],
         &["verify", "web", "--repair"],
-        &["conflicts", "web"],
-        &["conflicts", "web", "restore", "7"],
         &["drill"],
         &["drill", "--config", &config],
         &["check", "--hardware"],
