@@ -187,9 +187,11 @@ impl<'a> Run<'a> {
                 meta::set(&directory, entry).map_err(|error| {
                     fail(&format!("{} cannot be set", error.what), errno(&error.source))
                 })?;
-            } else if let Some(stored) = self.index.get(key).map_err(from_index)? {
+            } else if let Some(Stored { entry: Some(entry), .. }) =
+                self.index.get(key).map_err(from_index)?
+            {
                 self.steps.take()?;
-                let mtime = stored.entry.mtime;
+                let mtime = entry.mtime;
                 let mtime = TimeSpec::new(mtime.s, mtime.ns.into());
                 futimens(&directory, &TimeSpec::UTIME_OMIT, &mtime)
                     .map_err(|error| fail("its time cannot be set", error))?;
@@ -248,7 +250,7 @@ impl<'a> Run<'a> {
                 return Ok(());
             }
             let seen = run.seen(key, entry, how)?;
-            changes.push((key.clone(), Some(Stored { entry: entry.clone(), seen })));
+            changes.push((key.clone(), Some(Stored { entry: Some(entry.clone()), seen })));
             if changes.len() >= limits::APPLY_CHANGES_MAX {
                 run.commit_some(&changes)?;
                 changes.clear();
@@ -262,8 +264,9 @@ impl<'a> Run<'a> {
             if self.plan.directories.contains_key(key) {
                 continue;
             }
-            if let Some(stored) = self.index.get(key).map_err(from_index)?
-                && let Some(now) = self.seen(key, &stored.entry, How::Plain)?
+            if let Some(Stored { entry: Some(entry), .. }) =
+                self.index.get(key).map_err(from_index)?
+                && let Some(now) = self.seen(key, &entry, How::Plain)?
             {
                 seen.push((key.clone(), now));
             }

@@ -178,13 +178,14 @@ impl Run<'_> {
                 continue;
             }
             let stored = self.index.get(&key).map_err(from_index)?;
-            let Some(stored) = stored.filter(|stored| stored.entry.kind == Kind::Dir) else {
+            let entry = stored.and_then(|stored| stored.entry);
+            let Some(entry) = entry.filter(|entry| entry.kind == Kind::Dir) else {
                 return Err(Trouble::Failed(format!(
                     "{} is missing, and the owner did not send it",
                     tree.shown(&key.path)
                 )));
             };
-            self.put_directory(&key, &stored.entry)?;
+            self.put_directory(&key, &entry)?;
             self.plan.touched.insert(key.clone());
             if let Some(parent) = key.path.parent() {
                 self.plan.touched.insert(Key { tree: key.tree, path: parent });

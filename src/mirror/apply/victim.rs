@@ -30,7 +30,7 @@ impl Judge<'_> {
         }
         let is_stored = stored.is_some();
         let mut same_content = false;
-        for entry in stored.iter().map(|stored| &stored.entry).chain(new) {
+        for entry in stored.iter().filter_map(|stored| stored.entry.as_ref()).chain(new) {
             if self.has_content_of(entry)? {
                 same_content = true;
                 if has_metadata_of(self.look, entry) {
@@ -53,7 +53,8 @@ impl Judge<'_> {
             (Kind::Symlink { target }, What::Symlink(here)) => target == here,
             (Kind::Link { to }, What::File) => {
                 let to = Key { tree: self.key.tree, path: to.clone() };
-                match self.index.get(&to).map_err(from_index)?.map(|stored| stored.entry.kind) {
+                let stored = self.index.get(&to).map_err(from_index)?;
+                match stored.and_then(|stored| stored.entry).map(|entry| entry.kind) {
                     Some(Kind::File(content)) => self.hashes_to(&content),
                     Some(Kind::Dir | Kind::Symlink { .. } | Kind::Link { .. }) | None => false,
                 }

@@ -324,7 +324,7 @@ impl Here<'_> {
         let stored = self.index.get(&op.key).map_err(from_index)?;
         if let Some(stored) = stored
             && stored.seen == Some(look.seen)
-            && let Kind::File(content) = stored.entry.kind
+            && let Some(Entry { kind: Kind::File(content), .. }) = stored.entry
         {
             return Ok(Some(Donor { file, content }));
         }
