@@ -383,6 +383,49 @@ pub const MIRROR_MESSAGE_BYTES_MAX: usize = 17 * 1024 * 1024;
 pub const BATCH_OPS_MAX: usize = 2048;
 /// Bytes of one batch's `Offer`: stays below [`MIRROR_MESSAGE_BYTES_MAX`] with the largest single op.
 pub const BATCH_OFFER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// What a change costs in an offer beside its path, hashes and attributes, in bytes.
+pub const OP_BYTES: usize = 64;
+/// Bytes of a small file's content weigh this much less than those of an offer: they are kept in memory
+/// until they are sent, up to 32 MiB of them.
+pub const CONTENT_WEIGHT: usize = 16;
+/// Names above which one syncfs(2) writes back what is dirty, instead of a call for each file.
+pub const SYNCFS_ABOVE: usize = 64;
+/// Times that a file is read anew because it changed meanwhile; then it is taken as it is.
+pub const FILE_READS_MAX: u32 = 3;
+/// Rounds in which a commit's names may change while they are read; then it is fuzzy.
+pub const COMMIT_ROUNDS_MAX: u32 = 8;
+/// Threads that hash one large file of the owner: its services need the processors, too.
+pub const HASH_THREADS: usize = 2;
+/// Names marked at a time by a walk.
+pub const WALK_MARKS: usize = 4096;
+/// Names after which a walk looks whether it is still wanted.
+pub const WALK_LOOKS_UP: u64 = 1024;
+/// Paths that are not mirrored, as shown by `status`.
+pub const SKIPPED_SHOWN: usize = 20;
+/// Names that the watch may tell of at a time; more, and the trees are walked.
+pub const HINTS_MAX: usize = 50_000;
+/// What waits for a mirror's engine: messages of the link mostly, each up to a chunk long.
+pub const MIRROR_INBOX_MAX: usize = 4;
+/// A mirror's engine looks up this often, whatever it waits for.
+pub const MIRROR_LOOK_UP: Duration = Duration::from_secs(5);
+/// A link of the owner may come this much before the order to take from it.
+pub const MIRROR_EARLY_PATIENCE: Duration = Duration::from_secs(2);
+/// What was acknowledged and could not be applied is tried again after this: a takeover may wait for it.
+pub const SETTLE_RETRY: Duration = Duration::from_millis(250);
+/// The first pause between two attempts to reach the peer; each is twice as long as the one before.
+pub const DIAL_AGAIN_MIN: Duration = Duration::from_millis(50);
+/// All trees are walked this often, for what no event tells: stores through a mapping.
+pub const RESCAN_EVERY: Duration = Duration::from_secs(600);
+/// Progress is reported this often.
+pub const REPORT_EVERY: Duration = Duration::from_millis(500);
+/// The rate in `status` is over this time.
+pub const RATE_SPAN: Duration = Duration::from_secs(2);
+/// A mirror that is blocked is told after this ...
+pub const NEWS_BLOCKED_AFTER: Duration = Duration::from_secs(1);
+/// ... one that is behind after this: a peer's restart takes less ...
+pub const NEWS_BEHIND_AFTER: Duration = Duration::from_secs(10);
+/// ... and fuzzy commits this often.
+pub const NEWS_FUZZY_EVERY: Duration = Duration::from_secs(600);
 /// TCP port of mirror sessions, on the crossover's link-local address and on the LAN: `ha-cluster`.
 pub const SYNC_PORT: u16 = 694;
 

@@ -48,26 +48,31 @@ pub struct Batch {
 }
 
 impl Series {
-    /// Whether there is nothing in it.
-    pub fn is_empty(&self) -> bool {
-        self.taken.is_empty()
+    /// Whether it takes in this name.
+    pub fn has(&self, key: &Key) -> bool {
+        self.taken.contains(key)
     }
 
-    /// The peer has it: what it holds becomes the index.
+    /// Whether names changed while they were read, round after round.
+    pub fn is_fuzzy(&self) -> bool {
+        self.fuzzy
+    }
+
+    /// The peer has it: what it holds becomes the index. Without a position: there was nothing to send.
     ///
     /// # Errors
     /// The store fails.
     pub fn record(
         self,
         index: &Index,
-        position: Position,
+        position: Option<Position>,
         forced: &mut HashSet<Key>,
     ) -> Result<(), IndexError> {
         let clean: Vec<Key> = self.taken.into_iter().collect();
         for key in &clean {
             forced.remove(key);
         }
-        index.commit(&self.changes, Some(position), &clean, true)
+        index.commit(&self.changes, position, &clean, position.is_some())
     }
 }
 
@@ -92,16 +97,20 @@ impl Gather<'_> {
     /// See [`Fault`]: the series is void.
     pub fn batch(&mut self, series: &mut Series) -> Result<Batch, Fault> {
         let mut made = Made::default();
-        self.hints.absorb(self.pass, self.index, self.interrupted)?;
+        self.absorb(series)?;
         loop {
             let names = self.index.dirty(limits::BATCH_OPS_MAX.saturating_sub(made.ops.len()));
             self.read(names, series, &mut made)?;
-            if made.is_full() && self.index.waiting() > 0 {
+            let rest = self.index.waiting() > 0 || self.hints.has_more_to_walk();
+            if made.is_full() && rest {
                 return Ok(made.batch(false, true));
             }
-            let told = self.hints.absorb(self.pass, self.index, self.interrupted)?;
-            let quiet = match told {
-                Told::Names(names) => names.iter().all(|name| !series.taken.contains(name)),
+            if self.hints.has_more_to_walk() {
+                self.hints.walk(self.pass, self.index, &|key| series.has(key), self.interrupted)?;
+                continue;
+            }
+            let quiet = match self.absorb(series)? {
+                Told::Names(names) => names.iter().all(|name| !series.has(name)),
                 Told::Everything => false,
             };
             if quiet {
@@ -115,6 +124,10 @@ impl Gather<'_> {
         }
         self.pass.check()?;
         Ok(made.batch(series.fuzzy, false))
+    }
+
+    fn absorb(&mut self, series: &Series) -> Result<Told, Fault> {
+        self.hints.absorb(self.pass, self.index, &|key| series.has(key), self.interrupted)
     }
 
     fn read(

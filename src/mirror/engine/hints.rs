@@ -2,7 +2,7 @@
 
 use super::links::Links;
 use super::trees::{Fault, Pass, Trees};
-use super::walk;
+use super::walk::{self, Walked};
 use crate::limits;
 use crate::mirror::entry::Key;
 use crate::mirror::index::Index;
@@ -25,6 +25,8 @@ pub struct Hints {
     watch: Watch,
     /// Names of files that have more than one.
     pub links: Links,
+    /// The last walk stopped when it had marked enough; what is behind is not marked yet.
+    more_to_walk: bool,
 }
 
 impl Hints {
@@ -33,12 +35,34 @@ impl Hints {
     /// # Errors
     /// A root is not there, a limit is reached, the kernel refuses.
     pub fn new(trees: &Trees) -> Result<Hints, WatchError> {
-        Ok(Hints { watch: Watch::new(&trees.places())?, links: Links::default() })
+        Ok(Hints { watch: Watch::new(&trees.places())?, links: Links::default(), more_to_walk: false })
     }
 
     /// To wait on.
     pub fn watch(&self) -> &Watch {
         &self.watch
+    }
+
+    /// Walks all trees and marks what differs from the index; names that `skip` knows have been read
+    /// already. So much is marked at a time that the journal has room for it.
+    ///
+    /// # Errors
+    /// See [`Fault`].
+    pub fn walk(
+        &mut self,
+        pass: &Pass<'_>,
+        index: &Index,
+        skip: &dyn Fn(&Key) -> bool,
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<Walked, Fault> {
+        let walked = walk::mark(pass, index, &mut self.links, skip, interrupted)?;
+        self.more_to_walk = walked.stopped;
+        Ok(walked)
+    }
+
+    /// Whether another walk must follow when what is marked is read.
+    pub fn has_more_to_walk(&self) -> bool {
+        self.more_to_walk
     }
 
     /// Marks everything dirty that was told until now.
@@ -49,6 +73,7 @@ impl Hints {
         &mut self,
         pass: &Pass<'_>,
         index: &Index,
+        skip: &dyn Fn(&Key) -> bool,
         interrupted: &dyn Fn() -> bool,
     ) -> Result<Told, Fault> {
         let drained = self
@@ -56,7 +81,9 @@ impl Hints {
             .drain(limits::HINTS_MAX)
             .map_err(|error| Fault::Disk(format!("the watch over the trees: {error}")))?;
         if drained.lost || pass.iter().any(|(tree, _)| index.tree_dirty(tree.id)) {
-            walk::mark(pass, index, &mut self.links, interrupted)?;
+            // Of what was read before, nothing is known any more.
+            let skip = |key: &Key| !drained.lost && skip(key);
+            self.walk(pass, index, &skip, interrupted)?;
             return Ok(Told::Everything);
         }
         let mut names = drained.names;
@@ -79,7 +106,7 @@ impl Hints {
             names.push(directory.clone());
             return Ok(());
         }
-        for found in Walk::below(root, &tree.excludes, &directory.path)? {
+        for found in Walk::below(root, &tree.excludes, directory.path.clone())? {
             let key = Key { tree: tree.id, path: found.path };
             self.links.saw(&key, &found.seen);
             names.push(key);

@@ -85,7 +85,7 @@ impl Trees {
     /// # Errors
     /// A root is missing or another one; the sentence says what to do.
     pub fn open(&self, index: &Index) -> Result<Pass<'_>, Fault> {
-        let mut open = Vec::new();
+        let mut roots = Vec::new();
         for tree in &self.list {
             let root = Root::open(&tree.path).map_err(|error| Fault::Root(error.to_string()))?;
             let is = root.identity();
@@ -102,27 +102,34 @@ impl Trees {
                     )));
                 }
             }
-            open.push((tree, root));
+            roots.push(root);
         }
-        Ok(Pass { open })
+        Ok(Pass { trees: &self.list, roots })
     }
 }
 
 /// All roots, open.
 #[derive(Debug)]
 pub struct Pass<'t> {
-    open: Vec<(&'t Tree, Root)>,
+    trees: &'t [Tree],
+    roots: Vec<Root>,
 }
 
 impl Pass<'_> {
     /// The trees with their roots.
-    pub fn iter(&self) -> impl Iterator<Item = &(&Tree, Root)> {
-        self.open.iter()
+    pub fn iter(&self) -> impl Iterator<Item = (&Tree, &Root)> {
+        self.trees.iter().zip(&self.roots)
+    }
+
+    /// The roots in the trees' order.
+    pub fn roots(&self) -> &[Root] {
+        &self.roots
     }
 
     /// The tree that a name is in; `None`: there is no such tree.
     pub fn of(&self, key: &Key) -> Option<(&Tree, &Root)> {
-        self.open.get(usize::from(key.tree.0)).map(|(tree, root)| (*tree, root))
+        let place = usize::from(key.tree.0);
+        self.trees.get(place).zip(self.roots.get(place))
     }
 
     /// Whether the roots are still what the paths lead to: asked after a pass, before anything is
@@ -131,7 +138,7 @@ impl Pass<'_> {
     /// # Errors
     /// A root was unmounted or exchanged meanwhile.
     pub fn check(&self) -> Result<(), Fault> {
-        for (tree, root) in &self.open {
+        for (tree, root) in self.iter() {
             let now = Root::open(&tree.path).map_err(|error| Fault::Root(error.to_string()))?;
             if now.identity() != root.identity() {
                 let path = tree.path.display();

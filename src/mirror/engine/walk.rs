@@ -18,6 +18,8 @@ pub struct Walked {
     pub differ: u64,
     /// What is not mirrored, with the reason: the first few.
     pub skipped: Vec<String>,
+    /// It was stopped before the end.
+    pub stopped: bool,
 }
 
 /// What a walk does with a name that differs.
@@ -28,7 +30,8 @@ enum Note {
     Gone(Key),
 }
 
-/// Marks every name that differs from the index as dirty, and learns which names are links of one file.
+/// Marks names that differ from the index as dirty, as many as the journal has room for, and learns which
+/// names are links of one file. Names that `skip` knows are not marked.
 ///
 /// # Errors
 /// See [`Fault`]; then nothing may be concluded, and what was marked does no harm.
@@ -36,6 +39,7 @@ pub fn mark(
     pass: &Pass<'_>,
     index: &Index,
     links: &mut Links,
+    skip: &dyn Fn(&Key) -> bool,
     interrupted: &dyn Fn() -> bool,
 ) -> Result<Walked, Fault> {
     for (tree, _) in pass.iter() {
@@ -47,13 +51,17 @@ pub fn mark(
         if let Some((key, seen)) = found {
             links.saw(key, seen);
         }
-        let Some(Note::Differs(key) | Note::Gone(key)) = note else { return Ok(()) };
+        let Some(Note::Differs(key) | Note::Gone(key)) = note else { return Ok(true) };
+        if skip(&key) {
+            return Ok(true);
+        }
         marks.push(key);
         if marks.len() >= limits::WALK_MARKS {
             index.mark(&marks)?;
             marks.clear();
+            return Ok(index.has_room());
         }
-        Ok(())
+        Ok(true)
     });
     if let Err(error) = walked {
         for (tree, _) in pass.iter() {
@@ -83,7 +91,7 @@ pub fn own(
             Some(Note::Gone(key)) => changes.push((key, None)),
             None => {}
         }
-        Ok(())
+        Ok(true)
     })?;
     // Deletions of directories take what is below with them: first what is gone, then what is there.
     changes.sort_by_key(|(_, stored)| stored.is_some());
@@ -93,8 +101,9 @@ pub fn own(
     Ok(walked)
 }
 
+/// False ends the walk.
 type Visit<'a> =
-    dyn FnMut(Option<(&Key, &Seen)>, Option<Note>) -> Result<(), Fault> + 'a;
+    dyn FnMut(Option<(&Key, &Seen)>, Option<Note>) -> Result<bool, Fault> + 'a;
 
 /// Walks the trees and the index side by side.
 fn compare(
@@ -106,6 +115,9 @@ fn compare(
     let mut walked = Walked::default();
     for (tree, root) in pass.iter() {
         compare_tree(tree, root, index, interrupted, visit, &mut walked)?;
+        if walked.stopped {
+            break;
+        }
     }
     pass.check()?;
     Ok(walked)
@@ -144,7 +156,10 @@ fn compare_tree(
         };
         let same = stored.is_some_and(|stored| stored.seen == Some(seen));
         walked.differ += u64::from(!same);
-        visit(Some((&key, &seen)), (!same).then(|| Note::Differs(key.clone())))?;
+        if !visit(Some((&key, &seen)), (!same).then(|| Note::Differs(key.clone())))? {
+            walked.stopped = true;
+            return Ok(());
+        }
     }
     for row in rows {
         missing.push(row?.0);
@@ -159,10 +174,14 @@ fn compare_tree(
         let there = meta::quick(root, &key.path)?;
         let is_dir = matches!(there, Some((_, Sort::Dir)));
         walked.differ += 1;
-        if there.is_some() && !tree.excludes.matches(&key.path, is_dir) {
-            visit(None, Some(Note::Differs(key)))?;
+        let note = if there.is_some() && !tree.excludes.matches(&key.path, is_dir) {
+            Note::Differs(key)
         } else {
-            visit(None, Some(Note::Gone(key)))?;
+            Note::Gone(key)
+        };
+        if !visit(None, Some(note))? {
+            walked.stopped = true;
+            return Ok(());
         }
     }
     Ok(())
