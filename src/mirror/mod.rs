@@ -14,6 +14,12 @@
 //! | --- | --- |
 //! | `entry` | a file as the mirror sees it: names, metadata, content by hashes |
 //! | `proto` | the messages of a session and their bytes |
+//! | `session` | the two ends of a session, sans-io |
+//! | `transport` | authenticated, encrypted links over TCP |
+//! | `address` | the crossover interface's own address |
 
+pub mod address;
 pub mod entry;
 pub mod proto;
+pub mod session;
+pub mod transport;
