@@ -481,3 +481,45 @@ pub const HASH_UNIT_BYTES: u64 = 16 * 1024 * 1024;
 pub const WALK_LISTED_MAX: usize = 1000;
 /// `hash = "auto"` maps files from this length up, in bytes.
 pub const HASH_MAP_BYTES_MIN: u64 = 1 << 30;
+
+/// A mirror's link that failed, and anything that either side could not do, is tried again after this:
+/// soon enough that a freed disk or a replugged cable is felt at once, rare enough to cost nothing.
+pub const MIRROR_RETRY: Duration = Duration::from_secs(5);
+/// An idle sender pings this often: five of them fit in [`MIRROR_ANSWER_PATIENCE`].
+pub const MIRROR_PING_EVERY: Duration = Duration::from_secs(2);
+/// Patience for an answer that needs no work but a read of the index.
+pub const MIRROR_ANSWER_PATIENCE: Duration = Duration::from_secs(10);
+/// Patience while the other side walks, hashes, stages or applies: 4 TiB at 200 MB/s take 6 h. Dead
+/// hosts and cut cables are noticed by TCP, dead processes by the kernel; this is for a stuck one.
+pub const MIRROR_WORK_PATIENCE: Duration = Duration::from_secs(6 * 3600);
+/// Patience for the next chunk of a batch: the largest one (16 MiB) from a disk at 1 MB/s takes 17 s.
+pub const MIRROR_DATA_PATIENCE: Duration = Duration::from_secs(60);
+/// A mirror is in sync until a change has waited for this long: `a moment ago` in `status`.
+pub const MIRROR_MOMENT: Duration = Duration::from_secs(1);
+/// Series in a row that are withdrawn because a file changed; then [`MIRROR_RETRY`] goes by first, so
+/// that a busy file does not keep a processor hashing.
+pub const MIRROR_WITHDRAWALS_MAX: u32 = 3;
+/// Names in one `Listing`: with the longest paths they stay below [`MIRROR_MESSAGE_BYTES_MAX`].
+pub const LISTING_ENTRIES_MAX: usize = 4096;
+/// Names that a sender takes of one bucket: 67 million in all buckets, about 30 MB at a time.
+pub const LISTED_NAMES_MAX: usize = 1 << 18;
+
+/// A peer that takes or gives nothing in the middle of a frame (64 KiB) for this long is gone; so is one
+/// whose kernel acknowledges nothing (TCP_USER_TIMEOUT, which also counts a closed window: a standby's
+/// disk may hold up one chunk for some seconds).
+pub const MIRROR_STALL_MAX: Duration = Duration::from_secs(20);
+/// An idle link is probed by TCP after this, and as often again.
+pub const MIRROR_KEEPALIVE: Duration = Duration::from_secs(2);
+/// A handshake and the first message take at most this: ten thousand round trips.
+pub const MIRROR_HANDSHAKE_PATIENCE: Duration = Duration::from_secs(5);
+/// Connections that have not said who they are, at one time: one for each group. More are dropped.
+pub const MIRROR_HALF_OPEN_MAX: usize = GROUPS_MAX;
+/// Links that wait for their group's engine: one for each group, and as many that replace them.
+pub const MIRROR_INCOMING_MAX: usize = 2 * GROUPS_MAX;
+/// The listener looks this often whether an interface or its address came, changed or went.
+pub const MIRROR_LISTEN_EVERY: Duration = Duration::from_secs(1);
+/// All mirrors of a node together take this much of the LAN, in bytes a second: less than a tenth of
+/// 1 Gbit/s, so that clients do not feel that the crossover is down.
+pub const LAN_MIRROR_BYTES_PER_S: u64 = 10_000_000;
+/// ... after a burst of this, in bytes: a small change goes at once. 26 ms of the pace.
+pub const LAN_MIRROR_BURST_BYTES: u64 = 256 * 1024;

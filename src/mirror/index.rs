@@ -427,6 +427,16 @@ impl Index {
         self.journal().len()
     }
 
+    /// Dirty names that are not in work.
+    pub fn waiting(&self) -> usize {
+        self.journal().waiting()
+    }
+
+    /// Whether many more names can be marked before a tree is dirty as a whole.
+    pub fn has_room(&self) -> bool {
+        self.journal().has_room()
+    }
+
     /// Whether the tree is dirty as a whole. Its names are not kept singly until [`Index::walk_begins`].
     pub fn tree_dirty(&self, tree: TreeId) -> bool {
         self.journal().tree_dirty(tree)

@@ -117,6 +117,28 @@ impl<'a> Walk<'a> {
         Ok(walk)
     }
 
+    /// Begins a walk over a directory below the root, which is the first name. One that is not there any
+    /// more shows nothing.
+    ///
+    /// # Errors
+    /// `TreeError::Elsewhere` or `Io`.
+    pub fn below(
+        root: &'a Root,
+        excludes: &'a Excludes,
+        directory: &RelPath,
+    ) -> Result<Walk<'a>, TreeError> {
+        let mut walk = Walk { root, excludes, levels: Vec::new(), summary: Summary::default() };
+        if let (Some((seen, sort)), Some(parent)) =
+            (meta::quick(root, directory)?, directory.parent())
+            && !excludes.matches(directory, sort == Sort::Dir)
+        {
+            let mut top = Vec::new();
+            add_steps(&mut top, directory.name().to_vec(), sort, seen);
+            walk.push(parent, top);
+        }
+        Ok(walk)
+    }
+
     /// What was not shown until now.
     pub fn summary(&self) -> &Summary {
         &self.summary

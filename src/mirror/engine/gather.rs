@@ -11,8 +11,6 @@
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
-use nix::unistd::syncfs;
-
 use super::hints::{Hints, Told};
 use super::trees::{Fault, Pass, Tree};
 use crate::limits;
@@ -138,10 +136,7 @@ impl Gather<'_> {
     ) -> Result<(), Fault> {
         let many = names.len() > limits::SYNCFS_ABOVE;
         if many {
-            for (tree, root) in self.pass.iter() {
-                let path = tree.path.display();
-                syncfs(root).map_err(|errno| Fault::Disk(format!("syncfs of {path}: {errno}")))?;
-            }
+            self.pass.sync()?;
         }
         let mut queue = VecDeque::from(names);
         let mut done: HashSet<Key> = HashSet::new();

@@ -106,7 +106,12 @@ impl Hints {
             names.push(directory.clone());
             return Ok(());
         }
-        for found in Walk::below(root, &tree.excludes, directory.path.clone())? {
+        let walk = if directory.path.is_root() {
+            Walk::new(root, &tree.excludes)?
+        } else {
+            Walk::below(root, &tree.excludes, &directory.path)?
+        };
+        for found in walk {
             let key = Key { tree: tree.id, path: found.path };
             self.links.saw(&key, &found.seen);
             names.push(key);

@@ -149,7 +149,6 @@ impl Incoming {
         Ok(Event::Opened {
             digest: around.index.digest().map_err(failed)?,
             names: around.index.len().map_err(failed)?,
-            commit: around.index.position().map_err(failed)?.map_or(0, |position| position.commit),
         })
     }
 

@@ -7,7 +7,6 @@ use super::gather::{Batch, Gather, Series};
 use super::hints::Hints;
 use super::report::Skipped;
 use super::trees::{Fault, Trees};
-use super::walk;
 use super::wire::Wire;
 use crate::core::{Generation, Time};
 use crate::mirror::entry::{Content, Digest, Key, Kind};
@@ -88,11 +87,6 @@ impl Outgoing {
             absorbed: false,
             sent: Sent { commit, ..Sent::default() },
         })
-    }
-
-    /// The generation that it belongs to.
-    pub fn generation(&self) -> Generation {
-        self.generation
     }
 
     /// To wait on.
@@ -185,11 +179,7 @@ impl Outgoing {
     fn walk(&mut self, sync: bool, around: &mut Around<'_>) -> Result<Event, Fault> {
         let pass = around.trees.open(around.index)?;
         if sync {
-            for (tree, root) in pass.iter() {
-                let path = tree.path.display();
-                nix::unistd::syncfs(root)
-                    .map_err(|errno| Fault::Disk(format!("syncfs of {path}: {errno}")))?;
-            }
+            pass.sync()?;
         }
         let skip = |key: &Key| self.series.has(key);
         let walked = self.hints.walk(&pass, around.index, &skip, around.interrupted)?;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::config::{self, Hash};
-use crate::mirror::entry::{Key, TreeId};
+use crate::mirror::entry::{Key, RelPath, TreeId};
 use crate::mirror::exclude::{BadExclude, Excludes};
 use crate::mirror::index::{Index, IndexError};
 use crate::mirror::tree::{Root, TreeError};
@@ -54,7 +54,7 @@ impl Trees {
     /// A pattern is none (the config refuses it before).
     pub fn new(config: &[config::Tree]) -> Result<Trees, BadExclude> {
         let list = (0u8..).zip(config).map(|(id, tree)| {
-            Ok(Tree {
+            Ok::<_, BadExclude>(Tree {
                 id: TreeId(id),
                 path: tree.path.clone(),
                 excludes: Excludes::new(&tree.exclude)?,
@@ -62,11 +62,6 @@ impl Trees {
             })
         });
         Ok(Trees { list: list.collect::<Result<_, _>>()? })
-    }
-
-    /// The trees in order.
-    pub fn iter(&self) -> impl Iterator<Item = &Tree> {
-        self.list.iter()
     }
 
     /// Their paths, as both nodes must have them.
@@ -130,6 +125,20 @@ impl Pass<'_> {
     pub fn of(&self, key: &Key) -> Option<(&Tree, &Root)> {
         let place = usize::from(key.tree.0);
         self.trees.get(place).zip(self.roots.get(place))
+    }
+
+    /// Writes back what is dirty on the trees' file systems.
+    ///
+    /// # Errors
+    /// A disk refuses.
+    pub fn sync(&self) -> Result<(), Fault> {
+        for (tree, root) in self.iter() {
+            let directory = root.open_dir(&RelPath::root())?;
+            let path = tree.path.display();
+            nix::unistd::syncfs(&directory)
+                .map_err(|errno| Fault::Disk(format!("syncfs of {path}: {errno}")))?;
+        }
+        Ok(())
     }
 
     /// Whether the roots are still what the paths lead to: asked after a pass, before anything is

@@ -145,6 +145,14 @@ impl Journal {
         }
     }
 
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.bytes < limits::DIRTY_BYTES_MAX / 2
+    }
+
     pub(super) fn len(&self) -> usize {
         self.waiting.len() + self.in_work.len()
     }
