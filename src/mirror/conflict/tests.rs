@@ -104,9 +104,7 @@ fn a_damaged_about_hides_no_other() {
 #[test]
 fn ids_say_when_and_sort_by_it() {
     let path = RelPath::new(b"a").unwrap();
-    let at = |time_ms| {
-        id(&Occasion { time_ms, seed: "3-0-1".into(), generation: None }, &path)
-    };
+    let at = |time_ms| id(&Occasion { time_ms, seed: "3-0-1".into(), generation: None }, &path);
     assert!(at(1_795_293_323_999).starts_with("20261121-203523-"));
     assert!(at(1_795_293_323_999) < at(1_795_293_324_000));
     assert!(is_id(&at(0)));

@@ -89,8 +89,7 @@ fn chunks_that_do_not_belong_end_the_series() {
     let pair = Pair::new();
     let bytes = vec![3; CHUNK + 10];
     type Act = fn(&mut Series, &[u8]) -> Result<(), Trouble>;
-    let acts: [Act; 7] = [
-        |series, bytes| series.write_chunk(0, 0, &bytes[1..=CHUNK]).and(Err(Trouble::Failed("equal bytes".into()))),
+    let acts: [Act; 6] = [
         |series, bytes| series.write_chunk(0, 1, &bytes[..9]),
         |series, _| series.write_chunk(0, 0, &[4; CHUNK]),
         |series, bytes| series.write_chunk(0, 2, &bytes[..10]),
@@ -101,7 +100,7 @@ fn chunks_that_do_not_belong_end_the_series() {
         },
         |series, _| series.close_batch(),
     ];
-    for (number, act) in acts.iter().enumerate().skip(1) {
+    for (number, act) in acts.iter().enumerate() {
         let (mut series, wanted) = begin(&pair, vec![put("a", &bytes)]);
         assert_eq!(wanted.unwrap(), [Wanted { op: 0, chunks: vec![0, 1] }]);
         assert!(act(&mut series, &bytes).is_err(), "act {number}");
