@@ -2,12 +2,14 @@
 //!
 //! `<dir>/index.redb` holds the entries, with digests by which two nodes find what differs without
 //! telling everything; `<dir>/dirty` is the journal of dirty names (`journal`). `rows` has rows
-//! and ranges of the database, `edit` its changes.
+//! and ranges of the database, `edit` its changes, `compare` its digests.
 //!
 //! The database is never made anew in silence: an index is the common base without which a conflict
 //! looks like a change. A missing file is an empty index.
 
+mod compare;
 mod edit;
+mod error;
 mod journal;
 mod rows;
 
@@ -20,7 +22,10 @@ use redb::{Database, Durability, ReadTransaction, ReadableDatabase, ReadableTabl
 use redb::{ReadableTableMetadata, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+pub use self::compare::bucket_of;
 use self::edit::Editor;
+pub use self::error::IndexError;
+use self::error::fault;
 use self::journal::Journal;
 pub use self::rows::Rows;
 use super::entry::{Digest, Key, Seen, Stored, TreeId};
@@ -42,66 +47,6 @@ const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 const META_FORMAT: &str = "format";
 const META_POSITION: &str = "position";
 const META_COPY: &str = "copy";
-
-/// Why the index cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum IndexError {
-    /// Its directory or its file cannot be made or opened.
-    #[error("{}: {source}", path.display())]
-    Open {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Another process has it open.
-    #[error("{} is in use: another clusterd runs with the same state directory; stop it", path.display())]
-    InUse {
-        /// Which.
-        path: PathBuf,
-    },
-    /// It is damaged.
-    #[error(
-        "{} is damaged ({why}): stop clusterd, move the file away and start again; both copies are then \
-         compared in full, and without the common base nothing is deleted or merged",
-        path.display()
-    )]
-    Damaged {
-        /// Which.
-        path: PathBuf,
-        /// What was found.
-        why: String,
-    },
-    /// Another version wrote it.
-    #[error(
-        "{} has format {found}, this clusterd knows {FORMAT}: run the version that wrote it, or move the \
-         file away; both copies are then compared in full",
-        path.display()
-    )]
-    Format {
-        /// Which.
-        path: PathBuf,
-        /// Its format.
-        found: u32,
-    },
-    /// The store refused: mostly a full or failing disk.
-    #[error("{}: {source}", path.display())]
-    Store {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: Box<redb::Error>,
-    },
-    /// The journal of dirty names could not be written. What was marked is marked, and what was committed
-    /// is committed; only a crash would forget some marks, which the walk after it finds again.
-    #[error("{}: {source}", path.display())]
-    Journal {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-}
 
 /// The last common commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,11 +72,6 @@ pub struct Index {
     path: PathBuf,
     database: Database,
     journal: Mutex<Journal>,
-}
-
-/// The bucket that a key belongs to, below [`limits::BUCKETS`]: the first byte of a BLAKE3 of it.
-pub fn bucket_of(key: &Key) -> u16 {
-    u16::from(rows::bucket(&rows::row(key)))
 }
 
 impl Index {
@@ -316,63 +256,6 @@ impl Index {
         self.set_meta(&root_name(tree), &root)
     }
 
-    /// The digest of the whole: equal indexes have equal digests.
-    ///
-    /// # Errors
-    /// The store fails.
-    pub fn digest(&self) -> Result<Digest, IndexError> {
-        let mut hasher = blake3::Hasher::new_derive_key("clusterd 2026 mirror index");
-        hasher.update(&self.len()?.to_le_bytes());
-        for digest in self.bucket_digests()? {
-            hasher.update(&digest);
-        }
-        let mut digest = [0; 16];
-        hasher.finalize_xof().fill(&mut digest);
-        Ok(digest)
-    }
-
-    /// The digests of all buckets, in order: [`limits::BUCKETS`] of them.
-    ///
-    /// # Errors
-    /// The store fails.
-    pub fn bucket_digests(&self) -> Result<Vec<Digest>, IndexError> {
-        let sums = self.read()?.open_table(SUMS).map_err(|error| self.fault(error))?;
-        let mut digests = Vec::with_capacity(limits::BUCKETS);
-        for bucket in (0..=u16::MAX).take(limits::BUCKETS) {
-            let sum = sums.get(bucket).map_err(|error| self.fault(error))?;
-            digests.push(sum.map_or(0, |sum| sum.value()).to_le_bytes());
-        }
-        Ok(digests)
-    }
-
-    /// Up to `max` names of a bucket with the digests of their entries, in order, beginning after `after`;
-    /// and whether there are more.
-    ///
-    /// # Errors
-    /// The store fails.
-    pub fn bucket_listing(
-        &self,
-        bucket: u16,
-        after: Option<&Key>,
-        max: usize,
-    ) -> Result<(Vec<(Key, Digest)>, bool), IndexError> {
-        // Above the last bucket there is nothing.
-        let Ok(bucket) = u8::try_from(bucket) else { return Ok((Vec::new(), false)) };
-        let digests = self.read()?.open_table(DIGESTS).map_err(|error| self.fault(error))?;
-        let span = rows::of_bucket(bucket, after);
-        let mut listing = Vec::new();
-        for item in digests.range::<&[u8]>(span.bounds()).map_err(|error| self.fault(error))? {
-            if listing.len() >= max {
-                return Ok((listing, true));
-            }
-            let (row, digest) = item.map_err(|error| self.fault(error))?;
-            let key = row.value().get(1..).and_then(rows::key);
-            let key = key.ok_or_else(|| self.damaged("a name is none".to_owned()))?;
-            listing.push((key, *digest.value()));
-        }
-        Ok((listing, false))
-    }
-
     /// Marks names as dirty: to be looked at. Survives a crash of the process when it returns. A power
     /// cut may lose the newest marks: what changed is then found by the walk that follows every start.
     ///
@@ -524,18 +407,6 @@ fn create(path: &Path) -> Result<(), IndexError> {
         Ok(())
     };
     fill().map_err(|error| fault(path, error))
-}
-
-fn fault(path: &Path, error: impl Into<redb::Error>) -> IndexError {
-    let path = path.to_owned();
-    match error.into() {
-        redb::Error::DatabaseAlreadyOpen => IndexError::InUse { path },
-        redb::Error::Corrupted(why) => IndexError::Damaged { path, why },
-        redb::Error::Io(source) if source.kind() == io::ErrorKind::InvalidData => {
-            IndexError::Damaged { path, why: source.to_string() }
-        }
-        source => IndexError::Store { path, source: Box::new(source) },
-    }
 }
 
 #[cfg(test)]

@@ -49,7 +49,11 @@ impl FileHandle {
         // SAFETY: the pointer is to a live `struct file_handle` (same layout, with its bytes behind it);
         // the kernel reads it and keeps nothing of it.
         let fd = unsafe {
-            libc::open_by_handle_at(mount.as_raw_fd(), (&raw mut raw).cast::<libc::file_handle>(), flags)
+            libc::open_by_handle_at(
+                mount.as_raw_fd(),
+                (&raw mut raw).cast::<libc::file_handle>(),
+                flags,
+            )
         };
         if fd < 0 {
             return Err(io::Error::last_os_error());

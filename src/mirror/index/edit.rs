@@ -18,7 +18,10 @@ pub(super) struct Editor<'t> {
 }
 
 impl<'t> Editor<'t> {
-    pub(super) fn new(index: &'t Index, write: &'t WriteTransaction) -> Result<Editor<'t>, IndexError> {
+    pub(super) fn new(
+        index: &'t Index,
+        write: &'t WriteTransaction,
+    ) -> Result<Editor<'t>, IndexError> {
         Ok(Editor {
             index,
             entries: write.open_table(ENTRIES).map_err(|error| index.fault(error))?,
@@ -103,9 +106,7 @@ impl<'t> Editor<'t> {
     /// Writes the sums; without it they would not fit the entries.
     pub(super) fn finish(mut self) -> Result<(), IndexError> {
         for (bucket, sum) in &self.changed {
-            self.sums
-                .insert(u16::from(*bucket), *sum)
-                .map_err(|error| self.index.fault(error))?;
+            self.sums.insert(u16::from(*bucket), *sum).map_err(|error| self.index.fault(error))?;
         }
         Ok(())
     }

@@ -57,7 +57,10 @@ pub(super) fn of_tree(tree: TreeId) -> Span {
 /// All rows below a directory, without its own.
 pub(super) fn below(directory: &Key) -> Span {
     if directory.path.is_root() {
-        return Span { from: Bound::Excluded(vec![directory.tree.0]), to: end_of(directory.tree.0) };
+        return Span {
+            from: Bound::Excluded(vec![directory.tree.0]),
+            to: end_of(directory.tree.0),
+        };
     }
     let row = row(directory);
     // '0' is the byte behind '/'.
