@@ -58,14 +58,13 @@ pub(super) fn run(globals: &Globals, args: ConflictsArgs) -> ExitCode {
         let reason = format!("there is no group {:?}; expected {}", args.group, known.join(", "));
         return fail(WRONG, &reason);
     };
-    let done = stores(&config, node, group).and_then(|stores| {
-        match args.action.unwrap_or(Action::List) {
+    let done =
+        stores(&config, node, group).and_then(|stores| match args.action.unwrap_or(Action::List) {
             Action::List => list(&stores, args.json),
             Action::Show { id } => show(&stores, &id, args.json),
             Action::Restore { id, force } => restore(&stores, &id, force),
             Action::Drop { id } => drop_kept(&stores, &id),
-        }
-    });
+        });
     match done {
         Ok(()) => ExitCode::from(DONE),
         Err(reason) => fail(FAILED, &reason),
@@ -162,4 +161,35 @@ fn find<'a>(stores: &'a [Store], id: &str) -> Result<(&'a Store, About), String>
 fn say_json(value: &impl serde::Serialize) -> Result<(), String> {
     say(&serde_json::to_string(value).map_err(|error| error.to_string())?);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::super::{Arguments, Verb};
+    use super::Action;
+
+    fn read(line: &str) -> Option<super::ConflictsArgs> {
+        match Arguments::try_parse_from(line.split(' ')).ok()?.verb {
+            Verb::Conflicts(args) => Some(args),
+            verb => panic!("{verb:?}"),
+        }
+    }
+
+    #[test]
+    fn forms_of_the_verb() {
+        let list = read("clusterd conflicts web --json").unwrap();
+        assert!(list.json && list.action.is_none() && list.group == "web");
+        assert!(matches!(read("clusterd conflicts web list").unwrap().action, Some(Action::List)));
+        let show = read("clusterd conflicts web show 1 --json").unwrap();
+        assert!(show.json && matches!(show.action, Some(Action::Show { id }) if id == "1"));
+        let restore = read("clusterd conflicts web restore 1 --force").unwrap().action;
+        assert!(matches!(restore, Some(Action::Restore { id, force: true }) if id == "1"));
+        let drop = read("clusterd conflicts web drop 1").unwrap().action;
+        assert!(matches!(drop, Some(Action::Drop { id }) if id == "1"));
+        for wrong in ["conflicts", "conflicts web show", "conflicts web drop 1 --force"] {
+            assert!(read(&format!("clusterd {wrong}")).is_none(), "{wrong}");
+        }
+    }
 }

@@ -16,7 +16,6 @@ mod plan;
 mod victim;
 
 use std::collections::BTreeSet;
-use std::os::fd::AsFd;
 
 use nix::sys::stat::futimens;
 use nix::sys::time::TimeSpec;
@@ -204,18 +203,22 @@ impl<'a> Run<'a> {
     fn make_durable(&mut self) -> Result<(), Trouble> {
         for (id, tree) in self.stage.trees() {
             let in_tree = |key: &&Key| key.tree == id;
-            let directories: BTreeSet<&Key> =
-                self.plan.touched.iter().chain(self.plan.directories.keys()).filter(in_tree).collect();
+            let directories: BTreeSet<&Key> = self
+                .plan
+                .touched
+                .iter()
+                .chain(self.plan.directories.keys())
+                .filter(in_tree)
+                .collect();
             let files: Vec<&Key> = self.in_place.iter().filter(in_tree).collect();
             if directories.is_empty() && files.is_empty() {
                 continue;
             }
             let root = root(self.roots, id)?;
-            let open = |path| root.open_dir(path).map(std::fs::File::from);
             self.steps.take()?;
             if directories.len() + files.len() > limits::SYNC_EACH_MAX {
-                let handle = open(&RelPath::root()).map_err(from_tree)?;
-                nix::unistd::syncfs(handle.as_fd())
+                let handle = root.open_dir(&RelPath::root()).map_err(from_tree)?;
+                nix::unistd::syncfs(&handle)
                     .map_err(|error| failed(&tree.path.display(), "cannot be synced", error))?;
                 continue;
             }

@@ -198,8 +198,7 @@ impl Area {
     pub(super) fn clear(&self) -> Result<(), Errno> {
         use nix::unistd::{UnlinkatFlags, unlinkat};
         for series in names(self.incoming())? {
-            let directory =
-                openat(self.incoming(), series.as_slice(), DIRECTORY, Mode::empty())?;
+            let directory = openat(self.incoming(), series.as_slice(), DIRECTORY, Mode::empty())?;
             for file in names(directory.as_fd())? {
                 let stat = stat_at(directory.as_fd(), file.as_slice())?;
                 let kind = if stat.is_some_and(|stat| is_directory(&stat)) {

@@ -254,7 +254,9 @@ impl Store {
         steps.take()?;
         let has_file = match victim.why {
             Why::Metadata => false,
-            Why::Changed | Why::Created | Why::Deleted => link(victim, new.as_fd()).map_err(fail)?,
+            Why::Changed | Why::Created | Why::Deleted => {
+                link(victim, new.as_fd()).map_err(fail)?
+            }
         };
         steps.take()?;
         let about = self.about(id.clone(), victim, occasion, has_file);
@@ -394,9 +396,7 @@ fn hex(bytes: &[u8]) -> String {
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
     let digits = text.as_bytes().chunks(2);
-    digits
-        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
-        .collect()
+    digits.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
 }
 
 #[cfg(test)]

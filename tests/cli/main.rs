@@ -210,6 +210,20 @@ fn keygen_makes_a_closed_file_and_overwrites_nothing() {
 }
 
 #[test]
+fn conflicts_need_no_daemon() {
+    let place = Place::new();
+    let config = place.file("c.toml");
+    let of = |group: &str| {
+        place.clusterd(&["conflicts", group, "--config", &config, "--node", "serv1"])
+    };
+    let seen = of("web");
+    assert_eq!((seen.status, seen.out.as_str()), (0, ""), "{seen:?}");
+    let seen = of("wbe");
+    assert_eq!(seen.status, 2, "{seen:?}");
+    assert!(seen.err.contains("expected web"), "{seen:?}");
+}
+
+#[test]
 fn what_is_not_built_is_refused() {
     let place = Place::new();
     let config = place.file("c.toml");

@@ -1,6 +1,7 @@
 //! The rule for what is in the way (P3): it may go if it is what the last common commit put there, or
 //! already what it becomes. Anything else somebody wrote on this node, and it is kept.
 
+use crate::limits;
 use crate::mirror::area::from_index;
 use crate::mirror::conflict::Why;
 use crate::mirror::entry::{Content, Entry, Key, Kind};
@@ -10,7 +11,6 @@ use crate::mirror::meta::{Look, What};
 use crate::mirror::proto::Trouble;
 use crate::mirror::stage::StagedTree;
 use crate::mirror::tree::Root;
-use crate::limits;
 
 /// One name that is in the way, with what is needed to judge it.
 pub(super) struct Judge<'a> {

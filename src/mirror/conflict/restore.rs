@@ -23,7 +23,9 @@ pub enum ConflictError {
     #[error("there is no conflict {0} in this group on this node; `list` shows them")]
     Unknown(String),
     /// Its `about.json` says nothing usable.
-    #[error("the about.json of conflict {0} is damaged; its file is in {1}: move it where it belongs")]
+    #[error(
+        "the about.json of conflict {0} is damaged; its file is in {1}: move it where it belongs"
+    )]
     Damaged(String, String),
     /// Something is at its path.
     #[error("{0} exists; compare it with {1}; --force puts it into the conflict store first")]
@@ -35,7 +37,9 @@ pub enum ConflictError {
     #[error("the directory of {0} is gone; make it first, or copy {1} elsewhere")]
     NoDirectory(String, String),
     /// Only metadata were kept.
-    #[error("only owner, mode, times and attributes were kept of it: `show` has them; set them by hand")]
+    #[error(
+        "only owner, mode, times and attributes were kept of it: `show` has them; set them by hand"
+    )]
     NoFile,
     /// The system refused.
     #[error("{0}")]
@@ -103,7 +107,8 @@ impl Store {
             Some(_) if !force => return Err(ConflictError::InTheWay(place, kept)),
             Some(look) => {
                 let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-                let time_ms = u64::try_from(now.unwrap_or_default().as_millis()).unwrap_or_default();
+                let time_ms =
+                    u64::try_from(now.unwrap_or_default().as_millis()).unwrap_or_default();
                 let occasion =
                     Occasion { time_ms, seed: format!("restore {id}"), generation: None };
                 let victim =
@@ -113,8 +118,8 @@ impl Store {
                 RenameFlags::empty()
             }
         };
-        let directory = area::directory(self.directory.as_fd(), id)
-            .map_err(|error| self.failed(id, error))?;
+        let directory =
+            area::directory(self.directory.as_fd(), id).map_err(|error| self.failed(id, error))?;
         renameat2(&directory, FILE, &parent, path.name(), flags)
             .and_then(|()| fsync(&parent))
             .map_err(|error| match error {

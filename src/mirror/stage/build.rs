@@ -70,12 +70,7 @@ pub(super) fn start(
 }
 
 /// The hash of a range of a staged file.
-fn hash_at(
-    file: &File,
-    offset: u64,
-    bytes: u64,
-    buffer: &mut Vec<u8>,
-) -> Result<ChunkHash, Errno> {
+fn hash_at(file: &File, offset: u64, bytes: u64, buffer: &mut Vec<u8>) -> Result<ChunkHash, Errno> {
     buffer.resize(usize::try_from(bytes).map_err(|_| Errno::EFBIG)?, 0);
     file.read_exact_at(buffer, offset).map_err(|error| errno(&error))?;
     Ok(hash_chunk(buffer))

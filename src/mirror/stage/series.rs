@@ -16,8 +16,8 @@ use super::super::index::Index;
 use super::super::meta::{self, Look, What};
 use super::super::proto::{Change, Op, Trouble, Wanted};
 use super::super::tree::Root;
-use super::record::{self, How, Manifest, StagedOp};
 use super::build::{self, Donor};
+use super::record::{self, How, Manifest, StagedOp};
 use super::{Ready, Stage, StagedTree, staged_name};
 use crate::core::Generation;
 use crate::limits;
@@ -200,7 +200,8 @@ impl Series {
         let name = staged_name(self.batches, number);
         let fail = |error| here.tree.failed(path, "cannot be staged", error);
         let (file, missing) =
-            build::start(directory.as_fd(), &name, content, &zeros, donor.as_ref()).map_err(fail)?;
+            build::start(directory.as_fd(), &name, content, &zeros, donor.as_ref())
+                .map_err(fail)?;
         let stat = file.metadata().map_err(|error| fail(errno(&error)))?;
         if !missing.is_empty() {
             open.missing.insert(number, missing.into_iter().collect());
@@ -260,7 +261,13 @@ impl Series {
                 let file = build::open(directory.as_fd(), &staged_name(self.batches, number))
                     .map_err(fail)?;
                 if let Change::Put(entry) = &staged.op.change {
-                    meta::set(&file, entry).map_err(|error| tree.failed(path, &format!("{} cannot be set", error.what), errno(&error.source)))?;
+                    meta::set(&file, entry).map_err(|error| {
+                        tree.failed(
+                            path,
+                            &format!("{} cannot be set", error.what),
+                            errno(&error.source),
+                        )
+                    })?;
                 }
                 if count <= limits::SYNC_EACH_MAX {
                     file.sync_all().map_err(|error| fail(errno(&error)))?;
