@@ -86,7 +86,9 @@ pub(super) fn check_need(wanted: &[Wanted], offered: &[Measure]) -> Result<(), S
     for want in wanted {
         let measure = usize::try_from(want.op).ok().and_then(|op| offered.get(op));
         let chunks = measure.map_or(0, |measure| measure.chunks);
-        if !want.chunks.is_sorted_by(|a, b| a < b) || want.chunks.iter().any(|&c| c >= chunks) {
+        // Rising, so the last is the largest; and none is not a need.
+        let within = want.chunks.last().is_some_and(|&last| last < chunks);
+        if !within || !want.chunks.is_sorted_by(|a, b| a < b) {
             return Err(format!("a need of chunks that were not offered, of change {}", want.op));
         }
     }
@@ -184,6 +186,8 @@ mod tests {
             vec![want(0, &[1, 0])],
             vec![want(1, &[0])],
             vec![want(2, &[0])],
+            vec![want(0, &[])],
+            vec![want(9, &[])],
             vec![want(0, &[0]), want(0, &[1])],
         ] {
             assert!(check_need(&bad, &offered).is_err(), "{bad:?}");

@@ -9,10 +9,10 @@
 //!   │      │ Offer of a new      ▲                │ Close
 //!   │      │ series              │ Offer          ▼
 //!   │      └──▶ Staging       Between ◀──Acked── Hardening ──Acked, last──▶ Applying ──▶ Ready
-//!   └                                                                         │ ▲ after a while
-//!                                                                       cannot ▼ │
-//!                                                                             Stuck
+//!   └ (Linked ◀── cannot ── Opening, Reading..., Applying)
 //! ```
+
+mod words;
 
 use std::collections::VecDeque;
 
@@ -21,102 +21,7 @@ use crate::core::{Generation, Time};
 use crate::limits;
 use crate::mirror::entry::{Digest, Key};
 use crate::mirror::proto::{self, Envelope, Op, ToReceiver, ToSender, Trouble, Wanted};
-
-/// What happens to a receiver.
-#[derive(Clone, Debug)]
-pub enum Event {
-    /// There is a new link from the peer; nothing of an earlier one is heard any more.
-    Linked,
-    /// The link is gone.
-    Cut,
-    /// The peer says this.
-    Heard(Envelope<ToReceiver>),
-    /// Answer to [`Command::Open`].
-    Opened {
-        /// Digest of this node's index.
-        digest: Digest,
-        /// How many names it has.
-        names: u64,
-    },
-    /// Answer to [`Command::ReadBuckets`]: [`limits::BUCKETS`] digests.
-    BucketsRead(Vec<Digest>),
-    /// Answer to [`Command::ReadListing`].
-    ListingRead {
-        /// The next names, at most [`limits::LISTING_ENTRIES_MAX`].
-        entries: Vec<(Key, Digest)>,
-        /// There are more after them.
-        more: bool,
-    },
-    /// Answer to [`Command::Stage`]: what is not here, in order of op and chunk.
-    Staged(Vec<Wanted>),
-    /// Answer to [`Command::Write`].
-    Written,
-    /// Answer to [`Command::MakeDurable`].
-    Durable,
-    /// Answer to [`Command::Apply`].
-    Applied {
-        /// Files in the conflict store, in all.
-        conflicts: u64,
-    },
-    /// Answer to any command: it could not be done. Of a series that was not durable in whole, nothing
-    /// counts any more; one that was stays, to be applied later.
-    Failed(Trouble),
-    /// Time has passed.
-    Tick,
-}
-
-/// What is to be done for a receiver.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Command {
-    /// Send this.
-    Say(Envelope<ToSender>),
-    /// Check the roots, apply what an earlier session left durable in whole and discard what not, bring
-    /// the index in line with the disk by a walk.
-    Open,
-    /// Read the digests of all buckets.
-    ReadBuckets,
-    /// Read what is in a bucket.
-    ReadListing {
-        /// Which.
-        bucket: u16,
-        /// Begin behind this name.
-        after: Option<Key>,
-    },
-    /// Prepare a batch beside the trees and find what is not here. Batch 0 begins a series.
-    Stage {
-        /// Number of the series.
-        series: u64,
-        /// Number of the batch.
-        batch: u32,
-        /// It is the last one.
-        last: bool,
-        /// As in `Offer`.
-        fuzzy: bool,
-        /// The changes; their form was checked.
-        ops: Vec<Op>,
-    },
-    /// Write a chunk of the batch. Its place and length were checked, its hash was not.
-    Write {
-        /// Place of the op in its batch.
-        op: u32,
-        /// Place of the chunk in its file.
-        chunk: u32,
-        /// Its bytes.
-        bytes: Vec<u8>,
-    },
-    /// Make the batch durable. With `last` the series, too: from then on it is applied in any case,
-    /// also after a crash.
-    MakeDurable {
-        /// The series ends with it.
-        last: bool,
-    },
-    /// Apply the series that is durable in whole; again, if it was begun before.
-    Apply,
-    /// Throw away what was staged.
-    Discard,
-    /// Close the link: why, in words.
-    Hang(String),
-}
+pub use words::{Command, Event};
 
 #[derive(Clone, Copy, Debug)]
 struct Batch {
@@ -162,12 +67,6 @@ enum State {
     },
     Applying {
         series: u64,
-    },
-    /// A durable series could not be applied; nothing else is taken before it is.
-    Stuck {
-        series: u64,
-        trouble: Trouble,
-        again_at: Time,
     },
     /// Trouble was told; what the sender said before it heard that is ignored.
     Void {
@@ -252,7 +151,6 @@ impl Receiver {
             | State::Ready { until }
             | State::Filling { until, .. }
             | State::Between { until, .. }
-            | State::Stuck { again_at: until, .. }
             | State::Void { until } => Some(until),
         }
     }
@@ -286,7 +184,6 @@ impl Receiver {
             | State::ReadingBuckets
             | State::ReadingListing { .. }
             | State::Applying { .. }
-            | State::Stuck { .. }
             | State::Void { .. } => {}
         }
     }
@@ -387,10 +284,6 @@ impl Receiver {
             }
             State::Between { series, next, .. }
                 if (batch.series, batch.batch) == (*series, *next) => {}
-            State::Stuck { trouble, .. } => {
-                let trouble = trouble.clone();
-                return self.say(ToSender::Trouble(trouble));
-            }
             State::Down
             | State::Linked { .. }
             | State::Opening
@@ -464,7 +357,7 @@ impl Receiver {
                 self.ready(now);
             }
             // Nothing of it is here, or not any more.
-            State::Ready { .. } | State::Void { .. } | State::Stuck { .. } => {}
+            State::Ready { .. } | State::Void { .. } => {}
             State::Down
             | State::Linked { .. }
             | State::Opening
@@ -494,51 +387,30 @@ impl Receiver {
 
     fn failed(&mut self, now: Time, trouble: Trouble) {
         match self.state {
-            State::Opening | State::ReadingBuckets | State::ReadingListing { .. } => {
-                // The owner hangs up and comes again after a while.
+            State::Opening
+            | State::ReadingBuckets
+            | State::ReadingListing { .. }
+            | State::Applying { .. } => {
+                // The owner hangs up and comes again after a while. The next `Open` applies.
                 self.state = State::Linked { until: now + limits::MIRROR_ANSWER_PATIENCE };
             }
             State::Staging { .. } | State::Writing { .. } | State::Hardening { .. } => {
                 self.out.push_back(Command::Discard);
                 self.state = State::Void { until: now + limits::MIRROR_WORK_PATIENCE };
             }
-            State::Applying { series } => {
-                let again_at = now + limits::MIRROR_RETRY;
-                self.state = State::Stuck { series, trouble: trouble.clone(), again_at };
-            }
             State::Down
             | State::Linked { .. }
             | State::Ready { .. }
             | State::Filling { .. }
             | State::Between { .. }
-            | State::Stuck { .. }
             | State::Void { .. } => return,
         }
         self.say(ToSender::Trouble(trouble));
     }
 
     fn tick(&mut self, now: Time) {
-        if self.next_deadline().is_none_or(|until| until > now) {
-            return;
-        }
-        match self.state {
-            State::Stuck { series, .. } => {
-                self.state = State::Applying { series };
-                self.out.push_back(Command::Apply);
-            }
-            State::Down
-            | State::Linked { .. }
-            | State::Opening
-            | State::Ready { .. }
-            | State::ReadingBuckets
-            | State::ReadingListing { .. }
-            | State::Staging { .. }
-            | State::Filling { .. }
-            | State::Writing { .. }
-            | State::Hardening { .. }
-            | State::Between { .. }
-            | State::Applying { .. }
-            | State::Void { .. } => self.refuse("silence where something was due".into()),
+        if self.next_deadline().is_some_and(|until| until <= now) {
+            self.refuse("silence where something was due".into());
         }
     }
 

@@ -16,122 +16,17 @@
 //!   └─ Troubled ◀── the peer or this node cannot; after a while Ready again
 //! ```
 
+mod peer;
+mod words;
+
 use std::collections::VecDeque;
 
 use super::offer::{self, Measure};
 use crate::core::{Generation, Time};
 use crate::limits;
 use crate::mirror::entry::{Digest, Key};
-use crate::mirror::proto::{self, Envelope, Op, ToReceiver, ToSender, Trouble, Wanted};
-
-/// What happens to a sender.
-#[derive(Clone, Debug)]
-pub enum Event {
-    /// There is a new link to the peer; nothing of an earlier one is heard any more.
-    Linked,
-    /// The link is gone, or there could be none: why, in words. Not after [`Command::Hang`].
-    Cut(String),
-    /// The peer says this.
-    Heard(Envelope<ToSender>),
-    /// Answer to [`Command::Walk`]: every name that differs from the index is marked dirty.
-    Walked {
-        /// Digest of this node's index.
-        digest: Digest,
-    },
-    /// Answer to [`Command::CompareBuckets`]: the buckets that differ.
-    Differ(Vec<u16>),
-    /// Answer to [`Command::CompareListing`].
-    Compared,
-    /// Answer to [`Command::Gather`].
-    Gathered(Gathered),
-    /// Answer to [`Command::Stream`]: all was sent.
-    Sent,
-    /// Answer to [`Command::Stream`]: a file no longer has the bytes that were offered.
-    Changed,
-    /// Answer to [`Command::Record`]: the index is committed.
-    Recorded,
-    /// Answer to any command: it could not be done here; why, in words.
-    Failed(String),
-    /// Something changed in the trees, and is marked.
-    Dirty,
-    /// [`Command::Done`] is wanted for everything written before now. Numbers rise, from 1.
-    Barrier(u64),
-    /// Time has passed.
-    Tick,
-}
-
-/// A batch as it was gathered.
-#[derive(Clone, Debug, Default)]
-pub struct Gathered {
-    /// The changes, within [`limits::BATCH_OPS_MAX`] and [`limits::BATCH_OFFER_BYTES_MAX`].
-    pub ops: Vec<Op>,
-    /// Names changed while they were read, round after round.
-    pub fuzzy: bool,
-    /// Of what was dirty when the series began, something is left for another batch.
-    pub more: bool,
-}
-
-/// What is to be done for a sender.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Command {
-    /// Send this.
-    Say(Envelope<ToReceiver>),
-    /// Bring the dirty marks in line with the disk; with `sync` after a syncfs(2), and thoroughly: what
-    /// was written before this command must not be missed.
-    Walk {
-        /// For a barrier.
-        sync: bool,
-    },
-    /// Find the buckets whose digests differ from these of the peer.
-    CompareBuckets(Vec<Digest>),
-    /// Mark every name of this bucket dirty that the peer has otherwise than the index, or only one of
-    /// them has: the next `Gather` offers it even if it is as in the index.
-    CompareListing {
-        /// Which bucket.
-        bucket: u16,
-        /// All that the peer has in it.
-        entries: Vec<(Key, Digest)>,
-    },
-    /// Make the next batch of changes. Batch 0 begins a series: whatever was gathered and not recorded
-    /// before is dirty again, and everything dirty now belongs to the series.
-    Gather {
-        /// Number of the batch.
-        batch: u32,
-    },
-    /// Read these chunks of the batch and send each as `Data`, in this order. No `Close`. If the link
-    /// breaks, the answer is [`Event::Cut`]. May look for messages meanwhile: see
-    /// [`Sender::is_streaming`].
-    Stream {
-        /// The chunks.
-        wanted: Vec<Wanted>,
-    },
-    /// Make what was gathered of this series the index: the peer has it, durable and applied.
-    Record {
-        /// Number of the series.
-        series: u64,
-        /// Files in the peer's conflict store.
-        conflicts: u64,
-    },
-    /// All barriers up to this one are kept.
-    Done(u64),
-    /// Close the link: why, in words. There may be another one after [`limits::MIRROR_RETRY`].
-    Hang(String),
-    /// How it is now, for `status`; told when it changes.
-    State(SenderState),
-}
-
-/// How a sender is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SenderState {
-    /// The peer has everything but what changed a moment ago.
-    InSync,
-    /// Changes travel.
-    Syncing,
-    /// The peer is not reached or cannot take more; why, in words.
-    Behind(String),
-    /// A root is missing or foreign, a disk refuses, or the peer does; why, in words.
-    Blocked(String),
-}
+use crate::mirror::proto::{self, Envelope, ToReceiver};
+pub use words::{Command, Event, Gathered, SenderState};
 
 #[derive(Debug)]
 enum State {
@@ -274,6 +169,7 @@ impl Sender {
             Event::Recorded => {
                 if matches!(self.state, State::Recording) {
                     self.withdrawn = 0;
+                    self.series += 1;
                     self.over(now);
                 }
             }
@@ -368,57 +264,6 @@ impl Sender {
         self.dirty = true;
     }
 
-    fn heard(&mut self, now: Time, envelope: Envelope<ToSender>) {
-        if matches!(self.state, State::Down) {
-            return;
-        }
-        let Envelope { generation, message } = envelope;
-        // A refusal changes nothing, and mostly speaks of another generation.
-        if generation != self.generation && !matches!(message, ToSender::Refuse { .. }) {
-            return self.hang("the peer speaks of another generation of the group".into());
-        }
-        match message {
-            ToSender::Welcome { digest, names: _ } => self.welcomed(now, digest),
-            ToSender::Refuse { why } => {
-                let state = SenderState::Blocked(format!("the peer refuses: {why}"));
-                self.hang_with(why, state);
-            }
-            ToSender::Buckets { digests } => self.told_buckets(digests),
-            ToSender::Listing { bucket, entries, more } => {
-                self.listed(now, bucket, entries, more);
-            }
-            ToSender::Need { series, batch, wanted } => self.needed(now, series, batch, wanted),
-            ToSender::Acked { series, batch } => self.acked(now, series, batch),
-            ToSender::Applied { series, conflicts } => self.applied(series, conflicts),
-            ToSender::Trouble(trouble) => self.troubled(now, trouble),
-            ToSender::Pong => {
-                if self.pong_by.take().is_none() {
-                    self.out_of_turn("Pong");
-                }
-            }
-        }
-    }
-
-    fn out_of_turn(&mut self, what: &str) {
-        self.hang(format!("the peer said {what} out of turn"));
-    }
-
-    /// What the peer says of a series that was given up crossed our own word on the way.
-    fn unless_stale(&mut self, series: u64, what: &str) {
-        if series >= self.series {
-            self.out_of_turn(what);
-        }
-    }
-
-    fn welcomed(&mut self, now: Time, digest: Digest) {
-        if let State::Greeting { peer: peer @ None, .. } = &mut self.state {
-            *peer = Some(digest);
-            self.compare_digests(now);
-        } else {
-            self.out_of_turn("Welcome");
-        }
-    }
-
     fn walked(&mut self, now: Time, digest: Digest) {
         if let State::Greeting { own, .. } = &mut self.state {
             *own = Some(digest);
@@ -428,51 +273,6 @@ impl Sender {
             self.dirty = true;
             self.ready(now);
         }
-    }
-
-    fn compare_digests(&mut self, now: Time) {
-        let State::Greeting { own: Some(own), peer: Some(peer), .. } = &self.state else { return };
-        if own == peer {
-            self.tell(SenderState::Syncing);
-            return self.ready(now);
-        }
-        self.state = State::AwaitingBuckets { until: now + limits::MIRROR_ANSWER_PATIENCE };
-        self.tell(SenderState::Syncing);
-        self.say(ToReceiver::AskBuckets);
-    }
-
-    fn told_buckets(&mut self, digests: Vec<Digest>) {
-        if matches!(self.state, State::AwaitingBuckets { .. }) && digests.len() == limits::BUCKETS {
-            self.state = State::ComparingBuckets;
-            self.out.push_back(Command::CompareBuckets(digests));
-        } else {
-            self.out_of_turn("Buckets");
-        }
-    }
-
-    /// Asks for the last of these buckets.
-    fn ask_listing(&mut self, now: Time, mut todo: Vec<u16>) {
-        let Some(bucket) = todo.pop() else { return self.ready(now) };
-        let until = now + limits::MIRROR_ANSWER_PATIENCE;
-        self.state = State::AwaitingListing { bucket, todo, entries: Vec::new(), until };
-        self.say(ToReceiver::AskListing { bucket });
-    }
-
-    fn listed(&mut self, now: Time, which: u16, mut new: Vec<(Key, Digest)>, more: bool) {
-        let State::AwaitingListing { bucket, todo, entries, until } = &mut self.state else {
-            return self.out_of_turn("Listing");
-        };
-        if which != *bucket || entries.len() + new.len() > limits::LISTED_NAMES_MAX {
-            return self.out_of_turn("a Listing of another bucket, or without an end,");
-        }
-        entries.append(&mut new);
-        if more {
-            *until = now + limits::MIRROR_ANSWER_PATIENCE;
-            return;
-        }
-        let (entries, todo) = (std::mem::take(entries), std::mem::take(todo));
-        self.state = State::ComparingListing { todo };
-        self.out.push_back(Command::CompareListing { bucket: which, entries });
     }
 
     fn ready(&mut self, now: Time) {
@@ -516,61 +316,14 @@ impl Sender {
         self.say(ToReceiver::Offer { series, batch, last, fuzzy, ops });
     }
 
-    fn needed(&mut self, now: Time, series: u64, batch: u32, wanted: Vec<Wanted>) {
-        let State::Offered { batch: mine, last, measures, .. } = &self.state else {
-            return self.unless_stale(series, "Need");
-        };
-        if (series, batch) != (self.series, *mine) {
-            return self.unless_stale(series, "Need");
-        }
-        let last = *last;
-        if let Err(why) = offer::check_need(&wanted, measures) {
-            self.hang(format!("the peer sent {why}"));
-        } else if wanted.is_empty() {
-            self.close(now, batch, last);
-        } else {
-            self.state = State::Streaming { batch, last };
-            self.out.push_back(Command::Stream { wanted });
-        }
-    }
-
     fn close(&mut self, now: Time, batch: u32, last: bool) {
         let (series, until) = (self.series, now + limits::MIRROR_WORK_PATIENCE);
         self.state = State::Closed { batch, last, until };
         self.say(ToReceiver::Close { series, batch });
     }
 
-    fn acked(&mut self, now: Time, series: u64, acked: u32) {
-        let State::Closed { batch, last, .. } = self.state else {
-            return self.unless_stale(series, "Acked");
-        };
-        if (series, acked) != (self.series, batch) {
-            return self.unless_stale(series, "Acked");
-        }
-        if last {
-            self.state = State::Applying { until: now + limits::MIRROR_WORK_PATIENCE };
-            return;
-        }
-        // A backlog of several batches moves: whatever was wrong before is not any more.
-        self.tell(SenderState::Syncing);
-        match batch.checked_add(1) {
-            Some(next) => self.gather(next),
-            None => self.hang("a series without an end".into()),
-        }
-    }
-
-    fn applied(&mut self, series: u64, conflicts: u64) {
-        if matches!(self.state, State::Applying { .. }) && series == self.series {
-            self.state = State::Recording;
-            self.out.push_back(Command::Record { series, conflicts });
-        } else {
-            self.unless_stale(series, "Applied");
-        }
-    }
-
     /// The series is applied and recorded, or there was nothing to send.
     fn over(&mut self, now: Time) {
-        self.series += 1;
         if self.covered > self.kept {
             self.kept = self.covered;
             self.out.push_back(Command::Done(self.kept));
@@ -611,7 +364,11 @@ impl Sender {
     /// This node could not do what was commanded.
     fn failed(&mut self, now: Time, why: String) {
         match self.state {
-            State::Greeting { .. } | State::ComparingBuckets | State::ComparingListing { .. } => {
+            // In `Recording` the peer has what the index here has not: they must be compared anew.
+            State::Greeting { .. }
+            | State::ComparingBuckets
+            | State::ComparingListing { .. }
+            | State::Recording => {
                 return self.hang_with(why.clone(), SenderState::Blocked(why));
             }
             State::Gathering { .. } | State::Streaming { .. } => {
@@ -619,10 +376,6 @@ impl Sender {
                 self.pause(now);
             }
             State::Walking { .. } => self.pause(now),
-            State::Recording => {
-                self.void();
-                self.pause(now);
-            }
             State::Down
             | State::AwaitingBuckets { .. }
             | State::AwaitingListing { .. }
@@ -633,39 +386,6 @@ impl Sender {
             | State::Troubled { .. } => return,
         }
         self.tell(SenderState::Blocked(why));
-    }
-
-    /// The peer could not do what it was asked for.
-    fn troubled(&mut self, now: Time, trouble: Trouble) {
-        let state = match &trouble {
-            Trouble::NoRoom { .. } => SenderState::Behind(format!("the peer has {trouble}")),
-            Trouble::Root(_) | Trouble::Failed(_) => {
-                SenderState::Blocked(format!("on the peer: {trouble}"))
-            }
-        };
-        match self.state {
-            State::Greeting { peer: None, .. }
-            | State::AwaitingBuckets { .. }
-            | State::AwaitingListing { .. } => self.hang_with(trouble.to_string(), state),
-            State::Offered { .. }
-            | State::Streaming { .. }
-            | State::Closed { .. }
-            | State::Applying { .. } => {
-                self.void();
-                self.pause(now);
-                self.tell(state);
-            }
-            State::Greeting { .. } | State::ComparingBuckets | State::ComparingListing { .. } => {
-                self.out_of_turn("Trouble");
-            }
-            // It crossed a withdrawal: what it speaks of is given up already.
-            State::Down
-            | State::Ready { .. }
-            | State::Walking { .. }
-            | State::Gathering { .. }
-            | State::Recording
-            | State::Troubled { .. } => {}
-        }
     }
 
     fn tick(&mut self, now: Time) {
