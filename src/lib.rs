@@ -22,6 +22,7 @@
 //! | `cli` | the verbs as a person sees them |
 //! | `bed` | a pair on one machine: namespaces, cables, a serial line, power cuts, a client that measures |
 //! | `daemon` | guard, heart, worker; how they are started |
+//! | `service` | a group's services: started, checked, restarted, stopped |
 //! | `sim` | two cores in a simulated world, with checkers that watch from outside |
 //! | `core` | decisions |
 //! | `beat` | heartbeats: messages, frames, and the three paths they travel |
@@ -41,5 +42,6 @@ pub mod daemon;
 pub mod limits;
 pub mod mirror;
 pub mod net;
+pub mod service;
 pub mod sim;
 pub mod sys;

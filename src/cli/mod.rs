@@ -136,6 +136,14 @@ enum Verb {
     /// The process that beats and serves, a child of `run`
     #[command(hide = true)]
     Heart(Inherited),
+    /// The parent of a service's processes, started by the worker
+    #[command(hide = true)]
+    Hold {
+        /// Where it says who it is
+        record: PathBuf,
+        /// What it starts
+        program: PathBuf,
+    },
 }
 
 /// Descriptors that a parent process left open for this one.
@@ -182,6 +190,7 @@ fn dispatch(globals: &Globals, verb: Verb) -> ExitCode {
         Verb::BedResponder(args) => demo::respond(&args),
         Verb::Heart(inherited) => run::heart(&inherited.descriptors),
         Verb::Work(inherited) => run::work(&inherited.descriptors),
+        Verb::Hold { record, program } => run::hold(&record, &program),
         Verb::Init(_) => later("init"),
         Verb::Sync { group, wait } => wish::sync(globals, group, wait),
         Verb::Verify(_) => later("verify"),

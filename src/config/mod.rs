@@ -1,15 +1,18 @@
 //! The config file: one TOML file, the same on both nodes.
 //!
-//! `schema` is the file as it is written (single values in `form`), `check` turns it into the
-//! [`Config`] below and refuses what cannot work, `place` makes errors point at file, line and column,
-//! `normal` prints a config back, `warn` says what deserves a second look, `key` is the key file.
+//! `schema` is the file as it is written (`table` reads its tables, `form` single values, `parts` a
+//! group's mirrored trees and services), `check` turns it into the [`Config`] below and refuses what
+//! cannot work, `place` makes errors point at file, line and column, `normal` prints a config back,
+//! `warn` says what deserves a second look, `key` is the key file.
 
 mod check;
 mod form;
 pub mod key;
 pub mod normal;
+mod parts;
 mod place;
 mod schema;
+mod table;
 mod warn;
 
 use std::io::Read;

@@ -5,6 +5,7 @@
 //! link -> this thread ---+-> keeper      events.jsonl, standard error
 //!                        +-> notifier    notify.exec
 //!                        +-> recorder    run --record FILE
+//!                        +-> supervisor  services, one for each group    -> link
 //! ```
 //! Each arrow is bounded, so this thread never waits for a disk or a program. When the link ends, heart
 //! and guard are gone or done: the threads finish what they have, within a deadline.
@@ -14,6 +15,7 @@ pub mod notify;
 pub mod persist;
 pub mod record;
 mod service_manager;
+mod services;
 
 use std::sync::Arc;
 
@@ -24,6 +26,7 @@ use self::events::{Keeper, Kept};
 use self::notify::Notifier;
 use self::persist::{Inbox, Store};
 use self::record::Recorder;
+use self::services::Supervisors;
 use super::link::{ToHeart, ToWorker, WorkerLink};
 use super::logger;
 use super::start::{StartError, WorkerInherits, system};
@@ -49,7 +52,7 @@ pub fn run(inherited: WorkerInherits) -> Result<(), StartError> {
 }
 
 fn work(inherited: WorkerInherits) -> Result<(), StartError> {
-    let WorkerInherits { state_dir, notify_exec, record, link, lock: _lock } = inherited;
+    let WorkerInherits { config, me, run_dir, state_dir, record, link, lock: _lock } = inherited;
     let link = Arc::new(link);
     let (done, all_done) = bounded::<()>(0);
     let threads = || {
@@ -59,7 +62,8 @@ fn work(inherited: WorkerInherits) -> Result<(), StartError> {
         spawn("persister", &done, move || persist::run(&store, &work, &to_heart))?;
         let (keeper, kept) = Keeper::new();
         spawn("keeper", &done, move || events::run(&state_dir, &kept))?;
-        let notifier = notify_exec.map(|exec| {
+        let supervisors = services::begin(&config, me, &run_dir, &link, &done)?;
+        let notifier = config.notify_exec.map(|exec| {
             let (notifier, events) = Notifier::new();
             spawn("notifier", &done, move || notify::run(&exec, &events)).map(|()| notifier)
         });
@@ -68,7 +72,7 @@ fn work(inherited: WorkerInherits) -> Result<(), StartError> {
             spawn("recorder", &done, move || record::run(&file, &lines)).map(|()| recorder)
         });
         let (notifier, recorder) = (notifier.transpose()?, recorder.transpose()?);
-        Ok(Desks { inbox, keeper, notifier, recorder })
+        Ok(Desks { inbox, keeper, supervisors, notifier, recorder })
     };
     let desks = threads().map_err(system("start a thread"))?;
     drop(done);
@@ -85,6 +89,7 @@ fn work(inherited: WorkerInherits) -> Result<(), StartError> {
 struct Desks {
     inbox: Arc<Inbox>,
     keeper: Keeper,
+    supervisors: Supervisors,
     notifier: Option<Notifier>,
     recorder: Option<Recorder>,
 }
@@ -116,8 +121,9 @@ impl Desks {
                 }
             }
             ToWorker::Persist { write, state } => self.inbox.persist(write, state),
-            // Filled in by the services' and the mirror's commits.
-            ToWorker::Services { .. } | ToWorker::Mirror { .. } | ToWorker::Sync { .. } => {}
+            ToWorker::Services { group, order, duty } => self.supervisors.order(group, order, duty),
+            // Filled in by the mirror's commits.
+            ToWorker::Mirror { .. } | ToWorker::Sync { .. } => {}
             ToWorker::Tell(record) => {
                 if let Some(notifier) = &self.notifier {
                     notifier.push(record.clone());
