@@ -77,7 +77,12 @@ impl Pair {
         let mut ops: Vec<Op> = deletes.map(|key| Op { key, change: Change::Delete }).collect();
         for (path, entry) in now {
             let key = Key { tree: TREE, path };
-            if self.index().get(&key).unwrap().is_none_or(|stored| stored.entry.as_ref() != Some(&entry)) {
+            if self
+                .index()
+                .get(&key)
+                .unwrap()
+                .is_none_or(|stored| stored.entry.as_ref() != Some(&entry))
+            {
                 ops.push(Op { key, change: Change::Put(entry) });
             }
         }
@@ -131,7 +136,8 @@ impl Pair {
         let owner = snapshot(&self.owner);
         assert_eq!(snapshot(&self.replica), owner);
         let rows = self.index().iter_tree(TREE).map(|row| row.unwrap());
-        let index: BTreeMap<_, _> = rows.map(|(key, stored)| (key.path, stored.entry.unwrap())).collect();
+        let index: BTreeMap<_, _> =
+            rows.map(|(key, stored)| (key.path, stored.entry.unwrap())).collect();
         assert_eq!(index, owner);
         let position = Position { generation: GENERATION, commit: self.commit };
         assert_eq!(self.index().position().unwrap(), Some(position));

@@ -133,11 +133,7 @@ impl Plan<'_> {
     }
 
     /// Hashes unit after unit that nobody has taken yet.
-    fn work(
-        &self,
-        units: u64,
-        next: &AtomicU64,
-    ) -> Result<Vec<(u64, Vec<ChunkHash>)>, HashError> {
+    fn work(&self, units: u64, next: &AtomicU64) -> Result<Vec<(u64, Vec<ChunkHash>)>, HashError> {
         let mut done = Vec::new();
         let mut buffer = Vec::new();
         loop {

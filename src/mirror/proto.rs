@@ -159,8 +159,8 @@ pub enum ToSender {
     Welcome {
         /// Digest of the whole index of the standby side, as its trees are now.
         digest: Digest,
-        /// How many names it has.
-        names: u64,
+        /// Newest commit that it knows of: the owner counts on from there.
+        commit: u64,
     },
     /// No session: the reason, in words.
     Refuse {

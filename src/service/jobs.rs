@@ -106,7 +106,8 @@ fn stop(site: &Site, collar: &Collar) -> Done {
         End::Exit(Exit::Status(0)) => String::new(),
         End::Exit(exit) => saying(&format!(", although `stop` {exit}"), &words),
         End::TooLong => {
-            let what = format!("`stop` took longer than {:?} and was killed", site.service.stop_timeout);
+            let what =
+                format!("`stop` took longer than {:?} and was killed", site.service.stop_timeout);
             notes.push(format!("{name}: {}", saying(&what, &words)));
             format!("; {what}")
         }

@@ -49,7 +49,9 @@ fn programs_are_started_in_clean_surroundings() {
     );
     scene.order_and_wait(ServiceDuty::Run);
     let seen = scene.file("seen");
-    for line in ["LANG=C.UTF-8", "CLUSTERD_NODE=serv1", "CLUSTERD_GROUP=web", "PWD=/", "/", "policy 0"] {
+    for line in
+        ["LANG=C.UTF-8", "CLUSTERD_NODE=serv1", "CLUSTERD_GROUP=web", "PWD=/", "/", "policy 0"]
+    {
         assert!(seen.lines().any(|seen| seen == line), "{line} is not in {seen}");
     }
     assert!(!seen.contains("CARGO"), "{seen}");
@@ -90,7 +92,10 @@ fn a_start_that_hangs_is_killed_and_told() {
     scene.order(ServiceDuty::Run);
     scene.wait("failed", |report| report.word == ServiceWord::Failed);
     let note = scene.notes()[0].clone();
-    assert!(note.contains("`start` took longer than 300ms, saying \"waiting for the moon\""), "{note}");
+    assert!(
+        note.contains("`start` took longer than 300ms, saying \"waiting for the moon\""),
+        "{note}"
+    );
     scene.order_and_wait(ServiceDuty::End);
     assert!(scene.left().is_empty());
 }
@@ -131,7 +136,11 @@ fn a_program_that_is_not_there_fails_and_can_be_stopped() {
     scene.begin();
     scene.order(ServiceDuty::Run);
     scene.wait("failed", |report| report.word == ServiceWord::Failed);
-    assert!(scene.notes()[0].contains("is the program there, and executable?"), "{:?}", scene.notes());
+    assert!(
+        scene.notes()[0].contains("is the program there, and executable?"),
+        "{:?}",
+        scene.notes()
+    );
     scene.order_and_wait(ServiceDuty::End);
 }
 
@@ -236,7 +245,8 @@ fn what_another_manager_runs_is_known_by_its_status() {
 
 #[test]
 fn one_that_is_not_stopped_by_stop_is_never_called_stopped() {
-    let mut scene = Scene::new("start) echo >$D/unit ;; stop) exit 7 ;; status) test -f $D/unit ;;");
+    let mut scene =
+        Scene::new("start) echo >$D/unit ;; stop) exit 7 ;; status) test -f $D/unit ;;");
     scene.order_and_wait(ServiceDuty::Run);
     scene.order(ServiceDuty::End);
     scene.wait_note("cannot be stopped: `status` says that it still runs, although `stop` ended");

@@ -201,9 +201,9 @@ impl Scene {
 
     /// The processes of the scene, whoever is their parent. Zombies have no environment.
     pub fn left(&self) -> Vec<i32> {
-        let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| {
-            entry.ok()?.file_name().to_str()?.parse::<i32>().ok()
-        });
+        let pids = fs::read_dir("/proc")
+            .unwrap()
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
         let has_tag = |pid: &i32| {
             let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
             environment.split(|byte| *byte == 0).any(|pair| pair == self.tag.as_bytes())

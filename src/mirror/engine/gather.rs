@@ -128,12 +128,7 @@ impl Gather<'_> {
         self.hints.absorb(self.pass, self.index, &|key| series.has(key), self.interrupted)
     }
 
-    fn read(
-        &mut self,
-        names: Vec<Key>,
-        series: &mut Series,
-        made: &mut Made,
-    ) -> Result<(), Fault> {
+    fn read(&mut self, names: Vec<Key>, series: &mut Series, made: &mut Made) -> Result<(), Fault> {
         let many = names.len() > limits::SYNCFS_ABOVE;
         if many {
             self.pass.sync()?;
@@ -174,9 +169,7 @@ impl Gather<'_> {
         for _ in 0..limits::FILE_READS_MAX {
             let file = match root.open_file(&key.path) {
                 Ok(file) => Some(file),
-                Err(
-                    TreeError::Gone(_) | TreeError::NotAFile(_) | TreeError::Elsewhere(_),
-                ) => None,
+                Err(TreeError::Gone(_) | TreeError::NotAFile(_) | TreeError::Elsewhere(_)) => None,
                 Err(error) => return Err(error.into()),
             };
             if let (Some(file), true) = (&file, write_back) {

@@ -35,7 +35,11 @@ impl Hints {
     /// # Errors
     /// A root is not there, a limit is reached, the kernel refuses.
     pub fn new(trees: &Trees) -> Result<Hints, WatchError> {
-        Ok(Hints { watch: Watch::new(&trees.places())?, links: Links::default(), more_to_walk: false })
+        Ok(Hints {
+            watch: Watch::new(&trees.places())?,
+            links: Links::default(),
+            more_to_walk: false,
+        })
     }
 
     /// To wait on.

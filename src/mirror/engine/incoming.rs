@@ -142,13 +142,15 @@ impl Incoming {
         let walked = walk::own(&pass, around.index, around.interrupted).map_err(trouble)?;
         if walked.differ > 0 {
             let names = walked.differ;
-            log::info!("{names} names of the trees here are in no commit; what is lost of them by the owner's is kept");
+            log::info!(
+                "{names} names of the trees here are in no commit; what is lost of them by the owner's is kept"
+            );
         }
         around.skipped.set(walked.skipped);
         let failed = |error: crate::mirror::index::IndexError| Trouble::Failed(error.to_string());
         Ok(Event::Opened {
             digest: around.index.digest().map_err(failed)?,
-            names: around.index.len().map_err(failed)?,
+            commit: around.index.position().map_err(failed)?.map_or(0, |position| position.commit),
         })
     }
 

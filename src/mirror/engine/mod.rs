@@ -377,7 +377,16 @@ impl Engine {
         let Some((at, told)) = &self.told else { return true };
         let facts = |report: &MirrorReport| {
             let MirrorReport { order, still, drained, complete, copy_of, in_sync, status } = report;
-            (*order, *still, *drained, *complete, *copy_of, *in_sync, status.state, status.direction)
+            (
+                *order,
+                *still,
+                *drained,
+                *complete,
+                *copy_of,
+                *in_sync,
+                status.state,
+                status.direction,
+            )
         };
         facts(told) != facts(report)
             || (told != report && now.duration_since(*at) >= limits::REPORT_EVERY)

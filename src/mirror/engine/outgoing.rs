@@ -198,11 +198,8 @@ impl Outgoing {
         let mut ours: HashSet<Key> = HashSet::new();
         let mut after: Option<Key> = None;
         loop {
-            let (part, more) = index.bucket_listing(
-                bucket,
-                after.as_ref(),
-                crate::limits::LISTING_ENTRIES_MAX,
-            )?;
+            let (part, more) =
+                index.bucket_listing(bucket, after.as_ref(), crate::limits::LISTING_ENTRIES_MAX)?;
             after = part.last().map(|(key, _)| key.clone());
             for (key, digest) in part {
                 if theirs.get(&key) != Some(&&digest) {

@@ -112,10 +112,9 @@ impl News {
         let lasts = match self.now {
             MirrorState::Blocked | MirrorState::Conflict => limits::NEWS_BLOCKED_AFTER,
             MirrorState::Behind => limits::NEWS_BEHIND_AFTER,
-            MirrorState::InSync
-            | MirrorState::Off
-            | MirrorState::Syncing
-            | MirrorState::Paused => return None,
+            MirrorState::InSync | MirrorState::Off | MirrorState::Syncing | MirrorState::Paused => {
+                return None;
+            }
         };
         (self.told != self.now || self.told_why != self.why).then(|| self.since + lasts)
     }
@@ -138,9 +137,10 @@ impl News {
             return None;
         }
         self.fuzzy_told_at = Some(now);
-        let text = "files change faster than they can be read at one instant: each is whole on the \
+        let text =
+            "files change faster than they can be read at one instant: each is whole on the \
                     peer, but some may be newer than others that were written before them"
-            .to_owned();
+                .to_owned();
         Some((Kind::Mirror, text))
     }
 

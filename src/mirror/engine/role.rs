@@ -118,12 +118,9 @@ impl Role {
         match self {
             Role::Idle { settled, .. } => match (settled, roots) {
                 (Err(why), _) => Shown { why: why.clone(), ..nothing },
-                (Ok(()), Err(why)) => Shown {
-                    state: MirrorState::Blocked,
-                    why: why.clone(),
-                    still: true,
-                    ..nothing
-                },
+                (Ok(()), Err(why)) => {
+                    Shown { state: MirrorState::Blocked, why: why.clone(), still: true, ..nothing }
+                }
                 (Ok(()), Ok(())) => Shown {
                     why: "no settled owner; nothing travels".to_owned(),
                     still: true,
@@ -135,8 +132,13 @@ impl Role {
                 let taken = &incoming.taken;
                 let (state, why) = match (&taken.trouble, path) {
                     (Some(Trouble::NoRoom { .. }), _) => (MirrorState::Behind, None),
-                    (Some(Trouble::Root(_) | Trouble::Failed(_)), _) => (MirrorState::Blocked, None),
-                    (None, None) => (MirrorState::Behind, Some("the owner has no session with this node".to_owned())),
+                    (Some(Trouble::Root(_) | Trouble::Failed(_)), _) => {
+                        (MirrorState::Blocked, None)
+                    }
+                    (None, None) => (
+                        MirrorState::Behind,
+                        Some("the owner has no session with this node".to_owned()),
+                    ),
                     (None, Some(_)) if taken.whole && !taken.busy => (MirrorState::InSync, None),
                     (None, Some(_)) => (MirrorState::Syncing, None),
                 };
@@ -180,7 +182,15 @@ impl Owner {
         };
         let drained = self.drain.is_some_and(|barrier| sent.kept >= barrier);
         let pending_bytes = outgoing.pending_bytes();
-        Shown { state, why, drained, fuzzy: sent.fuzzy, bytes: sent.bytes, pending_bytes, ..nothing }
+        Shown {
+            state,
+            why,
+            drained,
+            fuzzy: sent.fuzzy,
+            bytes: sent.bytes,
+            pending_bytes,
+            ..nothing
+        }
     }
 }
 
@@ -280,7 +290,8 @@ impl Engine {
     }
 
     fn tick(&mut self) {
-        if !self.role.session_deadline().is_some_and(|at| at <= self.now()) || !self.inbox.is_empty()
+        if !self.role.session_deadline().is_some_and(|at| at <= self.now())
+            || !self.inbox.is_empty()
         {
             return;
         }
@@ -339,7 +350,9 @@ impl Engine {
             self.early = Some((since, link));
         } else {
             // Dropped, and closed by that: the owner tries again.
-            log::info!("a mirror link was closed: this node was not told that the sender owns the group");
+            log::info!(
+                "a mirror link was closed: this node was not told that the sender owns the group"
+            );
         }
     }
 
@@ -606,7 +619,9 @@ fn watch_thread(outgoing: &Outgoing, inbox: &Sender<Input>) -> Option<WatchThrea
     let fd = match outgoing.hints().watch().as_fd().try_clone_to_owned() {
         Ok(fd) => fd,
         Err(error) => {
-            log::error!("the watch over the trees cannot be waited for: {error}; only rescans find changes");
+            log::error!(
+                "the watch over the trees cannot be waited for: {error}; only rescans find changes"
+            );
             return None;
         }
     };
@@ -614,7 +629,9 @@ fn watch_thread(outgoing: &Outgoing, inbox: &Sender<Input>) -> Option<WatchThrea
     let inbox = inbox.clone();
     let started = spawn("mirror-watch", move || wait_for(&fd, number, &inbox, &resumed));
     if let Err(why) = started {
-        log::error!("the watch over the trees cannot be waited for: {why}; only rescans find changes");
+        log::error!(
+            "the watch over the trees cannot be waited for: {why}; only rescans find changes"
+        );
         return None;
     }
     Some(WatchThread { number, resume, told: false })

@@ -102,8 +102,7 @@ pub fn own(
 }
 
 /// False ends the walk.
-type Visit<'a> =
-    dyn FnMut(Option<(&Key, &Seen)>, Option<Note>) -> Result<bool, Fault> + 'a;
+type Visit<'a> = dyn FnMut(Option<(&Key, &Seen)>, Option<Note>) -> Result<bool, Fault> + 'a;
 
 /// Walks the trees and the index side by side.
 fn compare(

@@ -11,7 +11,12 @@ fn bench_tmp() {
                 let c0 = nix::time::clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).unwrap();
                 let c = content(&file, &seen, how, threads).unwrap();
                 let c1 = nix::time::clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).unwrap();
-                println!("{round} {threads} {how:?} wall {:?} cpu {:?} {}", t.elapsed(), std::time::Duration::from(c1 - c0), c.chunks.len());
+                println!(
+                    "{round} {threads} {how:?} wall {:?} cpu {:?} {}",
+                    t.elapsed(),
+                    std::time::Duration::from(c1 - c0),
+                    c.chunks.len()
+                );
             }
         }
     }

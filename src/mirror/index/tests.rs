@@ -21,7 +21,8 @@ fn key_in(tree: TreeId, path: &str) -> Key {
 
 fn stored(kind: Kind, mark: u32) -> Stored {
     let mtime = Stamp { s: i64::from(mark), ns: 5 };
-    Stored { entry: Entry { kind, mode: 0o644, uid: 1, gid: 2, mtime, xattrs: vec![] }, seen: None }
+    let entry = Entry { kind, mode: 0o644, uid: 1, gid: 2, mtime, xattrs: vec![] };
+    Stored { entry: Some(entry), seen: None }
 }
 
 fn file(mark: u32) -> Stored {
@@ -161,7 +162,7 @@ fn names_of_any_bytes() {
         change(&index, &[(key.clone(), Some(file(4)))]);
         assert_eq!(index.get(&key).unwrap(), Some(file(4)));
         let (listing, more) = index.bucket_listing(bucket_of(&key), None, 10).unwrap();
-        assert!(listing.contains(&(key.clone(), file(4).entry.digest(&key))) && !more);
+        assert!(listing.contains(&(key.clone(), file(4).digest(&key))) && !more);
     }
 }
 
@@ -203,7 +204,7 @@ fn a_bucket_is_listed_in_pieces() {
     listed.sort();
     let mut expected: Vec<_> = changes
         .iter()
-        .map(|(key, stored)| (key.clone(), stored.as_ref().unwrap().entry.digest(key)))
+        .map(|(key, stored)| (key.clone(), stored.as_ref().unwrap().digest(key)))
         .collect();
     expected.sort();
     assert_eq!(listed, expected);

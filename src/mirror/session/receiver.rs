@@ -104,10 +104,10 @@ impl Receiver {
             }
             Event::Cut => self.go_down(),
             Event::Heard(envelope) => self.heard(now, envelope),
-            Event::Opened { digest, names } => {
+            Event::Opened { digest, commit } => {
                 if matches!(self.state, State::Opening) {
                     self.ready(now);
-                    self.say(ToSender::Welcome { digest, names });
+                    self.say(ToSender::Welcome { digest, commit });
                 }
             }
             Event::BucketsRead(digests) => {

@@ -97,6 +97,8 @@ pub struct Sender {
     dirty: bool,
     /// Since when something has waited.
     waits_since: Option<Time>,
+    /// A series was applied over this link: the peer's copy is of this generation.
+    adopted: bool,
     /// Withdrawals in a row.
     withdrawn: u32,
     /// A `Pong` must come until then.
@@ -129,6 +131,7 @@ impl Sender {
             series: next_series,
             dirty: true,
             waits_since: None,
+            adopted: false,
             withdrawn: 0,
             pong_by: None,
             asked: 0,
@@ -169,6 +172,7 @@ impl Sender {
             Event::Recorded => {
                 if matches!(self.state, State::Recording) {
                     self.withdrawn = 0;
+                    self.adopted = true;
                     self.series += 1;
                     self.over(now);
                 }
@@ -227,6 +231,7 @@ impl Sender {
 
     fn linked(&mut self, now: Time) {
         self.leave();
+        self.adopted = false;
         let until = now + limits::MIRROR_WORK_PATIENCE;
         self.state = State::Greeting { own: None, peer: None, until };
         let (group, trees) = (self.group.clone(), self.trees.clone());
@@ -307,7 +312,9 @@ impl Sender {
     fn gathered(&mut self, now: Time, gathered: Gathered) {
         let State::Gathering { batch } = self.state else { return };
         let Gathered { ops, fuzzy, more } = gathered;
-        if batch == 0 && ops.is_empty() && !more {
+        // The first series of a link is sent even if nothing differs: the peer learns that it has the
+        // whole of this generation.
+        if batch == 0 && ops.is_empty() && !more && self.adopted {
             return self.over(now);
         }
         let (series, last, measures) = (self.series, !more, offer::measures(&ops));

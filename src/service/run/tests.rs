@@ -26,7 +26,8 @@ fn argument_environment_and_words() {
 
 #[test]
 fn one_that_hangs_is_killed_with_its_group() {
-    let (ran, _) = shell("echo $$; trap '' TERM; sleep 1000; sleep 1000", Duration::from_millis(300));
+    let (ran, _) =
+        shell("echo $$; trap '' TERM; sleep 1000; sleep 1000", Duration::from_millis(300));
     assert!(matches!(ran.end, End::TooLong), "{ran:?}");
     let group: i32 = ran.words.parse().unwrap();
     let begin = Instant::now();

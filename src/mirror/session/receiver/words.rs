@@ -16,8 +16,8 @@ pub enum Event {
     Opened {
         /// Digest of this node's index.
         digest: Digest,
-        /// How many names it has.
-        names: u64,
+        /// Newest commit that the index knows.
+        commit: u64,
     },
     /// Answer to [`Command::ReadBuckets`]: [`BUCKETS`](crate::limits::BUCKETS) digests.
     BucketsRead(Vec<Digest>),

@@ -18,7 +18,7 @@ impl Sender {
             return self.hang("the peer speaks of another generation of the group".into());
         }
         match message {
-            ToSender::Welcome { digest, names: _ } => self.welcomed(now, digest),
+            ToSender::Welcome { digest, commit } => self.welcomed(now, digest, commit),
             ToSender::Refuse { why } => {
                 let state = SenderState::Blocked(format!("the peer refuses: {why}"));
                 self.hang_with(why, state);
@@ -50,9 +50,11 @@ impl Sender {
         }
     }
 
-    fn welcomed(&mut self, now: Time, digest: Digest) {
+    fn welcomed(&mut self, now: Time, digest: Digest, commit: u64) {
         if let State::Greeting { peer: peer @ None, .. } = &mut self.state {
             *peer = Some(digest);
+            // A number that the peer has applied already would be taken for that one.
+            self.series = self.series.max(commit.saturating_add(1));
             self.compare_digests(now);
         } else {
             self.out_of_turn("Welcome");

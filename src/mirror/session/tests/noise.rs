@@ -54,7 +54,7 @@ fn to_receiver() -> impl Strategy<Value = ToReceiver> {
 fn to_sender() -> impl Strategy<Value = ToSender> {
     let listing = proptest::collection::vec((0u8..4).prop_map(|name| (key(name), [0; 16])), 0..3);
     prop_oneof![
-        3 => any::<bool>().prop_map(|same| ToSender::Welcome { digest: [u8::from(same); 16], names: 1 }),
+        3 => any::<bool>().prop_map(|same| ToSender::Welcome { digest: [u8::from(same); 16], commit: 1 }),
         1 => Just(ToSender::Refuse { why: "no".into() }),
         2 => (255usize..257).prop_map(|count| ToSender::Buckets { digests: vec![[0; 16]; count] }),
         2 => (0u16..3, listing, any::<bool>()).prop_map(|(bucket, entries, more)| {
@@ -79,7 +79,7 @@ fn receiver_event() -> impl Strategy<Value = receiver::Event> {
         12 => to_receiver().prop_map(|message| {
             Event::Heard(Envelope { generation: GENERATION, message })
         }),
-        3 => Just(Event::Opened { digest: [0; 16], names: 0 }),
+        3 => Just(Event::Opened { digest: [0; 16], commit: 0 }),
         1 => Just(Event::BucketsRead(vec![[0; 16]; 256])),
         1 => any::<bool>().prop_map(|more| Event::ListingRead { entries: Vec::new(), more }),
         3 => wanted().prop_map(Event::Staged),
@@ -184,7 +184,7 @@ fn another_generation_changes_nothing() {
             if !matches!(said, ToReceiver::Hello { .. }) {
                 let mine = Envelope { generation: GENERATION, message: hello() };
                 receiver.handle(Time(0), receiver::Event::Heard(mine));
-                receiver.handle(Time(0), receiver::Event::Opened { digest: [0; 16], names: 0 });
+                receiver.handle(Time(0), receiver::Event::Opened { digest: [0; 16], commit: 0 });
             }
             while receiver.poll().is_some() {}
             let event = receiver::Event::Heard(Envelope { generation, message: said });

@@ -96,7 +96,7 @@ fn a_peer_that_says_nothing_is_left_at_every_wait() {
     let mut hangs = 0;
     // One word more each time, then silence.
     let words = [
-        heard(ToSender::Welcome { digest: [1; 16], names: 0 }),
+        heard(ToSender::Welcome { digest: [1; 16], commit: 0 }),
         heard(ToSender::Buckets { digests: vec![[1; 16]; limits::BUCKETS] }),
     ];
     for count in 0..=words.len() {
@@ -121,7 +121,7 @@ fn a_ping_without_an_answer_ends_the_link() {
     let mut sender = Sender::new(GENERATION, "web".into(), trees(), 1);
     sender.handle(Time(0), Event::Linked);
     sender.handle(Time(0), Event::Walked { digest: [0; 16] });
-    sender.handle(Time(0), heard(ToSender::Welcome { digest: [0; 16], names: 0 }));
+    sender.handle(Time(0), heard(ToSender::Welcome { digest: [0; 16], commit: 0 }));
     sender.handle(Time(0), Event::Gathered(Default::default()));
     commands(&mut sender);
     let ping_at = sender.next_deadline().unwrap();
@@ -165,7 +165,7 @@ fn streaming_ends_when_the_peer_says_that_it_is_void() {
     let mut sender = Sender::new(GENERATION, "web".into(), trees(), 1);
     sender.handle(Time(0), Event::Linked);
     sender.handle(Time(0), Event::Walked { digest: [0; 16] });
-    sender.handle(Time(0), heard(ToSender::Welcome { digest: [0; 16], names: 0 }));
+    sender.handle(Time(0), heard(ToSender::Welcome { digest: [0; 16], commit: 0 }));
     let change = Change::Put(super::world::entry_of(1));
     let ops = vec![Op { key: super::world::key(1), change }];
     let gathered = super::super::sender::Gathered { ops, fuzzy: false, more: false };

@@ -572,8 +572,7 @@ impl World {
             Command::Open => {
                 standby.discard();
                 standby.redo();
-                let names = standby.tree.len() as u64;
-                Some(Event::Opened { digest: digest(&standby.tree), names })
+                Some(Event::Opened { digest: digest(&standby.tree), commit: 0 })
             }
             Command::ReadBuckets => Some(Event::BucketsRead(buckets(&standby.tree))),
             Command::ReadListing { bucket, after } => {
