@@ -412,6 +412,8 @@ pub const MIRROR_LOOK_UP: Duration = Duration::from_secs(5);
 pub const MIRROR_EARLY_PATIENCE: Duration = Duration::from_secs(2);
 /// What was acknowledged and could not be applied is tried again after this: a takeover may wait for it.
 pub const SETTLE_RETRY: Duration = Duration::from_millis(250);
+/// Time for one way of reaching the peer: a connection and a handshake take a thousandth of it.
+pub const DIAL_PATIENCE: Duration = Duration::from_secs(2);
 /// The first pause between two attempts to reach the peer; each is twice as long as the one before.
 pub const DIAL_AGAIN_MIN: Duration = Duration::from_millis(50);
 /// All trees are walked this often, for what no event tells: stores through a mapping.
@@ -589,3 +591,9 @@ pub const HOLD_KILL_EVERY: Duration = Duration::from_millis(20);
 pub const HOLD_ANSWER_BYTES_MAX: usize = 64;
 /// Longest record of a shim, in bytes: two numbers and a path.
 pub const HOLD_RECORD_BYTES_MAX: u64 = 8 * 1024;
+
+/// Longest first message of a link, in bytes: the trees' paths, which fit into a config, and some words.
+pub const MIRROR_HELLO_BYTES_MAX: usize = CONFIG_BYTES_MAX + 4096;
+/// What a link reads or writes at once, in bytes: four of its frames, so that a system call costs little
+/// beside encrypting them, and both stay in a core's own cache.
+pub const LINK_BUFFER_BYTES: usize = 4 * (2 + 65_535);

@@ -108,6 +108,7 @@ struct HeartLaunch {
 struct WorkerLaunch {
     config: String,
     me: NodeIndex,
+    key: Key,
     run_dir: PathBuf,
     state_dir: PathBuf,
     record: Option<PathBuf>,
@@ -143,6 +144,8 @@ pub struct WorkerInherits {
     pub config: Config,
     /// Which of its nodes this is.
     pub me: NodeIndex,
+    /// The pair's key.
+    pub key: Key,
     /// What must not survive a reboot; absolute.
     pub run_dir: PathBuf,
     /// What must survive a reboot.
@@ -172,6 +175,7 @@ pub fn run(settings: Settings) -> Result<ExitCode, StartError> {
     let worker_launch = launch(&WorkerLaunch {
         config: config.clone(),
         me: settings.me,
+        key: settings.key,
         // Services are started in `/`.
         run_dir: path::absolute(&settings.run_dir).map_err(system("find the run directory"))?,
         state_dir: settings.state_dir,
@@ -230,9 +234,9 @@ pub fn inherit_heart(descriptors: &[RawFd]) -> Result<HeartInherits, StartError>
 /// The descriptors are not these.
 pub fn inherit_worker(descriptors: &[RawFd]) -> Result<WorkerInherits, StartError> {
     let [launch, link, lock] = inherit(descriptors)?;
-    let WorkerLaunch { config, me, run_dir, state_dir, record } = read_launch(launch)?;
+    let WorkerLaunch { config, me, key, run_dir, state_dir, record } = read_launch(launch)?;
     let (config, link) = (parse_launched(&config)?, WorkerLink::new(link));
-    Ok(WorkerInherits { config, me, run_dir, state_dir, record, link, lock })
+    Ok(WorkerInherits { config, me, key, run_dir, state_dir, record, link, lock })
 }
 
 fn parse_launched(config: &str) -> Result<Config, StartError> {
@@ -332,6 +336,7 @@ mod tests {
         let content = WorkerLaunch {
             config: String::new(),
             me: NodeIndex::Upper,
+            key: [7; 32],
             run_dir: "/run/clusterd".into(),
             state_dir: "/var/lib/clusterd".into(),
             record: Some("r".into()),

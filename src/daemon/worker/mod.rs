@@ -6,11 +6,13 @@
 //!                        +-> notifier    notify.exec
 //!                        +-> recorder    run --record FILE
 //!                        +-> supervisor  services, one for each group    -> link
+//!                        +-> engine      mirrored trees, the same         -> link
 //! ```
 //! Each arrow is bounded, so this thread never waits for a disk or a program. When the link ends, heart
 //! and guard are gone or done: the threads finish what they have, within a deadline.
 
 pub mod events;
+mod mirrors;
 pub mod notify;
 pub mod persist;
 pub mod record;
@@ -23,6 +25,7 @@ use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use nix::sys::signal::Signal;
 
 use self::events::{Keeper, Kept};
+use self::mirrors::{Mirrors, Pair};
 use self::notify::Notifier;
 use self::persist::{Inbox, Store};
 use self::record::Recorder;
@@ -52,7 +55,7 @@ pub fn run(inherited: WorkerInherits) -> Result<(), StartError> {
 }
 
 fn work(inherited: WorkerInherits) -> Result<(), StartError> {
-    let WorkerInherits { config, me, run_dir, state_dir, record, link, lock: _lock } = inherited;
+    let WorkerInherits { config, me, key, run_dir, state_dir, record, link, lock: _lock } = inherited;
     let link = Arc::new(link);
     let (done, all_done) = bounded::<()>(0);
     let threads = || {
@@ -61,8 +64,11 @@ fn work(inherited: WorkerInherits) -> Result<(), StartError> {
             (Store::new(&state_dir), Arc::clone(&link), Arc::clone(&inbox));
         spawn("persister", &done, move || persist::run(&store, &work, &to_heart))?;
         let (keeper, kept) = Keeper::new();
-        spawn("keeper", &done, move || events::run(&state_dir, &kept))?;
+        let events_dir = state_dir.clone();
+        spawn("keeper", &done, move || events::run(&events_dir, &kept))?;
         let supervisors = services::begin(&config, me, &run_dir, &link, &done)?;
+        let pair = Pair { config: &config, me, key: &key, state_dir: &state_dir };
+        let mirrors = mirrors::begin(&pair, &link, &done)?;
         let notifier = config.notify_exec.map(|exec| {
             let (notifier, events) = Notifier::new();
             spawn("notifier", &done, move || notify::run(&exec, &events)).map(|()| notifier)
@@ -72,13 +78,13 @@ fn work(inherited: WorkerInherits) -> Result<(), StartError> {
             spawn("recorder", &done, move || record::run(&file, &lines)).map(|()| recorder)
         });
         let (notifier, recorder) = (notifier.transpose()?, recorder.transpose()?);
-        Ok(Desks { inbox, keeper, supervisors, notifier, recorder })
+        Ok(Desks { inbox, keeper, supervisors, mirrors, notifier, recorder })
     };
     let desks = threads().map_err(system("start a thread"))?;
     drop(done);
     serve(&link, &desks);
     desks.inbox.close();
-    drop(desks);
+    desks.end();
     if all_done.recv_timeout(limits::WORKER_DRAIN_PATIENCE) == Err(RecvTimeoutError::Timeout) {
         log::warn!("ending with work undone: a disk or notify.exec is too slow");
     }
@@ -90,6 +96,7 @@ struct Desks {
     inbox: Arc<Inbox>,
     keeper: Keeper,
     supervisors: Supervisors,
+    mirrors: Mirrors,
     notifier: Option<Notifier>,
     recorder: Option<Recorder>,
 }
@@ -101,7 +108,7 @@ fn serve(link: &WorkerLink, desks: &Desks) {
     let mut malformed = |error| log::warn!("a message of the heart was dropped: {error}");
     loop {
         match link.receive(&mut malformed) {
-            Ok(Some(message)) => desks.take(message),
+            Ok(Some(message)) => desks.take(link, message),
             Ok(None) => return,
             Err(error) => {
                 log::error!("the link to the heart failed: {error}");
@@ -112,7 +119,12 @@ fn serve(link: &WorkerLink, desks: &Desks) {
 }
 
 impl Desks {
-    fn take(&self, message: ToWorker) {
+    /// No more messages will come.
+    fn end(self) {
+        self.mirrors.end();
+    }
+
+    fn take(&self, link: &WorkerLink, message: ToWorker) {
         match message {
             ToWorker::Hello { nonce } => self.inbox.hello(nonce),
             ToWorker::Ready => {
@@ -122,8 +134,10 @@ impl Desks {
             }
             ToWorker::Persist { write, state } => self.inbox.persist(write, state),
             ToWorker::Services { group, order, duty } => self.supervisors.order(group, order, duty),
-            // Filled in by the mirror's commits.
-            ToWorker::Mirror { .. } | ToWorker::Sync { .. } => {}
+            ToWorker::Mirror { group, order, duty, peer } => {
+                self.mirrors.order(link, group, order, duty, peer);
+            }
+            ToWorker::Sync { request, group } => self.mirrors.sync(link, group, request),
             ToWorker::Tell(record) => {
                 if let Some(notifier) = &self.notifier {
                     notifier.push(record.clone());

@@ -204,6 +204,8 @@ impl Engine {
         tell: &mut dyn FnMut(Telling),
     ) {
         self.order = order;
+        // Every order is answered: it may be of a new heart, which was told nothing yet.
+        self.told = None;
         if self.peer != peer {
             self.peer = peer;
             if let Role::Out(owner) = &mut self.role {
