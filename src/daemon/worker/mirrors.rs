@@ -64,7 +64,11 @@ pub(super) fn begin(
             }
             Err(why) => {
                 tell(&link, index, Telling::Report(unusable(&why)));
-                tell(&link, index, Telling::Note(Kind::Fault, format!("nothing is mirrored: {why}")));
+                tell(
+                    &link,
+                    index,
+                    Telling::Note(Kind::Fault, format!("nothing is mirrored: {why}")),
+                );
                 None
             }
         };

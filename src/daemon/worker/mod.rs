@@ -55,7 +55,8 @@ pub fn run(inherited: WorkerInherits) -> Result<(), StartError> {
 }
 
 fn work(inherited: WorkerInherits) -> Result<(), StartError> {
-    let WorkerInherits { config, me, key, run_dir, state_dir, record, link, lock: _lock } = inherited;
+    let WorkerInherits { config, me, key, run_dir, state_dir, record, link, lock: _lock } =
+        inherited;
     let link = Arc::new(link);
     let (done, all_done) = bounded::<()>(0);
     let threads = || {

@@ -3,9 +3,10 @@
 use super::links::Links;
 use super::trees::{Fault, Pass, Tree};
 use crate::limits;
-use crate::mirror::entry::{Key, Seen, Stored};
+use crate::mirror::entry::{Key, Kind, Seen, Stored};
+use crate::mirror::hash;
 use crate::mirror::index::Index;
-use crate::mirror::meta::{self, Sort};
+use crate::mirror::meta::{self, Sort, What};
 use crate::mirror::scan::{Found, Summary, Walk};
 use crate::mirror::tree::Root;
 
@@ -83,22 +84,55 @@ pub fn own(
     interrupted: &dyn Fn() -> bool,
 ) -> Result<Walked, Fault> {
     let mut changes: Vec<(Key, Option<Stored>)> = Vec::new();
+    let mut as_before: Vec<(Key, Seen)> = Vec::new();
     let walked = compare(pass, index, interrupted, &mut |_, note| {
         match note {
-            Some(Note::Differs(key)) => {
-                changes.push((key, Some(Stored { entry: None, seen: None })));
-            }
+            // It may only look different: touched, or read before its times were final.
+            Some(Note::Differs(key)) => match unchanged(pass, index, &key)? {
+                Some(seen) => as_before.push((key, seen)),
+                None => changes.push((key, Some(Stored { entry: None, seen: None }))),
+            },
             Some(Note::Gone(key)) => changes.push((key, None)),
             None => {}
         }
         Ok(true)
     })?;
+    for some in as_before.chunks(limits::WALK_MARKS) {
+        index.set_seen(some)?;
+    }
     // Deletions of directories take what is below with them: first what is gone, then what is there.
     changes.sort_by_key(|(_, stored)| stored.is_some());
     for some in changes.chunks(limits::WALK_MARKS) {
         index.commit(some, None, &[], true)?;
     }
     Ok(walked)
+}
+
+/// How a name looks that is what the index says all the same; `None`: it is not.
+fn unchanged(pass: &Pass<'_>, index: &Index, key: &Key) -> Result<Option<Seen>, Fault> {
+    let stored = index.get(key)?.and_then(|stored| stored.entry);
+    let (Some(entry), Some((tree, root))) = (stored, pass.of(key)) else { return Ok(None) };
+    let Some(look) = meta::look(root, &key.path)? else { return Ok(None) };
+    let same_kind = match (&entry.kind, &look.what) {
+        (Kind::Dir, What::Dir) => true,
+        (Kind::Symlink { target }, What::Symlink(here)) => target == here,
+        (Kind::Link { to }, What::File) => {
+            meta::quick(root, to)?.is_some_and(|(seen, _)| seen.ino == look.seen.ino)
+        }
+        (Kind::File(content), What::File) => {
+            content.size == look.seen.size
+                && root.open_file(&key.path).is_ok_and(|file| {
+                    hash::content(&file, &look.seen, tree.hash, limits::HASH_THREADS)
+                        .is_ok_and(|here| here == *content)
+                })
+        }
+        (Kind::Dir | Kind::File(_) | Kind::Symlink { .. } | Kind::Link { .. }, _) => false,
+    };
+    let same = same_kind
+        && (look.mode, look.uid, look.gid, look.seen.mtime)
+            == (entry.mode, entry.uid, entry.gid, entry.mtime)
+        && look.xattrs == entry.xattrs;
+    Ok(same.then_some(look.seen))
 }
 
 /// False ends the walk.

@@ -177,7 +177,8 @@ impl LinkReader {
             return Err(LinkError::Forged);
         }
         self.fill(PREFIX_BYTES + sealed, deadline)?;
-        let bytes = self.held().get(PREFIX_BYTES..PREFIX_BYTES + sealed).ok_or(LinkError::Forged)?;
+        let bytes =
+            self.held().get(PREFIX_BYTES..PREFIX_BYTES + sealed).ok_or(LinkError::Forged)?;
         self.noise.read_message(self.nonce, bytes, out).map_err(|_| LinkError::Forged)?;
         self.nonce += 1;
         self.begin += PREFIX_BYTES + sealed;

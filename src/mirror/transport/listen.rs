@@ -85,7 +85,8 @@ impl Listener {
         let over = Arc::new(EventFd::new()?);
         let counters = Arc::new(Counters::default());
         let doors = [Door::new(LinkPath::Crossover), Door::new(LinkPath::Lan)];
-        let porter = Porter { secret, places, arrived: Arc::new(arrived), counters: counters.clone() };
+        let porter =
+            Porter { secret, places, arrived: Arc::new(arrived), counters: counters.clone() };
         let stop = over.clone();
         let thread = thread::Builder::new()
             .name("mirror-listen".to_owned())
@@ -307,7 +308,8 @@ impl<F: Fn(Incoming) + Send + Sync + 'static> Porter<F> {
     /// Closes everything, and waits for the threads.
     fn empty(&self, doors: [Door; 2]) {
         let half_open = doors.into_iter().flat_map(|door| door.half_open);
-        let half_open: Vec<HalfOpen> = half_open.filter(|half| !half.thread.is_finished()).collect();
+        let half_open: Vec<HalfOpen> =
+            half_open.filter(|half| !half.thread.is_finished()).collect();
         for half in &half_open {
             if let Some(stream) = half.stream.upgrade() {
                 shut(&stream);

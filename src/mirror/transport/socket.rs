@@ -153,15 +153,15 @@ pub(super) fn write_whole(stream: &TcpStream, bytes: &[u8], deadline: Instant) -
 /// Waits until the stream is ready, or has failed: the next call on it tells which.
 fn wait(stream: &TcpStream, what: PollFlags, deadline: Option<Instant>) -> io::Result<()> {
     loop {
-        let timeout = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
-        {
-            None => PollTimeout::NONE,
-            Some(Duration::ZERO) => {
-                let words = "the peer did not take or give a few bytes in time";
-                return Err(io::Error::new(io::ErrorKind::TimedOut, words));
-            }
-            Some(left) => poll_timeout(left),
-        };
+        let timeout =
+            match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+                None => PollTimeout::NONE,
+                Some(Duration::ZERO) => {
+                    let words = "the peer did not take or give a few bytes in time";
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, words));
+                }
+                Some(left) => poll_timeout(left),
+            };
         match poll(&mut [PollFd::new(stream.as_fd(), what)], timeout) {
             Ok(0) | Err(Errno::EINTR) => {}
             Ok(_) => return Ok(()),
