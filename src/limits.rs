@@ -429,7 +429,6 @@ pub const NEWS_FUZZY_EVERY: Duration = Duration::from_secs(600);
 /// TCP port of mirror sessions, on the crossover's link-local address and on the LAN: `ha-cluster`.
 pub const SYNC_PORT: u16 = 694;
 
-
 /// Room on a file system that staging leaves free, in bytes: for what is served from it meanwhile.
 pub const STAGE_RESERVE_BYTES: u64 = 64 * 1024 * 1024;
 /// Up to so many files or directories are synced one by one, more by syncfs(2): 1 000 small files take
@@ -481,3 +480,26 @@ pub const HASH_UNIT_BYTES: u64 = 16 * 1024 * 1024;
 pub const WALK_LISTED_MAX: usize = 1000;
 /// `hash = "auto"` maps files from this length up, in bytes.
 pub const HASH_MAP_BYTES_MIN: u64 = 1 << 30;
+
+/// A peer that takes or gives nothing in the middle of a frame (64 KiB) for this long is gone; so is one
+/// whose kernel acknowledges nothing (TCP_USER_TIMEOUT, which also counts a closed window: a standby's
+/// disk may hold up one chunk for some seconds).
+pub const MIRROR_STALL_MAX: Duration = Duration::from_secs(20);
+/// An idle link is probed by TCP after this, and as often again.
+pub const MIRROR_KEEPALIVE: Duration = Duration::from_secs(2);
+/// A handshake and the first message take at most this: ten thousand round trips.
+pub const MIRROR_HANDSHAKE_PATIENCE: Duration = Duration::from_secs(5);
+/// Connections that have not said who they are, at one time: one for each group. More are dropped.
+pub const MIRROR_HALF_OPEN_MAX: usize = GROUPS_MAX;
+/// The listener looks this often whether an interface or its address came, changed or went.
+pub const MIRROR_LISTEN_EVERY: Duration = Duration::from_secs(1);
+/// All mirrors of a node together take this much of the LAN, in bytes a second: less than a tenth of
+/// 1 Gbit/s, so that clients do not feel that the crossover is down.
+pub const LAN_MIRROR_BYTES_PER_S: u64 = 10_000_000;
+/// ... after a burst of this, in bytes: a small change goes at once. 26 ms of the pace.
+pub const LAN_MIRROR_BURST_BYTES: u64 = 256 * 1024;
+/// Longest first message of a link, in bytes: the trees' paths, which fit into a config, and some words.
+pub const MIRROR_HELLO_BYTES_MAX: usize = CONFIG_BYTES_MAX + 4096;
+/// What a link reads or writes at once, in bytes: four of its frames, so that a system call costs little
+/// beside encrypting them, and both stay in a core's own cache.
+pub const LINK_BUFFER_BYTES: usize = 4 * (2 + 65_535);

@@ -12,6 +12,7 @@
 //!
 //! | file | subject |
 //! | --- | --- |
+//! | `address` | an interface's own link-local address
 //! | `apply` | a staged series into the trees, again after a crash |
 //! | `area` | the place beside a root, where nothing of ours is in the tree |
 //! | `conflict` | what was written on this node and would have been replaced |
@@ -28,6 +29,7 @@
 //! | `tree` | a root's handle: paths that cannot leave it |
 //! | `watch` | what the kernel says about changed names |
 
+pub mod address;
 pub mod apply;
 pub mod area;
 pub mod conflict;
@@ -40,6 +42,7 @@ pub mod proto;
 pub mod scan;
 pub mod stage;
 pub mod steps;
+pub mod transport;
 pub mod tree;
 pub mod watch;
 
