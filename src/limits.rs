@@ -517,6 +517,7 @@ pub const MIRROR_HANDSHAKE_PATIENCE: Duration = Duration::from_secs(5);
 pub const MIRROR_HALF_OPEN_MAX: usize = GROUPS_MAX;
 /// Links that wait for their group's engine: one for each group, and as many that replace them.
 pub const MIRROR_INCOMING_MAX: usize = 2 * GROUPS_MAX;
+
 /// The listener looks this often whether an interface or its address came, changed or went.
 pub const MIRROR_LISTEN_EVERY: Duration = Duration::from_secs(1);
 /// All mirrors of a node together take this much of the LAN, in bytes a second: less than a tenth of

@@ -84,6 +84,12 @@ pub enum LinkError {
          file and the config to both nodes, and run the same release"
     )]
     Secret,
+    /// The peer hung up before its part of the handshake.
+    #[error(
+        "the peer hung up on the mirror link's handshake: it has another key or cluster name (copy the \
+         key file and the config to both nodes), or too many connections at once"
+    )]
+    Refused,
     /// The cipher failed, which it does not for reasons of the peer's.
     #[error("the mirror link cannot be encrypted: {0}")]
     Cipher(snow::Error),

@@ -10,7 +10,7 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
@@ -236,12 +236,7 @@ impl<F: Fn(Incoming) + Send + Sync + 'static> Porter<F> {
     }
 
     /// Waits for connections and lets them in. `true`: it is over.
-    fn wait(
-        &self,
-        doors: &mut [Door; 2],
-        over: &EventFd,
-        patience: std::time::Duration,
-    ) -> io::Result<bool> {
+    fn wait(&self, doors: &mut [Door; 2], over: &EventFd, patience: Duration) -> io::Result<bool> {
         let mut fds = vec![PollFd::new(over.as_fd(), PollFlags::POLLIN)];
         let open = doors.iter().filter_map(|door| door.open.as_ref());
         fds.extend(open.map(|(_, socket)| PollFd::new(socket.as_fd(), PollFlags::POLLIN)));
@@ -292,6 +287,7 @@ impl<F: Fn(Incoming) + Send + Sync + 'static> Porter<F> {
                 | LinkError::Failed(_)
                 | LinkError::Forged
                 | LinkError::TooLong(_)
+                | LinkError::Refused
                 | LinkError::Cipher(_)
                 | LinkError::Unreachable { .. },
             ) => count(&counters.unfinished),

@@ -41,8 +41,8 @@ impl Secret {
     /// The handshake of the side that connected.
     ///
     /// # Errors
-    /// [`LinkError::Secret`]: the other side does not know the secret, or hung up, as it does when it
-    /// thinks the same of us.
+    /// [`LinkError::Refused`]: the other side hung up, as it does if it thinks that this one does not know
+    /// the secret; [`LinkError::Secret`]: it does not know it.
     pub(super) fn initiate(
         &self,
         stream: &TcpStream,
@@ -51,7 +51,7 @@ impl Secret {
         let mut state = self.builder()?.build_initiator().map_err(LinkError::Cipher)?;
         say(&mut state, stream, deadline)?;
         hear(&mut state, stream, deadline).map_err(|error| match error {
-            LinkError::Closed => LinkError::Secret,
+            LinkError::Closed => LinkError::Refused,
             other => other,
         })?;
         state.into_stateless_transport_mode().map_err(LinkError::Cipher)
