@@ -5,9 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::ServiceAddress;
-use crate::limits::{
-    FILE_NAME_BYTES_MAX, INTERFACE_BYTES_MAX, NAME_BYTES_MAX, PATH_BYTES_MAX,
-};
+use crate::limits::{FILE_NAME_BYTES_MAX, INTERFACE_BYTES_MAX, NAME_BYTES_MAX, PATH_BYTES_MAX};
 
 /// How a kind of value is written.
 pub(super) struct Form<T> {

@@ -13,10 +13,8 @@ use super::table::{Keys, Table, read_text, read_value, type_name};
 use super::{Check, Hash, Probe, form, schema};
 use crate::limits;
 
-const TREE: Keys = Keys {
-    built: &["path", "exclude", "hash", "on_return"],
-    later: &["when", "max_delete"],
-};
+const TREE: Keys =
+    Keys { built: &["path", "exclude", "hash", "on_return"], later: &["when", "max_delete"] };
 const SERVICE: Keys = Keys {
     built: &["exec", "check", "warm", "start_timeout", "stop_timeout", "restarts"],
     later: &["systemd", "ocf", "mariadb", "params"],
@@ -124,7 +122,8 @@ pub(super) fn services(group: &Table<'_>, problems: &mut Problems) -> Vec<Servic
 
 fn service(table: &Table<'_>, problems: &mut Problems) -> Service {
     table.check_keys(&SERVICE, problems);
-    let is_of_later_kind = ["systemd", "ocf", "mariadb"].iter().any(|key| table.find(key).is_some());
+    let is_of_later_kind =
+        ["systemd", "ocf", "mariadb"].iter().any(|key| table.find(key).is_some());
     let exec = if is_of_later_kind {
         table.optional("exec", &form::PATH, problems)
     } else {
@@ -162,11 +161,7 @@ fn written_check(table: &Table<'_>, problems: &mut Problems) -> CheckWritten {
     }
 }
 
-fn probe(
-    kind: &str,
-    value: &toml::Spanned<DeValue<'_>>,
-    problems: &mut Problems,
-) -> Option<Probe> {
+fn probe(kind: &str, value: &toml::Spanned<DeValue<'_>>, problems: &mut Problems) -> Option<Probe> {
     match kind {
         "http" => {
             let At { value: url, place } = read_value(kind, value, &form::URL, problems)?;
@@ -193,9 +188,8 @@ pub(super) fn check(groups: &[schema::Group], problems: &mut Problems) {
                 let expected = format!("at most {} in a group", limits::TREES_MAX);
                 problems.report(place, "one mirrored tree too many".to_owned(), &expected);
             }
-            let clash = |(other, _): &&(&PathBuf, &str)| {
-                path.starts_with(other) || other.starts_with(path)
-            };
+            let clash =
+                |(other, _): &&(&PathBuf, &str)| path.starts_with(other) || other.starts_with(path);
             if let Some((other, owner)) = trees.iter().find(clash) {
                 let how = if path == *other {
                     "is"

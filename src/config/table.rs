@@ -60,7 +60,12 @@ impl<'a> Table<'a> {
     }
 
     /// The table under `key`, if it is there.
-    pub(super) fn table(&self, key: &str, keys: &Keys, problems: &mut Problems) -> Option<Table<'a>> {
+    pub(super) fn table(
+        &self,
+        key: &str,
+        keys: &Keys,
+        problems: &mut Problems,
+    ) -> Option<Table<'a>> {
         let (place, value) = self.find(key)?;
         let title = self.titled(key);
         let DeValue::Table(entries) = value.get_ref() else {
@@ -73,7 +78,12 @@ impl<'a> Table<'a> {
         Some(table)
     }
 
-    pub(super) fn required_table(&self, key: &str, keys: &Keys, problems: &mut Problems) -> Option<Table<'a>> {
+    pub(super) fn required_table(
+        &self,
+        key: &str,
+        keys: &Keys,
+        problems: &mut Problems,
+    ) -> Option<Table<'a>> {
         if self.find(key).is_none() {
             let what = format!("[{key}] is missing");
             problems.report(&self.place, what, &format!("a table [{key}]"));
@@ -112,13 +122,23 @@ impl<'a> Table<'a> {
     }
 
     /// The value under `key`, if it is there.
-    pub(super) fn optional<T>(&self, key: &str, form: &Form<T>, problems: &mut Problems) -> Option<At<T>> {
+    pub(super) fn optional<T>(
+        &self,
+        key: &str,
+        form: &Form<T>,
+        problems: &mut Problems,
+    ) -> Option<At<T>> {
         let (_, value) = self.find(key)?;
         read_value(key, value, form, problems)
     }
 
     /// The value under `key`; reports if it is not there.
-    pub(super) fn required<T>(&self, key: &str, form: &Form<T>, problems: &mut Problems) -> Option<At<T>> {
+    pub(super) fn required<T>(
+        &self,
+        key: &str,
+        form: &Form<T>,
+        problems: &mut Problems,
+    ) -> Option<At<T>> {
         if self.find(key).is_none() {
             self.report_missing(key, form.expected, problems);
         }
@@ -139,7 +159,12 @@ impl<'a> Table<'a> {
     }
 
     /// The values of the list under `key`; reports if there is none.
-    pub(super) fn required_list<T>(&self, key: &str, form: &Form<T>, problems: &mut Problems) -> Vec<At<T>> {
+    pub(super) fn required_list<T>(
+        &self,
+        key: &str,
+        form: &Form<T>,
+        problems: &mut Problems,
+    ) -> Vec<At<T>> {
         let expected = || format!("a list in [ ], each {}", form.expected);
         match self.find(key).map(|(_, value)| (value.span(), value.get_ref())) {
             None => self.report_missing(key, &expected(), problems),

@@ -99,9 +99,8 @@ pub fn strays<'a>(run_dir: &Path, known: impl Iterator<Item = (&'a str, &'a Path
         known.map(|(group, program)| record(run_dir, group, program)).collect();
     let Ok(entries) = fs::read_dir(directory(run_dir)) else { return Vec::new() };
     let strays = entries.filter_map(Result::ok).map(|entry| entry.path());
-    let is_stray = |path: &PathBuf| {
-        !known.contains(path) && path.extension().is_none_or(|end| end != "log")
-    };
+    let is_stray =
+        |path: &PathBuf| !known.contains(path) && path.extension().is_none_or(|end| end != "log");
     let strays = strays.filter(is_stray).filter_map(|path| read_record(&path));
     let sentence = |(hold, program): (Hold, String)| {
         format!(

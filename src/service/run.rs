@@ -83,7 +83,9 @@ impl Script<'_> {
         let mut output = Some(reader);
         loop {
             match &output {
-                Some(reader) => wait(&[child.as_fd(), collar.as_fd(), reader.as_fd()], Some(deadline)),
+                Some(reader) => {
+                    wait(&[child.as_fd(), collar.as_fd(), reader.as_fd()], Some(deadline))
+                }
                 None => wait(&[child.as_fd(), collar.as_fd()], Some(deadline)),
             }
             // Looked at before the output is read: then its last words are in the pipe.
@@ -151,5 +153,4 @@ pub(super) fn saying(what: &str, words: &str) -> String {
 }
 
 #[cfg(test)]
-#[path = "run/tests.rs"]
-mod tests;
+pub(super) mod tests;

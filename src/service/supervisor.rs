@@ -213,10 +213,8 @@ impl<T: FnMut(&Telling) -> bool> Desk<T> {
         match news {
             News::Ended { service, job, done: Done { outcome, hold, notes } } => {
                 notes.into_iter().for_each(|note| self.teller.note(note));
-                let holds = matches!(
-                    outcome,
-                    Outcome::Looked(Found::Runs) | Outcome::Started(Ok(true))
-                );
+                let holds =
+                    matches!(outcome, Outcome::Looked(Found::Runs) | Outcome::Started(Ok(true)));
                 if let Some(hold) = hold {
                     let watch = self.watch(service, hold);
                     if let Some(place) = self.places.get_mut(service)

@@ -16,9 +16,7 @@ pub(super) fn record(text: &str) -> Record {
 
 fn config(notify_exec: &Path) -> Config {
     let node = |name: &str, number: u8| {
-        format!(
-            "[node.{name}]\naddress = \"203.0.113.{number}\"\nlan = \"a\"\ncrossover = \"b\"\n"
-        )
+        format!("[node.{name}]\naddress = \"203.0.113.{number}\"\nlan = \"a\"\ncrossover = \"b\"\n")
     };
     let text = format!(
         "[cluster]\nname = \"c\"\nkey = \"/k\"\n{}{}[notify]\nexec = {notify_exec:?}\n\

@@ -16,15 +16,25 @@ pub(super) enum State {
     Asking,
     Stopped,
     /// `start` runs; all of this must be over at `until`.
-    Starting { until: Instant, interrupted: bool },
+    Starting {
+        until: Instant,
+        interrupted: bool,
+    },
     /// It is asked until it is well, next at `next`.
-    Proving { until: Instant, next: Instant },
+    Proving {
+        until: Instant,
+        next: Instant,
+    },
     /// It is asked again at `next`.
-    Running { next: Instant },
+    Running {
+        next: Instant,
+    },
     Broken,
     Stopping,
     /// Its stop did not work; the next at `next`.
-    StillRuns { next: Instant },
+    StillRuns {
+        next: Instant,
+    },
 }
 
 #[derive(Debug)]
@@ -91,7 +101,12 @@ impl Slot {
     }
 
     /// What the job under way has learned. Returns what people should know.
-    pub fn learn(&mut self, now: Instant, outcome: Outcome, wanted: Option<bool>) -> Option<String> {
+    pub fn learn(
+        &mut self,
+        now: Instant,
+        outcome: Outcome,
+        wanted: Option<bool>,
+    ) -> Option<String> {
         match (self.state, outcome) {
             (State::Asking, Outcome::Looked(Found::Runs)) => {
                 self.prove(now, now + self.service.start_timeout)
@@ -220,7 +235,11 @@ impl Slot {
                 self.bad += 1;
                 if self.bad >= failures {
                     let times = self.bad;
-                    return self.fail(now, format!("its check failed {times} times: {why}"), wanted);
+                    return self.fail(
+                        now,
+                        format!("its check failed {times} times: {why}"),
+                        wanted,
+                    );
                 }
                 self.state = State::Running { next: now + every };
                 None
@@ -241,9 +260,8 @@ impl Slot {
             None => return Some(format!("{name} failed: {why}; left alone for now")),
             Some(true) => {}
         }
-        self.failures.retain(|then| {
-            now.saturating_duration_since(*then) < limits::SERVICE_RESTARTS_WINDOW
-        });
+        self.failures
+            .retain(|then| now.saturating_duration_since(*then) < limits::SERVICE_RESTARTS_WINDOW);
         if self.failures.is_empty() {
             self.patience = limits::SERVICE_AGAIN_AFTER;
         }

@@ -311,7 +311,10 @@ fn restarts_are_counted_and_then_come_at_growing_intervals() {
     assert_eq!(patience, limits::SERVICE_AGAIN_AFTER_MAX);
     assert!(stage.plan.report().why.contains("a is stopping: bad luck 3"));
     stage.settle();
-    assert_eq!((stage.notes.pop().as_deref(), stage.word()), (Some("a runs again"), ServiceWord::Done));
+    assert_eq!(
+        (stage.notes.pop().as_deref(), stage.word()),
+        (Some("a runs again"), ServiceWord::Done)
+    );
     // Long ago is forgotten.
     stage.pass(limits::SERVICE_RESTARTS_WINDOW);
     stage.settle();
