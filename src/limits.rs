@@ -568,7 +568,7 @@ pub const CHECK_FAILURES_MAX: u32 = 100;
 pub const CHECK_FIRST_EVERY: Duration = Duration::from_millis(100);
 /// Patience with `status` of a service, which looks and does nothing else.
 pub const SERVICE_STATUS_PATIENCE: Duration = Duration::from_secs(5);
-/// After `stop`, what it told to end has this long before it is killed.
+/// After `stop`, what it told to end has this long before it is killed, or is said to run still.
 pub const SERVICE_END_GRACE: Duration = Duration::from_secs(1);
 /// Patience with the end of killed processes: longer takes only one that the kernel holds (a dead disk).
 pub const SERVICE_KILL_PATIENCE: Duration = Duration::from_secs(5);

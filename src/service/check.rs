@@ -55,5 +55,4 @@ fn exec(
 }
 
 #[cfg(test)]
-#[path = "check/tests.rs"]
 mod tests;

@@ -1,14 +1,18 @@
 //! What a supervisor has done on other threads: each job from its begin to its end.
 
+use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use super::check;
 use super::hold::{self, Begin, Hold};
-use super::leash::Collar;
+use super::leash::{Collar, Tug, wait};
 use super::plan::{Found, Outcome, Task, Verdict};
 use super::run::{End, Environment, Ran, Script, saying};
 use crate::config::Service;
-use crate::limits::{SERVICE_END_GRACE, SERVICE_KILL_PATIENCE, SERVICE_STATUS_PATIENCE};
+use crate::limits::{
+    CHECK_FIRST_EVERY, SERVICE_END_GRACE, SERVICE_KILL_PATIENCE, SERVICE_STATUS_PATIENCE,
+};
 use crate::sys::process::Exit;
 
 /// A service with all that its jobs need.
@@ -114,12 +118,27 @@ fn stop(site: &Site, collar: &Collar) -> Done {
         End::Pulled | End::Dropped => "; `stop` was interrupted".to_owned(),
         End::NotRun(error) => format!("; it cannot be run: {error}"),
     };
-    let outcome = end_hold(site, collar, &mut notes).and_then(|()| match status(site, collar) {
+    let outcome = end_hold(site, collar, &mut notes).and_then(|()| match gone(site, collar) {
         Says::Not(_) => Ok(()),
         Says::Runs => Err(format!("`status` says that it still runs{said}")),
         Says::NoAnswer(why) => Err(format!("nobody knows whether it has stopped: {why}{said}")),
     });
     Done { outcome: Outcome::Stopped(outcome), hold: None, notes }
+}
+
+/// What `status` says after a stop. What nobody holds may need a moment more to end.
+fn gone(site: &Site, collar: &Collar) -> Says {
+    let deadline = Instant::now() + SERVICE_END_GRACE;
+    loop {
+        let says = status(site, collar);
+        let next = Instant::now() + CHECK_FIRST_EVERY;
+        match says {
+            Says::Runs if next < deadline && collar.felt() == Tug::None => {
+                wait(&[collar.as_fd()], Some(next));
+            }
+            Says::Runs | Says::Not(_) | Says::NoAnswer(_) => return says,
+        }
+    }
 }
 
 /// Kills what the shim still holds, if there is one. Where the shim of an earlier start is about to

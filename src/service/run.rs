@@ -153,5 +153,4 @@ pub(super) fn saying(what: &str, words: &str) -> String {
 }
 
 #[cfg(test)]
-#[path = "run/tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -24,7 +24,7 @@ use nix::unistd::{Pid, dup2_stdout, setsid};
 use super::leash::wait;
 use super::proc;
 use crate::limits::HOLD_KILL_EVERY;
-use crate::sys::process::{Program, shrug_off};
+use crate::sys::process::{Program, keep_from_children, shrug_off};
 
 /// Is the shim, until nothing of the service is left.
 ///
@@ -32,6 +32,7 @@ use crate::sys::process::{Program, shrug_off};
 /// The program was not started: a system call failed that does not on a working system.
 pub fn run(record: &Path, program: &Path) -> io::Result<()> {
     nix::sys::prctl::set_name(c"clusterd-hold")?;
+    keep_from_children()?;
     // A worker that has gone must not take the shim with it; the program gets SIGPIPE as usual.
     shrug_off(&[Signal::SIGPIPE])?;
     setsid()?;
@@ -77,8 +78,9 @@ impl Shim {
             && let Some(mut answer) = self.answer.take()
         {
             let held = if left { "held" } else { "empty" };
-            // Without a worker nobody needs to know.
-            let _ = writeln!(answer, "started {status} {held}");
+            // In one piece: the worker reads once. Without a worker nobody needs to know.
+            let line = format!("started {status} {held}\n");
+            let _ = answer.write_all(line.as_bytes());
         }
         if left && self.killing {
             self.kill_children();

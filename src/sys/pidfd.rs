@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn an_end_is_seen_and_reaped() {
-        let child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         let handle = PidFd::open(pid).unwrap();
         assert!(!handle.has_ended());
@@ -86,6 +86,7 @@ mod tests {
         assert!(handle.has_ended());
         handle.reap();
         handle.reap();
+        child.wait().unwrap_err();
         assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
         handle.signal(Signal::SIGKILL).unwrap();
         PidFd::open(i32::MAX).unwrap_err();

@@ -20,7 +20,7 @@ pub const DAEMON: &str = "";
 const USUAL: &str = "
 start) setsid sleep 1000 & echo $! >$D/pid ;;
 stop) kill $(cat $D/pid) ;;
-status) kill -0 $(cat $D/pid) ;;
+status) kill -0 $(cat $D/pid) && ! grep -q ') Z' /proc/$(cat $D/pid)/stat ;;
 ";
 
 /// Far longer than anything takes on a loaded machine.
@@ -55,8 +55,11 @@ impl Scene {
             "#!/bin/sh\nD={}\necho $1 >>$D/calls\ncase $1 in\n{cases}\n{USUAL}\nesac\n",
             directory.path().display()
         );
-        fs::write(&exec, body).unwrap();
-        fs::set_permissions(&exec, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        // By another process: one of ours that is just being started would hold the open file for a
+        // moment, and the script could not be run (ETXTBSY).
+        let writer = ["-c", "printf %s \"$1\" >\"$0\" && chmod 755 \"$0\""];
+        let mut writer = Command::new("sh").args(writer).arg(&exec).arg(&body).spawn().unwrap();
+        assert!(writer.wait().unwrap().success());
         Scene {
             directory,
             tag: format!("CLUSTERD_CLUSTER=test-{}-{count}", std::process::id()),
@@ -156,6 +159,10 @@ impl Scene {
 
     pub fn wait_note(&self, text: &str) {
         self.wait_until(text, |told| told.notes.iter().any(|note| note.contains(text)));
+    }
+
+    pub fn wait_for_processes(&self, more_than: usize) {
+        self.wait_until("enough processes", |_| self.left().len() > more_than);
     }
 
     pub fn wait_for_file(&self, name: &str) {

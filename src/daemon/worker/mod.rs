@@ -45,6 +45,7 @@ pub fn run(inherited: WorkerInherits) -> Result<(), StartError> {
     end_on_panic();
     nix::sys::prctl::set_name(c"clusterd-work")
         .map_err(|error| system("name the process")(error.into()))?;
+    process::keep_from_children().map_err(system("keep descriptors from services"))?;
     // It ends when the heart has ended, whoever is told to end first.
     process::shrug_off(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP])
         .map_err(system("handle signals"))?;

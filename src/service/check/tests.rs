@@ -3,6 +3,7 @@ use std::net::{SocketAddr, TcpListener};
 
 use super::*;
 use crate::service::leash::leash;
+use crate::service::run::tests::write_program;
 
 const LONG: Duration = Duration::from_secs(30);
 const SHORT: Duration = Duration::from_millis(200);
@@ -74,9 +75,7 @@ fn programs_are_judged_by_their_exit_status() {
     let directory = tempfile::tempdir().unwrap();
     let program = directory.path().join("check");
     let ask_with = |body: &str, timeout| {
-        std::fs::write(&program, format!("#!/bin/sh\n{body}\n")).unwrap();
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(&program, mode).unwrap();
+        write_program(&program, body);
         asked(Probe::Exec(program.clone()), timeout)
     };
     ask_with("test $# = 0", LONG).unwrap();

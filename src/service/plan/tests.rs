@@ -115,9 +115,9 @@ impl Stage {
             Task::Look => assert!(self.wanted(service).is_some()),
             Task::Start => {
                 assert_eq!(self.wanted(service), Some(true));
-                for other in 0..self.up.len() {
+                for (other, state) in states.iter().enumerate() {
                     match self.wanted(other) {
-                        Some(true) if other < service => assert_eq!(states[other], "running"),
+                        Some(true) if other < service => assert_eq!(state, "running"),
                         Some(false) => assert!(!self.up[other] && !others(other)),
                         Some(true) | None => {}
                     }

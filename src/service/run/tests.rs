@@ -1,12 +1,18 @@
 use super::*;
 use crate::service::leash::leash;
 
+/// Writes a program, by another process: one of ours that is just being started would hold the open
+/// file for a moment, and the program could not be run (ETXTBSY).
+pub(in crate::service) fn write_program(path: &Path, body: &str) {
+    let writer = ["-c", "printf '#!/bin/sh\n%s\n' \"$1\" >\"$0\" && chmod 755 \"$0\""];
+    let mut command = Command::new("sh");
+    assert!(command.args(writer).arg(path).arg(body).status().unwrap().success());
+}
+
 fn shell(body: &str, patience: Duration) -> (Ran, Duration) {
     let directory = tempfile::tempdir().unwrap();
     let program = directory.path().join("program");
-    std::fs::write(&program, format!("#!/bin/sh\n{body}\n")).unwrap();
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(&program, mode).unwrap();
+    write_program(&program, body);
     let environment = vec![("PATH".into(), "/usr/bin:/bin".into()), ("WHO".into(), "web".into())];
     let script =
         Script { program: &program, argument: Some("status"), environment: &environment, patience };
