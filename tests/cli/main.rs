@@ -213,9 +213,8 @@ fn keygen_makes_a_closed_file_and_overwrites_nothing() {
 fn conflicts_need_no_daemon() {
     let place = Place::new();
     let config = place.file("c.toml");
-    let of = |group: &str| {
-        place.clusterd(&["conflicts", group, "--config", &config, "--node", "serv1"])
-    };
+    let of =
+        |group: &str| place.clusterd(&["conflicts", group, "--config", &config, "--node", "serv1"]);
     let seen = of("web");
     assert_eq!((seen.status, seen.out.as_str()), (0, ""), "{seen:?}");
     let seen = of("wbe");
