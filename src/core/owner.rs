@@ -101,11 +101,16 @@ impl Core {
 
     /// Has the services stopped for a handover; true once they are, or had their time for it.
     fn services_stop(&mut self, now: Time, group: &GroupState, active: &mut Active) -> bool {
-        if !group.duties.has_services() {
-            return true;
-        }
         let since = *active.stopping.get_or_insert(now);
-        if group.duties.services_are(ServiceDuty::Standby) == ServiceWord::Done {
+        self.services_stopped(now, group, since)
+    }
+
+    /// Whether no service runs here that must not run on both nodes; or they had their time for it
+    /// since they were told.
+    pub(super) fn services_stopped(&mut self, now: Time, group: &GroupState, since: Time) -> bool {
+        if !group.duties.has_services()
+            || group.duties.services_are(ServiceDuty::Standby) == ServiceWord::Done
+        {
             return true;
         }
         if now.since(since) < group.duties.stop_patience() {
@@ -163,7 +168,7 @@ impl Core {
             Side::Says(_) | Side::Dead | Side::Unknown => None,
         };
         let granted = wants.filter(|_| self.disk.surely_not_alone());
-        if group.duties.is_drained() {
+        if self.is_drained(group) {
             return Role::Passive { granted };
         }
         let late = now >= draining.until;

@@ -233,6 +233,8 @@ pub struct GroupState {
     pub yield_until: Time,
     /// Number of the newest release.
     pub release: u32,
+    /// Since when a want of the peer has been waiting for the services here to stop.
+    pub letting_since: Option<Time>,
     /// When the peer's kernel last answered a probe for it.
     pub answered_at: Option<Time>,
     /// Since when the peer has been offering it.
@@ -257,7 +259,9 @@ pub struct GroupState {
 
 impl GroupState {
     /// A group of which nothing is held.
-    pub fn new(index: GroupIndex, config: &Group) -> GroupState {
+    ///
+    /// `orders`: the worker's orders count from there; it may still report on those of the heart before.
+    pub fn new(index: GroupIndex, config: &Group, orders: u32) -> GroupState {
         GroupState {
             index,
             name: config.name.clone(),
@@ -269,6 +273,7 @@ impl GroupState {
             unfit_until: None,
             yield_until: Time(0),
             release: 0,
+            letting_since: None,
             answered_at: None,
             offered_at: None,
             unserved_since: None,
@@ -277,7 +282,7 @@ impl GroupState {
             lost_addresses: 0,
             meddling_told_at: None,
             says: None,
-            duties: Duties::new(config),
+            duties: Duties::new(config, orders),
             refusal_told: None,
         }
     }

@@ -120,6 +120,14 @@ impl Network {
         }
     }
 
+    /// Whether the workers' sessions get through: by the crossover, or else by the LAN. What is lost on
+    /// the way is sent again; what is cut in one direction is cut.
+    pub fn carries_sessions(&self) -> bool {
+        [Path::Crossover, Path::Lan].into_iter().any(|path| {
+            self.whole(path) && self.ways[path.index()].both().iter().all(|way| way.cut == 0)
+        })
+    }
+
     /// Whether a path is cut, lossy or damaging in at least one direction.
     pub fn impaired(&self, path: Path) -> bool {
         !self.whole(path) || self.ways[path.index()].both().iter().any(|way| !way.takes_frames())
