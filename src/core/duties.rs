@@ -210,9 +210,7 @@ impl Core {
             Role::Passive { granted: None } | Role::Wanting { .. } | Role::Probing { .. } => {
                 let served_there =
                     matches!(self.side(group), Side::Says(Stance::Active | Stance::Offering));
-                if served_there
-                    || group.letting_since.is_some()
-                    || self.disk.standby_wanted() {
+                if served_there || group.letting_since.is_some() || self.disk.standby_wanted() {
                     ServiceDuty::Standby
                 } else {
                     as_before

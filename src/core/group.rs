@@ -72,7 +72,10 @@ impl Core {
         if group.blocked.as_ref().is_some_and(|(until, _)| now >= *until) {
             group.blocked = None;
         }
-        if matches!(side, Side::Says(Stance::Active | Stance::Offering) | Side::Dead | Side::Unknown) {
+        if matches!(
+            side,
+            Side::Says(Stance::Active | Stance::Offering) | Side::Dead | Side::Unknown
+        ) {
             group.letting_since = None;
         }
         if side != Side::Says(Stance::Offering) {

@@ -131,7 +131,7 @@ impl Core {
         wanted: bool,
         why: &str,
     ) -> Role {
-        if matches!(offer, Offer::ServiceFailed) {
+        if matches!(offer, Offer::ServiceFailed { .. }) {
             group.unfit_until = Some(now + limits::SERVICE_UNFIT);
         }
         let (patience, let_go) = offer.drain_patience();
@@ -265,6 +265,7 @@ impl Core {
             let carrier = self.reach.carrier();
             return Some(if carrier { Offer::NotReached } else { Offer::NoCarrier });
         }
+        let failed = group.duties.services_are(ServiceDuty::Run) == ServiceWord::Failed;
         match active.offer {
             // What has begun is not broken off in the middle because it takes its time.
             Some(Offer::Moved { until } | Offer::Failback { until })
@@ -272,15 +273,19 @@ impl Core {
             {
                 return active.offer;
             }
+            // The peer first asks for its reach anew, and for so long says that it is unable.
+            Some(Offer::ServiceFailed { until })
+                if (failed && now < until) || active.stopping.is_some() =>
+            {
+                return active.offer;
+            }
             Some(_) | None => {}
         }
         // Where the peer could not do better, the worker goes on trying here.
-        let failed = group.duties.services_are(ServiceDuty::Run) == ServiceWord::Failed;
-        let under_way = active.offer == Some(Offer::ServiceFailed) && active.stopping.is_some();
         let peer_can =
             matches!(side, Side::Says(Stance::Passive | Stance::Wanting(_) | Stance::Granting(_)));
-        if peer_can && (failed || under_way) {
-            return Some(Offer::ServiceFailed);
+        if peer_can && failed {
+            return Some(Offer::ServiceFailed { until: now + limits::OFFER_PATIENCE });
         }
         self.failback_due(now, group, side, active)
     }

@@ -162,8 +162,11 @@ pub enum Offer {
         /// When the offer ends.
         until: Time,
     },
-    /// A service does not run here, whatever was tried.
-    ServiceFailed,
+    /// A service does not run here, whatever was tried; until the given time.
+    ServiceFailed {
+        /// When the offer ends.
+        until: Time,
+    },
     /// Home again, until the given time.
     Failback {
         /// When the offer ends.
@@ -180,7 +183,7 @@ impl Offer {
             | Offer::Ending
             | Offer::NoCarrier
             | Offer::NotReached
-            | Offer::ServiceFailed => false,
+            | Offer::ServiceFailed { .. } => false,
         }
     }
 
@@ -190,7 +193,7 @@ impl Offer {
         match self {
             Offer::Moved { .. } | Offer::Failback { .. } => (limits::DRAIN_PATIENCE, false),
             Offer::Standby | Offer::Ending => (limits::DRAIN_PATIENCE_ENDING, true),
-            Offer::NoCarrier | Offer::NotReached | Offer::ServiceFailed => {
+            Offer::NoCarrier | Offer::NotReached | Offer::ServiceFailed { .. } => {
                 (limits::DRAIN_PATIENCE_FAILED, true)
             }
         }
@@ -204,7 +207,7 @@ impl Offer {
             Offer::NoCarrier => "its LAN interface lost its carrier",
             Offer::NotReached => "it reaches no reach host and the peer does",
             Offer::Moved { .. } => "the administrator asked for it",
-            Offer::ServiceFailed => "a service does not run on this node",
+            Offer::ServiceFailed { .. } => "a service does not run on this node",
             Offer::Failback { .. } => "the group goes home",
         }
     }

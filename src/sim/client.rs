@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::mirror::FILES;
-use super::world::{Happening, World};
 use super::worker::Program;
+use super::world::{Happening, World};
 use crate::config::{GroupIndex, NodeIndex};
 use crate::core::Wish;
 

@@ -209,7 +209,11 @@ impl World {
         } else {
             self.rng.time_us(2 * MS, 300 * MS)
         };
-        self.after(delay_us, Happening::Message { node: to, boot, worker, group, message });
+        // A stream: nothing overtakes what was said before.
+        let last_us = &mut self.network.said_us[from];
+        *last_us = (self.now_us + delay_us).max(*last_us + 1);
+        let arrives_us = *last_us;
+        self.at(arrives_us, Happening::Message { node: to, boot, worker, group, message });
     }
 
     pub(super) fn message_arrives(
@@ -274,8 +278,7 @@ impl World {
         let Some(MirrorDuty::Out(generation) | MirrorDuty::Drain(generation)) = duty else {
             return;
         };
-        let lacking: Vec<usize> =
-            (0..FILES).filter(|&file| has[file] != snapshot[file]).collect();
+        let lacking: Vec<usize> = (0..FILES).filter(|&file| has[file] != snapshot[file]).collect();
         let parts: Vec<Vec<usize>> = if small || lacking.is_empty() {
             vec![lacking]
         } else {
@@ -436,10 +439,9 @@ impl World {
         engine.peer_has = Some(series.snapshot);
         let carried = std::mem::take(&mut engine.carried);
         self.replica(index, group).base = series.snapshot;
-        for tree in carried.iter().map(|(_, tree)| *tree).chain([series.snapshot]) {
-            if let Err(what) = self.checkers.nothing_lost.promised(group, tree) {
-                self.wrong(what);
-            }
+        let barriers: Vec<Tree> = carried.iter().map(|(_, tree)| *tree).collect();
+        if let Err(what) = self.checkers.nothing_lost.promised(group, series.snapshot, &barriers) {
+            self.wrong(what);
         }
         for (request, _) in carried {
             self.report(index, Event::Synced { request, outcome: Ok(String::new()) });

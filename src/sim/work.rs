@@ -251,7 +251,8 @@ impl World {
                 Command::Tell(told) => self.told(index, &told),
                 Command::Answer { .. } => {}
                 Command::Services { .. } | Command::Mirror { .. } | Command::Sync { .. } => {
-                    if let Command::Mirror { group, duty: MirrorDuty::In(generation), .. } = command {
+                    if let Command::Mirror { group, duty: MirrorDuty::In(generation), .. } = command
+                    {
                         self.check_in(index, group, generation);
                     }
                     self.order_worker(index, command);

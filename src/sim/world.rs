@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::checkers::Checkers;
 use super::faults::{Fault, Planned};
+use super::mirror::Message;
 use super::network::Network;
 use super::node::{Frame, Node};
 use super::pair::Pair;
@@ -16,7 +17,6 @@ use super::recording::Recording;
 use super::rng::Rng;
 use super::setup::Setup;
 use super::trace::Trace;
-use super::mirror::Message;
 use super::wire::Attacker;
 use super::worker::Deed;
 use crate::config::{Config, GroupIndex, NodeIndex};
@@ -104,7 +104,9 @@ impl Happening {
             | Happening::Deed { node, .. }
             | Happening::Message { node, .. }
             | Happening::DaemonStarts { node, .. } => Some(*node),
-            Happening::Client(_) | Happening::Begin(_) | Happening::End(..) | Happening::Replay => None,
+            Happening::Client(_) | Happening::Begin(_) | Happening::End(..) | Happening::Replay => {
+                None
+            }
         }
     }
 

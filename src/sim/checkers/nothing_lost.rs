@@ -81,17 +81,20 @@ impl NothingLost {
         self.groups[place(group)].commits.insert(tree);
     }
 
-    /// That state is acknowledged to its end, or a barrier that covers it has returned.
-    pub fn promised(&mut self, group: GroupIndex, tree: Tree) -> Result<(), String> {
+    /// That state is acknowledged to its end, and these barriers return.
+    pub fn promised(
+        &mut self,
+        group: GroupIndex,
+        tree: Tree,
+        barriers: &[Tree],
+    ) -> Result<(), String> {
         let chronicle = &mut self.groups[place(group)];
-        let lost = chronicle.lost(&tree, &chronicle.promised);
+        let before = barriers.iter().chain([&chronicle.promised]);
+        let lost = before.filter_map(|promised| chronicle.lost(&tree, promised)).next();
         if let Some(lost) = lost.filter(|_| !chronicle.loss_accepted) {
             return Err(format!("P3: an owner of group {} sends a tree: {lost}", group.0));
         }
-        // Of two states the one acknowledged later may be the older one of a barrier.
-        if chronicle.lost(&tree, &chronicle.promised).is_none() {
-            chronicle.promised = tree;
-        }
+        chronicle.promised = tree;
         Ok(())
     }
 

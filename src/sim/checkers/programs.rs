@@ -12,9 +12,8 @@ use crate::config::GroupIndex;
 const HEARD_US: u64 = 1_500_000;
 /// An excused overlap ends within this once they hear each other, in µs: letting go, waiting for what
 /// was being started, stopping it by force.
-const ENDS_US: u64 = 3_000_000
-    + START_TIMEOUT.as_micros() as u64
-    + 2 * STOP_TIMEOUT.as_micros() as u64;
+const ENDS_US: u64 =
+    3_000_000 + START_TIMEOUT.as_micros() as u64 + 2 * STOP_TIMEOUT.as_micros() as u64;
 
 /// The checker.
 pub struct Programs {
@@ -29,11 +28,7 @@ pub struct Programs {
 impl Programs {
     /// A checker of so many groups.
     pub fn new(groups: usize) -> Programs {
-        Programs {
-            well_since_us: None,
-            overlaps: vec![None; groups],
-            told: vec![false; groups],
-        }
+        Programs { well_since_us: None, overlaps: vec![None; groups], told: vec![false; groups] }
     }
 
     /// Whether the two hear each other, and both workers run.
