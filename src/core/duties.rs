@@ -39,13 +39,16 @@ pub struct Duties {
 
 impl Duties {
     /// Nothing ordered, nothing reported.
-    pub fn new(config: &Group) -> Duties {
+    ///
+    /// `orders`: the number before the first order. Another one in each incarnation: reports about the
+    /// orders of the heart before may still come.
+    pub fn new(config: &Group, orders: u32) -> Duties {
         let stops = config.services.iter().map(|service| service.stop_timeout);
         Duties {
             has_services: !config.services.is_empty(),
             has_mirror: !config.mirror.is_empty(),
             stop_patience: stops.sum::<Duration>() + limits::SERVICES_STOP_SLACK,
-            order: 0,
+            order: orders,
             services: (0, ServiceDuty::Leave),
             mirror: (0, MirrorDuty::Still, PeerSync::default()),
             service_report: None,
@@ -207,7 +210,7 @@ impl Core {
             Role::Passive { granted: None } | Role::Wanting { .. } | Role::Probing { .. } => {
                 let served_there =
                     matches!(self.side(group), Side::Says(Stance::Active | Stance::Offering));
-                if served_there || self.disk.standby_wanted() {
+                if served_there || group.letting_since.is_some() || self.disk.standby_wanted() {
                     ServiceDuty::Standby
                 } else {
                     as_before
@@ -224,11 +227,13 @@ impl Core {
             Role::Passive { .. } | Role::Wanting { .. } => {
                 match self.side(group) {
                     // Only from the newest reign that is known: a stale node overwrites nothing.
-                    Side::Says(Stance::Active | Stance::Offering) => self
-                        .disk
-                        .served(&group.name)
-                        .filter(|served| self.peer.generation(group.index) == Some(*served))
-                        .map_or(MirrorDuty::Still, MirrorDuty::In),
+                    Side::Says(Stance::Active | Stance::Offering) => {
+                        let newest = self.disk.served(&group.name);
+                        let theirs = self.peer.generation(group.index);
+                        theirs
+                            .filter(|_| theirs == newest || !self.obeys_newest_reign())
+                            .map_or(MirrorDuty::Still, MirrorDuty::In)
+                    }
                     Side::Says(_) | Side::Dead | Side::Unknown => MirrorDuty::Still,
                 }
             }

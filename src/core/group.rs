@@ -72,6 +72,12 @@ impl Core {
         if group.blocked.as_ref().is_some_and(|(until, _)| now >= *until) {
             group.blocked = None;
         }
+        if matches!(
+            side,
+            Side::Says(Stance::Active | Stance::Offering) | Side::Dead | Side::Unknown
+        ) {
+            group.letting_since = None;
+        }
         if side != Side::Says(Stance::Offering) {
             group.offered_at = None;
         } else if group.offered_at.is_none() && !group.may_hold() {
@@ -110,7 +116,7 @@ impl Core {
             lan_carrier: self.reach.carrier(),
             reach: self.fresh_reach(now, group.offered_at),
             peer,
-            copy: group.duties.copy(self.disk.served(&group.name), self.me, group.prefer),
+            copy: self.copy(group),
             intent: self.intent(&group.name),
             accept_loss: group.accept_loss_until.is_some_and(|until| now < until),
             boot_patience: self.boot_patience(),
@@ -193,7 +199,7 @@ impl Core {
                     return self.begin_wanting(now, group, false);
                 }
                 // The peer must not be told that it may claim while this disk says `alone`.
-                let granted = self.disk.surely_not_alone().then_some(want);
+                let granted = self.lets(now, group).then_some(want);
                 group.why = "the peer is about to serve it".to_string();
                 Role::Passive { granted }
             }
@@ -219,6 +225,13 @@ impl Core {
             }
             Side::Dead | Side::Unknown => self.claim_by_silence(now, group),
         }
+    }
+
+    /// Whether the peer's want may be granted: it must not be told that it may claim while this disk
+    /// says `alone`, nor while services run here that must not run on both nodes.
+    fn lets(&mut self, now: Time, group: &mut GroupState) -> bool {
+        let since = *group.letting_since.get_or_insert(now);
+        self.disk.surely_not_alone() && self.services_stopped(now, group, since)
     }
 
     fn explain_inability(&mut self, now: Time, group: &mut GroupState) {
@@ -323,10 +336,8 @@ impl Core {
             Side::Says(Stance::Wanting(theirs)) => {
                 if self.outbids(group) {
                     Role::Wanting { want, since, served }
-                } else if self.disk.surely_not_alone() {
-                    Role::Passive { granted: Some(theirs) }
                 } else {
-                    passive
+                    Role::Passive { granted: self.lets(now, group).then_some(theirs) }
                 }
             }
             Side::Says(Stance::Offering) => Role::Wanting { want, since, served: true },
@@ -430,6 +441,7 @@ impl Core {
         group.why = format!("serving: {text}");
         group.refusal_told = None;
         group.accept_loss_until = None;
+        group.letting_since = None;
         group.failback_at = now;
         Role::Active(Active {
             generation: right.generation,
@@ -457,6 +469,7 @@ impl GroupState {
     pub(super) fn deadlines(&self, times: &mut Vec<Time>) {
         times.extend(self.blocked.as_ref().map(|(until, _)| *until));
         times.extend(self.unfit_until);
+        times.extend(self.letting_since.map(|since| since + self.duties.stop_patience()));
         times.extend(self.unserved_since.map(|since| since + limits::YIELD_PATIENCE));
         match &self.role {
             Role::Passive { .. } => {}

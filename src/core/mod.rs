@@ -174,8 +174,9 @@ impl Core {
             let rounds = u32::try_from(rounds).unwrap_or(u32::MAX);
             PathWatch::new(path, configured, beat.interval * rounds, rounds, beat.dead_after)
         });
+        let orders = (incarnation >> 33) as u32;
         let groups: Vec<GroupState> =
-            config.groups().map(|(index, group)| GroupState::new(index, group)).collect();
+            config.groups().map(|(index, group)| GroupState::new(index, group, orders)).collect();
         let mut core = Core {
             me,
             incarnation,

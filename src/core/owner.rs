@@ -101,11 +101,16 @@ impl Core {
 
     /// Has the services stopped for a handover; true once they are, or had their time for it.
     fn services_stop(&mut self, now: Time, group: &GroupState, active: &mut Active) -> bool {
-        if !group.duties.has_services() {
-            return true;
-        }
         let since = *active.stopping.get_or_insert(now);
-        if group.duties.services_are(ServiceDuty::Standby) == ServiceWord::Done {
+        self.services_stopped(now, group, since)
+    }
+
+    /// Whether no service runs here that must not run on both nodes; or they had their time for it
+    /// since they were told.
+    pub(super) fn services_stopped(&mut self, now: Time, group: &GroupState, since: Time) -> bool {
+        if !group.duties.has_services()
+            || group.duties.services_are(ServiceDuty::Standby) == ServiceWord::Done
+        {
             return true;
         }
         if now.since(since) < group.duties.stop_patience() {
@@ -126,7 +131,7 @@ impl Core {
         wanted: bool,
         why: &str,
     ) -> Role {
-        if matches!(offer, Offer::ServiceFailed) {
+        if matches!(offer, Offer::ServiceFailed { .. }) {
             group.unfit_until = Some(now + limits::SERVICE_UNFIT);
         }
         let (patience, let_go) = offer.drain_patience();
@@ -163,7 +168,7 @@ impl Core {
             Side::Says(_) | Side::Dead | Side::Unknown => None,
         };
         let granted = wants.filter(|_| self.disk.surely_not_alone());
-        if group.duties.is_drained() {
+        if self.is_drained(group) {
             return Role::Passive { granted };
         }
         let late = now >= draining.until;
@@ -260,6 +265,7 @@ impl Core {
             let carrier = self.reach.carrier();
             return Some(if carrier { Offer::NotReached } else { Offer::NoCarrier });
         }
+        let failed = group.duties.services_are(ServiceDuty::Run) == ServiceWord::Failed;
         match active.offer {
             // What has begun is not broken off in the middle because it takes its time.
             Some(Offer::Moved { until } | Offer::Failback { until })
@@ -267,15 +273,19 @@ impl Core {
             {
                 return active.offer;
             }
+            // The peer first asks for its reach anew, and for so long says that it is unable.
+            Some(Offer::ServiceFailed { until })
+                if (failed && now < until) || active.stopping.is_some() =>
+            {
+                return active.offer;
+            }
             Some(_) | None => {}
         }
         // Where the peer could not do better, the worker goes on trying here.
-        let failed = group.duties.services_are(ServiceDuty::Run) == ServiceWord::Failed;
-        let under_way = active.offer == Some(Offer::ServiceFailed) && active.stopping.is_some();
         let peer_can =
             matches!(side, Side::Says(Stance::Passive | Stance::Wanting(_) | Stance::Granting(_)));
-        if peer_can && (failed || under_way) {
-            return Some(Offer::ServiceFailed);
+        if peer_can && failed {
+            return Some(Offer::ServiceFailed { until: now + limits::OFFER_PATIENCE });
         }
         self.failback_due(now, group, side, active)
     }

@@ -162,8 +162,11 @@ pub enum Offer {
         /// When the offer ends.
         until: Time,
     },
-    /// A service does not run here, whatever was tried.
-    ServiceFailed,
+    /// A service does not run here, whatever was tried; until the given time.
+    ServiceFailed {
+        /// When the offer ends.
+        until: Time,
+    },
     /// Home again, until the given time.
     Failback {
         /// When the offer ends.
@@ -180,7 +183,7 @@ impl Offer {
             | Offer::Ending
             | Offer::NoCarrier
             | Offer::NotReached
-            | Offer::ServiceFailed => false,
+            | Offer::ServiceFailed { .. } => false,
         }
     }
 
@@ -190,7 +193,7 @@ impl Offer {
         match self {
             Offer::Moved { .. } | Offer::Failback { .. } => (limits::DRAIN_PATIENCE, false),
             Offer::Standby | Offer::Ending => (limits::DRAIN_PATIENCE_ENDING, true),
-            Offer::NoCarrier | Offer::NotReached | Offer::ServiceFailed => {
+            Offer::NoCarrier | Offer::NotReached | Offer::ServiceFailed { .. } => {
                 (limits::DRAIN_PATIENCE_FAILED, true)
             }
         }
@@ -204,7 +207,7 @@ impl Offer {
             Offer::NoCarrier => "its LAN interface lost its carrier",
             Offer::NotReached => "it reaches no reach host and the peer does",
             Offer::Moved { .. } => "the administrator asked for it",
-            Offer::ServiceFailed => "a service does not run on this node",
+            Offer::ServiceFailed { .. } => "a service does not run on this node",
             Offer::Failback { .. } => "the group goes home",
         }
     }
@@ -233,6 +236,8 @@ pub struct GroupState {
     pub yield_until: Time,
     /// Number of the newest release.
     pub release: u32,
+    /// Since when a want of the peer has been waiting for the services here to stop.
+    pub letting_since: Option<Time>,
     /// When the peer's kernel last answered a probe for it.
     pub answered_at: Option<Time>,
     /// Since when the peer has been offering it.
@@ -257,7 +262,9 @@ pub struct GroupState {
 
 impl GroupState {
     /// A group of which nothing is held.
-    pub fn new(index: GroupIndex, config: &Group) -> GroupState {
+    ///
+    /// `orders`: the worker's orders count from there; it may still report on those of the heart before.
+    pub fn new(index: GroupIndex, config: &Group, orders: u32) -> GroupState {
         GroupState {
             index,
             name: config.name.clone(),
@@ -269,6 +276,7 @@ impl GroupState {
             unfit_until: None,
             yield_until: Time(0),
             release: 0,
+            letting_since: None,
             answered_at: None,
             offered_at: None,
             unserved_since: None,
@@ -277,7 +285,7 @@ impl GroupState {
             lost_addresses: 0,
             meddling_told_at: None,
             says: None,
-            duties: Duties::new(config),
+            duties: Duties::new(config, orders),
             refusal_told: None,
         }
     }

@@ -1,0 +1,102 @@
+//! Stories about services: what the worker is ordered, and what its reports lead to.
+
+use super::*;
+use crate::config::Service;
+
+/// A pair whose group has one service.
+fn with_service() -> Story {
+    Story::with(|group| {
+        group.services.push(Service {
+            exec: "/etc/clusterd/web".into(),
+            check: None,
+            warm: false,
+            start_timeout: Duration::from_secs(2),
+            stop_timeout: Duration::from_secs(1),
+            restarts: 0,
+        });
+    })
+}
+
+impl Story {
+    /// The worker reports on its newest order for the services.
+    fn services(&mut self, node: usize, word: ServiceWord) {
+        let (order, _) = self.nodes[node].ordered.0.expect("something was ordered");
+        let report = ServiceReport { order, word, why: String::new(), services: Vec::new() };
+        self.give(node, Event::Services { group: WEB, report });
+    }
+
+    fn services_ordered(&self, node: usize) -> Option<ServiceDuty> {
+        self.nodes[node].ordered.0.map(|(_, duty)| duty)
+    }
+}
+
+#[test]
+fn an_offer_because_of_a_failed_service_outlives_the_peers_first_word() {
+    let mut story = with_service();
+    story.run(Duration::from_secs(3));
+    assert!(story.nodes[A].holds);
+    assert_eq!(story.services_ordered(A), Some(ServiceDuty::Run));
+    assert_eq!(story.services_ordered(B), Some(ServiceDuty::Standby));
+    story.services(A, ServiceWord::Done);
+    story.services(B, ServiceWord::Done);
+    story.run(Duration::from_secs(1));
+    let sent = story.recorded.len();
+    story.services(A, ServiceWord::Failed);
+    story.run(100 * MS);
+    let sent = story.recorded.len() - sent;
+    assert!(sent < 60, "{sent} frames in 100 ms: offers and answers chase each other");
+    assert_eq!(story.services_ordered(A), Some(ServiceDuty::Standby));
+    story.services(A, ServiceWord::Done);
+    story.run(Duration::from_secs(1));
+    assert!(story.nodes[B].holds && !story.nodes[A].holds);
+    assert_eq!(story.services_ordered(B), Some(ServiceDuty::Run));
+}
+
+/// A node in standby mode whose services an earlier heart has left running.
+fn wanted_while_services_run() -> Story {
+    let mut story = with_service();
+    story.give(A, Event::Wished { request: 1, wish: Wish::Standby(NodeIndex::Lower) });
+    story.run(Duration::from_secs(4));
+    assert_eq!(story.services_ordered(A), Some(ServiceDuty::Standby));
+    assert!(!story.nodes[B].holds, "the services may run on both nodes");
+    story
+}
+
+#[test]
+fn a_want_is_granted_when_the_services_here_have_stopped() {
+    let mut story = wanted_while_services_run();
+    story.services(A, ServiceWord::Changing);
+    story.run(Duration::from_secs(1));
+    assert!(!story.nodes[B].holds);
+    story.services(A, ServiceWord::Done);
+    story.run(Duration::from_secs(2));
+    assert!(story.nodes[B].holds);
+}
+
+#[test]
+fn a_want_waits_no_longer_than_services_may_take_to_stop() {
+    let mut story = wanted_while_services_run();
+    story.run(Duration::from_secs(5));
+    assert!(story.nodes[B].holds);
+    let told = |(kind, text): &(Kind, String)| {
+        *kind == Kind::Service && text.contains("did not stop in time")
+    };
+    assert!(story.nodes[A].told.iter().any(told));
+}
+
+#[test]
+fn what_was_reported_to_the_heart_before_proves_nothing() {
+    let config = with_service().config;
+    let first_order = |incarnation: u64| {
+        let disk = DiskState::default();
+        let mut core = Core::new(config.clone(), NodeIndex::Lower, incarnation, 7, disk, Time(0));
+        core.handle(Time(0), Event::Swept);
+        let orders = std::iter::from_fn(|| core.poll());
+        let mut numbers = orders.filter_map(|command| match command {
+            Command::Services { order, .. } => Some(order),
+            _ => None,
+        });
+        numbers.next().expect("something is ordered at the start")
+    };
+    assert_ne!(first_order(0x1234_5678_9abc_def0), first_order(0x8765_4321_0fed_cba9));
+}
