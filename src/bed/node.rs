@@ -52,11 +52,23 @@ impl Files {
             &mut File::options().write(true).create_new(true).mode(0o600).open(&key_file)?,
             &key,
         )?;
-        fs::write(files.config(), config_text(options, line, &key_file))?;
-        for name in NAMES {
-            fs::create_dir_all(files.dir.join(name))?;
+        let config = config_text(options, line, &key_file, &files.seen_srv());
+        fs::write(files.config(), config)?;
+        for node in NodeIndex::BOTH {
+            fs::create_dir_all(files.srv(node))?;
         }
+        fs::create_dir(files.seen_srv())?;
         Ok(files)
+    }
+
+    /// A node's own content of the directory for files.
+    pub fn srv(&self, node: NodeIndex) -> PathBuf {
+        self.dir.join(name(node)).join("srv")
+    }
+
+    /// Where both nodes see it.
+    pub fn seen_srv(&self) -> PathBuf {
+        self.dir.join("srv")
     }
 
     /// The config file of both nodes.
@@ -72,7 +84,7 @@ impl Drop for Files {
     }
 }
 
-fn config_text(options: &Options, line: &SerialLine, key: &Path) -> String {
+fn config_text(options: &Options, line: &SerialLine, key: &Path, srv: &Path) -> String {
     let mut text = format!("[cluster]\nname = \"bed\"\nkey = {:?}\n", key.display().to_string());
     for node in NodeIndex::BOTH {
         let (address, _) = node_addresses(node);
@@ -89,9 +101,10 @@ fn config_text(options: &Options, line: &SerialLine, key: &Path) -> String {
         options.addresses.iter().map(|address| format!("\"{address}\"")).collect();
     text += &format!("\n[heartbeat]\n{}\n\n[reach]\nhosts = [{hosts}]\n", options.heartbeat);
     text += &format!(
-        "\n[group.{GROUP}]\nprefer = \"{}\"\nfailback = \"manual\"\naddress = [{}]\n",
+        "\n[group.{GROUP}]\nprefer = \"{}\"\naddress = [{}]\n{}\n",
         name(NodeIndex::Lower),
         addresses.join(", "),
+        options.group.replace("{srv}", &srv.display().to_string()),
     );
     text
 }

@@ -23,7 +23,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use toml::de::DeTable;
 
-use crate::limits::CONFIG_BYTES_MAX;
+use crate::limits::{self, CONFIG_BYTES_MAX};
 use place::Problems;
 pub use place::{ConfigError, ConfigErrors};
 pub use warn::warnings;
@@ -140,6 +140,16 @@ impl Config {
     /// The node of that name, if it is one of the pair.
     pub fn node_index(&self, name: &str) -> Option<NodeIndex> {
         NodeIndex::BOTH.into_iter().find(|&index| self.node(index).name == name)
+    }
+
+    /// Longest time that stopping all services and sending the last changes of the trees may take when
+    /// everything is handed over: twice the services' own limits, since those that run on the standby
+    /// side end after the handover.
+    pub fn hand_over_time(&self) -> Duration {
+        let stops = self.groups.iter().flat_map(|group| &group.services);
+        let stops: Duration = stops.map(|service| service.stop_timeout).sum();
+        let mirrors = self.groups.iter().any(|group| !group.mirror.is_empty());
+        2 * stops + if mirrors { limits::DRAIN_PATIENCE_ENDING } else { Duration::ZERO }
     }
 
     /// The groups with their index.

@@ -29,7 +29,7 @@ use super::guard::{self, Guarded};
 use super::link::{self, HeartLink, WorkerLink};
 use super::page::Page;
 use crate::config::{self, Config, NodeIndex, key::Key};
-use crate::limits::LAUNCH_BYTES_MAX;
+use crate::limits::{self, LAUNCH_BYTES_MAX};
 use crate::sys::process::{Program, take_inherited};
 
 /// What `clusterd run` was asked to run.
@@ -171,6 +171,7 @@ pub fn run(settings: Settings) -> Result<ExitCode, StartError> {
     let (heart_end, worker_end) = link::pair().map_err(system("make a socket pair"))?;
     let (guard_read, guard_write) = io::pipe().map_err(system("make a pipe"))?;
 
+    let end_patience = limits::HEART_END_PATIENCE + settings.config.hand_over_time();
     let config = config::normal::print(&settings.config);
     let worker_launch = launch(&WorkerLaunch {
         config: config.clone(),
@@ -202,7 +203,7 @@ pub fn run(settings: Settings) -> Result<ExitCode, StartError> {
     };
     let (heart, worker) = prepare().map_err(system("prepare the child processes"))?;
     drop((heart_end, worker_end));
-    guard::run(Guarded { page, heart, worker, alive: guard_write.into() })
+    guard::run(Guarded { page, heart, worker, end_patience, alive: guard_write.into() })
         .map_err(system("become the guard"))
 }
 

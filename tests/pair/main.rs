@@ -7,6 +7,7 @@ mod cables;
 mod contract;
 mod hostile;
 mod meddling;
+mod mirror;
 mod operator;
 mod replays;
 mod scene;
