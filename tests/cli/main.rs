@@ -244,7 +244,10 @@ fn what_is_not_built_is_refused() {
     file.write_all(b"[[group.web.service]]\nsystemd = \"nginx.service\"\n").unwrap();
     let seen = place.check();
     assert_eq!(seen.status, 2);
-    assert!(seen.err.contains("c.toml:20:13: group.web.service: not supported yet"), "{seen:?}");
+    assert!(
+        seen.err.contains("c.toml:21:1: group.web.service.systemd: not supported yet"),
+        "{seen:?}"
+    );
 }
 
 #[test]
