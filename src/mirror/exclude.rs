@@ -67,8 +67,7 @@ impl Excludes {
     /// As [`Excludes::matches`], where no directory above is excluded.
     pub(super) fn matches_itself(&self, path: &RelPath, is_dir: bool) -> bool {
         let name = Path::new(OsStr::from_bytes(path.as_bytes()));
-        !path.is_root()
-            && (self.any.is_match(name) || (is_dir && self.directories.is_match(name)))
+        !path.is_root() && (self.any.is_match(name) || (is_dir && self.directories.is_match(name)))
     }
 }
 

@@ -41,7 +41,7 @@ pub fn content(
     if seen_of(file)? != *seen {
         return Err(HashError::Changed);
     }
-    let plan = Plan::new(file, seen.size, how);
+    let plan = Plan::new(file, seen.size, how)?;
     let chunks = plan.run(threads_max)?;
     if seen_of(file)? != *seen {
         return Err(HashError::Changed);
@@ -102,16 +102,19 @@ struct Plan<'a> {
 }
 
 impl Plan<'_> {
-    fn new(file: &File, size: u64, how: Hash) -> Plan<'_> {
+    fn new(file: &File, size: u64, how: Hash) -> io::Result<Plan<'_>> {
         let chunk_bytes = Content::chunk_bytes_for(size);
         // Both are powers of two times the same: a unit is whole chunks.
         let unit_bytes = chunk_bytes.max(limits::HASH_UNIT_BYTES);
         let mapped = match how {
             Hash::Map => true,
             Hash::Read => false,
-            Hash::Auto => size >= limits::HASH_MAP_BYTES_MIN,
+            Hash::Auto => {
+                size >= limits::HASH_MAP_BYTES_MIN
+                    && fstatfs(file)?.filesystem_type() != TMPFS_MAGIC
+            }
         };
-        Plan { file, size, chunk_bytes, unit_bytes, mapped }
+        Ok(Plan { file, size, chunk_bytes, unit_bytes, mapped })
     }
 
     fn run(&self, threads_max: usize) -> Result<Vec<ChunkHash>, HashError> {
@@ -133,11 +136,7 @@ impl Plan<'_> {
     }
 
     /// Hashes unit after unit that nobody has taken yet.
-    fn work(
-        &self,
-        units: u64,
-        next: &AtomicU64,
-    ) -> Result<Vec<(u64, Vec<ChunkHash>)>, HashError> {
+    fn work(&self, units: u64, next: &AtomicU64) -> Result<Vec<(u64, Vec<ChunkHash>)>, HashError> {
         let mut done = Vec::new();
         let mut buffer = Vec::new();
         loop {

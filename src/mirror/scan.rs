@@ -106,8 +106,7 @@ impl<'a> Walk<'a> {
     /// # Errors
     /// `TreeError::Io`.
     pub fn new(root: &'a Root, excludes: &'a Excludes) -> Result<Walk<'a>, TreeError> {
-        let mut walk =
-            Walk { root, excludes, levels: Vec::new(), summary: Summary::default() };
+        let mut walk = Walk { root, excludes, levels: Vec::new(), summary: Summary::default() };
         let Some((seen, sort)) = meta::quick(root, &RelPath::root())? else {
             return Err(TreeError::Missing(root.place(&RelPath::root())));
         };

@@ -171,11 +171,7 @@ impl Root {
     }
 
     /// An `O_PATH` handle, and what is behind it.
-    pub(super) fn find(
-        &self,
-        path: &RelPath,
-        also: OFlag,
-    ) -> Result<(OwnedFd, Stat), TreeError> {
+    pub(super) fn find(&self, path: &RelPath, also: OFlag) -> Result<(OwnedFd, Stat), TreeError> {
         let bytes = if path.is_root() { b"." } else { path.as_bytes() };
         let fd = open_below(&self.fd, bytes, also).map_err(|errno| match errno {
             // ELOOP: a symlink where a directory should be.
@@ -204,14 +200,9 @@ impl Root {
 
 /// An `O_PATH` handle on the path `path` below `directory`, without following any symlink or crossing a
 /// mount.
-pub(super) fn open_below(
-    directory: impl AsFd,
-    path: &[u8],
-    also: OFlag,
-) -> Result<OwnedFd, Errno> {
-    let how = OpenHow::new()
-        .flags(OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | also)
-        .resolve(
+pub(super) fn open_below(directory: impl AsFd, path: &[u8], also: OFlag) -> Result<OwnedFd, Errno> {
+    let how =
+        OpenHow::new().flags(OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | also).resolve(
             ResolveFlag::RESOLVE_BENEATH
                 | ResolveFlag::RESOLVE_NO_SYMLINKS
                 | ResolveFlag::RESOLVE_NO_MAGICLINKS
