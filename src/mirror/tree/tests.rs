@@ -7,6 +7,7 @@ use std::thread;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
 use super::*;
+use crate::limits;
 
 fn path(bytes: &[u8]) -> RelPath {
     RelPath::new(bytes).unwrap()
@@ -168,5 +169,3 @@ fn names_of_any_bytes() {
         assert_eq!(read(&root, name).unwrap(), "here");
     }
 }
-
-use crate::limits;
