@@ -41,7 +41,7 @@ pub fn content(
     if seen_of(file)? != *seen {
         return Err(HashError::Changed);
     }
-    let plan = Plan::new(file, seen.size, how);
+    let plan = Plan::new(file, seen.size, how)?;
     let chunks = plan.run(threads_max)?;
     if seen_of(file)? != *seen {
         return Err(HashError::Changed);
@@ -102,16 +102,19 @@ struct Plan<'a> {
 }
 
 impl Plan<'_> {
-    fn new(file: &File, size: u64, how: Hash) -> Plan<'_> {
+    fn new(file: &File, size: u64, how: Hash) -> io::Result<Plan<'_>> {
         let chunk_bytes = Content::chunk_bytes_for(size);
         // Both are powers of two times the same: a unit is whole chunks.
         let unit_bytes = chunk_bytes.max(limits::HASH_UNIT_BYTES);
         let mapped = match how {
             Hash::Map => true,
             Hash::Read => false,
-            Hash::Auto => size >= limits::HASH_MAP_BYTES_MIN,
+            Hash::Auto => {
+                size >= limits::HASH_MAP_BYTES_MIN
+                    && fstatfs(file)?.filesystem_type() != TMPFS_MAGIC
+            }
         };
-        Plan { file, size, chunk_bytes, unit_bytes, mapped }
+        Ok(Plan { file, size, chunk_bytes, unit_bytes, mapped })
     }
 
     fn run(&self, threads_max: usize) -> Result<Vec<ChunkHash>, HashError> {
@@ -120,7 +123,9 @@ impl Plan<'_> {
         let work = || self.work(units, &next);
         let helpers = threads_max.min(usize::try_from(units).unwrap_or(usize::MAX)).max(1) - 1;
         let mut done = thread::scope(|scope| {
-            let helpers: Vec<_> = (0..helpers).map(|_| scope.spawn(work)).collect();
+            // With fewer threads than wished it only takes longer.
+            let spawn = |_| thread::Builder::new().spawn_scoped(scope, work).ok();
+            let helpers: Vec<_> = (0..helpers).map_while(spawn).collect();
             let mut done = work()?;
             for helper in helpers {
                 let panicked = |_| io::Error::other("a hashing thread panicked");
@@ -143,12 +148,24 @@ impl Plan<'_> {
             }
             let start = unit * self.unit_bytes;
             let end = (start + self.unit_bytes).min(self.size);
-            // What cannot be mapped is read: that tells a shorter file from a bad disk.
-            let hashes = match self.mapped.then(|| self.map_unit(start, end)).flatten() {
-                Some(hashes) => hashes,
-                None => self.read_unit(start, end, &mut buffer)?,
-            };
+            // After an error nobody begins another one.
+            let hashes = self
+                .unit(start, end, &mut buffer)
+                .inspect_err(|_| next.store(units, Ordering::Relaxed))?;
             done.push((unit, hashes));
+        }
+    }
+
+    /// What cannot be mapped is read: that tells a shorter file from a bad disk.
+    fn unit(
+        &self,
+        start: u64,
+        end: u64,
+        buffer: &mut Vec<u8>,
+    ) -> Result<Vec<ChunkHash>, HashError> {
+        match self.mapped.then(|| self.map_unit(start, end)).flatten() {
+            Some(hashes) => Ok(hashes),
+            None => self.read_unit(start, end, buffer),
         }
     }
 

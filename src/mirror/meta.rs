@@ -79,12 +79,14 @@ pub struct Look {
 /// # Errors
 /// `TreeError::Elsewhere` or `Io`.
 pub fn look(root: &Root, path: &RelPath) -> Result<Option<Look>, TreeError> {
+    let failed = |source| root.io_error(path, source);
+    // Before the look: what changes between the two counts as not settled.
+    let now = clock_gettime(ClockId::CLOCK_REALTIME).map_err(|errno| failed(errno.into()))?;
     let (handle, stat) = match root.find(path, OFlag::empty()) {
         Err(TreeError::Gone(_)) => return Ok(None),
         found => found?,
     };
-    let failed = |source| root.io_error(path, source);
-    let settled = is_settled(&stat).map_err(failed)?;
+    let settled = is_settled(&stat, now.into());
     let what = match sort(&stat) {
         Sort::Dir => What::Dir,
         Sort::File => What::File,
@@ -216,9 +218,9 @@ fn low_bits(stat: &Stat) -> u16 {
     (stat.mode & 0o7777) as u16
 }
 
-/// Whether the time of the last change lies so far back that a change from now on gets another one.
-fn is_settled(stat: &Stat) -> io::Result<bool> {
-    let now = Duration::from(clock_gettime(ClockId::CLOCK_REALTIME)?);
+/// Whether the time of the last change lies so far before `now` that every change after `now` gets
+/// another one.
+fn is_settled(stat: &Stat, now: Duration) -> bool {
     let (s, ns) = stat.ctime;
     let final_after = match ns {
         0 => limits::CTIME_COARSE_FINAL_AFTER,
@@ -226,7 +228,7 @@ fn is_settled(stat: &Stat) -> io::Result<bool> {
     };
     // Before 1970 a clock was wrong: long ago.
     let changed = Duration::new(u64::try_from(s).unwrap_or(0), ns);
-    Ok(now.checked_sub(changed).is_some_and(|age| age >= final_after))
+    now.checked_sub(changed).is_some_and(|age| age >= final_after)
 }
 
 fn travels(name: &[u8]) -> bool {

@@ -104,7 +104,7 @@ impl<'a> Walk<'a> {
     /// Begins a walk. The root itself is the first name.
     ///
     /// # Errors
-    /// `TreeError::Io`.
+    /// `TreeError::Missing` or `Io`.
     pub fn new(root: &'a Root, excludes: &'a Excludes) -> Result<Walk<'a>, TreeError> {
         let mut walk = Walk { root, excludes, levels: Vec::new(), summary: Summary::default() };
         let Some((seen, sort)) = meta::quick(root, &RelPath::root())? else {
@@ -162,23 +162,26 @@ impl<'a> Walk<'a> {
 
     /// Adds the steps of what was read before an error, too.
     fn read(&mut self, directory: &RelPath, steps: &mut Vec<Step>) -> Result<(), TreeError> {
-        let failed = |errno| match errno {
-            Errno::ENOENT => TreeError::Gone(self.root.place(directory)),
-            _ => self.root.io_error(directory, errno.into()),
-        };
-        let mut opened = Dir::from_fd(self.root.open_dir(directory)?.into()).map_err(failed)?;
+        let root = self.root;
+        let failed = |error: io::Error| root.io_error(directory, error);
+        let opened = Dir::from_fd(root.open_dir(directory)?.into());
+        let mut opened = opened.map_err(|errno| failed(errno.into()))?;
         let mut names = Vec::new();
         let end = opened.iter().try_for_each(|entry| {
             names.push(entry?.file_name().to_owned());
-            Ok(())
+            Ok::<_, Errno>(())
         });
-        let end = end.map_err(failed);
         for name in names {
             if !matches!(name.to_bytes(), b"." | b"..") {
                 self.meet(directory, &opened, name, steps);
             }
         }
-        end
+        end.map_err(|errno| failed(errno.into()))?;
+        // One that was removed reads as if it were empty.
+        match file::stat(&opened).map_err(failed)?.nlink {
+            0 => Err(TreeError::Gone(root.place(directory))),
+            _ => Ok(()),
+        }
     }
 
     /// Looks at one name of a directory.

@@ -107,3 +107,44 @@ pub fn write_back(file: &File) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use memmap2::MmapOptions;
+
+    use super::*;
+
+    /// A store through a mapping into a page that is dirty does not move the times; after write-back
+    /// one does. The temporary directory must not be on tmpfs.
+    #[test]
+    fn after_write_back_a_mapped_store_shows() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(4096).unwrap();
+        let map = MmapOptions::new().len(4096).map_raw(&file).unwrap();
+        // SAFETY: the first byte of a live, writable mapping of a file that is not shortened.
+        let store = |byte| unsafe { map.as_mut_ptr().write_volatile(byte) };
+        store(1);
+        let dirty = stat(&file).unwrap();
+        // Several times, because the clock that stamps files may tick slowly. The kernel's own
+        // write-back comes later than this deadline.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let mut byte = 2;
+        while stat(&file).unwrap().mtime == dirty.mtime {
+            assert!(Instant::now() < deadline, "the store did not show");
+            write_back(&file).unwrap();
+            store(byte);
+            byte = byte.wrapping_add(1);
+        }
+    }
+
+    #[test]
+    fn a_handle_is_reached_by_its_path() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(7).unwrap();
+        let again = std::fs::metadata(path_of(&file)).unwrap();
+        assert_eq!(again.len(), 7);
+        assert_eq!(stat(&file).unwrap().size, 7);
+    }
+}
