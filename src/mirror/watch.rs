@@ -75,7 +75,9 @@ impl WatchError {
 pub struct Drained {
     /// Names to look at. Where a name came, went or was renamed, its directory is among them.
     pub names: Vec<Key>,
-    /// Directories to walk: they were moved in, or were filled before they were watched.
+    /// Directories to walk, none below another: they were moved in, or went away, or were filled before
+    /// they were watched. One that went may be gone with all that was below, or another may be there by
+    /// now: nothing else tells what of the first is missing in the second.
     pub subtrees: Vec<Key>,
     /// Something changed that cannot be named, or too much: walk all trees.
     pub lost: bool,
@@ -159,9 +161,10 @@ impl Watch {
             Source::Fanotify(fanotify) => fanotify.drain(&mut hints)?,
             Source::Inotify(inotify) => inotify.drain(&mut hints)?,
         }
+        let subtrees = hints.subtrees.iter().filter(|key| !has_ancestor_in(&hints.subtrees, key));
         Ok(Drained {
+            subtrees: subtrees.cloned().collect(),
             names: hints.names.into_iter().collect(),
-            subtrees: hints.subtrees.into_iter().collect(),
             lost: hints.lost,
         })
     }
@@ -198,6 +201,18 @@ fn open_root(path: &Path) -> Result<File, WatchError> {
         .custom_flags(libc::O_DIRECTORY)
         .open(path)
         .map_err(|source| WatchError::Path { path: path.to_owned(), source })
+}
+
+/// Whether a directory above this one is in the set.
+fn has_ancestor_in(set: &BTreeSet<Key>, key: &Key) -> bool {
+    let mut above = key.path.parent();
+    while let Some(path) = above {
+        above = path.parent();
+        if set.contains(&Key { tree: key.tree, path }) {
+            return true;
+        }
+    }
+    false
 }
 
 /// The `N` bytes at `at`, if they are there.

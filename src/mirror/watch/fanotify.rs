@@ -21,17 +21,20 @@ const METADATA_BYTES: usize = 24;
 /// Length of `struct fanotify_event_info_fid` with the head of its `struct file_handle`.
 const FID_BYTES: usize = 20;
 
-/// What an event must be about. FAN_MODIFY: a write is told before the file is closed.
-const EVENTS: MaskFlags = MaskFlags::FAN_MODIFY
-    .union(MaskFlags::FAN_CLOSE_WRITE)
-    .union(MaskFlags::FAN_ATTRIB)
-    .union(CAME_OR_WENT)
-    .union(MaskFlags::FAN_ONDIR);
+/// What an event must be about.
+const EVENTS: MaskFlags =
+    WRITTEN.union(MaskFlags::FAN_ATTRIB).union(CAME_OR_WENT).union(MaskFlags::FAN_ONDIR);
+/// Events that change a file's content; FAN_MODIFY tells a write before the file is closed.
+const WRITTEN: MaskFlags = MaskFlags::FAN_MODIFY.union(MaskFlags::FAN_CLOSE_WRITE);
 /// Events that change the directory too.
 const CAME_OR_WENT: MaskFlags = MaskFlags::FAN_CREATE
     .union(MaskFlags::FAN_DELETE)
     .union(MaskFlags::FAN_MOVED_FROM)
     .union(MaskFlags::FAN_MOVED_TO);
+
+/// Events after which what is below a directory's name is not what it was. A new directory is not among
+/// them: what is made in it is told.
+const WENT_OR_MOVED: MaskFlags = CAME_OR_WENT.difference(MaskFlags::FAN_CREATE);
 
 /// A tree's root.
 #[derive(Debug)]
@@ -130,8 +133,9 @@ impl Fanotify {
             return;
         }
         let Some(place) = &event.place else {
-            // A file without a known name: opened by its handle, as the kernel's NFS server does.
-            hints.lost = true;
+            // A file without a known name: opened by its handle, as the kernel's NFS server does. (Of
+            // attributes, only the number of names is mostly told so, at every unlinking.)
+            hints.lost |= event.mask.intersects(WRITTEN);
             return;
         };
         let of_directory = event.mask.contains(MaskFlags::FAN_ONDIR);
@@ -160,7 +164,7 @@ impl Fanotify {
                 hints.name(key);
             }
             if let Some(key) = root.key(&full) {
-                if of_directory && event.mask.contains(MaskFlags::FAN_MOVED_TO) {
+                if of_directory && event.mask.intersects(WENT_OR_MOVED) {
                     hints.subtree(key.clone());
                 }
                 hints.name(key);

@@ -7,6 +7,7 @@ use std::io;
 use std::ops::Bound;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -87,6 +88,10 @@ impl Inotify {
     pub(super) fn drain(&mut self, hints: &mut Hints) -> Result<(), WatchError> {
         let mut left = notify::waiting_bytes(self.queue.as_fd())
             .map_err(|source| WatchError::Kernel { what: "FIONREAD", source })?;
+        for root in &self.roots {
+            // Deleted: our own descriptor keeps the kernel from telling.
+            hints.lost |= !root.directory.metadata().is_ok_and(|root| root.nlink() > 0);
+        }
         let mut buffer = std::mem::take(&mut self.buffer);
         let read = loop {
             if left == 0 {
@@ -130,7 +135,6 @@ impl Inotify {
         let Some((watch, directory)) = self.keys.get(&event.watch).cloned() else { return Ok(()) };
         if event.mask.contains(Flags::IN_IGNORED) {
             self.forget(watch, &directory);
-            hints.lost |= directory.path.is_root();
             return Ok(());
         }
         let path = if event.name.is_empty() {
@@ -147,6 +151,8 @@ impl Inotify {
             }
             if event.mask.intersects(Flags::IN_CREATE | Flags::IN_MOVED_TO) {
                 self.cover(key.clone())?;
+            }
+            if event.mask.intersects(CAME_OR_WENT) {
                 hints.subtree(key.clone());
             }
         }

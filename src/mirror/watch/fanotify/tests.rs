@@ -67,6 +67,8 @@ fn what_cannot_be_named_is_lost() {
     // Of a file whose name is not known; of a queue that overflowed.
     assert!(lost_after(&event(libc::FAN_MODIFY, &[(1, b"file", b"")])));
     assert!(lost_after(&event(libc::FAN_Q_OVERFLOW, &[])));
+    // A file that lost one of its names.
+    assert!(!lost_after(&event(libc::FAN_ATTRIB, &[(1, b"file", b"")])));
     // Of another file system.
     assert!(!lost_after(&event(libc::FAN_MODIFY, &[(2, b"abcd", b"n\0")])));
 }
