@@ -39,6 +39,7 @@ fn a_worker_does_what_it_is_asked_and_ends_when_the_link_does() {
     let inherited = WorkerInherits {
         config: config(&exec),
         me: NodeIndex::Lower,
+        key: [7; 32],
         run_dir: state_dir.join("run"),
         state_dir: state_dir.clone(),
         record: Some(recording.clone()),

@@ -216,13 +216,13 @@ fn digests_of(model: &BTreeMap<Key, Stored>) -> Vec<Digest> {
     let mut sums = vec![0u128; limits::BUCKETS];
     for (key, stored) in model {
         let sum = &mut sums[usize::from(bucket_of(key))];
-        *sum = sum.wrapping_add(u128::from_le_bytes(stored.entry.digest(key)));
+        *sum = sum.wrapping_add(u128::from_le_bytes(stored.digest(key)));
     }
     sums.into_iter().map(u128::to_le_bytes).collect()
 }
 
 fn apply(model: &mut BTreeMap<Key, Stored>, key: &Key, stored: Option<Stored>) {
-    let keeps_below = matches!(&stored, Some(Stored { entry: Entry { kind: Kind::Dir, .. }, .. }));
+    let keeps_below = matches!(&stored, Some(Stored { entry: Some(Entry { kind: Kind::Dir, .. }), .. }));
     let is_below =
         |other: &Key| other.tree == key.tree && other != key && other.path.is_within(&key.path);
     model.retain(|other, _| keeps_below || !is_below(other));
