@@ -369,3 +369,7 @@ pub const BATCH_OPS_MAX: usize = 2048;
 pub const BATCH_OFFER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// TCP port of mirror sessions, on the crossover's link-local address and on the LAN: `ha-cluster`.
 pub const SYNC_PORT: u16 = 694;
+
+/// Files that the bed's stamper stamps in each round: more than a batch of the mirror closes over by
+/// accident, few enough for some hundred rounds a second.
+pub const STAMPED_FILES: usize = 50;

@@ -36,7 +36,13 @@ impl Rng {
         self.below(1000) < per_mille
     }
 
-    /// One of the choices.
+    /// One of the choices; `None` if there are none.
+    pub fn one_of<'a, T>(&mut self, choices: &'a [T]) -> Option<&'a T> {
+        choices.get(usize::try_from(self.below(choices.len() as u64)).ok()?)
+    }
+
+    /// One of the choices, of which there must be one.
+    #[cfg(test)]
     pub fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[self.below(choices.len() as u64) as usize]
     }

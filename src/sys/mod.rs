@@ -5,6 +5,7 @@ pub mod ns;
 pub mod packet;
 pub mod packet_options;
 pub mod page;
+pub mod path_xattr;
 pub mod process;
 pub mod realtime;
 pub mod stop;
