@@ -155,13 +155,15 @@ impl Oddity {
     ];
 }
 
-/// Makes the tree in `root`, an empty directory. Needs root (owners, `trusted.` attributes) and a file
+/// Makes the tree in `root`, an empty directory, whose own mode and time are part of it. Needs root (owners, `trusted.` attributes) and a file
 /// system with extended attributes and ACLs.
 ///
 /// # Errors
 /// What the file system answers.
 pub fn generate(root: &Path, spec: &TreeSpec) -> io::Result<()> {
     let mut maker = Maker { rng: Rng::new(spec.seed), dirs: Vec::new(), homes: vec![root.into()] };
+    let mtime = maker.mtime();
+    maker.dirs.push((root.into(), Dress { mode: 0o755, owner: None, acl: false, mtime }));
     let files = spec.files.max(Oddity::ALL.len() * 2);
     for number in 0..files / FILES_IN_DIRECTORY + 2 {
         let home = maker.home();
@@ -252,7 +254,7 @@ impl Dress {
 
 struct Maker {
     rng: Rng,
-    /// Every directory, in the order in which they were made.
+    /// Every directory, the root first, in the order in which they were made.
     dirs: Vec<(PathBuf, Dress)>,
     /// Where ordinary files go; the root is the first.
     homes: Vec<PathBuf>,
