@@ -179,7 +179,7 @@ impl Field {
             }
             Work::NewAndDeleted => {
                 for path in self.pick(files / 100) {
-                    let new = path.with_file_name(format!("new-{}", self.rng.next()));
+                    let new = path.with_file_name(format!("new-{}", self.rng.number()));
                     let bytes = self.bytes(4000);
                     fs::write(&new, bytes)?;
                     fs::remove_file(&path)?;
@@ -247,7 +247,7 @@ impl Field {
 
     fn bytes(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = vec![0; count];
-        let seed = self.rng.next().to_le_bytes();
+        let seed = self.rng.number().to_le_bytes();
         blake3::Hasher::new().update(&seed).finalize_xof().fill(&mut bytes);
         bytes
     }

@@ -327,7 +327,7 @@ impl Maker {
         let from = if odd.contains(&Oddity::Hole) { HOLE_BYTES } else { 0 };
         let mut file = File::create_new(&path)?;
         file.set_len(from + size)?;
-        fill(&mut file, from, size, spec.seed ^ self.rng.next())?;
+        fill(&mut file, from, size, spec.seed ^ self.rng.number())?;
         let mode = self.mode(&[0o644, 0o644, 0o600, 0o640, 0o755]);
         file.set_permissions(Permissions::from_mode(mode))?;
         drop(file);
@@ -401,7 +401,7 @@ impl Maker {
 
     fn attribute(&mut self, path: &Path, name: &CStr) -> io::Result<()> {
         let value: Vec<u8> =
-            (0..self.rng.below(8)).flat_map(|_| self.rng.next().to_le_bytes()).collect();
+            (0..self.rng.below(8)).flat_map(|_| self.rng.number().to_le_bytes()).collect();
         path_xattr::set(path, name, &value)
     }
 

@@ -181,7 +181,7 @@ impl Churn {
     }
 
     fn change_file(&mut self, change: Change, path: PathBuf) -> io::Result<Option<PathBuf>> {
-        let seed = self.rng.next();
+        let seed = self.rng.number();
         let bytes = self.rng.below(WRITE_BYTES_MAX);
         let open = || File::options().write(true).open(&path);
         match change {
@@ -280,7 +280,7 @@ impl Churn {
     }
 
     fn write_new(&mut self, path: &Path) -> io::Result<()> {
-        let (bytes, seed) = (self.rng.below(WRITE_BYTES_MAX), self.rng.next());
+        let (bytes, seed) = (self.rng.below(WRITE_BYTES_MAX), self.rng.number());
         fill(&mut File::create_new(path)?, 0, bytes, seed)?;
         self.names.files.push(path.to_path_buf());
         Ok(())
@@ -319,7 +319,7 @@ impl Churn {
             .cloned()
             .filter(|dir| dir.as_os_str().len() < PARENT_BYTES_MAX)
             .unwrap_or_else(|| self.root.clone());
-        dir.join(format!("{what}-{}-{:08x}", self.steps, self.rng.next() >> 32))
+        dir.join(format!("{what}-{}-{:08x}", self.steps, self.rng.number() >> 32))
     }
 }
 
