@@ -370,6 +370,6 @@ pub const BATCH_OFFER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// TCP port of mirror sessions, on the crossover's link-local address and on the LAN: `ha-cluster`.
 pub const SYNC_PORT: u16 = 694;
 
-/// Files that the bed's stamper stamps in each round: more than a batch of the mirror closes over by
-/// accident, few enough for some hundred rounds a second.
+/// Files that the bed's stamper stamps in each round: enough that a copy which takes them one by one is
+/// caught between two, few enough for some hundred rounds a second.
 pub const STAMPED_FILES: usize = 50;
