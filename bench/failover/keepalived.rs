@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use clusterd::bed::faults::Fault;
@@ -71,12 +71,13 @@ pub struct Keepalived {
     bed: Bed,
     exe: PathBuf,
     advert: Advert,
+    children: Vec<Child>,
 }
 
 impl Keepalived {
     /// A pair in this bed, still without power. `exe`: the clusterd that has the responder.
     pub fn new(bed: Bed, exe: PathBuf, advert: Advert) -> Keepalived {
-        Keepalived { bed, exe, advert }
+        Keepalived { bed, exe, advert, children: Vec::new() }
     }
 
     /// Tries `fault` on a fresh pair.
@@ -105,6 +106,8 @@ impl Keepalived {
         for node in NodeIndex::BOTH {
             self.bed.power_cut(node)?;
         }
+        // An error: it was buried by the power cut.
+        self.children.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
         self.bed.plug(|plugs| {
             *plugs =
                 Plugs { crossover: true, serial: true, lan: [true; 2], switch: true, ..*plugs };
@@ -128,8 +131,7 @@ impl Keepalived {
         for mut command in [responder, daemon] {
             let log = File::options().append(true).create(true).open(self.bed.node(node).log())?;
             command.process_group(0).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-            // The bed buries it: everything in a node's namespace is its business.
-            drop(self.bed.wiring().seat(node).namespace.run(|| command.spawn())??);
+            self.children.push(self.bed.wiring().seat(node).namespace.run(|| command.spawn())??);
         }
         Ok(())
     }
