@@ -599,3 +599,7 @@ pub const MIRROR_HELLO_BYTES_MAX: usize = CONFIG_BYTES_MAX + 4096;
 /// What a link reads or writes at once, in bytes: four of its frames, so that a system call costs little
 /// beside encrypting them, and both stay in a core's own cache.
 pub const LINK_BUFFER_BYTES: usize = 4 * (2 + 65_535);
+
+/// Files that the bed's stamper stamps in each round: enough that a copy which takes them one by one is
+/// caught between two, few enough for some hundred rounds a second.
+pub const STAMPED_FILES: usize = 50;

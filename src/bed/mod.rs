@@ -13,9 +13,12 @@
 //! | `client` | asks every millisecond |
 //! | `watcher` | who held which address when |
 //! | `faults` | the faults, what is promised for each, and how one is tried |
+//! | `tree` | trees of files with everything that real servers have, changes, stamps |
+//! | `judge` | whether two trees are the same: rsync says |
 
 pub mod client;
 pub mod faults;
+pub mod judge;
 pub mod links;
 pub mod node;
 pub mod processes;
@@ -23,6 +26,7 @@ pub mod responder;
 pub mod serial_line;
 #[cfg(test)]
 mod tests;
+pub mod tree;
 pub mod watcher;
 pub mod wiring;
 

@@ -285,7 +285,7 @@ impl World {
             self.nodes[index].guard_called = true;
             return;
         }
-        let (incarnation, seed) = (self.rng.next() | 1, self.rng.next());
+        let (incarnation, seed) = (self.rng.number() | 1, self.rng.number());
         let now_us = self.now_us;
         let node = &mut self.nodes[index];
         let disk = node.disk.durable().clone();

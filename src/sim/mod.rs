@@ -39,8 +39,7 @@ mod recording;
 pub mod replay;
 #[cfg(test)]
 mod report;
-#[cfg(test)]
-mod rng;
+pub mod rng;
 #[cfg(test)]
 mod run;
 #[cfg(test)]

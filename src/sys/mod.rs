@@ -7,6 +7,7 @@ pub mod ns;
 pub mod packet;
 pub mod packet_options;
 pub mod page;
+pub mod path_xattr;
 pub mod pidfd;
 pub mod process;
 pub mod realtime;
