@@ -60,7 +60,7 @@ impl Scene {
             places,
             move |incoming| to_arrived.send(incoming).unwrap(),
             // Nobody listens at the end.
-            move |address| drop(to_own.send(address)),
+            move |address| _ = to_own.send(address),
         );
         Scene { listener: listener.unwrap(), arrived, own }
     }
