@@ -328,3 +328,6 @@ fn greet(secret: &Secret, stream: Arc<TcpStream>, path: LinkPath) -> Result<Inco
     let hello = link.reader.first(limits::MIRROR_HELLO_BYTES_MAX, deadline)?;
     Ok(Incoming { hello, link })
 }
+
+#[cfg(test)]
+mod tests;
