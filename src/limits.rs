@@ -375,6 +375,8 @@ pub const FILE_NAME_BYTES_MAX: usize = 255;
 pub const CHUNK_BYTES_MIN: u64 = 256 * 1024;
 /// Chunks in one file: their hashes (128 KiB) fit in one message.
 pub const CHUNKS_MAX: u64 = 4096;
+/// Longest file that is mirrored, in bytes: its chunks fit into messages.
+pub const FILE_BYTES_MAX: u64 = CHUNKS_MAX * 16 * 1024 * 1024;
 /// Parts into which an index is divided for comparing: one digest each is 4 KiB.
 pub const BUCKETS: usize = 256;
 /// Longest mirror message, in bytes: one chunk of a file of 64 GiB (16 MiB), with its header.

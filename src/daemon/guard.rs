@@ -199,9 +199,9 @@ impl Guard {
                     0 => now.saturating_duration_since(since) > limits::HEART_START_PATIENCE,
                     _ => silent > limits::TICK_DEADLINE,
                 };
-                let too_slow = self.stopping.is_some_and(|asked| {
-                    now.saturating_duration_since(asked) > self.end_patience
-                });
+                let too_slow = self
+                    .stopping
+                    .is_some_and(|asked| now.saturating_duration_since(asked) > self.end_patience);
                 if !overdue && !too_slow {
                     return Heart::Running { child, since, ticks: now_ticks, silent };
                 }

@@ -257,7 +257,7 @@ impl World {
         else {
             return;
         };
-        let (session, now_us) = (self.rng.next() | 1, self.now_us);
+        let (session, now_us) = (self.rng.number() | 1, self.now_us);
         let engine = self.engine(index, group);
         (engine.session, engine.heard_us) = (session, now_us);
         self.say(index, group, Message::Hello(session, generation));

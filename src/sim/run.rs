@@ -49,7 +49,7 @@ pub fn draw(seed: u64, options: &Options) -> (Run, u64) {
     let mut rng = Rng::new(seed);
     let mut setup = Setup::any(&mut rng);
     // Drawn apart: pairs without trees and services stay what they were.
-    let mut more = Rng::new(rng.clone().next());
+    let mut more = Rng::new(rng.clone().number());
     let furnished = options.furnished || more.chance(500);
     if furnished {
         setup = setup.furnished(&mut more);

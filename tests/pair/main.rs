@@ -11,6 +11,7 @@ mod mirror;
 mod operator;
 mod replays;
 mod scene;
+mod services;
 
 use clusterd::bed::faults::{Fault, try_one};
 use clusterd::bed::{Bed, node};

@@ -74,7 +74,8 @@ fn stand_in_guard() {
         worker,
         end_patience: limits::HEART_END_PATIENCE,
         alive: alive.into(),
-    }).unwrap();
+    })
+    .unwrap();
     std::process::exit(i32::from(status == ExitCode::FAILURE));
 }
 

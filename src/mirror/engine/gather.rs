@@ -187,7 +187,10 @@ impl Gather<'_> {
                 series.changes.extend(stored.is_some().then(|| (key.clone(), None)));
                 return Ok(());
             }
-            let Some(look) = look.filter(|look| !matches!(look.what, What::Other(_))) else {
+            let mirrored = |look: &Look| {
+                !matches!(look.what, What::Other(_)) && look.seen.size <= limits::FILE_BYTES_MAX
+            };
+            let Some(look) = look.filter(mirrored) else {
                 if key.path.is_root() {
                     return Err(Fault::Root(format!("{} is gone", tree.path.display())));
                 }

@@ -93,12 +93,16 @@ impl Hints {
         let mut names = drained.names;
         for directory in drained.subtrees {
             self.descend(pass, &directory, &mut names)?;
+            // Of what was in it before, nothing may be told, if another one has come in its place.
+            for row in index.below(&directory) {
+                names.push(row?.0);
+            }
         }
         index.mark(&names)?;
         Ok(Told::Names(names))
     }
 
-    /// All names of a directory that was moved in or filled before it was watched.
+    /// All names of a directory that was moved in, was filled before it was watched, or has gone.
     fn descend(
         &mut self,
         pass: &Pass<'_>,

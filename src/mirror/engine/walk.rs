@@ -187,6 +187,10 @@ fn compare_tree(
             }
             Some(Ok(_)) | None => None,
         };
+        if seen.size > limits::FILE_BYTES_MAX {
+            let text = format!("{}/{}: larger than 64 GiB", tree.path.display(), key.path);
+            walked.skipped.push(text);
+        }
         let same = stored.is_some_and(|stored| stored.seen == Some(seen));
         walked.differ += u64::from(!same);
         if !visit(Some((&key, &seen)), (!same).then(|| Note::Differs(key.clone())))? {

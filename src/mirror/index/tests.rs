@@ -222,7 +222,8 @@ fn digests_of(model: &BTreeMap<Key, Stored>) -> Vec<Digest> {
 }
 
 fn apply(model: &mut BTreeMap<Key, Stored>, key: &Key, stored: Option<Stored>) {
-    let keeps_below = matches!(&stored, Some(Stored { entry: Some(Entry { kind: Kind::Dir, .. }), .. }));
+    let keeps_below =
+        matches!(&stored, Some(Stored { entry: Some(Entry { kind: Kind::Dir, .. }), .. }));
     let is_below =
         |other: &Key| other.tree == key.tree && other != key && other.path.is_within(&key.path);
     model.retain(|other, _| keeps_below || !is_below(other));
