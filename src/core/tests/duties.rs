@@ -21,14 +21,14 @@ fn with_service() -> Story {
 impl Story {
     /// The worker reports on its newest order for the services.
     fn services(&mut self, node: usize, word: ServiceWord) {
-        let (order, _) = self.nodes[node].ordered.0.expect("something was ordered");
+        let (order, _) = self.nodes[node].services_ordered.expect("something was ordered");
         let report = ServiceReport { order, word, why: String::new(), services: Vec::new() };
         self.give(node, Event::Services { group: WEB, report });
     }
 
     /// The worker reports on its newest order for the mirror: all is as ordered.
     fn mirror_well(&mut self, node: usize, copy_of: Option<Generation>) {
-        let (order, _) = self.nodes[node].ordered.1.expect("something was ordered");
+        let (order, _) = self.nodes[node].mirror_ordered.expect("something was ordered");
         let report = MirrorReport {
             order,
             still: true,
@@ -42,7 +42,7 @@ impl Story {
     }
 
     fn services_ordered(&self, node: usize) -> Option<ServiceDuty> {
-        self.nodes[node].ordered.0.map(|(_, duty)| duty)
+        self.nodes[node].services_ordered.map(|(_, duty)| duty)
     }
 }
 
@@ -82,10 +82,10 @@ fn a_drain_outlives_a_want_that_is_dropped_for_a_moment() {
     story.mirror_well(A, None);
     story.run(Duration::from_secs(1));
     assert!(story.nodes[A].holds);
-    let Some((_, MirrorDuty::Out(generation))) = story.nodes[A].ordered.1 else {
-        panic!("the owner's mirror is ordered {:?}", story.nodes[A].ordered.1)
+    let Some((_, MirrorDuty::Out(generation))) = story.nodes[A].mirror_ordered else {
+        panic!("the owner's mirror is ordered {:?}", story.nodes[A].mirror_ordered)
     };
-    let taken_in = story.nodes[B].ordered.1.map(|(_, duty)| duty);
+    let taken_in = story.nodes[B].mirror_ordered.map(|(_, duty)| duty);
     assert_eq!(taken_in, Some(MirrorDuty::In(generation)));
     story.mirror_well(A, Some(generation));
     story.mirror_well(B, Some(generation));
@@ -93,10 +93,10 @@ fn a_drain_outlives_a_want_that_is_dropped_for_a_moment() {
     story.give(A, Event::Wished { request: 1, wish });
     story.run(100 * MS);
     let drains = Some(MirrorDuty::Drain(generation));
-    assert_eq!(story.nodes[A].ordered.1.map(|(_, duty)| duty), drains);
+    assert_eq!(story.nodes[A].mirror_ordered.map(|(_, duty)| duty), drains);
     story.lan = [false, false];
     story.run(200 * MS);
-    assert_eq!(story.nodes[A].ordered.1.map(|(_, duty)| duty), drains);
+    assert_eq!(story.nodes[A].mirror_ordered.map(|(_, duty)| duty), drains);
     assert!(!story.nodes[B].holds, "B has claimed without the last changes");
 }
 
