@@ -222,6 +222,8 @@ impl Core {
     fn mirror_duty(&self, group: &GroupState) -> MirrorDuty {
         match &group.role {
             Role::Active(active) if active.held => MirrorDuty::Out(active.generation),
+            // What travels goes on while the addresses are released, to have less left to drain.
+            Role::Releasing { drain: Some(drain), .. } => MirrorDuty::Out(drain.generation),
             Role::Active(_) | Role::Releasing { .. } | Role::Probing { .. } => MirrorDuty::Still,
             Role::Draining(draining) => MirrorDuty::Drain(draining.generation),
             Role::Passive { .. } | Role::Wanting { .. } => {

@@ -154,8 +154,11 @@ impl Core {
 
     /// Could this node serve the group if the peer let it?
     fn is_able(&mut self, now: Time, group: &GroupState) -> bool {
-        // Better here than nowhere.
-        let elsewhere = !matches!(self.side(group), Side::Says(Stance::Unable) | Side::Dead);
+        // Better here than nowhere. Who grants does not say that it is able itself.
+        let elsewhere = !matches!(
+            self.side(group),
+            Side::Says(Stance::Unable | Stance::Granting(_)) | Side::Dead
+        );
         let unfit = elsewhere && group.unfit_until.is_some_and(|until| now < until);
         group.blocked.is_none() && !unfit && self.right_by_grant(now, group, true).is_ok()
     }

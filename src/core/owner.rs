@@ -108,9 +108,10 @@ impl Core {
     /// Whether no service runs here that must not run on both nodes; or they had their time for it
     /// since they were told.
     pub(super) fn services_stopped(&mut self, now: Time, group: &GroupState, since: Time) -> bool {
-        if !group.duties.has_services()
-            || group.duties.services_are(ServiceDuty::Standby) == ServiceWord::Done
-        {
+        let ended = [ServiceDuty::Standby, ServiceDuty::End]
+            .iter()
+            .any(|&duty| group.duties.services_are(duty) == ServiceWord::Done);
+        if ended || !group.duties.has_services() {
             return true;
         }
         if now.since(since) < group.duties.stop_patience() {
@@ -172,13 +173,12 @@ impl Core {
             return Role::Passive { granted };
         }
         let late = now >= draining.until;
+        let unsent = "the last changes of the trees could not be sent in time";
         match side {
             // Nobody there any more: this node's trees are the newest, it may claim by silence.
             Side::Dead | Side::Unknown => return Role::Passive { granted: None },
             Side::Says(_) if late && draining.let_go => {
-                let text = "the last changes of the trees could not be sent in time; they stay on \
-                            this node, for its conflict store"
-                    .to_string();
+                let text = format!("{unsent}; they stay on this node, for its conflict store");
                 self.tell(Kind::Mirror, Some(&group.name), text);
                 return Role::Passive { granted };
             }
@@ -189,13 +189,17 @@ impl Core {
         match self.right_by_grant(now, group, true) {
             Ok(mut right) => {
                 right.settled = true;
-                let text = "the last changes of the trees could not be sent in time; serving on \
-                            this node again"
-                    .to_string();
+                let text = format!("{unsent}; serving on this node again");
                 self.tell(Kind::Mirror, Some(&group.name), text);
                 self.claim(now, group, right)
             }
-            Err(_) => Role::Passive { granted: None },
+            // A peer that asks for its reach anew drops its want for that moment.
+            Err(_) if !late => Role::Draining(draining),
+            Err(_) => {
+                let text = format!("{unsent}, and this node may not serve; they stay on it");
+                self.tell(Kind::Mirror, Some(&group.name), text);
+                Role::Passive { granted: None }
+            }
         }
     }
 

@@ -48,8 +48,9 @@ struct Station {
     disk: DiskState,
     answers: BTreeMap<u64, Result<String, String>>,
     told: Vec<(Kind, String)>,
-    /// Its worker's newest orders: for the services, for the mirror.
-    ordered: (Option<(u32, ServiceDuty)>, Option<(u32, MirrorDuty)>),
+    /// Its worker's newest orders.
+    services_ordered: Option<(u32, ServiceDuty)>,
+    mirror_ordered: Option<(u32, MirrorDuty)>,
 }
 
 /// Two nodes; frames arrive after 100 µs, or never on a path that is cut.
@@ -103,7 +104,8 @@ impl Story {
             disk: DiskState::default(),
             answers: BTreeMap::new(),
             told: Vec::new(),
-            ordered: (None, None),
+            services_ordered: None,
+            mirror_ordered: None,
         };
         let nodes = [station(A), station(B)];
         let mut story = Story {
@@ -194,10 +196,10 @@ impl Story {
                 self.give(node, Event::Released { group, release });
             }
             Command::Services { order, duty, .. } => {
-                self.nodes[node].ordered.0 = Some((order, duty));
+                self.nodes[node].services_ordered = Some((order, duty));
             }
             Command::Mirror { order, duty, .. } => {
-                self.nodes[node].ordered.1 = Some((order, duty));
+                self.nodes[node].mirror_ordered = Some((order, duty));
             }
             Command::Sync { .. } => {}
             Command::Announce { .. } => {

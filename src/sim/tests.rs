@@ -45,7 +45,7 @@ fn p1_p2_hold_under_mixed_faults() {
 
 #[test]
 fn p3_holds_under_mixed_faults() {
-    Mode::Furnished(Vec::new()).all_hold(seeds(700));
+    Mode::Furnished(Vec::new()).all_hold(seeds(500));
 }
 
 #[test]

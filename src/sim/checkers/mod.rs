@@ -154,6 +154,12 @@ impl World {
         if told.kind == Kind::Service && told.text.contains("did not stop in time") {
             self.checkers.programs.told(group);
         }
+        if matches!(told.kind, Kind::Switchover | Kind::Takeover) {
+            // A move is over when somebody serves: later releases belong to no move.
+            for node in NodeIndex::BOTH {
+                self.moves[node].remove(&group);
+            }
+        }
         if told.kind == Kind::Switchover {
             let copy = &self.nodes[index].replicas[place(group)];
             if let Err(what) = self.checkers.nothing_lost.moved(group, index, copy) {
