@@ -147,13 +147,14 @@ impl Duties {
         let worth = match (served, report.copy_of) {
             // At the very beginning the preferred node's trees are the copy.
             (None, None) if prefer == me => Copy::Whole,
-            (None | Some(_), _) if !report.complete => Copy::Incomplete,
-            (None, Some(_)) => Copy::Whole,
             // Who served last has the newest there is.
-            (Some(served), _) if served.owner == me => Copy::Whole,
+            (Some(served), None) if served.owner == me => Copy::Whole,
+            (None | Some(_), None) => Copy::Never,
+            (None | Some(_), Some(_)) if !report.complete => Copy::Incomplete,
+            (None, Some(_)) => Copy::Whole,
+            (Some(served), Some(_)) if served.owner == me => Copy::Whole,
             (Some(served), Some(copy_of)) if served == copy_of => Copy::Whole,
             (Some(_), Some(_)) => Copy::Behind,
-            (None | Some(_), None) => Copy::Never,
         };
         if worth == Copy::Whole && !self.is_still() { Copy::Settling } else { worth }
     }

@@ -280,11 +280,11 @@ impl Core {
                 let early = now.since(self.started_at) < limits::PATIENCE_TOLD_AFTER;
                 let news = match refusal {
                     Refusal::ReachUnknown | Refusal::NoIntent => false,
-                    Refusal::Patience(_) => !early,
-                    Refusal::CopyIncomplete
+                    Refusal::Patience(_)
+                    | Refusal::CopyIncomplete
                     | Refusal::CopyBehind
-                    | Refusal::CopyNever
-                    | Refusal::Standby
+                    | Refusal::CopyNever => !early,
+                    Refusal::Standby
                     | Refusal::Ending
                     | Refusal::NoCarrier
                     | Refusal::NotReached

@@ -115,9 +115,9 @@ pub enum Refusal {
     /// Never heard is not dead.
     #[error("the peer was not heard; waiting {} s more in case it comes", .0.as_secs() + 1)]
     Patience(Duration),
-    /// The trees are in the middle of a synchronisation.
+    /// The trees are in the middle of a synchronisation, or not there.
     #[error(
-        "the trees here are half of a synchronisation; `clusterd move` with `--accept-loss` serves them all the same"
+        "the trees here are not whole: `clusterd status` says why; `clusterd move` with `--accept-loss` serves them all the same"
     )]
     CopyIncomplete,
     /// The trees are older than what was served since.

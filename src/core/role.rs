@@ -292,8 +292,8 @@ impl GroupState {
 
     /// Why it is so, with what the services say.
     pub fn explained(&self) -> String {
-        let services = self.duties.service_report().map(|report| report.why.as_str());
-        match services.filter(|why| !why.is_empty()) {
+        let reported = self.duties.service_report().filter(|_| self.duties.has_services());
+        match reported.map(|report| report.why.as_str()).filter(|why| !why.is_empty()) {
             Some(why) => format!("{}; {why}", self.why),
             None => self.why.clone(),
         }

@@ -75,6 +75,11 @@ fn conflicts(scene: &Scene, node: NodeIndex) -> Vec<serde_json::Value> {
     serde_json::Deserializer::from_str(&out).into_iter().map(|value| value.unwrap()).collect()
 }
 
+fn no_conflicts(scene: &Scene, node: NodeIndex) {
+    let kept = conflicts(scene, node);
+    assert!(kept.is_empty(), "{kept:#?}");
+}
+
 /// Writes numbered files without an end, each whole by a rename.
 struct Writer {
     stop: Arc<AtomicBool>,
@@ -122,7 +127,7 @@ fn a_new_pair_mirrors_a_tree_of_all_kinds() {
         sync(&scene, owner);
         assert_equal(&scene);
     }
-    assert!(conflicts(&scene, owner.other()).is_empty());
+    no_conflicts(&scene, owner.other());
 }
 
 #[test]
@@ -194,7 +199,7 @@ fn a_planned_move_takes_everything_along() {
     }
     wait_in_sync(&scene);
     assert_equal(&scene);
-    assert!(conflicts(&scene, owner).is_empty());
+    no_conflicts(&scene, owner);
 }
 
 #[test]
@@ -239,7 +244,7 @@ fn a_killed_worker_moves_nothing_and_loses_nothing() {
         sync(&scene, owner);
         assert_equal(&scene);
     }
-    assert!(conflicts(&scene, owner.other()).is_empty());
+    no_conflicts(&scene, owner.other());
 }
 
 #[test]
