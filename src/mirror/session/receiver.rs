@@ -155,7 +155,7 @@ impl Receiver {
         }
     }
 
-    /// How many links were closed for what the peer said or did not say.
+    /// How many links were closed from this end.
     pub fn hangs(&self) -> u64 {
         self.hangs
     }

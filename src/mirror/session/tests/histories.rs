@@ -22,12 +22,9 @@ enum Act {
 }
 
 fn act() -> impl Strategy<Value = Act> {
-    let strike = prop_oneof![
-        Just(Strike::Drop),
-        Just(Strike::Double),
-        Just(Strike::Swap),
-        Just(Strike::Cut),
-    ];
+    // No single message is lost: the link counts its frames. One that was a page of a listing would be
+    // missed by nobody.
+    let strike = prop_oneof![Just(Strike::Double), Just(Strike::Swap), Just(Strike::Cut),];
     prop_oneof![
         6 => (0u8..10, any::<bool>()).prop_map(|(name, seen)| Act::Write(name, seen)),
         3 => (0u8..10, any::<bool>()).prop_map(|(name, seen)| Act::Delete(name, seen)),

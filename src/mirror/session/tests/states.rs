@@ -63,6 +63,23 @@ fn trouble_is_told_and_heals() {
     }
 }
 
+/// The peer has it, this node's index has not: nothing here differs from the index any more.
+#[test]
+fn what_was_applied_and_not_recorded_can_be_taken_back() {
+    for fault in [Fault::Record, Fault::Apply] {
+        let mut world = settled();
+        world.fail_once(fault);
+        world.write(9, true);
+        while world.told.len() == 1 {
+            world.steps(1);
+        }
+        assert!(matches!(world.told[1], SenderState::Blocked(_)));
+        world.delete(9, true);
+        world.settle(LONG);
+        assert!(world.agree(), "{fault:?}: {:?}", world.standby_tree());
+    }
+}
+
 #[test]
 fn a_file_that_changes_again_and_again_is_not_sent_again_and_again() {
     let mut world = settled();
