@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::serial_line::SerialLine;
@@ -202,11 +203,13 @@ impl Node {
     }
 }
 
-/// Runs a program to its end; its answer must fit in a pipe (64 KiB).
+/// Runs a program to its end.
 fn run_within(mut command: Command, within: Duration) -> Result<Output, BedError> {
     let deadline = Instant::now() + within;
     command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn()?;
+    // A pipe holds 64 KiB: somebody must read while it runs.
+    let (stdout, stderr) = (read_all(child.stdout.take()), read_all(child.stderr.take()));
     let status = loop {
         match child.try_wait()? {
             Some(status) => break status,
@@ -218,10 +221,18 @@ fn run_within(mut command: Command, within: Duration) -> Result<Output, BedError
             None => std::thread::sleep(limits::BED_ASK_EVERY),
         }
     };
-    let mut output = Output { status, stdout: Vec::new(), stderr: Vec::new() };
-    if let (Some(mut stdout), Some(mut stderr)) = (child.stdout.take(), child.stderr.take()) {
-        stdout.read_to_end(&mut output.stdout)?;
-        stderr.read_to_end(&mut output.stderr)?;
-    }
-    Ok(output)
+    let read = |thread: JoinHandle<std::io::Result<Vec<u8>>>| {
+        thread.join().unwrap_or_else(|_| Err(std::io::Error::other("the thread panicked")))
+    };
+    Ok(Output { status, stdout: read(stdout)?, stderr: read(stderr)? })
+}
+
+fn read_all(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<std::io::Result<Vec<u8>>> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut pipe) = pipe {
+            pipe.read_to_end(&mut bytes)?;
+        }
+        Ok(bytes)
+    })
 }

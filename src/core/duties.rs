@@ -19,8 +19,9 @@ use super::right::Copy;
 use super::role::{GroupState, Role};
 use super::time::Time;
 use super::{Command, Core};
-use crate::beat::Stance;
+use crate::beat::{Path, Stance};
 use crate::config::{Group, GroupIndex, NodeIndex};
+use crate::control::status::PathState;
 use crate::limits;
 
 /// The orders of one group and the newest reports.
@@ -186,7 +187,13 @@ impl Core {
         }
         if group.duties.has_mirror {
             let duty = self.mirror_duty(group);
-            let peer = PeerSync { crossover: self.peer.sync_address() };
+            let peer = match duty {
+                MirrorDuty::Out(_) | MirrorDuty::Drain(_) => PeerSync {
+                    crossover: self.peer.sync_address().filter(|_| self.hears_crossover()),
+                },
+                // The owner links.
+                MirrorDuty::Still | MirrorDuty::In(_) => PeerSync::default(),
+            };
             let (order, ordered, known) = group.duties.mirror;
             if order == 0 || ordered != duty || known != peer {
                 group.duties.order += 1;
@@ -195,6 +202,17 @@ impl Core {
                 self.out.push_back(Command::Mirror { group: index, order, duty, peer });
             }
         }
+    }
+
+    /// Whether the crossover carries frames now: its own link would take much longer to notice.
+    fn hears_crossover(&self) -> bool {
+        let gap = self.peer.worst_gap();
+        let heard = self
+            .paths
+            .iter()
+            .filter(|watch| watch.path == Path::Crossover)
+            .any(|watch| watch.state(self.now, gap, true) != PathState::Silent);
+        heard && self.crossover.up() != Some(false)
     }
 
     fn service_duty(&self, group: &GroupState) -> ServiceDuty {

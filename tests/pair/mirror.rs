@@ -72,7 +72,7 @@ fn assert_equal(scene: &Scene) {
 fn conflicts(scene: &Scene, node: NodeIndex) -> Vec<serde_json::Value> {
     let (code, out, err) = scene.ask(node, &["conflicts", "web", "list", "--json"]);
     assert_eq!(code, 0, "{out} {err}");
-    serde_json::Deserializer::from_str(&out).into_iter().map(|value| value.unwrap()).collect()
+    serde_json::from_str(&out).unwrap()
 }
 
 fn no_conflicts(scene: &Scene, node: NodeIndex) {
@@ -225,7 +225,7 @@ fn p3_what_is_written_on_the_standby_side_is_kept() {
 
 #[test]
 fn a_killed_worker_moves_nothing_and_loses_nothing() {
-    let (mut scene, owner) = in_sync();
+    let (scene, owner) = in_sync();
     for node in [owner, owner.other()] {
         let mark = std::time::Instant::now();
         let writer = Writer::start(&www(&scene, owner), if node == owner { "k" } else { "l" });

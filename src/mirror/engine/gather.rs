@@ -203,13 +203,20 @@ impl Gather<'_> {
             };
             queue.extend(self.parent_to_come(key)?);
             self.hints.links.saw(key, &look.seen);
+            let leader = match look.what {
+                What::File if look.seen.nlink > 1 => self.leader(key, root, &look, queue)?,
+                What::File | What::Dir | What::Symlink(_) | What::Other(_) => None,
+            };
             let known = stored.as_ref().filter(|stored| stored.seen == Some(look.seen));
-            if known.is_some_and(|known| known.entry.is_some()) && !forced {
+            let entry_before = known.and_then(|known| known.entry.as_ref());
+            if entry_before.is_some_and(|entry| leads_to(entry, leader.as_ref())) && !forced {
                 return Ok(());
             }
-            let Some(kind) = self.kind(key, tree, root, &look, file.as_ref(), made, queue)? else {
-                continue;
+            let kind = match leader {
+                Some(to) => Some(Kind::Link { to }),
+                None => kind(key, tree, root, &look, file.as_ref(), made)?,
             };
+            let Some(kind) = kind else { continue };
             let entry = entry(kind, &look);
             let seen = look.settled.then_some(look.seen);
             let same = stored.as_ref().is_some_and(|stored| stored.entry.as_ref() == Some(&entry));
@@ -267,38 +274,6 @@ impl Gather<'_> {
         Ok(self.index.get(&parent)?.is_none().then_some(parent))
     }
 
-    /// What a name is. `None`: it changed while it was read.
-    #[expect(clippy::too_many_arguments, reason = "one look at one name")]
-    fn kind(
-        &mut self,
-        key: &Key,
-        tree: &Tree,
-        root: &Root,
-        look: &Look,
-        file: Option<&std::fs::File>,
-        made: &mut Made,
-        queue: &mut VecDeque<Key>,
-    ) -> Result<Option<Kind>, Fault> {
-        match &look.what {
-            What::Dir => Ok(Some(Kind::Dir)),
-            What::Symlink(target) => Ok(Some(Kind::Symlink { target: target.clone() })),
-            What::Other(_) => Ok(None),
-            What::File => {
-                if look.seen.nlink > 1
-                    && let Some(leader) = self.leader(key, root, look, queue)?
-                {
-                    return Ok(Some(Kind::Link { to: leader }));
-                }
-                let Some(file) = file else { return Ok(None) };
-                match content(key, tree, look, file, made) {
-                    Ok(content) => Ok(Some(Kind::File(content))),
-                    Err(HashError::Changed) => Ok(None),
-                    Err(HashError::Io(error)) => Err(disk(root, &key.path, &error)),
-                }
-            }
-        }
-    }
-
     /// The lowest name of the same file, if it is another one. The other names go to the queue where
     /// their entries have become others with this.
     fn leader(
@@ -309,17 +284,15 @@ impl Gather<'_> {
         queue: &mut VecDeque<Key>,
     ) -> Result<Option<RelPath>, Fault> {
         let names: Vec<Key> = self.hints.links.of(key.tree, look.seen.ino).cloned().collect();
-        let mut leader = None;
+        let mut leader: Option<RelPath> = None;
         for name in names {
             match meta::quick(root, &name.path)? {
                 Some((seen, _)) if seen.ino == look.seen.ino => {
-                    let stored = self.index.get(&name)?;
-                    let leads = leader.is_none();
-                    let was_file = stored.as_ref().is_some_and(|stored| {
-                        matches!(&stored.entry, Some(Entry { kind: Kind::File(_), .. }))
+                    let as_it_is = self.index.get(&name)?.is_some_and(|stored| {
+                        stored.seen == Some(seen)
+                            && stored.entry.is_some_and(|entry| leads_to(&entry, leader.as_ref()))
                     });
-                    let as_seen = stored.is_some_and(|stored| stored.seen == Some(seen));
-                    if name != *key && (!as_seen || leads != was_file) {
+                    if name != *key && !as_it_is {
                         queue.push_back(name.clone());
                     }
                     leader.get_or_insert(name.path);
@@ -331,6 +304,38 @@ impl Gather<'_> {
             }
         }
         Ok(leader.filter(|leader| *leader != key.path))
+    }
+}
+
+/// What a name is that is no link to another one. `None`: it changed while it was read.
+fn kind(
+    key: &Key,
+    tree: &Tree,
+    root: &Root,
+    look: &Look,
+    file: Option<&std::fs::File>,
+    made: &mut Made,
+) -> Result<Option<Kind>, Fault> {
+    match &look.what {
+        What::Dir => Ok(Some(Kind::Dir)),
+        What::Symlink(target) => Ok(Some(Kind::Symlink { target: target.clone() })),
+        What::Other(_) => Ok(None),
+        What::File => {
+            let Some(file) = file else { return Ok(None) };
+            match content(key, tree, look, file, made) {
+                Ok(content) => Ok(Some(Kind::File(content))),
+                Err(HashError::Changed) => Ok(None),
+                Err(HashError::Io(error)) => Err(disk(root, &key.path, &error)),
+            }
+        }
+    }
+}
+
+/// Whether an entry is a link to this name, or else to none.
+pub(super) fn leads_to(entry: &Entry, leader: Option<&RelPath>) -> bool {
+    match &entry.kind {
+        Kind::Link { to } => leader == Some(to),
+        Kind::Dir | Kind::File(_) | Kind::Symlink { .. } => leader.is_none(),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use crate::mirror::entry::{Key, Seen, TreeId};
+use crate::mirror::entry::{Key, RelPath, Seen, TreeId};
 
 /// The names of files that have more than one, by inode.
 #[derive(Debug, Default)]
@@ -41,6 +41,16 @@ impl Links {
             self.names.remove(&place);
         }
         others
+    }
+
+    /// Every known name, with the lowest one of the same file if that is another.
+    pub fn pairs(&self) -> impl Iterator<Item = (&Key, Option<&RelPath>)> {
+        self.names.values().flat_map(|names| {
+            let leader = names.first();
+            names.iter().map(move |name| {
+                (name, leader.filter(|leader| *leader != name).map(|leader| &leader.path))
+            })
+        })
     }
 
     /// All known names of an inode, lowest first.

@@ -211,6 +211,12 @@ impl Engine {
             if let Role::Out(owner) = &mut self.role {
                 owner.dial.next_at = Instant::now();
             }
+            // Another way leads there now: the crossover is lost, or it is back.
+            let by_crossover = self.wire.path().map(|path| path == LinkPath::Crossover);
+            if by_crossover.is_some_and(|by_crossover| by_crossover != peer.crossover.is_some()) {
+                self.wire.close();
+                self.cut("the crossover is lost or back");
+            }
         }
         let goes_on = match (&self.role, duty) {
             (Role::Idle { .. }, MirrorDuty::Still) => true,

@@ -1,5 +1,6 @@
 //! Walking all trees beside the index: what differs was changed since the last common commit.
 
+use super::gather::leads_to;
 use super::links::Links;
 use super::trees::{Fault, Pass, Tree};
 use crate::limits;
@@ -69,6 +70,13 @@ pub fn mark(
             index.mark_tree(tree.id)?;
         }
         return Err(error);
+    }
+    // A directory that was renamed can make another name the lowest, and none of them looks different.
+    for (key, leader) in links.pairs() {
+        let entry = index.get(key)?.and_then(|stored| stored.entry);
+        if entry.is_some_and(|entry| !leads_to(&entry, leader)) {
+            marks.push(key.clone());
+        }
     }
     index.mark(&marks)?;
     walked
