@@ -266,19 +266,20 @@ fn a_full_disk_on_the_peer_is_told_and_heals() {
     let (owner, standby) = (NodeIndex::Lower, NodeIndex::Upper);
     let srv = scene.bed.seen_srv();
     // A small file system, seen by the standby side only.
-    let (place, nothing) = (srv.clone(), None::<&str>);
+    let place = srv.clone();
     let small = move || {
         let size = Some("size=80m");
         mount(Some("tmpfs"), &place, Some("tmpfs"), MsFlags::empty(), size).unwrap();
         fs::create_dir(place.join("www")).unwrap();
-        let _ = nothing;
     };
     scene.bed.wiring().seat(standby).namespace.run(small).unwrap();
     fs::write(www(&scene, owner).join("small"), "x").unwrap();
     assert_eq!(scene.power_on(), owner);
     wait_in_sync(&scene);
-    let big = www(&scene, owner).join("big");
-    fs::write(&big, vec![5; 100_000_000]).unwrap();
+    // Comes as a whole: half of it would fit.
+    let outside = scene.bed.srv(owner).join("big");
+    fs::write(&outside, vec![5; 100_000_000]).unwrap();
+    fs::rename(outside, www(&scene, owner).join("big")).unwrap();
     let told = scene.wait_event(owner, 0, Kind::Mirror, "no room");
     assert!(told.told.text.contains("behind"), "{told:?}");
     let replica = srv.join("www");
@@ -324,11 +325,7 @@ fn a_root_that_is_not_mounted_mirrors_nothing_and_deletes_nothing() {
     let place = disk.clone();
     let gone = move || umount2(&place, MntFlags::MNT_DETACH).unwrap();
     scene.bed.wiring().seat(owner).namespace.run(gone).unwrap();
-    let (code, _, _) = {
-        let verb = ["sync", "web"];
-        scene.ask(owner, &verb)
-    };
-    assert_eq!(code, 0);
+    scene.tell(owner, &["sync", "web"]);
     scene.wait_event(owner, 0, Kind::Mirror, "is not the directory that was mirrored before");
     assert_eq!(scene.group(owner).mirror.state, MirrorState::Blocked);
     assert!(replica.exists(), "deleted");

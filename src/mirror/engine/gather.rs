@@ -400,6 +400,17 @@ impl Made {
     }
 
     fn delete(&mut self, key: &Key) {
+        // What was read below it in a round before went with it.
+        let below = self.ops.range(key.clone()..).map(|(name, _)| name);
+        let below = below.take_while(|name| {
+            name.tree == key.tree && name.path.as_bytes().starts_with(key.path.as_bytes())
+        });
+        let below: Vec<Key> =
+            below.filter(|name| name.path.is_within(&key.path)).cloned().collect();
+        for name in below {
+            self.ops.remove(&name);
+            self.contents.remove(&name);
+        }
         self.bytes += limits::OP_BYTES + key.path.as_bytes().len();
         self.ops.insert(key.clone(), Change::Delete);
     }
