@@ -44,7 +44,7 @@ impl Rate {
         let Some((then, before)) = self.marks.front() else { return 0 };
         let span_ms = u64::try_from(now.duration_since(*then).as_millis()).unwrap_or(u64::MAX);
         let moved = bytes.saturating_sub(*before);
-        if span_ms == 0 { 0 } else { moved.saturating_mul(1000) / span_ms }
+        moved.saturating_mul(1000).checked_div(span_ms).unwrap_or(0)
     }
 }
 

@@ -298,9 +298,7 @@ impl Engine {
     }
 
     fn tick(&mut self) {
-        if !self.role.session_deadline().is_some_and(|at| at <= self.now())
-            || !self.inbox.is_empty()
-        {
+        if self.role.session_deadline().is_none_or(|at| at > self.now()) || !self.inbox.is_empty() {
             return;
         }
         self.feed_sender(sender::Event::Tick);

@@ -176,7 +176,7 @@ fn compare_tree(
     let mut rows = index.iter_tree(tree.id).peekable();
     // Told at the end, when it is known what could not be read.
     let mut missing: Vec<Key> = Vec::new();
-    while let Some(Found { path, seen, .. }) = walk.next() {
+    for Found { path, seen, .. } in walk.by_ref() {
         walked.names += 1;
         if walked.names.is_multiple_of(limits::WALK_LOOKS_UP) && interrupted() {
             return Err(Fault::Interrupted);

@@ -140,6 +140,11 @@ fn a_ping_without_an_answer_ends_the_link() {
     sender.handle(Time(0), Event::Walked { digest: [0; 16] });
     sender.handle(Time(0), heard(ToSender::Welcome { digest: [0; 16], commit: 0 }));
     sender.handle(Time(0), Event::Gathered(Default::default()));
+    // The first series of a link is sent though there is nothing in it.
+    sender.handle(Time(0), heard(ToSender::Need { series: 1, batch: 0, wanted: vec![] }));
+    sender.handle(Time(0), heard(ToSender::Acked { series: 1, batch: 0 }));
+    sender.handle(Time(0), heard(ToSender::Applied { series: 1, conflicts: 0 }));
+    sender.handle(Time(0), Event::Recorded);
     commands(&mut sender);
     let ping_at = sender.next_deadline().unwrap();
     sender.handle(ping_at, Event::Tick);
