@@ -23,6 +23,7 @@
 //! | `bed` | a pair on one machine: namespaces, cables, a serial line, power cuts, a client that measures |
 //! | `daemon` | guard, heart, worker; how they are started |
 //! | `service` | a group's services: started, checked, restarted, stopped |
+//! | `mirror` | a group's trees, from their owner to the peer, as they change |
 //! | `sim` | two cores in a simulated world, with checkers that watch from outside |
 //! | `core` | decisions |
 //! | `beat` | heartbeats: messages, frames, and the three paths they travel |
