@@ -229,7 +229,6 @@ fn what_is_not_built_is_refused() {
     let refused = [
         &["init"][..],
         &["init", "--cluster", "office"],
-        &["sync", "web", "--wait"],
         &["verify", "web", "--repair"],
         &["drill"],
         &["drill", "--config", &config],
