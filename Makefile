@@ -1,12 +1,14 @@
 # make demo   a whole pair on this machine, each plug pulled in turn (as root)
+# make bench  clusterd beside its peers (as root); ARGS="mirror --quick" and the like, see bench/README.md
 # make test   everything that can be tested here (as root: tests make network namespaces)
 
 PREFIX  ?= /usr/local
 DESTDIR ?=
 CARGO   ?= cargo
 
-# A C compiler and linker for some crates; ip for tests that set up network namespaces by hand.
-PACKAGES = build-essential iproute2
+# A C compiler and linker for some crates; ip for tests that set up network namespaces by hand; rsync
+# judges mirrored trees.
+PACKAGES = build-essential iproute2 rsync
 
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
@@ -40,11 +42,14 @@ test: deps
 soak: deps
 	$(CARGO) run --release --locked -- demo --rounds 20
 
-bench:
-	@echo "there is no benchmark yet: it comes with the failover bench" >&2; exit 2
+# keepalived is the peer that is measured beside; its service does not start without a config in /etc.
+bench: PACKAGES += keepalived
+bench: deps
+	$(CARGO) build --release --locked
+	$(CARGO) run --release --locked --bin clusterd-bench -- $(ARGS)
 
 install: deps
-	$(CARGO) install --locked --path . --root "$(DESTDIR)$(PREFIX)" --no-track --force
+	$(CARGO) install --locked --path . --bin clusterd --root "$(DESTDIR)$(PREFIX)" --no-track --force
 	sed 's|/usr/local|$(PREFIX)|' systemd/clusterd.service \
 		| install -D -m 644 /dev/stdin "$(DESTDIR)$(PREFIX)/lib/systemd/system/clusterd.service"
 	install -D -m 644 udev/60-clusterd.rules "$(DESTDIR)$(PREFIX)/lib/udev/rules.d/60-clusterd.rules"

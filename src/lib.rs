@@ -22,6 +22,8 @@
 //! | `cli` | the verbs as a person sees them |
 //! | `bed` | a pair on one machine: namespaces, cables, a serial line, power cuts, a client that measures |
 //! | `daemon` | guard, heart, worker; how they are started |
+//! | `service` | a group's services: started, checked, restarted, stopped |
+//! | `mirror` | a group's trees, from their owner to the peer, as they change |
 //! | `sim` | two cores in a simulated world, with checkers that watch from outside |
 //! | `core` | decisions |
 //! | `beat` | heartbeats: messages, frames, and the three paths they travel |
@@ -39,6 +41,8 @@ pub mod control;
 pub mod core;
 pub mod daemon;
 pub mod limits;
+pub mod mirror;
 pub mod net;
+pub mod service;
 pub mod sim;
 pub mod sys;

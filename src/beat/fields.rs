@@ -16,7 +16,7 @@
 //! | bytes | what |
 //! | --- | --- |
 //! | 1 | its index |
-//! | 1 | bits 0-2 stance, in the order of [`Stance`]; bit 3 the generation's owner is the upper node; 4-7 zero |
+//! | 1 | bits 0-2 stance, in the order of [`Stance`]; bit 3 the generation's owner is the upper node; bit 4 serves; 5-7 zero |
 //! | 2 | number of the want that is stated or granted; zero where there is none |
 //! | 4, 4 | generation, its id |
 
@@ -46,6 +46,7 @@ const MARKS_ZERO: u8 = 1 << 7;
 
 const STANCE_MASK: u8 = 0b111;
 const OWNER_UPPER: u8 = 1 << 3;
+const SERVING: u8 = 1 << 4;
 
 /// The sender that the first of these bytes names.
 pub(super) fn sender(flags: u8) -> NodeIndex {
@@ -138,6 +139,7 @@ pub(super) fn take_said(reader: &mut Reader<'_>) -> Result<Beat, DropReason> {
         reach_of,
         worst_gap_ms,
         lan_mac: [0; 6],
+        sync: [0; 8],
         digest: [0; 8],
         wish,
         answer,
@@ -155,7 +157,8 @@ pub(super) fn put_group(out: &mut FrameBuffer, group: &GroupBeat) {
         Stance::Active => (4, 0),
         Stance::Offering => (5, 0),
     };
-    out.put(&[group.group.0, stance | flag(group.owner == NodeIndex::Upper, OWNER_UPPER)]);
+    let owner = flag(group.owner == NodeIndex::Upper, OWNER_UPPER);
+    out.put(&[group.group.0, stance | owner | flag(group.serving, SERVING)]);
     out.put(&want.to_be_bytes());
     out.put(&group.generation.to_be_bytes());
     out.put(&group.id.to_be_bytes());
@@ -166,7 +169,7 @@ pub(super) fn take_group(reader: &mut Reader<'_>) -> Result<GroupBeat, DropReaso
     let group = group_index(reader.u8()?)?;
     let bits = reader.u8()?;
     let want = reader.u16()?;
-    if bits & !(STANCE_MASK | OWNER_UPPER) != 0 {
+    if bits & !(STANCE_MASK | OWNER_UPPER | SERVING) != 0 {
         return Err(DropReason::Malformed);
     }
     let stance = match (bits & STANCE_MASK, want) {
@@ -181,6 +184,7 @@ pub(super) fn take_group(reader: &mut Reader<'_>) -> Result<GroupBeat, DropReaso
     Ok(GroupBeat {
         group,
         stance,
+        serving: bits & SERVING != 0,
         generation: reader.u32()?,
         owner: if bits & OWNER_UPPER != 0 { NodeIndex::Upper } else { NodeIndex::Lower },
         id: reader.u32()?,

@@ -8,12 +8,13 @@
 //! | 9 | 13 | what the node says of itself (`fields`) |
 //! | 22 | 8, 8 | the sender's incarnation, the receiver's as the sender knows it |
 //! | 38 | 8, 8, 8 | sequence, sent, echo (µs) |
-//! | 62 | 6, 8 | MAC of the LAN interface, digest of the config |
-//! | 76 | 1 | number of groups |
-//! | 77 | 12 each | the groups (`fields`) |
+//! | 62 | 6, 8 | MAC of the LAN interface, where mirror sessions are taken (end of a link-local address) |
+//! | 76 | 8 | digest of the config |
+//! | 84 | 1 | number of groups |
+//! | 85 | 12 each | the groups (`fields`) |
 //! | end | 16 | tag: keyed BLAKE3 over all before it, with the key of the path |
 //!
-//! The shortest is 93 bytes, so that no NIC ever pads one; anything after the tag is refused.
+//! The shortest is 101 bytes, so that no NIC ever pads one; anything after the tag is refused.
 
 use super::buffer::{FrameBuffer, Reader};
 use super::codec::tag_fits;
@@ -31,7 +32,7 @@ const TAG_BYTES: usize = 16;
 /// Where the flags stand, behind head and cluster.
 const FLAGS_AT: usize = 1 + 8;
 /// Where the number of groups stands.
-const COUNT_AT: usize = FLAGS_AT + SAID_BYTES + 5 * 8 + 6 + 8;
+const COUNT_AT: usize = FLAGS_AT + SAID_BYTES + 5 * 8 + 6 + 8 + 8;
 
 /// Length of a complete frame with that many groups.
 pub(super) const fn length(groups: usize) -> usize {
@@ -57,6 +58,7 @@ pub(super) fn encode(
         out.put(&number.to_be_bytes());
     }
     out.put(&beat.lan_mac);
+    out.put(&beat.sync);
     out.put(&beat.digest);
     out.put(&[groups.len() as u8]);
     for group in groups {
@@ -100,6 +102,7 @@ pub(super) fn decode(
     beat.sent_us = reader.u64()?;
     beat.echo_us = reader.u64()?;
     beat.lan_mac = reader.take()?;
+    beat.sync = reader.take()?;
     beat.digest = reader.take()?;
     reader.u8()?;
     if beat.incarnation == 0 || beat.sent_us == 0 || has_echo(flags) != (beat.echo_us != 0) {

@@ -86,6 +86,9 @@ pub struct GroupBeat {
     pub group: GroupIndex,
     /// Where the sender stands towards it.
     pub stance: Stance,
+    /// The sender serves it, addresses and services and all.
+    #[serde(default)]
+    pub serving: bool,
     /// Newest generation the sender knows to have been served; 0: none ever.
     pub generation: u32,
     /// Who served that generation (meaningless at 0).
@@ -144,6 +147,10 @@ pub struct Beat {
     pub worst_gap_ms: u16,
     /// MAC of the sender's LAN interface; all zero where the frame has no room for it (serial).
     pub lan_mac: [u8; 6],
+    /// Interface part of the link-local address (fe80::/64) where the sender takes mirror sessions, on
+    /// its crossover interface; all zero: none, or a frame without room for it (serial).
+    #[serde(default)]
+    pub sync: [u8; 8],
     /// Digest of the sender's config. Not sent on serial except in introductions: the decoder fills in
     /// what it knows, which the MAC has proven.
     pub digest: [u8; 8],

@@ -55,9 +55,16 @@ fn any_group() -> impl Strategy<Value = GroupBeat> {
         Just(Stance::Active),
         Just(Stance::Offering),
     ];
-    (stance, any::<u32>(), any_node(), any::<u32>()).prop_map(|(stance, generation, owner, id)| {
-        GroupBeat { group: GroupIndex(0), stance, generation, owner, id }
-    })
+    (stance, any::<bool>(), any::<u32>(), any_node(), any::<u32>()).prop_map(
+        |(stance, serving, generation, owner, id)| GroupBeat {
+            group: GroupIndex(0),
+            stance,
+            serving,
+            generation,
+            owner,
+            id,
+        },
+    )
 }
 
 fn any_wish() -> impl Strategy<Value = (u8, Ask)> {
@@ -86,7 +93,7 @@ prop_compose! {
         (sequence, sent_us, echo_us, echo_held_us, now_us) in any_numbers(),
         has_echo: bool, flags: [bool; 4], state in 0..4usize, hears in 0..8u8,
         (reach, reach_of) in (0..=REACH_HOSTS_MAX as u8).prop_flat_map(|of| (0..=of, Just(of))),
-        worst_gap_ms: u16, lan_mac: [u8; 6], wish in prop::option::of(any_wish()),
+        worst_gap_ms: u16, lan_mac: [u8; 6], sync: [u8; 8], wish in prop::option::of(any_wish()),
         answer in prop::option::of((1..=u8::MAX, any::<bool>())),
         groups in prop::collection::vec(any_group(), 0..=GROUPS_MAX),
         peer_incarnation in prop_oneof![Just(0), Just(MINE), any::<u64>()],
@@ -99,7 +106,7 @@ prop_compose! {
             node: NodeIndex::Lower, incarnation: ITS, peer_incarnation, sequence, sent_us,
             echo_us: if has_echo { echo_us } else { 0 }, echo_held_us, ask_answer, farewell,
             state: states[state], may_claim, hears: PathSet(hears), lan_carrier, reach, reach_of,
-            worst_gap_ms, lan_mac, digest: ITS_DIGEST, wish, answer, groups,
+            worst_gap_ms, lan_mac, sync, digest: ITS_DIGEST, wish, answer, groups,
         };
         (beat, now_us)
     }
@@ -140,6 +147,7 @@ fn acquainted(beat: &Beat) -> (Codec, Codec) {
 fn as_plain(beat: &Beat, group: usize) -> Beat {
     Beat {
         lan_mac: [0; 6],
+        sync: [0; 8],
         echo_us: if beat.echo_held_us == u32::MAX { 0 } else { beat.echo_us },
         groups: beat.groups.get(group).copied().into_iter().collect(),
         ..beat.clone()
@@ -269,6 +277,7 @@ fn sample() -> Beat {
     let group = GroupBeat {
         group: GroupIndex(0),
         stance: Stance::Active,
+        serving: false,
         generation: 7,
         owner: NodeIndex::Lower,
         id: 99,
@@ -291,6 +300,7 @@ fn sample() -> Beat {
         reach_of: 2,
         worst_gap_ms: 3,
         lan_mac: [2, 0, 0, 0, 0, 1],
+        sync: [0; 8],
         digest: ITS_DIGEST,
         wish: None,
         answer: None,

@@ -13,9 +13,12 @@
 //! | `client` | asks every millisecond |
 //! | `watcher` | who held which address when |
 //! | `faults` | the faults, what is promised for each, and how one is tried |
+//! | `tree` | trees of files with everything that real servers have, changes, stamps |
+//! | `judge` | whether two trees are the same: rsync says |
 
 pub mod client;
 pub mod faults;
+pub mod judge;
 pub mod links;
 pub mod node;
 pub mod processes;
@@ -23,6 +26,7 @@ pub mod responder;
 pub mod serial_line;
 #[cfg(test)]
 mod tests;
+pub mod tree;
 pub mod watcher;
 pub mod wiring;
 
@@ -86,6 +90,9 @@ pub struct Options {
     pub same_ifindex: bool,
     /// Lines for the config's `[heartbeat]` table, for example `interval = "20ms"`.
     pub heartbeat: String,
+    /// Lines for the config's `[group.web]` table, and further tables of it. `{srv}` becomes the path of
+    /// a directory that each node sees its own content of: see [`Bed::srv`].
+    pub group: String,
     /// When this becomes true, every wait ends with [`BedError::Stopped`].
     pub stop: &'static AtomicBool,
 }
@@ -100,6 +107,7 @@ impl Options {
             addresses: vec![ServiceAddress { ip, prefix: 24 }],
             same_ifindex: false,
             heartbeat: String::new(),
+            group: String::new(),
             stop: &NEVER,
         }
     }
@@ -127,7 +135,7 @@ pub struct Bed {
     line: SerialLine,
     options: Options,
     address: IpAddr,
-    _files: Files,
+    files: Files,
 }
 
 impl Bed {
@@ -143,13 +151,17 @@ impl Bed {
             .ok_or_else(|| std::io::Error::other("a bed needs a service address"))?;
         // Daemons whose guard was killed become children of this process, which can then bury them.
         nix::sys::prctl::set_child_subreaper(true)?;
-        let wiring = Wiring::new(options.same_ifindex)?;
+        let mut wiring = Wiring::new(options.same_ifindex)?;
         let line = SerialLine::new(limits::SERIAL_BAUD)?;
         let files = Files::new(&options, &line)?;
+        for node in NodeIndex::BOTH {
+            let namespace = &mut wiring.seat_mut(node).namespace;
+            namespace.see(&files.srv(node), &files.seen_srv()).map_err(BedError::Namespace)?;
+        }
         let watcher = Watcher::start(&wiring, options.ips())?;
         let client = Client::start(&wiring.client, address, NAMES.map(str::to_owned))?;
         let nodes = NodeIndex::BOTH.map(|node| Node::new(node, &files));
-        Ok(Bed { client, watcher, nodes, wiring, line, options, address, _files: files })
+        Ok(Bed { client, watcher, nodes, wiring, line, options, address, files })
     }
 
     /// A node.
@@ -159,6 +171,17 @@ impl Bed {
             NodeIndex::Lower => lower,
             NodeIndex::Upper => upper,
         }
+    }
+
+    /// A node's own content of the directory for files: there it is seen from here, and at
+    /// [`Bed::seen_srv`] from the node.
+    pub fn srv(&self, node: NodeIndex) -> PathBuf {
+        self.files.srv(node)
+    }
+
+    /// Where each node sees its own content of the directory for files; `{srv}` in [`Options::group`].
+    pub fn seen_srv(&self) -> PathBuf {
+        self.files.seen_srv()
     }
 
     /// The service address that the client asks.

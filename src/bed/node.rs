@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::serial_line::SerialLine;
@@ -52,11 +53,23 @@ impl Files {
             &mut File::options().write(true).create_new(true).mode(0o600).open(&key_file)?,
             &key,
         )?;
-        fs::write(files.config(), config_text(options, line, &key_file))?;
-        for name in NAMES {
-            fs::create_dir_all(files.dir.join(name))?;
+        let config = config_text(options, line, &key_file, &files.seen_srv());
+        fs::write(files.config(), config)?;
+        for node in NodeIndex::BOTH {
+            fs::create_dir_all(files.srv(node))?;
         }
+        fs::create_dir(files.seen_srv())?;
         Ok(files)
+    }
+
+    /// A node's own content of the directory for files.
+    pub fn srv(&self, node: NodeIndex) -> PathBuf {
+        self.dir.join(name(node)).join("srv")
+    }
+
+    /// Where both nodes see it.
+    pub fn seen_srv(&self) -> PathBuf {
+        self.dir.join("srv")
     }
 
     /// The config file of both nodes.
@@ -72,7 +85,7 @@ impl Drop for Files {
     }
 }
 
-fn config_text(options: &Options, line: &SerialLine, key: &Path) -> String {
+fn config_text(options: &Options, line: &SerialLine, key: &Path, srv: &Path) -> String {
     let mut text = format!("[cluster]\nname = \"bed\"\nkey = {:?}\n", key.display().to_string());
     for node in NodeIndex::BOTH {
         let (address, _) = node_addresses(node);
@@ -89,9 +102,10 @@ fn config_text(options: &Options, line: &SerialLine, key: &Path) -> String {
         options.addresses.iter().map(|address| format!("\"{address}\"")).collect();
     text += &format!("\n[heartbeat]\n{}\n\n[reach]\nhosts = [{hosts}]\n", options.heartbeat);
     text += &format!(
-        "\n[group.{GROUP}]\nprefer = \"{}\"\nfailback = \"manual\"\naddress = [{}]\n",
+        "\n[group.{GROUP}]\nprefer = \"{}\"\naddress = [{}]\n{}\n",
         name(NodeIndex::Lower),
         addresses.join(", "),
+        options.group.replace("{srv}", &srv.display().to_string()),
     );
     text
 }
@@ -189,11 +203,13 @@ impl Node {
     }
 }
 
-/// Runs a program to its end; its answer must fit in a pipe (64 KiB).
+/// Runs a program to its end.
 fn run_within(mut command: Command, within: Duration) -> Result<Output, BedError> {
     let deadline = Instant::now() + within;
     command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn()?;
+    // A pipe holds 64 KiB: somebody must read while it runs.
+    let (stdout, stderr) = (read_all(child.stdout.take()), read_all(child.stderr.take()));
     let status = loop {
         match child.try_wait()? {
             Some(status) => break status,
@@ -205,10 +221,18 @@ fn run_within(mut command: Command, within: Duration) -> Result<Output, BedError
             None => std::thread::sleep(limits::BED_ASK_EVERY),
         }
     };
-    let mut output = Output { status, stdout: Vec::new(), stderr: Vec::new() };
-    if let (Some(mut stdout), Some(mut stderr)) = (child.stdout.take(), child.stderr.take()) {
-        stdout.read_to_end(&mut output.stdout)?;
-        stderr.read_to_end(&mut output.stderr)?;
-    }
-    Ok(output)
+    let read = |thread: JoinHandle<std::io::Result<Vec<u8>>>| {
+        thread.join().unwrap_or_else(|_| Err(std::io::Error::other("the thread panicked")))
+    };
+    Ok(Output { status, stdout: read(stdout)?, stderr: read(stderr)? })
+}
+
+fn read_all(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<std::io::Result<Vec<u8>>> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut pipe) = pipe {
+            pipe.read_to_end(&mut bytes)?;
+        }
+        Ok(bytes)
+    })
 }

@@ -227,6 +227,15 @@ impl Wiring {
         }
     }
 
+    /// The same, to be changed.
+    pub fn seat_mut(&mut self, node: NodeIndex) -> &mut Seat {
+        let [lower, upper] = &mut self.seats;
+        match node {
+            NodeIndex::Lower => lower,
+            NodeIndex::Upper => upper,
+        }
+    }
+
     /// Where the reach hosts are.
     pub fn gateway(&self) -> &Namespace {
         &self.gateway

@@ -145,10 +145,20 @@ impl Show {
 fn sentence(record: &Record, colours: bool) -> String {
     let told = &record.told;
     let tone = match told.kind {
-        Kind::PeerDead | Kind::Refused | Kind::Address | Kind::Stall | Kind::Fault => Tone::Bad,
-        Kind::Takeover | Kind::Late | Kind::Path | Kind::Carrier | Kind::Reach | Kind::Config => {
-            Tone::Warn
-        }
+        Kind::PeerDead
+        | Kind::Refused
+        | Kind::Address
+        | Kind::Stall
+        | Kind::Fault
+        | Kind::Service
+        | Kind::Conflict => Tone::Bad,
+        Kind::Takeover
+        | Kind::Late
+        | Kind::Path
+        | Kind::Carrier
+        | Kind::Reach
+        | Kind::Config
+        | Kind::Mirror => Tone::Warn,
         Kind::Start | Kind::Stop | Kind::PeerAlive | Kind::PeerState | Kind::Standby => Tone::Good,
         Kind::Switchover | Kind::Failback | Kind::Release => Tone::Good,
     };

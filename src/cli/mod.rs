@@ -4,6 +4,7 @@
 //! has its own.
 
 mod check;
+mod conflicts;
 mod demo;
 mod events;
 mod globals;
@@ -111,12 +112,18 @@ enum Verb {
     Demo(demo::DemoArgs),
     /// Ask, and write a commented config and a key (not supported yet)
     Init(Later),
-    /// Mirror a group now (not supported yet)
-    Sync(Later),
+    /// Mirror a group now
+    Sync {
+        /// The group
+        group: String,
+        /// Return when everything written before is durable and applied on the peer
+        #[arg(long)]
+        wait: bool,
+    },
     /// Compare a group's content on both nodes (not supported yet)
     Verify(Later),
-    /// The conflict store of a group (not supported yet)
-    Conflicts(Later),
+    /// What was written on this node and would have been replaced: the conflict store of a group
+    Conflicts(conflicts::ConflictsArgs),
     /// Predict what each single failure would do to this config (not supported yet)
     Drill(Later),
     // Processes of the daemon and helpers of the bed.
@@ -129,6 +136,14 @@ enum Verb {
     /// The process that beats and serves, a child of `run`
     #[command(hide = true)]
     Heart(Inherited),
+    /// The parent of a service's processes, started by the worker
+    #[command(hide = true)]
+    Hold {
+        /// Where it says who it is
+        record: PathBuf,
+        /// What it starts
+        program: PathBuf,
+    },
 }
 
 /// Descriptors that a parent process left open for this one.
@@ -175,10 +190,11 @@ fn dispatch(globals: &Globals, verb: Verb) -> ExitCode {
         Verb::BedResponder(args) => demo::respond(&args),
         Verb::Heart(inherited) => run::heart(&inherited.descriptors),
         Verb::Work(inherited) => run::work(&inherited.descriptors),
+        Verb::Hold { record, program } => run::hold(&record, &program),
         Verb::Init(_) => later("init"),
-        Verb::Sync(_) => later("sync"),
+        Verb::Sync { group, wait } => wish::sync(globals, group, wait),
         Verb::Verify(_) => later("verify"),
-        Verb::Conflicts(_) => later("conflicts"),
+        Verb::Conflicts(args) => conflicts::run(globals, args),
         Verb::Drill(_) => later("drill"),
     }
 }

@@ -1,13 +1,14 @@
 //! `run`: the daemon in the foreground, and the hidden verbs by which its processes are started.
 
 use std::os::fd::RawFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::{FAILED, Globals, WRONG, fail};
 use crate::config::key;
 use crate::daemon::start::{self, Settings};
 use crate::daemon::{HEART_REFUSES, heart, worker};
+use crate::service::shim;
 
 /// Runs the daemon until it is told to end (SIGTERM).
 pub(super) fn run(globals: &Globals, record: Option<PathBuf>) -> ExitCode {
@@ -46,5 +47,13 @@ pub(super) fn work(descriptors: &[RawFd]) -> ExitCode {
     match start::inherit_worker(descriptors).and_then(worker::run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(FAILED, &format!("worker: {error}")),
+    }
+}
+
+/// The parent of a service's processes.
+pub(super) fn hold(record: &Path, program: &Path) -> ExitCode {
+    match shim::run(record, program) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(FAILED, &format!("hold {}: {error}", program.display())),
     }
 }

@@ -8,9 +8,9 @@ use super::print::{self, Tone, paint};
 use super::{FAILED, Globals, NO_DAEMON};
 use crate::control::protocol::{Answer, Payload, Request};
 use crate::control::socket::{self, AskError};
-use crate::control::status::NodeState;
 use crate::control::status::{
-    Group, GroupState, PathState, PathStatus, PeerState, Standing, Status,
+    Direction, Group, GroupState, Mirror, MirrorState, NodeState, PathState, PathStatus, PeerState,
+    Standing, Status,
 };
 use crate::limits;
 
@@ -204,6 +204,53 @@ fn group(out: &mut String, group: &Group, status: &Status, colours: bool) {
         }
         out.push('\n');
     }
+    for service in &group.services {
+        let tone = match service.state.as_str() {
+            "running" => Tone::Good,
+            "failed" => Tone::Bad,
+            _ => Tone::Dim,
+        };
+        let state = paint(&service.state, tone, colours);
+        let _ = writeln!(out, "  {}  {state}, check {}", service.name, service.check);
+    }
+    mirror(out, &group.mirror, colours);
+}
+
+fn mirror(out: &mut String, mirror: &Mirror, colours: bool) {
+    let (word, tone) = match mirror.state {
+        MirrorState::Off => return,
+        MirrorState::InSync => ("in sync", Tone::Good),
+        MirrorState::Syncing => ("syncing", Tone::Warn),
+        MirrorState::Behind => ("behind", Tone::Bad),
+        MirrorState::Paused => ("paused", Tone::Warn),
+        MirrorState::Conflict => ("conflict", Tone::Bad),
+        MirrorState::Blocked => ("blocked", Tone::Bad),
+    };
+    let direction = match mirror.direction {
+        Direction::Out => ", sending",
+        Direction::In => ", receiving",
+        Direction::None => "",
+    };
+    let word = paint(word, tone, colours);
+    let _ = write!(out, "  mirror  {word}{direction}, commit {}", mirror.commit);
+    if mirror.pending_files > 0 {
+        let (files, bytes) = (mirror.pending_files, mirror.pending_bytes);
+        let _ = write!(out, ", {files} names ({bytes} bytes) wait");
+    }
+    if mirror.rate > 0 {
+        let _ = write!(out, ", {} KB/s", mirror.rate / 1000);
+    }
+    if mirror.conflicts > 0 {
+        let kept = format!("{} in the conflict store", mirror.conflicts);
+        let _ = write!(out, ", {}", paint(&kept, Tone::Warn, colours));
+    }
+    out.push('\n');
+    if !mirror.why.is_empty() {
+        let _ = writeln!(out, "    {}", mirror.why);
+    }
+    for path in &mirror.skipped {
+        let _ = writeln!(out, "    {}: {path}", paint("not mirrored", Tone::Warn, colours));
+    }
 }
 
 #[cfg(test)]
@@ -224,7 +271,8 @@ mod tests {
             "reach":{"local":2,"peer":1,"of":2},
             "groups":[{"name":"web","state":"active","owner":"serv1","redundant":true,"generation":7,"why":"at home",
             "addresses":[{"address":"203.0.113.50/24","held":true,"lease_ms":1800}],
-            "services":[],"mirror":{"state":"off"}}]}"#,
+            "services":[],"mirror":{"state":"off","why":"","direction":"none","commit":0,
+            "pending_files":0,"pending_bytes":0,"rate":0,"conflicts":0,"fuzzy":0,"skipped":[]}}]}"#,
         )
         .unwrap()
     }

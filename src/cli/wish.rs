@@ -1,6 +1,7 @@
-//! `standby`, `online` and `move`: what an administrator asks of the pair.
+//! `standby`, `online`, `move` and `sync`: what an administrator asks of the pair.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use super::{DONE, FAILED, Globals, NO_DAEMON, WRONG};
 use crate::control::protocol::{Answer, Payload, Request};
@@ -27,14 +28,30 @@ pub fn move_group(
     wish(globals, &Request::Move { group, node, accept_loss })
 }
 
+/// Mirrors a group now; with `wait`, returns when everything written before is on the peer.
+pub fn sync(globals: &Globals, group: String, wait: bool) -> ExitCode {
+    wish(globals, &Request::Sync { group, wait })
+}
+
 fn wish(globals: &Globals, request: &Request) -> ExitCode {
-    let answer = socket::ask(&globals.run_dir, request, limits::CONTROL_WISH_PATIENCE);
+    let answer = socket::ask(&globals.run_dir, request, patience(request));
     let (code, text) = outcome(answer);
     if code == DONE {
         super::say(&text);
         return ExitCode::from(DONE);
     }
     super::fail(code, &text)
+}
+
+/// Longest time for the answer: slow services and a first full copy take theirs, and the daemon itself
+/// says when it gives up.
+fn patience(request: &Request) -> Duration {
+    match request {
+        Request::Status {} | Request::Standby { .. } | Request::Online { .. } => {
+            limits::CONTROL_WISH_PATIENCE
+        }
+        Request::Move { .. } | Request::Sync { .. } => limits::CONTROL_LONG_PATIENCE,
+    }
 }
 
 /// Exit status and what to say.

@@ -9,7 +9,7 @@ use super::form::{is_on_link, names_whole_network, show_duration};
 use super::place::{At, Problems, any_of};
 use super::schema::{self, Written};
 use super::{
-    Config, Failback, Group, Heartbeat, Node, NodeIndex, SerialLine, ServiceAddress, normal,
+    Config, Failback, Group, Heartbeat, Node, NodeIndex, SerialLine, ServiceAddress, normal, parts,
 };
 use crate::limits;
 
@@ -21,6 +21,7 @@ pub(super) fn check(written: &Written, problems: &mut Problems) -> Option<Config
     check_serial(written, problems);
     check_groups(written, problems);
     check_addresses(written, problems);
+    parts::check(&written.groups, problems);
     check_reach(written, problems);
     build(written, heartbeat)
 }
@@ -40,6 +41,8 @@ fn build(written: &Written, heartbeat: Heartbeat) -> Option<Config> {
             failback: group.failback.as_ref().map_or(Failback::Manual, |at| at.value),
             stable_for: group.stable_for.as_ref().map_or(limits::STABLE_FOR, |at| at.value),
             addresses,
+            mirror: group.mirror.iter().map(parts::Tree::build).collect::<Option<_>>()?,
+            services: group.services.iter().map(parts::Service::build).collect::<Option<_>>()?,
         })
     };
     let mut groups: Vec<Group> = written.groups.iter().map(build_group).collect::<Option<_>>()?;
@@ -150,7 +153,7 @@ fn check_heartbeat(written: &schema::Heartbeat, problems: &mut Problems) -> Hear
 }
 
 /// Reports a duration outside its range; false if it is.
-fn check_range(
+pub(super) fn check_range(
     key: &str,
     at: &Option<At<Duration>>,
     range: RangeInclusive<Duration>,

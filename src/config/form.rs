@@ -1,11 +1,11 @@
 //! The forms of single values: names, paths, durations, addresses.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::ServiceAddress;
-use crate::limits::{INTERFACE_BYTES_MAX, NAME_BYTES_MAX};
+use crate::limits::{FILE_NAME_BYTES_MAX, INTERFACE_BYTES_MAX, NAME_BYTES_MAX, PATH_BYTES_MAX};
 
 /// How a kind of value is written.
 pub(super) struct Form<T> {
@@ -28,6 +28,18 @@ pub(super) const INTERFACE: Form<String> =
 
 pub(super) const PATH: Form<PathBuf> =
     Form { expected: "a path that begins with \"/\"", parse: absolute_path };
+
+pub(super) const TREE: Form<PathBuf> =
+    Form { expected: "a directory such as \"/srv/www\"", parse: tree };
+
+pub(super) const GLOB: Form<String> =
+    Form { expected: "a glob below the tree such as \"cache/**\"", parse: glob };
+
+pub(super) const URL: Form<String> =
+    Form { expected: "a URL such as \"http://127.0.0.1/\"", parse: url };
+
+pub(super) const SOCKET: Form<SocketAddr> =
+    Form { expected: "an IP address and a port such as \"127.0.0.1:80\"", parse: socket };
 
 pub(super) const DURATION: Form<Duration> =
     Form { expected: "a duration such as \"50ms\", \"2s\" or \"1m\"", parse: duration };
@@ -127,6 +139,58 @@ fn absolute_path(text: &str) -> Result<PathBuf, &'static str> {
         return Err("is not an absolute path");
     }
     Ok(PathBuf::from(text))
+}
+
+/// One spelling for each tree: both nodes, and every tree's own state, know it by its path.
+fn tree(text: &str) -> Result<PathBuf, &'static str> {
+    let path = absolute_path(text)?;
+    if text == "/" {
+        return Err("is the whole file system");
+    }
+    if text.split('/').skip(1).any(|name| matches!(name, "" | "." | "..")) {
+        return Err("has a \"/\" at its end or an empty, \".\" or \"..\" part");
+    }
+    if text.len() > PATH_BYTES_MAX || text.split('/').any(|name| name.len() > FILE_NAME_BYTES_MAX) {
+        return Err("is too long for a path");
+    }
+    Ok(path)
+}
+
+fn glob(text: &str) -> Result<String, &'static str> {
+    if text.is_empty() {
+        return Err("is empty");
+    }
+    if text.contains(char::is_control) {
+        return Err("has a control character");
+    }
+    if text.split('/').any(|name| matches!(name, "" | "." | "..")) {
+        return Err("has a \"/\" at its begin or end, or an empty, \".\" or \"..\" part");
+    }
+    match globset::GlobBuilder::new(text).literal_separator(true).build() {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err("is not a glob: are all brackets and braces closed?"),
+    }
+}
+
+/// `https` is read, to be refused with its own words.
+fn url(text: &str) -> Result<String, &'static str> {
+    if !text.starts_with("http://") && !text.starts_with("https://") {
+        return Err("does not begin with \"http://\"");
+    }
+    let url: ureq::http::Uri = text.parse().map_err(|_| "is not a URL")?;
+    match url.authority() {
+        Some(authority) if authority.as_str().contains('@') => Err("has a user or password in it"),
+        Some(authority) if !authority.host().is_empty() => Ok(text.to_owned()),
+        Some(_) | None => Err("names no host"),
+    }
+}
+
+fn socket(text: &str) -> Result<SocketAddr, &'static str> {
+    let address: SocketAddr = text.parse().map_err(|_| "is not an IP address with a port")?;
+    if address.ip().is_unspecified() || address.port() == 0 {
+        return Err("cannot be connected to");
+    }
+    Ok(address)
 }
 
 fn duration(text: &str) -> Result<Duration, &'static str> {
@@ -262,6 +326,35 @@ mod tests {
         }
     }
 
+    #[test]
+    fn trees_and_globs() {
+        assert!(tree("/srv/www").is_ok());
+        for bad in ["", "/", "//", "srv", "/srv/", "/srv//www", "/srv/../etc", "/srv/.", "/a\nb"] {
+            assert!(tree(bad).is_err(), "{bad:?}");
+        }
+        assert!(tree(&format!("/{}", "x".repeat(256))).is_err());
+        for good in ["cache/**", "*.tmp", "**/{a,b}/[0-9]?", "a b"] {
+            assert!(glob(good).is_ok(), "{good:?}");
+        }
+        for bad in ["", "/cache", "cache/", "../x", "a//b", "[a", "{a", "a\n"] {
+            assert!(glob(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn questions_of_checks() {
+        for good in ["http://127.0.0.1/", "http://localhost:8080/health?x=1", "http://[::1]"] {
+            assert!(url(good).is_ok(), "{good:?}");
+        }
+        for bad in ["", "http://", "http:///x", "ftp://a/", "http://a b/", "http://u:p@a/", "a"] {
+            assert!(url(bad).is_err(), "{bad:?}");
+        }
+        assert!(socket("127.0.0.1:80").is_ok() && socket("[::1]:80").is_ok());
+        for bad in ["", "127.0.0.1", "localhost:80", "0.0.0.0:80", "127.0.0.1:0", "::1:80x"] {
+            assert!(socket(bad).is_err(), "{bad:?}");
+        }
+    }
+
     proptest! {
         #[test]
         fn durations_read_back(ms in 0u64..100_000_000) {
@@ -272,7 +365,8 @@ mod tests {
         #[test]
         fn no_text_panics(text in "\\PC{0,40}") {
             let _ = (name(&text), interface(&text), absolute_path(&text), duration(&text));
-            let _ = (host(&text), service_address(&text));
+            let _ = (host(&text), service_address(&text), tree(&text), glob(&text));
+            let _ = (url(&text), url(&format!("http://{text}")), socket(&text));
         }
 
         #[test]

@@ -1,15 +1,18 @@
 //! The config file: one TOML file, the same on both nodes.
 //!
-//! `schema` is the file as it is written (single values in `form`), `check` turns it into the
-//! [`Config`] below and refuses what cannot work, `place` makes errors point at file, line and column,
-//! `normal` prints a config back, `warn` says what deserves a second look, `key` is the key file.
+//! `schema` is the file as it is written (`table` reads its tables, `form` single values, `parts` a
+//! group's mirrored trees and services), `check` turns it into the [`Config`] below and refuses what
+//! cannot work, `place` makes errors point at file, line and column, `normal` prints a config back,
+//! `warn` says what deserves a second look, `key` is the key file.
 
 mod check;
 mod form;
 pub mod key;
 pub mod normal;
+mod parts;
 mod place;
 mod schema;
+mod table;
 mod warn;
 
 use std::io::Read;
@@ -20,7 +23,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use toml::de::DeTable;
 
-use crate::limits::CONFIG_BYTES_MAX;
+use crate::limits::{self, CONFIG_BYTES_MAX};
 use place::Problems;
 pub use place::{ConfigError, ConfigErrors};
 pub use warn::warnings;
@@ -139,6 +142,16 @@ impl Config {
         NodeIndex::BOTH.into_iter().find(|&index| self.node(index).name == name)
     }
 
+    /// Longest time that stopping all services and sending the last changes of the trees may take when
+    /// everything is handed over: twice the services' own limits, since those that run on the standby
+    /// side end after the handover.
+    pub fn hand_over_time(&self) -> Duration {
+        let stops = self.groups.iter().flat_map(|group| &group.services);
+        let stops: Duration = stops.map(|service| service.stop_timeout).sum();
+        let mirrors = self.groups.iter().any(|group| !group.mirror.is_empty());
+        2 * stops + if mirrors { limits::DRAIN_PATIENCE_ENDING } else { Duration::ZERO }
+    }
+
     /// The groups with their index.
     pub fn groups(&self) -> impl Iterator<Item = (GroupIndex, &Group)> {
         (0u8..).map(GroupIndex).zip(self.groups.iter())
@@ -180,7 +193,7 @@ pub struct Heartbeat {
     pub boot_patience: Duration,
 }
 
-/// Addresses (later: mirrors and services) that move together.
+/// Addresses, mirrored trees and services that move together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
     /// Its name, as in `[group.NAME]`.
@@ -193,6 +206,83 @@ pub struct Group {
     pub stable_for: Duration,
     /// The service addresses, at least one.
     pub addresses: Vec<ServiceAddress>,
+    /// The mirrored trees, in the order of the file. May be empty.
+    pub mirror: Vec<Tree>,
+    /// The services, in the order in which they start. May be empty.
+    pub services: Vec<Service>,
+}
+
+/// A mirrored tree.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tree {
+    /// Its root: absolute, the same on both nodes.
+    pub path: PathBuf,
+    /// Globs below the root that are not mirrored, e.g. `cache/**`.
+    pub exclude: Vec<String>,
+    /// How files are hashed.
+    pub hash: Hash,
+}
+
+/// How a file's content is looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Hash {
+    /// By size: mapped where that is faster.
+    #[default]
+    Auto,
+    /// Always mapped.
+    Map,
+    /// Always read.
+    Read,
+}
+
+/// A service of a group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// Program that is called with `start`, `stop` or `status` as its one argument.
+    pub exec: PathBuf,
+    /// How it is checked while it runs; `None`: by `status` alone.
+    pub check: Option<Check>,
+    /// Runs on both nodes.
+    pub warm: bool,
+    /// Longest time that `start` may take.
+    pub start_timeout: Duration,
+    /// Longest time that `stop` may take, before everything that it started is killed.
+    pub stop_timeout: Duration,
+    /// Restarts in place before the group moves.
+    pub restarts: u32,
+}
+
+impl Service {
+    /// Its name in `status` and events: the program's path.
+    pub fn name(&self) -> String {
+        self.exec.display().to_string()
+    }
+}
+
+/// A check of a running service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// What is asked.
+    pub probe: Probe,
+    /// Time between two.
+    pub every: Duration,
+    /// Longest time for an answer.
+    pub timeout: Duration,
+    /// So many failures in a row mean that the service has failed.
+    pub failures: u32,
+}
+
+/// What a check asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Probe {
+    /// GET this URL: well if the status is 200 to 399.
+    Http(String),
+    /// Connect to this address and port.
+    Tcp(std::net::SocketAddr),
+    /// Run this program: well if it ends with 0.
+    Exec(PathBuf),
 }
 
 /// When a group goes back to its preferred node.

@@ -5,8 +5,8 @@ use std::fmt::Write;
 use std::path::Path;
 
 use super::form::show_duration;
-use super::schema::show_key;
-use super::{Config, Failback};
+use super::table::show_key;
+use super::{Config, Failback, Hash, Probe, Service, Tree};
 
 /// The config as text, with nothing left out that has an effect.
 pub fn print(config: &Config) -> String {
@@ -63,8 +63,44 @@ fn write_config(out: &mut String, config: &Config) -> std::fmt::Result {
         writeln!(out, "stable_for = \"{}\"", show_duration(group.stable_for))?;
         writeln!(out, "address = {}", list(&group.addresses))?;
         writeln!(out, "nic = \"lan\"")?;
+        if !group.mirror.is_empty() {
+            let trees: Vec<String> = group.mirror.iter().map(tree).collect();
+            writeln!(out, "mirror = [{}]", trees.join(", "))?;
+        }
+        for service in &group.services {
+            write_service(out, &group.name, service)?;
+        }
     }
     Ok(())
+}
+
+fn tree(tree: &Tree) -> String {
+    let hash = match tree.hash {
+        Hash::Auto => "auto",
+        Hash::Map => "map",
+        Hash::Read => "read",
+    };
+    let (path, exclude) = (quoted_path(&tree.path), list(&tree.exclude));
+    format!("{{ path = {path}, exclude = {exclude}, hash = \"{hash}\", on_return = \"keep\" }}")
+}
+
+fn write_service(out: &mut String, group: &str, service: &Service) -> std::fmt::Result {
+    writeln!(out, "\n[[group.{}.service]]", show_key(group))?;
+    writeln!(out, "exec = {}", quoted_path(&service.exec))?;
+    if let Some(check) = &service.check {
+        let probe = match &check.probe {
+            Probe::Http(url) => format!("http = {}", quoted(url)),
+            Probe::Tcp(address) => format!("tcp = \"{address}\""),
+            Probe::Exec(program) => format!("exec = {}", quoted_path(program)),
+        };
+        let (every, timeout) = (show_duration(check.every), show_duration(check.timeout));
+        write!(out, "check = {{ {probe}, every = \"{every}\", timeout = \"{timeout}\", ")?;
+        writeln!(out, "failures = {} }}", check.failures)?;
+    }
+    writeln!(out, "warm = {}", service.warm)?;
+    writeln!(out, "start_timeout = \"{}\"", show_duration(service.start_timeout))?;
+    writeln!(out, "stop_timeout = \"{}\"", show_duration(service.stop_timeout))?;
+    writeln!(out, "restarts = {}", service.restarts)
 }
 
 fn list<T: ToString>(values: &[T]) -> String {

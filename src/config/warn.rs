@@ -1,7 +1,9 @@
 //! What can work and yet deserves a second look.
 
+use std::net::IpAddr;
+
 use super::form::{is_on_link, show_duration};
-use super::{Config, NodeIndex};
+use super::{Config, NodeIndex, Probe, Service};
 
 /// One sentence for each thing that a careful administrator would want to know.
 pub fn warnings(config: &Config) -> Vec<String> {
@@ -43,7 +45,32 @@ pub fn warnings(config: &Config) -> Vec<String> {
             ));
         }
     }
+    for group in &config.groups {
+        for service in &group.services {
+            if let Some(ip) = asked(service)
+                && config.groups.iter().flat_map(|group| &group.addresses).any(|at| at.ip == ip)
+            {
+                warnings.push(format!(
+                    "the check of {} asks the service address {ip}: whoever holds that answers, and a \
+                     service is checked before its node does; ask 127.0.0.1 or [::1]",
+                    service.name()
+                ));
+            }
+        }
+    }
     warnings
+}
+
+/// The address that a service's check asks, if that is written as one.
+fn asked(service: &Service) -> Option<IpAddr> {
+    match &service.check.as_ref()?.probe {
+        Probe::Http(url) => {
+            let url: ureq::http::Uri = url.parse().ok()?;
+            url.host()?.trim_matches(['[', ']']).parse().ok()
+        }
+        Probe::Tcp(address) => Some(address.ip()),
+        Probe::Exec(_) => None,
+    }
 }
 
 fn one_ended(has: &str, lacks: &str) -> String {

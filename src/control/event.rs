@@ -44,6 +44,12 @@ pub enum Kind {
     Stall,
     /// The two nodes have different config files.
     Config,
+    /// A service failed, was restarted or was killed.
+    Service,
+    /// The mirror came in sync, fell behind or was stopped by something.
+    Mirror,
+    /// Files went to the conflict store.
+    Conflict,
     /// Something of the daemon's own failed: a write, a child process, the guard.
     Fault,
 }

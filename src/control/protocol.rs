@@ -5,6 +5,7 @@
 //! | `{"verb":"status"}` | `{"ok":{…}}`, the object of `status --json` |
 //! | `{"verb":"standby","node":"serv1"}`, `online` alike | `{"ok":"what was done"}` |
 //! | `{"verb":"move","group":"web","node":null,"accept_loss":false}` | `{"ok":"what was done"}` |
+//! | `{"verb":"sync","group":"web","wait":true}` | `{"ok":"what was done"}`, with `wait` when it is done |
 //! | something that may not be | `{"refused":"why"}` |
 //! | a group or node that is not configured | `{"unknown":"which, and which there are"}` |
 
@@ -42,6 +43,14 @@ pub enum Request {
         /// Serve it with what that node has, even if something newer may exist elsewhere.
         #[serde(default)]
         accept_loss: bool,
+    },
+    /// Mirror a group now.
+    Sync {
+        /// Its name.
+        group: String,
+        /// Answer when everything written before is on the peer.
+        #[serde(default)]
+        wait: bool,
     },
 }
 

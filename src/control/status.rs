@@ -195,9 +195,9 @@ pub struct Group {
     pub why: String,
     /// The service addresses.
     pub addresses: Vec<Address>,
-    /// The services (none yet: `[]`).
+    /// The services.
     pub services: Vec<Service>,
-    /// The mirror (none yet: state `off`).
+    /// The mirror.
     pub mirror: Mirror,
 }
 
@@ -244,8 +244,56 @@ pub struct Service {
 /// A mirror.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Mirror {
-    /// `off`: none configured.
+    /// How it is.
     pub state: MirrorState,
+    /// Why it is so, in words; empty if `in-sync` or `off`.
+    pub why: String,
+    /// Which way changes go.
+    pub direction: Direction,
+    /// Newest commit that both nodes have.
+    pub commit: u64,
+    /// Names known to differ from the last commit.
+    pub pending_files: u64,
+    /// Their bytes, as far as known.
+    pub pending_bytes: u64,
+    /// Bytes a second that travel now.
+    pub rate: u64,
+    /// Files in this node's conflict store.
+    pub conflicts: u64,
+    /// Commits since the daemon's start whose names changed while they were read, round after round.
+    pub fuzzy: u64,
+    /// Paths of kinds that are not mirrored, the first few.
+    pub skipped: Vec<String>,
+}
+
+impl Mirror {
+    /// No mirror configured.
+    pub fn off() -> Mirror {
+        Mirror {
+            state: MirrorState::Off,
+            why: String::new(),
+            direction: Direction::None,
+            commit: 0,
+            pending_files: 0,
+            pending_bytes: 0,
+            rate: 0,
+            conflicts: 0,
+            fuzzy: 0,
+            skipped: Vec::new(),
+        }
+    }
+}
+
+/// Which way a mirror goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// From here to the peer.
+    Out,
+    /// From the peer to here.
+    In,
+    /// Neither.
+    None,
 }
 
 /// How a mirror is.
@@ -254,6 +302,18 @@ pub struct Mirror {
 pub enum MirrorState {
     /// None configured.
     Off,
+    /// Both nodes have the same, but for what changed a moment ago.
+    InSync,
+    /// Changes travel.
+    Syncing,
+    /// The peer is not reached or cannot take more: changes wait.
+    Behind,
+    /// No settled owner: nothing travels.
+    Paused,
+    /// Waits for the administrator.
+    Conflict,
+    /// A root is missing or foreign, or the disk refuses.
+    Blocked,
 }
 
 #[cfg(test)]
@@ -287,7 +347,7 @@ mod tests {
                 why: String::new(),
                 addresses: Vec::new(),
                 services: Vec::new(),
-                mirror: Mirror { state: MirrorState::Off },
+                mirror: Mirror::off(),
             }],
         }
     }

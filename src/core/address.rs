@@ -2,7 +2,7 @@
 
 use super::event::Holder;
 use super::group::Side;
-use super::role::{Check, GroupState, Role};
+use super::role::{Check, Drain, Draining, GroupState, Role};
 use super::time::Time;
 use super::{Command, Core};
 use crate::beat::Stance;
@@ -62,8 +62,14 @@ impl Core {
     }
 
     pub(super) fn released(&mut self, group: &mut GroupState, release: u32) {
-        let Role::Releasing { handover, .. } = group.role else { return };
+        let Role::Releasing { handover, drain, .. } = group.role else { return };
         if group.release != release {
+            return;
+        }
+        self.beat_now = true;
+        if let Some(Drain { generation, patience, let_go }) = drain {
+            group.role =
+                Role::Draining(Draining { generation, until: self.now + patience, let_go });
             return;
         }
         let wants = match self.side(group) {
@@ -72,7 +78,6 @@ impl Core {
         };
         let granted = wants.filter(|_| handover && self.disk.surely_not_alone());
         group.role = Role::Passive { granted };
-        self.beat_now = true;
     }
 
     /// Commands a release under a new number: only the answer to the newest one counts.
@@ -114,7 +119,10 @@ impl Core {
                 };
                 self.tell_meddling(now, group, text);
             }
-            Role::Passive { .. } | Role::Wanting { .. } | Role::Releasing { .. } => {}
+            Role::Passive { .. }
+            | Role::Wanting { .. }
+            | Role::Releasing { .. }
+            | Role::Draining(_) => {}
         }
     }
 

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::disk::DiskState;
+use super::duty::{MirrorDuty, PeerSync, ServiceDuty};
 use crate::beat::{Beat, Path};
 use crate::config::GroupIndex;
 use crate::control::event::Told;
@@ -63,6 +64,33 @@ pub enum Command {
         write: u64,
         /// What to write.
         state: DiskState,
+    },
+    /// What the group's services shall do, from now on; answered by `Services`, again and again.
+    Services {
+        /// Which group.
+        group: GroupIndex,
+        /// Number of the order, rising.
+        order: u32,
+        /// What they shall do.
+        duty: ServiceDuty,
+    },
+    /// What the group's mirror shall do, from now on; answered by `Mirror`, again and again.
+    Mirror {
+        /// Which group.
+        group: GroupIndex,
+        /// Number of the order, rising.
+        order: u32,
+        /// What it shall do.
+        duty: MirrorDuty,
+        /// Where the peer listens.
+        peer: PeerSync,
+    },
+    /// Mirror now; answer `Synced`.
+    Sync {
+        /// Number of the request.
+        request: u64,
+        /// Which group.
+        group: GroupIndex,
     },
     /// Keep and show this event.
     Tell(Told),

@@ -1,9 +1,13 @@
 //! What the core is told.
 
+use std::net::Ipv6Addr;
+
 use serde::{Deserialize, Serialize};
 
+use super::duty::{MirrorReport, ServiceReport};
 use crate::beat::{Beat, DropReason, Path};
 use crate::config::{GroupIndex, NodeIndex};
+use crate::control::event::Kind;
 
 /// An interface whose carrier the core knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,10 +46,17 @@ pub enum Wish {
         /// Serve it with what this node has, even if something newer may exist elsewhere.
         accept_loss: bool,
     },
+    /// Mirror a group now, and say when everything written before is on the peer.
+    Sync {
+        /// Which group.
+        group: GroupIndex,
+        /// Answer only when everything written before is on the peer.
+        wait: bool,
+    },
 }
 
 /// One thing that happened. Everything that a core ever learns is one of these.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Event {
     /// Time passed: the deadline that the core asked for is over.
     Tick,
@@ -135,6 +146,43 @@ pub enum Event {
     PersistFailed {
         /// What the system said.
         error: String,
+    },
+    /// A worker has started: it knows no orders, and what an earlier one reported is void.
+    WorkerStarted,
+    /// How the group's services are.
+    Services {
+        /// Which group.
+        group: GroupIndex,
+        /// How they are.
+        report: ServiceReport,
+    },
+    /// How the group's mirror is.
+    Mirror {
+        /// Which group.
+        group: GroupIndex,
+        /// How it is.
+        report: MirrorReport,
+    },
+    /// An operator's `sync` ended.
+    Synced {
+        /// Number of the request.
+        request: u64,
+        /// What was done, or why not.
+        outcome: Result<String, String>,
+    },
+    /// The worker found something that the administrator should know.
+    Noted {
+        /// Which group.
+        group: GroupIndex,
+        /// What it is about.
+        kind: Kind,
+        /// In words.
+        text: String,
+    },
+    /// The link-local address of this node's crossover interface.
+    SyncAddress {
+        /// The address; `None`: it has none.
+        address: Option<Ipv6Addr>,
     },
     /// An operator's wish; the answer carries the same number.
     Wished {

@@ -34,10 +34,12 @@ impl Core {
         let mut groups = std::mem::take(&mut self.groups);
         for group in &mut groups {
             for _ in 0..STEPS_MAX {
-                let before = super::speak::stance(group);
                 let role = group.role.clone();
                 self.step(now, group);
-                if super::speak::stance(group) != before {
+                self.order_duties(group);
+                let says = (super::speak::stance(group), self.serves(group));
+                if group.says != Some(says) {
+                    group.says = Some(says);
                     self.beat_now = true;
                 }
                 if group.role == role {
@@ -51,7 +53,8 @@ impl Core {
             Role::Passive { .. }
             | Role::Wanting { .. }
             | Role::Probing { .. }
-            | Role::Releasing { .. } => false,
+            | Role::Releasing { .. }
+            | Role::Draining(_) => false,
         };
         self.stalled = self.groups.iter().any(checking);
     }
@@ -68,6 +71,12 @@ impl Core {
         let side = self.side(group);
         if group.blocked.as_ref().is_some_and(|(until, _)| now >= *until) {
             group.blocked = None;
+        }
+        if matches!(
+            side,
+            Side::Says(Stance::Active | Stance::Offering) | Side::Dead | Side::Unknown
+        ) {
+            group.letting_since = None;
         }
         if side != Side::Says(Stance::Offering) {
             group.offered_at = None;
@@ -87,14 +96,16 @@ impl Core {
                 self.step_probing(now, group, side, want, granted, probe)
             }
             Role::Active(active) => self.step_active(now, group, side, active),
-            Role::Releasing { handover, repeat_at } => {
+            Role::Releasing { handover, repeat_at, drain } => {
                 if now >= repeat_at {
                     self.command_release(group);
-                    Role::Releasing { handover, repeat_at: now + limits::RELEASE_REPEAT }
+                    let repeat_at = now + limits::RELEASE_REPEAT;
+                    Role::Releasing { handover, repeat_at, drain }
                 } else {
-                    Role::Releasing { handover, repeat_at }
+                    Role::Releasing { handover, repeat_at, drain }
                 }
             }
+            Role::Draining(draining) => self.step_draining(now, group, side, draining),
         };
     }
 
@@ -105,6 +116,7 @@ impl Core {
             lan_carrier: self.reach.carrier(),
             reach: self.fresh_reach(now, group.offered_at),
             peer,
+            copy: self.copy(group),
             intent: self.intent(&group.name),
             accept_loss: group.accept_loss_until.is_some_and(|until| now < until),
             boot_patience: self.boot_patience(),
@@ -142,7 +154,13 @@ impl Core {
 
     /// Could this node serve the group if the peer let it?
     fn is_able(&mut self, now: Time, group: &GroupState) -> bool {
-        group.blocked.is_none() && self.right_by_grant(now, group, true).is_ok()
+        // Better here than nowhere. Who grants does not say that it is able itself.
+        let elsewhere = !matches!(
+            self.side(group),
+            Side::Says(Stance::Unable | Stance::Granting(_)) | Side::Dead
+        );
+        let unfit = elsewhere && group.unfit_until.is_some_and(|until| now < until);
+        group.blocked.is_none() && !unfit && self.right_by_grant(now, group, true).is_ok()
     }
 
     /// Whether this node is better placed than the peer for a group that neither serves: the newer
@@ -184,7 +202,7 @@ impl Core {
                     return self.begin_wanting(now, group, false);
                 }
                 // The peer must not be told that it may claim while this disk says `alone`.
-                let granted = self.disk.surely_not_alone().then_some(want);
+                let granted = self.lets(now, group).then_some(want);
                 group.why = "the peer is about to serve it".to_string();
                 Role::Passive { granted }
             }
@@ -212,11 +230,20 @@ impl Core {
         }
     }
 
+    /// Whether the peer's want may be granted: it must not be told that it may claim while this disk
+    /// says `alone`, nor while services run here that must not run on both nodes.
+    fn lets(&mut self, now: Time, group: &mut GroupState) -> bool {
+        let since = *group.letting_since.get_or_insert(now);
+        self.disk.surely_not_alone() && self.services_stopped(now, group, since)
+    }
+
     fn explain_inability(&mut self, now: Time, group: &mut GroupState) {
         if let Some((_, why)) = &group.blocked {
             group.why = why.clone();
         } else if let Err(refusal) = self.right_by_grant(now, group, true) {
             group.why = refusal.to_string();
+        } else if group.unfit_until.is_some_and(|until| now < until) {
+            group.why = "a service did not run on this node a while ago".to_string();
         }
     }
 
@@ -253,7 +280,10 @@ impl Core {
                 let early = now.since(self.started_at) < limits::PATIENCE_TOLD_AFTER;
                 let news = match refusal {
                     Refusal::ReachUnknown | Refusal::NoIntent => false,
-                    Refusal::Patience(_) => !early,
+                    Refusal::Patience(_)
+                    | Refusal::CopyIncomplete
+                    | Refusal::CopyBehind
+                    | Refusal::CopyNever => !early,
                     Refusal::Standby
                     | Refusal::Ending
                     | Refusal::NoCarrier
@@ -300,17 +330,17 @@ impl Core {
                         granted: true,
                         probe: Probe::new(now, group.prefer != self.me, group.answered_at),
                     },
-                    Ok(right) => self.claim(now, group, right),
+                    Ok(right) if right.settled => self.claim(now, group, right),
+                    // The peer's grant stands as long as the want does.
+                    Ok(_) => Role::Wanting { want, since, served },
                     Err(_) => passive,
                 }
             }
             Side::Says(Stance::Wanting(theirs)) => {
                 if self.outbids(group) {
                     Role::Wanting { want, since, served }
-                } else if self.disk.surely_not_alone() {
-                    Role::Passive { granted: Some(theirs) }
                 } else {
-                    passive
+                    Role::Passive { granted: self.lets(now, group).then_some(theirs) }
                 }
             }
             Side::Says(Stance::Offering) => Role::Wanting { want, since, served: true },
@@ -365,6 +395,13 @@ impl Core {
                     }
                     return Role::Probing { want, granted, probe };
                 }
+                Verdict::Clear if !right.settled => {
+                    group.why = "finishing what was received of the trees".to_string();
+                    return Role::Probing { want, granted, probe };
+                }
+                Verdict::Clear if probe.is_stale(now) => {
+                    probe = Probe::new(now, group.prefer != self.me, group.answered_at);
+                }
                 Verdict::Clear => return self.claim(now, group, right),
                 Verdict::Held => {
                     let why = "the peer is silent on every path, but its kernel keeps answering \
@@ -407,6 +444,7 @@ impl Core {
         group.why = format!("serving: {text}");
         group.refusal_told = None;
         group.accept_loss_until = None;
+        group.letting_since = None;
         group.failback_at = now;
         Role::Active(Active {
             generation: right.generation,
@@ -420,6 +458,7 @@ impl Core {
             announce_at: now,
             check: None,
             offer: None,
+            stopping: None,
             // Not taken from the peer's hands: at home is where it should be.
             peer_was_away: right.probe,
             contested: false,
@@ -432,6 +471,8 @@ impl GroupState {
     /// Adds every time at which something of this group is due.
     pub(super) fn deadlines(&self, times: &mut Vec<Time>) {
         times.extend(self.blocked.as_ref().map(|(until, _)| *until));
+        times.extend(self.unfit_until);
+        times.extend(self.letting_since.map(|since| since + self.duties.stop_patience()));
         times.extend(self.unserved_since.map(|since| since + limits::YIELD_PATIENCE));
         match &self.role {
             Role::Passive { .. } => {}
@@ -439,6 +480,7 @@ impl GroupState {
             Role::Probing { probe, .. } => times.push(probe.next_at()),
             Role::Active(active) => {
                 times.push(active.renew_at);
+                times.extend(active.stopping.map(|since| since + self.duties.stop_patience()));
                 if active.held {
                     times.push(active.announce_at);
                 }
@@ -447,6 +489,7 @@ impl GroupState {
                 }
             }
             Role::Releasing { repeat_at, .. } => times.push(*repeat_at),
+            Role::Draining(draining) => times.push(draining.until),
         }
     }
 }

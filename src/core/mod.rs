@@ -11,6 +11,7 @@
 //! | `peer`, `path`, `carrier`, `reach`, `stall` | evidence: who is heard, what silence proves |
 //! | `right`, `probe` | the right to serve, and the question to the LAN before a claim |
 //! | `role`, `group`, `owner` | a group's state machine |
+//! | `duty`, `duties` | what the worker is ordered to do with services and mirrors, and what it reports |
 //! | `address` | what the kernel and the LAN report about addresses |
 //! | `generation` | what must be on disk first |
 //! | `listen`, `speak` | heartbeats in, heartbeats out |
@@ -22,6 +23,8 @@ mod address;
 mod carrier;
 mod command;
 mod disk;
+mod duties;
+mod duty;
 mod event;
 mod generation;
 mod group;
@@ -44,11 +47,13 @@ mod time;
 mod wish;
 
 use std::collections::VecDeque;
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use command::Command;
 pub use disk::{DiskState, Generation, GroupDisk};
+pub use duty::{MirrorDuty, MirrorReport, PeerSync, ServiceDuty, ServiceReport, ServiceWord};
 pub use event::{Event, Holder, Link, Wish};
 #[cfg(test)]
 pub use rules::Sabotage;
@@ -120,6 +125,9 @@ pub struct Core {
     /// Since when every path has been late, or a carrier has been lost.
     suspected_at: Option<Time>,
 
+    /// Where this node takes mirror sessions on the crossover.
+    sync_address: Option<Ipv6Addr>,
+
     sequence: u64,
     /// Rounds of beats since the start.
     round: u32,
@@ -166,10 +174,9 @@ impl Core {
             let rounds = u32::try_from(rounds).unwrap_or(u32::MAX);
             PathWatch::new(path, configured, beat.interval * rounds, rounds, beat.dead_after)
         });
-        let groups: Vec<GroupState> = config
-            .groups()
-            .map(|(index, group)| GroupState::new(index, &group.name, group.prefer))
-            .collect();
+        let orders = (incarnation >> 33) as u32;
+        let groups: Vec<GroupState> =
+            config.groups().map(|(index, group)| GroupState::new(index, group, orders)).collect();
         let mut core = Core {
             me,
             incarnation,
@@ -191,6 +198,7 @@ impl Core {
             ask_again_at: None,
             lags: None,
             suspected_at: None,
+            sync_address: None,
             sequence: 0,
             round: 0,
             round_at: now,
@@ -284,6 +292,18 @@ impl Core {
             Event::PersistFailed { error } => {
                 self.tell(Kind::Fault, None, format!("could not write the state to disk: {error}"));
             }
+            Event::WorkerStarted => self.worker_started(),
+            Event::Services { group, report } => {
+                self.with_group(group, |_, state| state.duties.services_reported(report));
+            }
+            Event::Mirror { group, report } => {
+                self.with_group(group, |_, state| state.duties.mirror_reported(report));
+            }
+            Event::Synced { request, outcome } => self.synced(request, outcome),
+            Event::Noted { group, kind, text } => {
+                self.with_group(group, |core, state| core.tell(kind, Some(&state.name), text));
+            }
+            Event::SyncAddress { address } => self.sync_address = address,
             Event::Wished { request, wish } => self.wished(now, request, wish),
             Event::Shutdown => self.shutdown(now),
             Event::GuardGone => self.guard_gone(),
@@ -444,7 +464,10 @@ impl Core {
 
     /// Says goodbye once nothing is held any more.
     fn end_if_done(&mut self, now: Time) {
-        if !self.is_ending() || self.groups.iter().any(GroupState::may_hold) {
+        if !self.is_ending()
+            || self.groups.iter().any(GroupState::may_hold)
+            || !self.services_have_ended(now)
+        {
             return;
         }
         // A goodbye tells the peer that it may claim at once; not while this disk says `alone`.

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::disk::Generation;
+use super::duty::{ServiceDuty, ServiceWord};
 use super::group::Side;
 use super::peer::{Death, Life};
-use super::role::{Active, Check, GroupState, Offer, Role};
+use super::role::{Active, Check, Drain, Draining, GroupState, Offer, Role};
 use super::time::Time;
 use super::{Command, Core};
 use crate::beat::Stance;
@@ -64,10 +65,18 @@ impl Core {
                 .ending_since
                 .is_some_and(|at| nobody || now.since(at) >= limits::SHUTDOWN_PATIENCE);
             let wanted = matches!(side, Side::Says(Stance::Wanting(_)));
-            if forced || (wanted && self.disk.surely_not_alone()) {
-                let why = format!("handed over: {}", offer.reason());
-                return self.release(now, group, wanted, &why);
+            let accepted = group.accept_loss_until.is_some_and(|until| now < until);
+            let ready = group.duties.is_in_sync() || !offer.waits_for_sync() || accepted;
+            if forced || (wanted && ready && self.disk.surely_not_alone()) {
+                if self.services_stop(now, group, &mut active) {
+                    let why = format!("handed over: {}", offer.reason());
+                    return self.hand_over(now, group, &active, offer, wanted, &why);
+                }
+            } else {
+                active.stopping = None;
             }
+        } else {
+            active.stopping = None;
         }
         if let Some(check) = active.check {
             match self.check(now, group, side, check) {
@@ -88,6 +97,110 @@ impl Core {
         }
         self.hold(now, group, &mut active);
         Role::Active(active)
+    }
+
+    /// Has the services stopped for a handover; true once they are, or had their time for it.
+    fn services_stop(&mut self, now: Time, group: &GroupState, active: &mut Active) -> bool {
+        let since = *active.stopping.get_or_insert(now);
+        self.services_stopped(now, group, since)
+    }
+
+    /// Whether no service runs here that must not run on both nodes; or they had their time for it
+    /// since they were told.
+    pub(super) fn services_stopped(&mut self, now: Time, group: &GroupState, since: Time) -> bool {
+        let ended = [ServiceDuty::Standby, ServiceDuty::End]
+            .iter()
+            .any(|&duty| group.duties.services_are(duty) == ServiceWord::Done);
+        if ended || !group.duties.has_services() {
+            return true;
+        }
+        if now.since(since) < group.duties.stop_patience() {
+            return false;
+        }
+        let text = "the services did not stop in time; handing over all the same".to_string();
+        self.tell(Kind::Service, Some(&group.name), text);
+        true
+    }
+
+    /// Releases for the peer, which shall get the last changes of the trees first.
+    fn hand_over(
+        &mut self,
+        now: Time,
+        group: &mut GroupState,
+        active: &Active,
+        offer: Offer,
+        wanted: bool,
+        why: &str,
+    ) -> Role {
+        if matches!(offer, Offer::ServiceFailed { .. }) {
+            group.unfit_until = Some(now + limits::SERVICE_UNFIT);
+        }
+        let (patience, let_go) = offer.drain_patience();
+        let accepted = group.accept_loss_until.take().is_some_and(|until| now < until);
+        let drain = (wanted && group.duties.has_mirror()).then_some(Drain {
+            generation: active.generation,
+            patience,
+            let_go: let_go || accepted,
+        });
+        let role = self.release(now, group, wanted, why);
+        match role {
+            Role::Releasing { handover, repeat_at, drain: None } => {
+                Role::Releasing { handover, repeat_at, drain }
+            }
+            role @ (Role::Passive { .. }
+            | Role::Wanting { .. }
+            | Role::Probing { .. }
+            | Role::Active(_)
+            | Role::Releasing { .. }
+            | Role::Draining(_)) => role,
+        }
+    }
+
+    /// The addresses are released; the peer gets the last changes of the trees, and then is let in.
+    pub(super) fn step_draining(
+        &mut self,
+        now: Time,
+        group: &mut GroupState,
+        side: Side,
+        draining: Draining,
+    ) -> Role {
+        let wants = match side {
+            Side::Says(Stance::Wanting(want)) => Some(want),
+            Side::Says(_) | Side::Dead | Side::Unknown => None,
+        };
+        let granted = wants.filter(|_| self.disk.surely_not_alone());
+        if self.is_drained(group) {
+            return Role::Passive { granted };
+        }
+        let late = now >= draining.until;
+        let unsent = "the last changes of the trees could not be sent in time";
+        match side {
+            // Nobody there any more: this node's trees are the newest, it may claim by silence.
+            Side::Dead | Side::Unknown => return Role::Passive { granted: None },
+            Side::Says(_) if late && draining.let_go => {
+                let text = format!("{unsent}; they stay on this node, for its conflict store");
+                self.tell(Kind::Mirror, Some(&group.name), text);
+                return Role::Passive { granted };
+            }
+            Side::Says(Stance::Wanting(_)) if !late => return Role::Draining(draining),
+            Side::Says(_) => {}
+        }
+        // Nobody was let in, so nobody else can have claimed.
+        match self.right_by_grant(now, group, true) {
+            Ok(mut right) => {
+                right.settled = true;
+                let text = format!("{unsent}; serving on this node again");
+                self.tell(Kind::Mirror, Some(&group.name), text);
+                self.claim(now, group, right)
+            }
+            // A peer that asks for its reach anew drops its want for that moment.
+            Err(_) if !late => Role::Draining(draining),
+            Err(_) => {
+                let text = format!("{unsent}, and this node may not serve; they stay on it");
+                self.tell(Kind::Mirror, Some(&group.name), text);
+                Role::Passive { granted: None }
+            }
+        }
     }
 
     /// Renews, reclaims and announces.
@@ -156,11 +269,27 @@ impl Core {
             let carrier = self.reach.carrier();
             return Some(if carrier { Offer::NotReached } else { Offer::NoCarrier });
         }
+        let failed = group.duties.services_are(ServiceDuty::Run) == ServiceWord::Failed;
         match active.offer {
-            Some(Offer::Moved { until } | Offer::Failback { until }) if now < until => {
+            // What has begun is not broken off in the middle because it takes its time.
+            Some(Offer::Moved { until } | Offer::Failback { until })
+                if now < until || active.stopping.is_some() =>
+            {
+                return active.offer;
+            }
+            // The peer first asks for its reach anew, and for so long says that it is unable.
+            Some(Offer::ServiceFailed { until })
+                if (failed && now < until) || active.stopping.is_some() =>
+            {
                 return active.offer;
             }
             Some(_) | None => {}
+        }
+        // Where the peer could not do better, the worker goes on trying here.
+        let peer_can =
+            matches!(side, Side::Says(Stance::Passive | Stance::Wanting(_) | Stance::Granting(_)));
+        if peer_can && failed {
+            return Some(Offer::ServiceFailed { until: now + limits::OFFER_PATIENCE });
         }
         self.failback_due(now, group, side, active)
     }
@@ -180,6 +309,7 @@ impl Core {
             && group.prefer != self.me
             && active.peer_was_away
             && side == Side::Says(Stance::Passive)
+            && group.duties.is_in_sync()
             && stable
             && now >= group.failback_at;
         if !due {
@@ -202,7 +332,7 @@ impl Core {
         if handover {
             group.yield_until = now + limits::OFFER_PATIENCE;
         }
-        Role::Releasing { handover, repeat_at: now + limits::RELEASE_REPEAT }
+        Role::Releasing { handover, repeat_at: now + limits::RELEASE_REPEAT, drain: None }
     }
 
     /// The node overslept by `late`; the peer could have claimed after `longest_safe`.
@@ -235,7 +365,10 @@ impl Core {
             // What was learned before the gap proves nothing now: begin again.
             Role::Wanting { .. } | Role::Probing { .. } => Role::Passive { granted: None },
             Role::Passive { granted } => Role::Passive { granted },
-            Role::Releasing { handover, .. } => Role::Releasing { handover, repeat_at: now },
+            Role::Releasing { handover, drain, .. } => {
+                Role::Releasing { handover, repeat_at: now, drain }
+            }
+            Role::Draining(draining) => Role::Draining(draining),
         };
     }
 

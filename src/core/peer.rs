@@ -12,8 +12,10 @@
 //!                                 └───────counted beat────────┘
 //! ```
 
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
+use super::disk::Generation;
 use super::path::{Echo, PathWatch};
 use super::time::Time;
 use crate::beat::{Beat, DropReason, GroupBeat, Path, PathSet, Stance};
@@ -230,12 +232,26 @@ impl Peer {
                 *slot = Some(*part);
             }
         }
-        // Serial frames have no room for the MAC: keep the one that is known.
-        let mac = match &self.last {
-            Some(last) if beat.lan_mac == [0; 6] => last.lan_mac,
-            Some(_) | None => beat.lan_mac,
+        // Serial frames have no room for the addresses: keep what is known.
+        let (lan_mac, sync) = match &self.last {
+            Some(last) if beat.lan_mac == [0; 6] => (last.lan_mac, last.sync),
+            Some(_) | None => (beat.lan_mac, beat.sync),
         };
-        self.last = Some(Beat { lan_mac: mac, ..beat.clone() });
+        self.last = Some(Beat { lan_mac, sync, ..beat.clone() });
+    }
+
+    /// Where it takes mirror sessions on the crossover.
+    pub fn sync_address(&self) -> Option<Ipv6Addr> {
+        let sync = self.last.as_ref()?.sync;
+        let [a, b, c, d, e, f, g, h] = sync;
+        (sync != [0; 8])
+            .then(|| Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a, b, c, d, e, f, g, h]))
+    }
+
+    /// The newest reign over a group that it knows of.
+    pub fn generation(&self, group: GroupIndex) -> Option<Generation> {
+        let part = self.group(group).filter(|part| part.generation > 0)?;
+        Some(Generation { number: part.generation, owner: part.owner, id: part.id })
     }
 
     /// Its groups are other ones than this node's: what it says of them means nothing here.

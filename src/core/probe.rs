@@ -103,6 +103,11 @@ impl Probe {
         Verdict::Send
     }
 
+    /// Whether its last question was asked so long ago that the answer may be another by now.
+    pub fn is_stale(&self, now: Time) -> bool {
+        now.since(self.next_at) >= limits::PROBE_VALID
+    }
+
     /// When it should be looked at again.
     pub fn next_at(&self) -> Time {
         self.next_at

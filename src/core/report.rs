@@ -1,6 +1,7 @@
 //! The core's part of `status`: everything it knows, in the contract's words.
 
 use super::Core;
+use super::duty::{ServiceDuty, ServiceWord};
 use super::group::Side;
 use super::path::PathWatch;
 use super::peer::Life;
@@ -91,7 +92,8 @@ impl Core {
             | Role::Passive { .. }
             | Role::Wanting { .. }
             | Role::Probing { .. }
-            | Role::Releasing { .. } => None,
+            | Role::Releasing { .. }
+            | Role::Draining(_) => None,
         };
         let lease_ms = leased.map_or(0, |left| left.as_millis() as u64);
         let addresses = names.map(|group| group.addresses.as_slice()).unwrap_or_default();
@@ -101,7 +103,7 @@ impl Core {
             owner: self.owner(group),
             redundant: self.is_redundant(group),
             generation: self.disk.served(&group.name).map_or(0, |served| served.number),
-            why: group.why.clone(),
+            why: group.explained(),
             addresses: addresses
                 .iter()
                 .map(|address| Address {
@@ -110,16 +112,41 @@ impl Core {
                     lease_ms,
                 })
                 .collect(),
-            services: Vec::new(),
-            mirror: Mirror { state: MirrorState::Off },
+            services: group.duties.service_report().map(|r| r.services.clone()).unwrap_or_default(),
+            mirror: self.mirror_status(group),
         }
+    }
+
+    fn mirror_status(&self, group: &GroupState) -> Mirror {
+        if !group.duties.has_mirror() {
+            return Mirror::off();
+        }
+        let reported = group.duties.mirror_report().map(|report| report.status.clone());
+        reported.unwrap_or_else(|| Mirror {
+            state: MirrorState::Paused,
+            why: "the worker has not yet looked at it".to_string(),
+            ..Mirror::off()
+        })
+    }
+
+    /// Whether this node serves the group, addresses and services and all.
+    pub(super) fn serves(&self, group: &GroupState) -> bool {
+        let held = matches!(&group.role, Role::Active(active) if active.held);
+        held && group.duties.services_are(ServiceDuty::Run) == ServiceWord::Done
     }
 
     fn group_word(&self, group: &GroupState) -> Word {
         match &group.role {
-            Role::Active(active) if active.held => Word::Active,
+            Role::Active(active) if active.stopping.is_some() => Word::Stopping,
+            Role::Active(active) if active.held => {
+                match group.duties.services_are(ServiceDuty::Run) {
+                    ServiceWord::Done => Word::Active,
+                    ServiceWord::Unknown | ServiceWord::Changing => Word::Starting,
+                    ServiceWord::Failed => Word::Failed,
+                }
+            }
             Role::Active(_) | Role::Probing { .. } | Role::Wanting { .. } => Word::Starting,
-            Role::Releasing { .. } => Word::Stopping,
+            Role::Releasing { .. } | Role::Draining(_) => Word::Stopping,
             Role::Passive { .. } => {
                 let served_by_peer =
                     matches!(self.side(group), Side::Says(Stance::Active | Stance::Offering));

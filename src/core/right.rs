@@ -36,6 +36,24 @@ pub enum PeerWord {
     Heard,
 }
 
+/// What this node's copy of a group's trees is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Copy {
+    /// The group has no mirror.
+    NotNeeded,
+    /// Whole, at rest, and of the newest reign known.
+    Whole,
+    /// Whole once what was acknowledged is applied; or the worker has not yet said.
+    Settling,
+    /// Half of a synchronisation.
+    Incomplete,
+    /// Whole, of a reign before the newest.
+    Behind,
+    /// Never synchronised.
+    Never,
+}
+
 /// Everything that the decision rests on; it becomes the event's evidence (P5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Evidence {
@@ -50,6 +68,8 @@ pub struct Evidence {
     pub reach: Proof,
     /// The peer.
     pub peer: PeerWord,
+    /// What the mirrored trees here are worth.
+    pub copy: Copy,
     /// The generation to claim with, if one is on disk.
     pub intent: Option<Generation>,
     /// The administrator accepts to serve with what is here.
@@ -67,6 +87,8 @@ pub struct Right {
     pub generation: Generation,
     /// Whether the LAN must be probed first. Not when the peer itself has just released.
     pub probe: bool,
+    /// Whether the trees are at rest; a claim waits for that.
+    pub settled: bool,
 }
 
 /// Why there is no right to serve.
@@ -93,6 +115,21 @@ pub enum Refusal {
     /// Never heard is not dead.
     #[error("the peer was not heard; waiting {} s more in case it comes", .0.as_secs() + 1)]
     Patience(Duration),
+    /// The trees are in the middle of a synchronisation, or not there.
+    #[error(
+        "the trees here are not whole: `clusterd status` says why; `clusterd move` with `--accept-loss` serves them all the same"
+    )]
+    CopyIncomplete,
+    /// The trees are older than what was served since.
+    #[error(
+        "the trees here are older than what the peer has served since; bring the peer back, or `clusterd move` with `--accept-loss`"
+    )]
+    CopyBehind,
+    /// The trees were never synchronised.
+    #[error(
+        "the trees here were never synchronised; bring the peer back, or `clusterd move` with `--accept-loss`"
+    )]
+    CopyNever,
     /// The generation is not yet durable.
     #[error("the generation to claim with is not yet on disk")]
     NoIntent,
@@ -117,6 +154,14 @@ pub fn decide(evidence: &Evidence) -> Result<Right, Refusal> {
         Proof::NotReached => return Err(Refusal::NotReached),
         Proof::Unknown => return Err(Refusal::ReachUnknown),
     }
+    let settled = match evidence.copy {
+        Copy::NotNeeded | Copy::Whole => true,
+        Copy::Settling => false,
+        Copy::Incomplete | Copy::Behind | Copy::Never if evidence.accept_loss => true,
+        Copy::Incomplete => return Err(Refusal::CopyIncomplete),
+        Copy::Behind => return Err(Refusal::CopyBehind),
+        Copy::Never => return Err(Refusal::CopyNever),
+    };
     let patience = |waited: Duration, needed: Duration| match needed.saturating_sub(waited) {
         Duration::ZERO => Ok(()),
         left => Err(Refusal::Patience(left)),
@@ -141,5 +186,5 @@ pub fn decide(evidence: &Evidence) -> Result<Right, Refusal> {
         }
     };
     let generation = evidence.intent.ok_or(Refusal::NoIntent)?;
-    Ok(Right { generation, probe: !released })
+    Ok(Right { generation, probe: !released, settled })
 }

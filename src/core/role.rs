@@ -8,17 +8,23 @@
 //!    │  │   right by the peer's silence    └──────────────┐   to Probing ─┘   │
 //!    │  │                                                 ▼                   ▼
 //!    │  └── Released ──  Releasing ◀── handed over, ──  Active ◀──────────────┘
-//!    │                               cut off, two owners
+//!    │         │                     cut off, two owners  ▲
+//!    │         ▼ the peer must get the last changes       │ not in time, and not urgent
+//!    ├──── Draining ──────────────────────────────────────┘
 //!    └─────────── right lost, want dropped, address held or in conflict
 //! ```
 //! A node that hears its peer claims only what the peer granted, and a node grants only what it does
 //! not hold: `Passive { granted }` is a promise that stands until the peer drops that want, serves,
 //! or dies.
 
+use std::time::Duration;
+
 use super::disk::Generation;
+use super::duties::Duties;
 use super::probe::Probe;
 use super::time::Time;
-use crate::config::{GroupIndex, NodeIndex};
+use crate::beat::Stance;
+use crate::config::{Group, GroupIndex, NodeIndex};
 use crate::control::event::Kind;
 use crate::limits;
 
@@ -56,7 +62,33 @@ pub enum Role {
         handover: bool,
         /// When to command it again.
         repeat_at: Time,
+        /// Once released: what the peer must still get of the trees.
+        drain: Option<Drain>,
     },
+    /// Holds nothing any more; the last changes of the trees travel, then the peer is let in.
+    Draining(Draining),
+}
+
+/// How the last changes of the trees are sent in a handover.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// The reign that ends.
+    pub generation: Generation,
+    /// Longest time for it.
+    pub patience: Duration,
+    /// After that time: let the peer in all the same, or else serve on here.
+    pub let_go: bool,
+}
+
+/// A drain under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Draining {
+    /// The reign that ends.
+    pub generation: Generation,
+    /// When it has taken too long.
+    pub until: Time,
+    /// What then; see [`Drain::let_go`].
+    pub let_go: bool,
 }
 
 /// What an owner keeps.
@@ -84,6 +116,8 @@ pub struct Active {
     pub check: Option<Check>,
     /// Ready to hand over, and why.
     pub offer: Option<Offer>,
+    /// The handover has begun: services are being stopped, since then.
+    pub stopping: Option<Time>,
     /// The peer was away at some time since the claim: an automatic failback is due when it is back.
     pub peer_was_away: bool,
     /// The peer was seen serving too.
@@ -128,6 +162,11 @@ pub enum Offer {
         /// When the offer ends.
         until: Time,
     },
+    /// A service does not run here, whatever was tried; until the given time.
+    ServiceFailed {
+        /// When the offer ends.
+        until: Time,
+    },
     /// Home again, until the given time.
     Failback {
         /// When the offer ends.
@@ -136,6 +175,30 @@ pub enum Offer {
 }
 
 impl Offer {
+    /// Whether it waits until the peer has all but the last changes of the trees.
+    pub fn waits_for_sync(self) -> bool {
+        match self {
+            Offer::Moved { .. } | Offer::Failback { .. } => true,
+            Offer::Standby
+            | Offer::Ending
+            | Offer::NoCarrier
+            | Offer::NotReached
+            | Offer::ServiceFailed { .. } => false,
+        }
+    }
+
+    /// How long the last changes may take, and whether the peer is let in if they take longer: what
+    /// was only wished for is not worth a loss.
+    pub fn drain_patience(self) -> (Duration, bool) {
+        match self {
+            Offer::Moved { .. } | Offer::Failback { .. } => (limits::DRAIN_PATIENCE, false),
+            Offer::Standby | Offer::Ending => (limits::DRAIN_PATIENCE_ENDING, true),
+            Offer::NoCarrier | Offer::NotReached | Offer::ServiceFailed { .. } => {
+                (limits::DRAIN_PATIENCE_FAILED, true)
+            }
+        }
+    }
+
     /// For the event's text.
     pub fn reason(self) -> &'static str {
         match self {
@@ -144,6 +207,7 @@ impl Offer {
             Offer::NoCarrier => "its LAN interface lost its carrier",
             Offer::NotReached => "it reaches no reach host and the peer does",
             Offer::Moved { .. } => "the administrator asked for it",
+            Offer::ServiceFailed { .. } => "a service does not run on this node",
             Offer::Failback { .. } => "the group goes home",
         }
     }
@@ -166,10 +230,14 @@ pub struct GroupState {
     pub able: bool,
     /// A claim failed or met a conflict: not tried again before then, and why.
     pub blocked: Option<(Time, String)>,
+    /// A service did not run here: the peer is preferred until then.
+    pub unfit_until: Option<Time>,
     /// After a handover this node does not ask for the group again before then.
     pub yield_until: Time,
     /// Number of the newest release.
     pub release: u32,
+    /// Since when a want of the peer has been waiting for the services here to stop.
+    pub letting_since: Option<Time>,
     /// When the peer's kernel last answered a probe for it.
     pub answered_at: Option<Time>,
     /// Since when the peer has been offering it.
@@ -184,23 +252,31 @@ pub struct GroupState {
     pub lost_addresses: u64,
     /// When a foreign deletion, holder or addition was last told.
     pub meddling_told_at: Option<Time>,
+    /// What the beats say of it: the stance, and whether it is in service.
+    pub says: Option<(Stance, bool)>,
+    /// What the worker is ordered and reports.
+    pub duties: Duties,
     /// The reason of a waiting or refused claim that was last told, without its numbers.
     pub refusal_told: Option<String>,
 }
 
 impl GroupState {
     /// A group of which nothing is held.
-    pub fn new(index: GroupIndex, name: &str, prefer: NodeIndex) -> GroupState {
+    ///
+    /// `orders`: the worker's orders count from there; it may still report on those of the heart before.
+    pub fn new(index: GroupIndex, config: &Group, orders: u32) -> GroupState {
         GroupState {
             index,
-            name: name.to_string(),
-            prefer,
+            name: config.name.clone(),
+            prefer: config.prefer,
             role: Role::Passive { granted: None },
             why: "just started".to_string(),
             able: false,
             blocked: None,
+            unfit_until: None,
             yield_until: Time(0),
             release: 0,
+            letting_since: None,
             answered_at: None,
             offered_at: None,
             unserved_since: None,
@@ -208,14 +284,26 @@ impl GroupState {
             failback_at: Time(0),
             lost_addresses: 0,
             meddling_told_at: None,
+            says: None,
+            duties: Duties::new(config, orders),
             refusal_told: None,
         }
     }
 
-    /// Whether an address of it may be on this node by this node's own command.
+    /// Why it is so, with what the services say.
+    pub fn explained(&self) -> String {
+        let reported = self.duties.service_report().filter(|_| self.duties.has_services());
+        match reported.map(|report| report.why.as_str()).filter(|why| !why.is_empty()) {
+            Some(why) => format!("{}; {why}", self.why),
+            None => self.why.clone(),
+        }
+    }
+
+    /// Whether it is this node's still: an address may be here by this node's own command, or the last
+    /// of its changes are on their way.
     pub fn may_hold(&self) -> bool {
         match self.role {
-            Role::Active(_) | Role::Releasing { .. } => true,
+            Role::Active(_) | Role::Releasing { .. } | Role::Draining(_) => true,
             Role::Passive { .. } | Role::Wanting { .. } | Role::Probing { .. } => false,
         }
     }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use super::Core;
 use super::disk::Generation;
+use super::right::Copy;
+use super::role::GroupState;
 
 /// A rule switched off.
 #[cfg(test)]
@@ -24,6 +26,14 @@ pub enum Sabotage {
     NoBootPatience,
     /// Claims with a generation that is not on disk.
     NoPersistedGeneration,
+    /// Claims before what was acknowledged of the trees is applied.
+    NoSettling,
+    /// Claims with trees that are incomplete, behind or were never synchronised.
+    NoCopyRule,
+    /// Lets the peer in before it has the last changes of the trees.
+    NoDrain,
+    /// Takes in the trees of a reign before the newest that it knows of.
+    StaleIn,
 }
 
 /// Rules that only a test can switch off.
@@ -74,6 +84,42 @@ impl Core {
     pub(super) fn obeys_lease_wait(&self) -> bool {
         #[cfg(test)]
         if self.sabotaged(Sabotage::NoLeaseWait) {
+            return false;
+        }
+        true
+    }
+
+    pub(super) fn copy(&self, group: &GroupState) -> Copy {
+        let copy = group.duties.copy(self.disk.served(&group.name), self.me, group.prefer);
+        #[cfg(test)]
+        match copy {
+            Copy::Settling if self.sabotaged(Sabotage::NoSettling) => return Copy::Whole,
+            Copy::Incomplete | Copy::Behind | Copy::Never
+                if self.sabotaged(Sabotage::NoCopyRule) =>
+            {
+                return Copy::Whole;
+            }
+            Copy::NotNeeded
+            | Copy::Whole
+            | Copy::Settling
+            | Copy::Incomplete
+            | Copy::Behind
+            | Copy::Never => {}
+        }
+        copy
+    }
+
+    pub(super) fn is_drained(&self, group: &GroupState) -> bool {
+        #[cfg(test)]
+        if self.sabotaged(Sabotage::NoDrain) {
+            return true;
+        }
+        group.duties.is_drained()
+    }
+
+    pub(super) fn obeys_newest_reign(&self) -> bool {
+        #[cfg(test)]
+        if self.sabotaged(Sabotage::StaleIn) {
             return false;
         }
         true

@@ -1,5 +1,7 @@
 //! Speaking: heartbeats in their rounds, asks, answers and goodbyes.
 
+use std::net::Ipv6Addr;
+
 use super::role::{GroupState, Role};
 use super::time::Time;
 use super::{Command, Core, Phase};
@@ -137,6 +139,7 @@ impl Core {
             reach_of: reach(self.reach.hosts()),
             worst_gap_ms: u16::try_from(self.gaps.recent().as_millis()).unwrap_or(u16::MAX),
             lan_mac: [0; 6],
+            sync: self.sync_address.map_or([0; 8], interface_part),
             digest: self.config.digest,
             wish: self.wishes.outgoing(),
             answer: self.wishes.answer(),
@@ -150,11 +153,17 @@ impl Core {
         GroupBeat {
             group: group.index,
             stance: stance(group),
+            serving: self.serves(group),
             generation: served.map_or(0, |served| served.number),
             owner: served.map_or(NodeIndex::Lower, |served| served.owner),
             id: served.map_or(0, |served| served.id),
         }
     }
+}
+
+/// The lower half of a link-local address; the upper is always fe80::.
+fn interface_part(address: Ipv6Addr) -> [u8; 8] {
+    address.octets().last_chunk().copied().unwrap_or_default()
 }
 
 /// Where this node stands, as its beats say it.
@@ -176,7 +185,7 @@ pub(super) fn stance(group: &GroupState) -> Stance {
                 Stance::Active
             }
         }
-        Role::Releasing { handover: true, .. } => Stance::Offering,
+        Role::Releasing { handover: true, .. } | Role::Draining(_) => Stance::Offering,
         Role::Releasing { handover: false, .. } => Stance::Active,
     }
 }

@@ -11,6 +11,7 @@ use crate::config::{self, GroupIndex};
 use crate::control::status::{GroupState as Word, PathState, PeerState};
 
 mod corners;
+mod duties;
 
 const CONFIG: &str = r#"
 [cluster]
@@ -47,6 +48,9 @@ struct Station {
     disk: DiskState,
     answers: BTreeMap<u64, Result<String, String>>,
     told: Vec<(Kind, String)>,
+    /// Its worker's newest orders.
+    services_ordered: Option<(u32, ServiceDuty)>,
+    mirror_ordered: Option<(u32, MirrorDuty)>,
 }
 
 /// Two nodes; frames arrive after 100 µs, or never on a path that is cut.
@@ -77,7 +81,14 @@ fn index(node: usize) -> NodeIndex {
 
 impl Story {
     fn new() -> Story {
-        let config = Arc::new(config::parse(CONFIG, "story.toml").expect("the config is good"));
+        Story::with(|_| {})
+    }
+
+    /// With what the config file gives the group besides its address.
+    fn with(furnish: impl FnOnce(&mut config::Group)) -> Story {
+        let mut config = config::parse(CONFIG, "story.toml").expect("the config is good");
+        furnish(&mut config.groups[0]);
+        let config = Arc::new(config);
         let station = |node: usize| Station {
             core: Core::new(
                 config.clone(),
@@ -93,6 +104,8 @@ impl Story {
             disk: DiskState::default(),
             answers: BTreeMap::new(),
             told: Vec::new(),
+            services_ordered: None,
+            mirror_ordered: None,
         };
         let nodes = [station(A), station(B)];
         let mut story = Story {
@@ -182,6 +195,13 @@ impl Story {
                 self.nodes[node].holds = false;
                 self.give(node, Event::Released { group, release });
             }
+            Command::Services { order, duty, .. } => {
+                self.nodes[node].services_ordered = Some((order, duty));
+            }
+            Command::Mirror { order, duty, .. } => {
+                self.nodes[node].mirror_ordered = Some((order, duty));
+            }
+            Command::Sync { .. } => {}
             Command::Announce { .. } => {
                 assert!(self.nodes[node].holds, "announced, not held");
                 self.announced += 1;

@@ -16,6 +16,8 @@ use crate::limits;
 #[derive(Clone, Debug, Default)]
 pub struct Wishes {
     waiting: Vec<Waiting>,
+    /// Requests that the worker answers.
+    syncs: Vec<u64>,
     /// Wish under way to the peer; one at a time.
     outgoing: Option<(u8, Ask)>,
     token: u8,
@@ -67,6 +69,19 @@ impl Core {
         let outcome = match wish {
             Wish::Standby(node) => self.wish_standby(node, true),
             Wish::Online(node) => self.wish_standby(node, false),
+            Wish::Sync { group, wait } => {
+                let begun = self.wish_sync(request, group);
+                let outcome = match (begun, wait) {
+                    (Ok(()), true) => {
+                        self.wishes.syncs.push(request);
+                        return;
+                    }
+                    (Ok(()), false) => Ok("mirroring now".to_string()),
+                    (Err(why), _) => Err(why),
+                };
+                self.out.push_back(Command::Answer { request, outcome });
+                return;
+            }
             Wish::Move { group, to, accept_loss } => self.wish_move(now, group, to, accept_loss),
         };
         let effect = match outcome {
@@ -81,7 +96,7 @@ impl Core {
                 return;
             }
         };
-        let until = now + limits::REQUEST_PATIENCE;
+        let until = now + limits::REQUEST_PATIENCE + self.service_patience();
         self.wishes.waiting.push(Waiting { request, until, effect });
     }
 
@@ -126,6 +141,48 @@ impl Core {
         self.wishes.outgoing = Some((self.wishes.token, ask));
         self.beat_now = true;
         Ok(())
+    }
+
+    /// Passes it on to the worker, which says when it is done.
+    fn wish_sync(&mut self, request: u64, index: GroupIndex) -> Result<(), String> {
+        let Some(group) = self.groups.get(usize::from(index.0)) else {
+            return Err("no such group".to_string());
+        };
+        if !group.duties.has_mirror() {
+            return Err(format!("{} has no mirror", group.name));
+        }
+        if !matches!(group.role, Role::Active(_)) {
+            let peer = &self.config.node(self.me.other()).name;
+            return match self.side(group) {
+                Side::Says(Stance::Active | Stance::Offering) => {
+                    Err(format!("{} is served by {peer}; ask it there", group.name))
+                }
+                Side::Says(_) | Side::Dead | Side::Unknown => {
+                    Err(format!("nobody serves {} now ({})", group.name, group.why))
+                }
+            };
+        }
+        if self.wishes.syncs.len() >= limits::REQUESTS_MAX {
+            return Err("too many requests wait already; try again later".to_string());
+        }
+        self.out.push_back(Command::Sync { request, group: index });
+        Ok(())
+    }
+
+    /// The worker is done with a `sync`.
+    pub(super) fn synced(&mut self, request: u64, outcome: Result<String, String>) {
+        let waiting = self.wishes.syncs.len();
+        self.wishes.syncs.retain(|&one| one != request);
+        if self.wishes.syncs.len() < waiting {
+            self.out.push_back(Command::Answer { request, outcome });
+        }
+    }
+
+    /// Nobody will answer them any more.
+    pub(super) fn forget_syncs(&mut self, why: &str) {
+        for request in std::mem::take(&mut self.wishes.syncs) {
+            self.out.push_back(Command::Answer { request, outcome: Err(why.to_string()) });
+        }
     }
 
     fn wish_move(
@@ -178,6 +235,9 @@ impl Core {
         }
         if self.peer.is_standby() {
             return Err(format!("{peer} is in standby mode; `clusterd online {peer}` first"));
+        }
+        if accept_loss && let Some(group) = self.groups.get_mut(usize::from(index.0)) {
+            group.accept_loss_until = Some(now + limits::OFFER_PATIENCE);
         }
         self.offer_to_peer(now, index);
         Ok(Effect::ServedByPeer(index))
@@ -284,12 +344,12 @@ impl Core {
             }
             Effect::ServedHere(group) => {
                 let state = self.groups.get(usize::from(group.0))?;
-                let Role::Active(active) = &state.role else { return None };
-                active.held.then(|| format!("{} is served by {}", state.name, name(self.me)))
+                self.serves(state).then(|| format!("{} is served by {}", state.name, name(self.me)))
             }
             Effect::ServedByPeer(group) => {
                 let state = self.groups.get(usize::from(group.0))?;
-                (self.side(state) == Side::Says(Stance::Active))
+                let serves = self.peer.group(group).is_some_and(|part| part.serving);
+                (self.side(state) == Side::Says(Stance::Active) && serves)
                     .then(|| format!("{} is served by {}", state.name, name(self.me.other())))
             }
         }

@@ -43,6 +43,8 @@ pub struct Guarded {
     pub heart: Program,
     /// The worker's program, which inherits its end of the link.
     pub worker: Program,
+    /// A heart that was asked to end and has not after this is killed.
+    pub end_patience: Duration,
     /// Writing end of the pipe whose end tells the heart that the guard is gone.
     pub alive: OwnedFd,
 }
@@ -63,6 +65,7 @@ pub fn run(guarded: Guarded) -> io::Result<ExitCode> {
 
 struct Guard {
     page: Page,
+    end_patience: Duration,
     /// Dropped when the heart has ended for good: then the worker sees the end of its link.
     programs: Option<(Program, Program)>,
     _alive: OwnedFd,
@@ -115,6 +118,7 @@ impl Guard {
         let now = Instant::now();
         Ok(Guard {
             page: guarded.page,
+            end_patience: guarded.end_patience,
             programs: Some((guarded.heart, guarded.worker)),
             _alive: guarded.alive,
             signals: SignalFd::with_flags(&wanted, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?,
@@ -195,9 +199,9 @@ impl Guard {
                     0 => now.saturating_duration_since(since) > limits::HEART_START_PATIENCE,
                     _ => silent > limits::TICK_DEADLINE,
                 };
-                let too_slow = self.stopping.is_some_and(|asked| {
-                    now.saturating_duration_since(asked) > limits::HEART_END_PATIENCE
-                });
+                let too_slow = self
+                    .stopping
+                    .is_some_and(|asked| now.saturating_duration_since(asked) > self.end_patience);
                 if !overdue && !too_slow {
                     return Heart::Running { child, since, ticks: now_ticks, silent };
                 }

@@ -19,6 +19,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::Ipv6Addr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -34,8 +35,9 @@ use nix::sys::time::{TimeVal, TimeValLike};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::control::event::Record;
-use crate::core::DiskState;
+use crate::config::GroupIndex;
+use crate::control::event::{Kind, Record};
+use crate::core::{DiskState, MirrorDuty, MirrorReport, PeerSync, ServiceDuty, ServiceReport};
 use crate::limits::{LINK_BYTES_MAX, LINK_EVENTS_MAX, LINK_LINES_MAX, LINK_SEND_PATIENCE};
 
 /// From the heart to the worker.
@@ -55,6 +57,33 @@ pub enum ToWorker {
         /// What to write.
         state: DiskState,
     },
+    /// What a group's services shall do, from now on.
+    Services {
+        /// Which group.
+        group: GroupIndex,
+        /// Number of the order, rising within one heart.
+        order: u32,
+        /// What they shall do.
+        duty: ServiceDuty,
+    },
+    /// What a group's mirror shall do, from now on.
+    Mirror {
+        /// Which group.
+        group: GroupIndex,
+        /// Number of the order, rising within one heart.
+        order: u32,
+        /// What it shall do.
+        duty: MirrorDuty,
+        /// Where the peer listens.
+        peer: PeerSync,
+    },
+    /// Mirror now; answer `Synced` when everything written before is durable and applied on the peer.
+    Sync {
+        /// Number of the operator's request.
+        request: u64,
+        /// Which group.
+        group: GroupIndex,
+    },
     /// Keep, show and notify this event.
     Tell(Record),
     /// A line for the log.
@@ -69,7 +98,7 @@ pub enum ToWorker {
 }
 
 /// From the worker to the heart.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ToHeart {
     /// Answer to `Hello`.
     HelloAck {
@@ -90,6 +119,38 @@ pub enum ToHeart {
         /// What the system said.
         error: String,
     },
+    /// How a group's services are.
+    Services {
+        /// Which group.
+        group: GroupIndex,
+        /// How they are.
+        report: ServiceReport,
+    },
+    /// How a group's mirror is.
+    Mirror {
+        /// Which group.
+        group: GroupIndex,
+        /// How it is.
+        report: MirrorReport,
+    },
+    /// A `Sync` ended.
+    Synced {
+        /// Number of the operator's request.
+        request: u64,
+        /// What was done, or why not.
+        outcome: Result<String, String>,
+    },
+    /// Something that the administrator should know: becomes an event.
+    Note {
+        /// Which group.
+        group: GroupIndex,
+        /// What kind of event.
+        kind: Kind,
+        /// In words.
+        text: String,
+    },
+    /// Link-local address of the crossover interface: goes into the heartbeats.
+    SyncAddress(Option<Ipv6Addr>),
 }
 
 /// Why a message could not be sent or understood.
@@ -205,7 +266,12 @@ impl HeartLink {
                     ToHeart::WorkerStarted => greeted = false,
                     ToHeart::HelloAck { .. }
                     | ToHeart::Persisted { .. }
-                    | ToHeart::PersistFailed { .. } => {}
+                    | ToHeart::PersistFailed { .. }
+                    | ToHeart::Services { .. }
+                    | ToHeart::Mirror { .. }
+                    | ToHeart::Synced { .. }
+                    | ToHeart::Note { .. }
+                    | ToHeart::SyncAddress(_) => {}
                 }
             }
             let wanted =
@@ -243,7 +309,12 @@ impl HeartLink {
         };
         match message {
             ToWorker::Persist { write, .. } => self.persist = Some((*write, bytes, false)),
-            ToWorker::Tell(_) | ToWorker::Ready | ToWorker::Hello { .. } => {
+            ToWorker::Tell(_)
+            | ToWorker::Ready
+            | ToWorker::Hello { .. }
+            | ToWorker::Services { .. }
+            | ToWorker::Mirror { .. }
+            | ToWorker::Sync { .. } => {
                 if self.events.len() >= LINK_EVENTS_MAX {
                     self.events.pop_front();
                     self.dropped.events += 1;
@@ -300,7 +371,16 @@ impl HeartLink {
             Some(ToHeart::Persisted { write }) => {
                 self.persist.take_if(|(kept, _, _)| *kept <= *write);
             }
-            Some(ToHeart::HelloAck { .. } | ToHeart::PersistFailed { .. }) | None => {}
+            Some(
+                ToHeart::HelloAck { .. }
+                | ToHeart::PersistFailed { .. }
+                | ToHeart::Services { .. }
+                | ToHeart::Mirror { .. }
+                | ToHeart::Synced { .. }
+                | ToHeart::Note { .. }
+                | ToHeart::SyncAddress(_),
+            )
+            | None => {}
         }
         Ok(message)
     }

@@ -18,7 +18,7 @@ use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 use std::process::ExitCode;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -29,7 +29,7 @@ use super::guard::{self, Guarded};
 use super::link::{self, HeartLink, WorkerLink};
 use super::page::Page;
 use crate::config::{self, Config, NodeIndex, key::Key};
-use crate::limits::LAUNCH_BYTES_MAX;
+use crate::limits::{self, LAUNCH_BYTES_MAX};
 use crate::sys::process::{Program, take_inherited};
 
 /// What `clusterd run` was asked to run.
@@ -106,8 +106,11 @@ struct HeartLaunch {
 /// What the guard hands to a worker.
 #[derive(Serialize, Deserialize)]
 struct WorkerLaunch {
+    config: String,
+    me: NodeIndex,
+    key: Key,
+    run_dir: PathBuf,
     state_dir: PathBuf,
-    notify_exec: Option<PathBuf>,
     record: Option<PathBuf>,
 }
 
@@ -137,10 +140,16 @@ pub struct HeartInherits {
 /// What a worker starts with.
 #[derive(Debug)]
 pub struct WorkerInherits {
+    /// The checked config.
+    pub config: Config,
+    /// Which of its nodes this is.
+    pub me: NodeIndex,
+    /// The pair's key.
+    pub key: Key,
+    /// What must not survive a reboot; absolute.
+    pub run_dir: PathBuf,
     /// What must survive a reboot.
     pub state_dir: PathBuf,
-    /// Gets each event on its standard input.
-    pub notify_exec: Option<PathBuf>,
     /// Where every input of the heart is recorded.
     pub record: Option<PathBuf>,
     /// To the heart.
@@ -162,17 +171,23 @@ pub fn run(settings: Settings) -> Result<ExitCode, StartError> {
     let (heart_end, worker_end) = link::pair().map_err(system("make a socket pair"))?;
     let (guard_read, guard_write) = io::pipe().map_err(system("make a pipe"))?;
 
+    let end_patience = limits::HEART_END_PATIENCE + settings.config.hand_over_time();
+    let config = config::normal::print(&settings.config);
+    let worker_launch = launch(&WorkerLaunch {
+        config: config.clone(),
+        me: settings.me,
+        key: settings.key,
+        // Services are started in `/`.
+        run_dir: path::absolute(&settings.run_dir).map_err(system("find the run directory"))?,
+        state_dir: settings.state_dir,
+        record: settings.record.clone(),
+    });
     let heart_launch = launch(&HeartLaunch {
-        config: config::normal::print(&settings.config),
+        config,
         me: settings.me,
         key: settings.key,
         run_dir: settings.run_dir,
         record: settings.record.is_some(),
-    });
-    let worker_launch = launch(&WorkerLaunch {
-        state_dir: settings.state_dir,
-        notify_exec: settings.config.notify_exec,
-        record: settings.record,
     });
     let copy = |fd: &dyn AsFd| fd.as_fd().try_clone_to_owned();
     let prepare = || {
@@ -188,7 +203,7 @@ pub fn run(settings: Settings) -> Result<ExitCode, StartError> {
     };
     let (heart, worker) = prepare().map_err(system("prepare the child processes"))?;
     drop((heart_end, worker_end));
-    guard::run(Guarded { page, heart, worker, alive: guard_write.into() })
+    guard::run(Guarded { page, heart, worker, end_patience, alive: guard_write.into() })
         .map_err(system("become the guard"))
 }
 
@@ -201,10 +216,8 @@ pub fn inherit_heart(descriptors: &[RawFd]) -> Result<HeartInherits, StartError>
     let launch: HeartLaunch = read_launch(launch)?;
     nix::sys::prctl::set_name(c"clusterd-heart")
         .map_err(|error| system("name the process")(error.into()))?;
-    let config = config::parse(&launch.config, "the launch")
-        .map_err(|error| StartError::Inherited(error.to_string()))?;
     Ok(HeartInherits {
-        config,
+        config: parse_launched(&launch.config)?,
         me: launch.me,
         key: launch.key,
         run_dir: launch.run_dir,
@@ -222,8 +235,13 @@ pub fn inherit_heart(descriptors: &[RawFd]) -> Result<HeartInherits, StartError>
 /// The descriptors are not these.
 pub fn inherit_worker(descriptors: &[RawFd]) -> Result<WorkerInherits, StartError> {
     let [launch, link, lock] = inherit(descriptors)?;
-    let WorkerLaunch { state_dir, notify_exec, record } = read_launch(launch)?;
-    Ok(WorkerInherits { state_dir, notify_exec, record, link: WorkerLink::new(link), lock })
+    let WorkerLaunch { config, me, key, run_dir, state_dir, record } = read_launch(launch)?;
+    let (config, link) = (parse_launched(&config)?, WorkerLink::new(link));
+    Ok(WorkerInherits { config, me, key, run_dir, state_dir, record, link, lock })
+}
+
+fn parse_launched(config: &str) -> Result<Config, StartError> {
+    config::parse(config, "the launch").map_err(|error| StartError::Inherited(error.to_string()))
 }
 
 fn inherit<const N: usize>(numbers: &[RawFd]) -> Result<[OwnedFd; N], StartError> {
@@ -316,8 +334,14 @@ mod tests {
 
     #[test]
     fn a_launch_can_be_read_again_and_again() {
-        let state_dir = PathBuf::from("/var/lib/clusterd");
-        let content = WorkerLaunch { state_dir, notify_exec: None, record: Some("r".into()) };
+        let content = WorkerLaunch {
+            config: String::new(),
+            me: NodeIndex::Upper,
+            key: [7; 32],
+            run_dir: "/run/clusterd".into(),
+            state_dir: "/var/lib/clusterd".into(),
+            record: Some("r".into()),
+        };
         let fd = launch(&content).unwrap();
         for _ in 0..2 {
             let read: WorkerLaunch = read_launch(fd.try_clone().unwrap()).unwrap();

@@ -69,6 +69,14 @@ pub enum Fault {
     Wished(NodeIndex, Wish),
     /// The daemon is ended in order and started again.
     Restart(NodeIndex),
+    /// The worker's process is killed.
+    WorkerKilled(NodeIndex),
+    /// The worker's process is stopped.
+    WorkerHung(NodeIndex),
+    /// There is no room for what the peer's mirror sends.
+    TreesFull(NodeIndex),
+    /// The group's services die and do not start, on that node or on both.
+    ServiceFails(Option<NodeIndex>, GroupIndex),
     /// The attacker replays old frames, at least every so many µs.
     Replays(u64),
 }
@@ -108,10 +116,17 @@ pub enum Kind {
     Operator,
     /// Replays.
     Attack,
+    /// Workers.
+    Worker,
+    /// Services and the room for trees.
+    Furniture,
 }
 
+/// The kinds that need trees or services to mean anything.
+pub const FURNISHED: [Kind; 2] = [Kind::Worker, Kind::Furniture];
+
 impl Kind {
-    /// All kinds.
+    /// All kinds that any pair knows.
     pub const ALL: [Kind; 16] = [
         Kind::Cuts,
         Kind::Loss,
@@ -243,6 +258,21 @@ pub fn draw(kind: Kind, setup: &Setup, rng: &mut Rng) -> (Fault, u64) {
         }
         Kind::Attack => {
             (Fault::Replays(rng.between(500, 20_000)), rng.time_us(ms(1_000), ms(10_000)))
+        }
+        Kind::Worker => {
+            if rng.chance(500) {
+                (Fault::WorkerKilled(node), 0)
+            } else {
+                (Fault::WorkerHung(node), some)
+            }
+        }
+        Kind::Furniture => {
+            let fault = if rng.chance(400) {
+                Fault::TreesFull(node)
+            } else {
+                Fault::ServiceFails(way, group)
+            };
+            (fault, some)
         }
     }
 }

@@ -63,6 +63,11 @@ impl World {
         node.guard_called = false;
         node.worker_stopped = 0;
         node.worker_late = false;
+        node.worker.lives = false;
+        node.unread_reports.clear();
+        node.programs.fill(super::worker::Program::Stopped);
+        self.checkers_lose_move(index);
+        let node = &mut self.nodes[index];
         node.disk.crash(&mut self.rng);
         self.carriers_change();
     }
@@ -186,6 +191,8 @@ impl World {
             node.in_flight = None;
         }
         node.disk.crash(&mut self.rng);
+        self.checkers_lose_move(index);
+        let node = &mut self.nodes[index];
         let boot = node.boot;
         let exits_us = node.in_flight.map_or(now_us, |request| request.ends_us) + 200;
         match node.guard {
@@ -206,6 +213,7 @@ impl World {
         if self.nodes[index].guard == Guard::Running {
             self.nodes[index].guard = Guard::Ended;
         }
+        self.worker_ends(index);
         self.heart_ends(index);
     }
 
@@ -245,7 +253,10 @@ impl World {
         let node = &mut self.nodes[index];
         if node.guard != Guard::Running && node.heart.is_none() {
             node.guard = Guard::Running;
+            let boot = node.boot;
+            self.worker_ends(index);
             self.heart_starts(index);
+            self.after(1_000, Happening::WorkerStarts { node: index, boot });
         }
     }
 
@@ -274,7 +285,7 @@ impl World {
             self.nodes[index].guard_called = true;
             return;
         }
-        let (incarnation, seed) = (self.rng.next() | 1, self.rng.next());
+        let (incarnation, seed) = (self.rng.number() | 1, self.rng.number());
         let now_us = self.now_us;
         let node = &mut self.nodes[index];
         let disk = node.disk.durable().clone();
@@ -300,7 +311,7 @@ impl World {
             birth_us,
             running_since_us: now_us,
             stopped: 0,
-            inbox: Inbox::default(),
+            inbox: Inbox::with(std::mem::take(&mut node.unread_reports)),
             round_at_us: None,
             handled_at: start,
             requests: Default::default(),

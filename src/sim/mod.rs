@@ -5,6 +5,7 @@
 //! | `replay` | recorded runs of a core: what `run --record` writes, and their replay |
 //! | `world`, `life`, `work`, `wire` | the world: its clock, machines and processes, rounds, frames |
 //! | `node`, `kernel`, `disk`, `network`, `pair` | its parts |
+//! | `worker`, `mirror`, `client` | services and mirrored trees, and who writes to them |
 //! | `setup`, `faults`, `rng` | what a seed draws |
 //! | `strike` | how each fault begins and ends |
 //! | `run`, `single` | a run with a mix of faults that must heal; a run with exactly one fault |
@@ -16,6 +17,8 @@
 #[cfg(test)]
 mod checkers;
 #[cfg(test)]
+mod client;
+#[cfg(test)]
 mod disk;
 #[cfg(test)]
 mod faults;
@@ -23,6 +26,8 @@ mod faults;
 mod kernel;
 #[cfg(test)]
 mod life;
+#[cfg(test)]
+mod mirror;
 #[cfg(test)]
 mod network;
 #[cfg(test)]
@@ -34,8 +39,7 @@ mod recording;
 pub mod replay;
 #[cfg(test)]
 mod report;
-#[cfg(test)]
-mod rng;
+pub mod rng;
 #[cfg(test)]
 mod run;
 #[cfg(test)]
@@ -52,5 +56,7 @@ mod trace;
 mod wire;
 #[cfg(test)]
 mod work;
+#[cfg(test)]
+mod worker;
 #[cfg(test)]
 mod world;

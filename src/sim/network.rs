@@ -39,6 +39,8 @@ pub struct Network {
     pub arp: Pair<Way>,
     /// When the last frame arrived or will arrive, by path, then by sender.
     pub arrived_us: [Pair<u64>; 3],
+    /// When the last message between the workers arrives, by sender.
+    pub said_us: Pair<u64>,
     /// The crossover cable.
     pub crossover_cable: u8,
     /// The null-modem line.
@@ -62,6 +64,7 @@ impl Network {
             ways: Default::default(),
             arp: Pair::default(),
             arrived_us: Default::default(),
+            said_us: Pair::default(),
             crossover_cable: 0,
             serial_cable: 0,
             lan_cable: Pair::default(),
@@ -118,6 +121,14 @@ impl Network {
                 self.crossover_cable == 0 && (peer_powered || self.crossover_keeps_carrier)
             }
         }
+    }
+
+    /// Whether the workers' sessions get through: by the crossover, or else by the LAN. What is lost on
+    /// the way is sent again; what is cut in one direction is cut.
+    pub fn carries_sessions(&self) -> bool {
+        [Path::Crossover, Path::Lan].into_iter().any(|path| {
+            self.whole(path) && self.ways[path.index()].both().iter().all(|way| way.cut == 0)
+        })
     }
 
     /// Whether a path is cut, lossy or damaging in at least one direction.

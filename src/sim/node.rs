@@ -5,6 +5,8 @@ use std::rc::Rc;
 
 use super::disk::Disk;
 use super::kernel::Kernel;
+use super::mirror::Replica;
+use super::worker::{Program, Worker};
 use super::world::Happening;
 use crate::beat::{Codec, Path};
 use crate::config::GroupIndex;
@@ -53,6 +55,11 @@ pub struct Inbox {
 }
 
 impl Inbox {
+    /// What an earlier heart has left unread in the socket to the worker.
+    pub fn with(link: Vec<Event>) -> Inbox {
+        Inbox { link: link.into(), ..Inbox::default() }
+    }
+
     /// Puts a frame into its socket; a full socket drops it.
     pub fn put_frame(&mut self, frame: Frame) {
         let socket = &mut self.frames[frame.path.index()];
@@ -172,6 +179,20 @@ pub struct Node {
     pub unread_answer: bool,
     /// Disk and worker.
     pub disk: Disk,
+    /// The worker's process.
+    pub worker: Worker,
+    /// Its reports that no heart has read.
+    pub unread_reports: Vec<Event>,
+    /// The services, by group.
+    pub programs: Vec<Program>,
+    /// The trees, by group.
+    pub replicas: Vec<Replica>,
+    /// When each group's addresses were here last.
+    pub held_us: Vec<Option<u64>>,
+    /// Faults that keep each group's services from running at present.
+    pub service_fails: Vec<u8>,
+    /// Faults that leave no room for what the peer sends at present.
+    pub trees_full: u8,
     /// Faults that hold the worker at present.
     pub worker_stopped: u8,
     /// A write ended while the worker was stopped.
@@ -209,6 +230,13 @@ impl Node {
             in_flight: None,
             unread_answer: false,
             disk: Disk::default(),
+            worker: Worker::default(),
+            unread_reports: Vec::new(),
+            programs: vec![Program::Stopped; groups],
+            replicas: vec![Replica::new(); groups],
+            held_us: vec![None; groups],
+            service_fails: vec![0; groups],
+            trees_full: 0,
             worker_stopped: 0,
             worker_late: false,
             disk_stuck: 0,

@@ -11,7 +11,7 @@ use crate::config::NodeIndex;
 use crate::core::{Command, Core, DiskState, Event, Time};
 
 /// First line of a recording: everything that the core was made from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Header {
     /// Text of the config file.
     pub config: String,
@@ -28,7 +28,7 @@ pub struct Header {
 }
 
 /// Each further line: one call of [`Core::handle`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Line {
     /// The time given to the core.
     pub now: Time,

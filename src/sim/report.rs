@@ -20,6 +20,8 @@ const FAILURES_MAX: usize = 20;
 pub enum Mode {
     /// A mix of faults of these kinds (empty: all), then healing.
     Mixed(Vec<Kind>),
+    /// The same, and every pair has trees or services.
+    Furnished(Vec<Kind>),
     /// Exactly one fault.
     OneFault,
     /// One node alone.
@@ -31,6 +33,7 @@ impl Mode {
     pub fn name(&self) -> &'static str {
         match self {
             Mode::Mixed(_) => "mixed",
+            Mode::Furnished(_) => "furnished",
             Mode::OneFault => "single",
             Mode::Lone => "lone",
         }
@@ -38,12 +41,13 @@ impl Mode {
 
     fn play(&self, seed: u64, sabotage: Option<Sabotage>, trace: Trace) -> (Run, Option<String>) {
         let kinds = match self {
-            Mode::Mixed(kinds) => kinds.clone(),
+            Mode::Mixed(kinds) | Mode::Furnished(kinds) => kinds.clone(),
             Mode::OneFault | Mode::Lone => Vec::new(),
         };
-        let options = Options { kinds, sabotage, trace };
+        let furnished = matches!(self, Mode::Furnished(_));
+        let options = Options { kinds, furnished, sabotage, trace };
         let run = match self {
-            Mode::Mixed(_) => {
+            Mode::Mixed(_) | Mode::Furnished(_) => {
                 let (mut run, to_us) = run::draw(seed, &options);
                 let played = catch_unwind(AssertUnwindSafe(|| run::play(&mut run, to_us)));
                 if let Err(panic) = played {

@@ -13,7 +13,7 @@ impl Rng {
     }
 
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -23,7 +23,7 @@ impl Rng {
 
     /// A number below `end`; 0 if `end` is 0.
     pub fn below(&mut self, end: u64) -> u64 {
-        self.next().checked_rem(end).unwrap_or(0)
+        self.number().checked_rem(end).unwrap_or(0)
     }
 
     /// A number from `first` to `last`, both possible.
@@ -36,7 +36,13 @@ impl Rng {
         self.below(1000) < per_mille
     }
 
-    /// One of the choices.
+    /// One of the choices; `None` if there are none.
+    pub fn one_of<'a, T>(&mut self, choices: &'a [T]) -> Option<&'a T> {
+        choices.get(usize::try_from(self.below(choices.len() as u64)).ok()?)
+    }
+
+    /// One of the choices, of which there must be one.
+    #[cfg(test)]
     pub fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[self.below(choices.len() as u64) as usize]
     }

@@ -1,13 +1,13 @@
 //! A run with a mix of faults, and then a healed phase in which the pair must find its peace.
 
-use super::faults::{self, Kind, Planned};
+use super::faults::{self, FURNISHED, Kind, Planned};
 use super::node::Guard;
 use super::rng::Rng;
 use super::setup::Setup;
 use super::trace::Trace;
 use super::world::World;
 use crate::config::{Failback, NodeIndex};
-use crate::control::status::{GroupState, PeerState, Status};
+use crate::control::status::{GroupState, MirrorState, PeerState, Status};
 use crate::core::Sabotage;
 use crate::core::Wish;
 
@@ -15,6 +15,8 @@ use crate::core::Wish;
 pub const SECOND_US: u64 = 1_000_000;
 /// After healing, the pair finds its peace within its patience, its stable time and this, in µs.
 const PEACE_US: u64 = 15 * SECOND_US;
+/// Services that hang while they stop, and trees that catch up, take so much more, in µs.
+const FURNISHED_US: u64 = 25 * SECOND_US;
 /// Then nothing moves for this long, in µs.
 const QUIET_US: u64 = 10 * SECOND_US;
 
@@ -26,6 +28,8 @@ const NOT_HOME: &str = "not at home";
 pub struct Options {
     /// The kinds of faults to draw from; empty: all.
     pub kinds: Vec<Kind>,
+    /// Every pair has trees or services.
+    pub furnished: bool,
     /// A rule taken out of the cores.
     pub sabotage: Option<Sabotage>,
     /// Where lines go.
@@ -43,11 +47,21 @@ pub struct Run {
 /// Draws everything of a mixed run from a seed; nothing has happened yet.
 pub fn draw(seed: u64, options: &Options) -> (Run, u64) {
     let mut rng = Rng::new(seed);
-    let setup = Setup::any(&mut rng);
+    let mut setup = Setup::any(&mut rng);
+    // Drawn apart: pairs without trees and services stay what they were.
+    let mut more = Rng::new(rng.clone().number());
+    let furnished = options.furnished || more.chance(500);
+    if furnished {
+        setup = setup.furnished(&mut more);
+    }
     let from_us = rng.between(SECOND_US / 2, 7 * SECOND_US);
     let to_us = from_us + rng.between(5 * SECOND_US, 20 * SECOND_US);
-    let kinds = if options.kinds.is_empty() { &Kind::ALL[..] } else { &options.kinds };
-    let plan = faults::plan(kinds, &setup, from_us, to_us, &mut rng);
+    let kinds = match (options.kinds.is_empty(), furnished) {
+        (false, _) => options.kinds.clone(),
+        (true, false) => Kind::ALL.to_vec(),
+        (true, true) => [&Kind::ALL[..], &FURNISHED[..]].concat(),
+    };
+    let plan = faults::plan(&kinds, &setup, from_us, to_us, &mut rng);
     let mut world = World::new(setup, rng, options.trace.clone());
     world.sabotage = options.sabotage;
     (Run { world, plan }, to_us)
@@ -69,12 +83,14 @@ pub fn play(run: &mut Run, to_us: u64) {
 
 /// Waits until all is well, then sees that it stays so.
 fn find_peace(world: &mut World) {
-    let stable = world.setup.groups.iter().map(|group| group.2).max().unwrap_or_default();
+    let stable = world.setup.groups.iter().map(|group| group.stable_for).max().unwrap_or_default();
     let patience = world.setup.boot_patience + stable;
-    let deadline_us = world.now_us + patience.as_micros() as u64 + PEACE_US;
+    let longer_us = if world.setup.is_furnished() { FURNISHED_US } else { 0 };
+    let deadline_us = world.now_us + patience.as_micros() as u64 + PEACE_US + longer_us;
     let mut wish_us = world.now_us + 2 * SECOND_US;
     // What was wished and offered before runs its course.
     world.run_until(world.now_us + SECOND_US);
+    world.clients_rest = true;
     while let Some(why) = unrest(world) {
         if world.violation.is_some() {
             return;
@@ -108,6 +124,14 @@ fn find_peace(world: &mut World) {
         && !why.starts_with(NOT_HOME)
     {
         world.wrong(format!("peace does not last: {why}"));
+    }
+    for (group, config) in world.config.clone().groups() {
+        let copies = world.nodes.both().map(|node| &node.replicas[usize::from(group.0)]);
+        if !config.mirror.is_empty()
+            && let Err(what) = world.checkers.nothing_lost.settled(group, copies)
+        {
+            world.wrong(what);
+        }
     }
 }
 
@@ -150,6 +174,10 @@ pub fn unrest(world: &World) -> Option<String> {
         let served = world.checkers.service.seen(world.now_us, index);
         if served.by != Some(owner) || world.nodes[owner.other()].kernel.lease(index).is_some() {
             return Some(format!("{name} says that it serves, seen is {served:?}"));
+        }
+        let mirrors = if owner == NodeIndex::Lower { one } else { other };
+        if !group.mirror.is_empty() && mirrors.mirror.state != MirrorState::InSync {
+            return Some(format!("group {} is not in sync: {said}", index.0));
         }
         if group.failback == Failback::Auto && group.prefer != owner {
             not_home = Some(format!("{NOT_HOME}: group {} {said}", index.0));

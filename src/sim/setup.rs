@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::rng::Rng;
-use crate::config::{Config, Failback, NodeIndex};
+use super::worker::{START_TIMEOUT, STOP_TIMEOUT};
+use crate::config::{Config, Failback, Hash, NodeIndex, Service, Tree};
 
 /// What varies between drawn pairs.
 #[derive(Clone, Debug)]
@@ -20,10 +21,31 @@ pub struct Setup {
     pub reach_hosts: u8,
     /// A null-modem line.
     pub serial: bool,
-    /// The groups: at home where, by itself or not, stable for how long.
-    pub groups: Vec<(NodeIndex, Failback, Duration)>,
+    /// The groups.
+    pub groups: Vec<GroupSetup>,
     /// A paused machine's clock stands still, too (else it counts the pause).
     pub clock_stops_in_pause: bool,
+}
+
+/// What varies between drawn groups.
+#[derive(Clone, Copy, Debug)]
+pub struct GroupSetup {
+    /// At home where.
+    pub prefer: NodeIndex,
+    /// By itself or not.
+    pub failback: Failback,
+    /// Stable for how long.
+    pub stable_for: Duration,
+    /// With a mirrored tree.
+    pub mirror: bool,
+    /// With a service, warm or not.
+    pub service: Option<bool>,
+}
+
+impl GroupSetup {
+    fn bare(prefer: NodeIndex, failback: Failback, stable_for: Duration) -> GroupSetup {
+        GroupSetup { prefer, failback, stable_for, mirror: false, service: None }
+    }
 }
 
 impl Setup {
@@ -35,7 +57,11 @@ impl Setup {
             boot_patience: Duration::from_secs(5),
             reach_hosts: rng.pick(&[0, 1, 2, 3]),
             serial: true,
-            groups: vec![(NodeIndex::Lower, Failback::Manual, Duration::from_secs(2))],
+            groups: vec![GroupSetup::bare(
+                NodeIndex::Lower,
+                Failback::Manual,
+                Duration::from_secs(2),
+            )],
             clock_stops_in_pause: rng.chance(300),
         }
     }
@@ -46,7 +72,7 @@ impl Setup {
         let dead_after_ms = interval_ms * rng.pick(&[3, 3, 3, 2, 5]);
         let groups = (0..rng.pick(&[1, 1, 1, 2, 3]))
             .map(|_| {
-                (
+                GroupSetup::bare(
                     rng.pick(&NodeIndex::BOTH),
                     rng.pick(&[Failback::Manual, Failback::Auto]),
                     Duration::from_secs(rng.between(1, 4)),
@@ -61,6 +87,20 @@ impl Setup {
             groups,
             ..Setup::plain(rng)
         }
+    }
+
+    /// The same with trees and services in most groups.
+    pub fn furnished(mut self, rng: &mut Rng) -> Setup {
+        for group in &mut self.groups {
+            group.mirror = rng.chance(800);
+            group.service = rng.pick(&[None, Some(false), Some(false), Some(true)]);
+        }
+        self
+    }
+
+    /// Whether any group has trees or services.
+    pub fn is_furnished(&self) -> bool {
+        self.groups.iter().any(|group| group.mirror || group.service.is_some())
     }
 
     /// The config file of that pair.
@@ -90,7 +130,8 @@ impl Setup {
                 (1..=self.reach_hosts).map(|host| format!("\"192.0.2.{host}\"")).collect();
             let _ = writeln!(text, "[reach]\nhosts = [{}]\n", hosts.join(", "));
         }
-        for (number, (prefer, failback, stable_for)) in self.groups.iter().enumerate() {
+        for (number, group) in self.groups.iter().enumerate() {
+            let GroupSetup { prefer, failback, stable_for, .. } = group;
             let _ = writeln!(
                 text,
                 "[group.g{number}]\nprefer = \"{}\"\nfailback = \"{}\"\nstable_for = \"{}s\"\n\
@@ -113,8 +154,31 @@ impl Setup {
     /// The same, checked.
     pub fn config(&self) -> Arc<Config> {
         match crate::config::parse(&self.text(), "simulated") {
-            Ok(config) => Arc::new(config),
+            Ok(mut config) => {
+                for (group, setup) in config.groups.iter_mut().zip(&self.groups) {
+                    group.mirror.extend(setup.mirror.then(tree));
+                    group.services.extend(setup.service.map(service));
+                }
+                Arc::new(config)
+            }
             Err(errors) => panic!("{errors}"),
         }
+    }
+}
+
+/// The config of a simulated tree.
+fn tree() -> Tree {
+    Tree { path: "/srv/tree".into(), exclude: Vec::new(), hash: Hash::Auto }
+}
+
+/// The config of a simulated service.
+fn service(warm: bool) -> Service {
+    Service {
+        exec: "/etc/clusterd/service".into(),
+        check: None,
+        warm,
+        start_timeout: START_TIMEOUT,
+        stop_timeout: STOP_TIMEOUT,
+        restarts: 0,
     }
 }

@@ -21,7 +21,9 @@ enum Must {
 }
 
 /// The faults, by number.
-const CASES: u64 = 26;
+const CASES: u64 = 33;
+/// From here on the group has a tree and a service.
+const FURNISHED: u64 = 26;
 
 const MS: u64 = 1_000;
 
@@ -60,19 +62,34 @@ fn case(number: u64, owner: NodeIndex, reach_hosts: u8, rng: &mut Rng) -> (Fault
         22 => (Fault::PathLoss(Path::Lan, None, 300), long, Must::NothingHappens),
         23 => (Fault::HeartFrozen(owner), rng.between(10, 60) * MS, Must::NothingHappens),
         24 => (Fault::GuardFrozen(owner), long, Must::NothingHappens),
-        _ => (Fault::ForeignDelete(GROUP), 0, Must::ServeWithin(100 * MS)),
+        25 => (Fault::ForeignDelete(GROUP), 0, Must::ServeWithin(100 * MS)),
+        26 => (Fault::WorkerKilled(owner), 0, Must::NothingHappens),
+        27 => (Fault::WorkerKilled(standby), 0, Must::NothingHappens),
+        28 => (Fault::WorkerHung(owner), long, Must::NothingHappens),
+        29 => (Fault::TreesFull(standby), long, Must::NothingHappens),
+        30 => (Fault::CrossoverCable, long, Must::NothingHappens),
+        // The services start in two seconds at most, and what was acknowledged is applied before.
+        31 => (Fault::PowerCut(owner), forever, Must::ServeWithin(3 * SECOND_US)),
+        _ => {
+            let died = Fault::ServiceFails(Some(owner), GROUP);
+            (died, forever, Must::ServeWithin(8 * SECOND_US))
+        }
     }
 }
 
 /// A pair at peace for a while, or a violation.
-fn at_peace(seed: u64, options: &Options) -> World {
+fn at_peace(seed: u64, furnished: bool, options: &Options) -> World {
     let mut rng = Rng::new(seed);
-    let setup = Setup::plain(&mut rng);
+    let mut setup = Setup::plain(&mut rng);
+    for group in setup.groups.iter_mut().filter(|_| furnished) {
+        group.mirror = true;
+        group.service = Some(rng.chance(300));
+    }
     let mut world = World::new(setup, rng, options.trace.clone());
     world.sabotage = options.sabotage;
     NodeIndex::BOTH.into_iter().for_each(|node| world.power_on(node));
     while let Some(why) = unrest(&world) {
-        if world.now_us > 20 * SECOND_US {
+        if world.now_us > 30 * SECOND_US {
             world.wrong(format!("no peace from the start: {why}"));
         }
         if world.violation.is_some() {
@@ -98,7 +115,7 @@ fn strike(world: &mut World, fault: Fault, lasts_us: u64) -> Planned {
 
 /// One fault.
 pub fn one_fault(seed: u64, options: &Options) -> Run {
-    let mut world = at_peace(seed, options);
+    let mut world = at_peace(seed, seed % CASES >= FURNISHED, options);
     let mut run_plan = Vec::new();
     if let Some(owner) = world.checkers.service.seen(world.now_us, GROUP).by
         && world.violation.is_none()
@@ -128,7 +145,7 @@ pub fn one_fault(seed: u64, options: &Options) -> Run {
 
 /// One who is alone and starts again: by the rule of `alone` if its disk says so, else by patience.
 pub fn lone(seed: u64, options: &Options) -> Run {
-    let mut world = at_peace(seed, options);
+    let mut world = at_peace(seed, false, options);
     let mut plan = Vec::new();
     let Some(owner) = world.checkers.service.seen(world.now_us, GROUP).by else {
         return Run { world, plan };

@@ -208,6 +208,32 @@ impl World {
                     self.restart_daemon(node);
                 }
             }
+            Fault::WorkerKilled(node) => {
+                self.kill_worker(node);
+                return None;
+            }
+            Fault::WorkerHung(node) => {
+                if begins {
+                    if !self.nodes[node].powered {
+                        return None;
+                    }
+                    self.nodes[node].worker_stopped += 1;
+                    return Some(boot_of(self, node));
+                }
+                if same_boot(self, node) {
+                    let node = &mut self.nodes[node];
+                    node.worker_stopped = node.worker_stopped.saturating_sub(1);
+                }
+            }
+            Fault::TreesFull(node) => count(&mut self.nodes[node].trees_full),
+            Fault::ServiceFails(way, group) => {
+                for node in both(way) {
+                    count(&mut self.nodes[node].service_fails[usize::from(group.0)]);
+                    if begins {
+                        self.service_dies(node, group);
+                    }
+                }
+            }
             Fault::Replays(every_us) => {
                 let idle = self.attacker.every_us.is_none();
                 self.attacker.every_us = begins.then_some(every_us);
@@ -226,6 +252,7 @@ impl World {
         let request = self.requests;
         if let Wish::Move { group, accept_loss: true, .. } = wish {
             self.checkers.reigns.loss_accepted(group);
+            self.checkers.nothing_lost.loss_accepted(group);
         }
         self.tell_heart(node, Event::Wished { request, wish });
     }

@@ -32,6 +32,7 @@ fn one_seed() {
     let mode = match std::env::var("CLUSTERD_SIM_MODE").as_deref() {
         Ok("single") => Mode::OneFault,
         Ok("lone") => Mode::Lone,
+        Ok("furnished") => Mode::Furnished(Vec::new()),
         _ => Mode::Mixed(Vec::new()),
     };
     println!("{}", mode.report(seed, None, usize::MAX));
@@ -40,6 +41,11 @@ fn one_seed() {
 #[test]
 fn p1_p2_hold_under_mixed_faults() {
     Mode::Mixed(Vec::new()).all_hold(seeds(2_000));
+}
+
+#[test]
+fn p3_holds_under_mixed_faults() {
+    Mode::Furnished(Vec::new()).all_hold(seeds(500));
 }
 
 #[test]
@@ -54,7 +60,10 @@ fn one_alone_serves_again() {
 
 /// Some seed fails without the rule and holds with it: the rule is needed, and the checkers see it.
 fn needs(rule: Sabotage, kinds: &[Kind]) {
-    let mode = Mode::Mixed(kinds.to_vec());
+    needs_in(rule, &Mode::Mixed(kinds.to_vec()));
+}
+
+fn needs_in(rule: Sabotage, mode: &Mode) {
     for round in 0..20 {
         let seeds = round * 50..(round + 1) * 50;
         let failing = mode.failing(seeds, Some(rule), 3);
@@ -98,6 +107,29 @@ fn without_boot_patience_it_fails() {
 #[test]
 fn without_a_persisted_generation_it_fails() {
     needs(Sabotage::NoPersistedGeneration, &[Kind::Power, Kind::HeartKilled, Kind::Disk]);
+}
+
+#[test]
+fn without_waiting_until_the_trees_are_still_it_fails() {
+    let kinds = vec![Kind::Power, Kind::Disk, Kind::Worker];
+    needs_in(Sabotage::NoSettling, &Mode::Furnished(kinds));
+}
+
+#[test]
+fn without_the_rule_of_copies_it_fails() {
+    let kinds = vec![Kind::Power, Kind::Furniture, Kind::Cables];
+    needs_in(Sabotage::NoCopyRule, &Mode::Furnished(kinds));
+}
+
+#[test]
+fn without_the_drain_it_fails() {
+    needs_in(Sabotage::NoDrain, &Mode::Furnished(vec![Kind::Operator]));
+}
+
+#[test]
+fn taking_in_an_older_reign_fails() {
+    let kinds = vec![Kind::Cuts, Kind::Paused, Kind::AllFrozen, Kind::Power];
+    needs_in(Sabotage::StaleIn, &Mode::Furnished(kinds));
 }
 
 /// A takeover after a power cut, as the survivor lived through it.

@@ -9,7 +9,7 @@ use super::node::{InFlight, Request};
 use super::world::{Arp, Happening, World};
 use crate::beat::{Path, Session};
 use crate::config::{GroupIndex, NodeIndex};
-use crate::core::{Command, Event, Time};
+use crate::core::{Command, Event, MirrorDuty, Time};
 use crate::core::{Holder, Link};
 use crate::limits;
 
@@ -226,6 +226,7 @@ impl World {
                     let cut_off =
                         self.nodes[index.other()].powered && self.checkers.one_owner.isolated();
                     self.checkers.reigns.claimed(index, group, self.now_us, cut_off);
+                    self.check_claim(index, group);
                     self.request(index, Request::Claim(group, claim));
                 }
                 Command::Renew { group, claim } => {
@@ -249,6 +250,13 @@ impl World {
                 }
                 Command::Tell(told) => self.told(index, &told),
                 Command::Answer { .. } => {}
+                Command::Services { .. } | Command::Mirror { .. } | Command::Sync { .. } => {
+                    if let Command::Mirror { group, duty: MirrorDuty::In(generation), .. } = command
+                    {
+                        self.check_in(index, group, generation);
+                    }
+                    self.order_worker(index, command);
+                }
                 Command::Exit => exits = true,
             }
         }
@@ -332,6 +340,10 @@ impl World {
             }
             Request::Release(group, _) => {
                 self.nodes[index].kernel.remove(group);
+                let tree = self.nodes[index].replicas[usize::from(group.0)].tree;
+                if self.moves[index].contains(&group) {
+                    self.checkers.nothing_lost.moving(group, index, Some(tree));
+                }
             }
         }
     }

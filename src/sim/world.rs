@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::checkers::Checkers;
 use super::faults::{Fault, Planned};
+use super::mirror::Message;
 use super::network::Network;
 use super::node::{Frame, Node};
 use super::pair::Pair;
@@ -17,6 +18,7 @@ use super::rng::Rng;
 use super::setup::Setup;
 use super::trace::Trace;
 use super::wire::Attacker;
+use super::worker::Deed;
 use crate::config::{Config, GroupIndex, NodeIndex};
 use crate::core::Link;
 
@@ -62,6 +64,16 @@ pub enum Happening {
     HeartStarts { node: NodeIndex, boot: u32 },
     /// The service manager starts the daemon.
     DaemonStarts { node: NodeIndex, boot: u32 },
+    /// The guard starts a worker.
+    WorkerStarts { node: NodeIndex, boot: u32 },
+    /// That worker reads what waits for it.
+    WorkerReads { node: NodeIndex, boot: u32, worker: u32 },
+    /// That worker comes back to what it has begun.
+    Deed { node: NodeIndex, boot: u32, worker: u32, group: GroupIndex, deed: Deed },
+    /// A message of the peer's worker arrives for that worker.
+    Message { node: NodeIndex, boot: u32, worker: u32, group: GroupIndex, message: Message },
+    /// Somebody may write to a group's tree.
+    Client(GroupIndex),
     /// A fault begins.
     Begin(Planned),
     /// A fault ends; with what it needs to know of its beginning.
@@ -87,8 +99,14 @@ impl Happening {
             | Happening::GuardActs { node, .. }
             | Happening::GuardDeleted { node, .. }
             | Happening::HeartStarts { node, .. }
+            | Happening::WorkerStarts { node, .. }
+            | Happening::WorkerReads { node, .. }
+            | Happening::Deed { node, .. }
+            | Happening::Message { node, .. }
             | Happening::DaemonStarts { node, .. } => Some(*node),
-            Happening::Begin(_) | Happening::End(..) | Happening::Replay => None,
+            Happening::Client(_) | Happening::Begin(_) | Happening::End(..) | Happening::Replay => {
+                None
+            }
         }
     }
 
@@ -104,11 +122,16 @@ impl Happening {
             | Happening::GuardActs { boot, .. }
             | Happening::GuardDeleted { boot, .. }
             | Happening::HeartStarts { boot, .. }
+            | Happening::WorkerStarts { boot, .. }
+            | Happening::WorkerReads { boot, .. }
+            | Happening::Deed { boot, .. }
+            | Happening::Message { boot, .. }
             | Happening::DaemonStarts { boot, .. } => Some(*boot),
             Happening::Round { .. }
             | Happening::Frame { .. }
             | Happening::Arp { .. }
             | Happening::Reach { .. }
+            | Happening::Client(_)
             | Happening::Begin(_)
             | Happening::End(..)
             | Happening::Replay => None,
@@ -174,6 +197,10 @@ pub struct World {
     pub struck: Vec<(u64, Fault, u64)>,
     /// The fault phase is over.
     pub healed: bool,
+    /// Groups that each node gives away in a planned move.
+    pub moves: Pair<std::collections::BTreeSet<GroupIndex>>,
+    /// Nobody writes any more.
+    pub clients_rest: bool,
     /// Operators' requests so far.
     pub requests: u64,
     queue: BinaryHeap<Reverse<Entry>>,
@@ -185,7 +212,7 @@ impl World {
     pub fn new(setup: Setup, mut rng: Rng, trace: Trace) -> World {
         let config = setup.config();
         let groups = config.groups.len();
-        World {
+        let mut world = World {
             now_us: 0,
             nodes: Pair::of(|_| Node::new(groups, setup.clock_stops_in_pause)),
             network: Network::new(config.reach_hosts.len(), &mut rng),
@@ -198,13 +225,21 @@ impl World {
             sabotage: None,
             struck: Vec::new(),
             healed: false,
+            moves: Pair::default(),
+            clients_rest: false,
             requests: 0,
             queue: BinaryHeap::new(),
             serial: 0,
             rng,
             setup,
             config,
+        };
+        for (group, _) in world.config.clone().groups() {
+            if world.setup.groups[usize::from(group.0)].mirror {
+                world.after(0, Happening::Client(group));
+            }
         }
+        world
     }
 
     /// Lets something happen after a delay.
@@ -273,6 +308,15 @@ impl World {
             Happening::GuardDeleted { node, .. } => self.guard_deleted(node),
             Happening::HeartStarts { node, .. } => self.heart_starts(node),
             Happening::DaemonStarts { node, .. } => self.daemon_starts(node),
+            Happening::WorkerStarts { node, .. } => self.worker_starts(node),
+            Happening::WorkerReads { node, worker, .. } => self.worker_reads(node, worker),
+            Happening::Deed { node, worker, group, deed, .. } => {
+                self.deed(node, worker, group, deed);
+            }
+            Happening::Message { node, worker, group, message, .. } => {
+                self.message_arrives(node, worker, group, message);
+            }
+            Happening::Client(group) => self.client(group),
             Happening::Begin(planned) => self.begin(planned),
             Happening::End(fault, note) => self.end(fault, note),
             Happening::Replay => self.replay(),

@@ -5,8 +5,10 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::thread;
 
+use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 
 /// A network namespace, alive as long as this value or a process or socket in it.
@@ -14,6 +16,8 @@ use nix::sched::{CloneFlags, setns, unshare};
 pub struct Namespace {
     file: File,
     id: (u64, u64),
+    /// A mount namespace that goes with it.
+    mounts: Option<File>,
 }
 
 impl Namespace {
@@ -30,7 +34,29 @@ impl Namespace {
             made.join().unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))
         })?;
         let metadata = file.metadata()?;
-        Ok(Namespace { file, id: (metadata.dev(), metadata.ino()) })
+        Ok(Namespace { file, id: (metadata.dev(), metadata.ino()), mounts: None })
+    }
+
+    /// Gives it a view of the file system of its own, in which the directory `what` is seen at `place`,
+    /// an existing directory, too.
+    ///
+    /// # Errors
+    /// As unshare(2) and mount(2).
+    pub fn see(&mut self, what: &Path, place: &Path) -> io::Result<()> {
+        let file = thread::scope(|scope| {
+            let made = scope.spawn(|| {
+                unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS)?;
+                let nothing: Option<&str> = None;
+                // What is mounted here must not be seen elsewhere.
+                let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+                mount(nothing, "/", nothing, private, nothing)?;
+                mount(Some(what), place, nothing, MsFlags::MS_BIND, nothing)?;
+                File::open("/proc/thread-self/ns/mnt")
+            });
+            made.join().unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))
+        })?;
+        self.mounts = Some(file);
+        Ok(())
     }
 
     /// Moves the calling thread into it for good. What this thread starts or opens is in it too. Not
@@ -39,7 +65,12 @@ impl Namespace {
     /// # Errors
     /// As setns(2).
     pub fn enter(&self) -> io::Result<()> {
-        Ok(setns(&self.file, CloneFlags::CLONE_NEWNET)?)
+        setns(&self.file, CloneFlags::CLONE_NEWNET)?;
+        if let Some(mounts) = &self.mounts {
+            unshare(CloneFlags::CLONE_FS)?;
+            setns(mounts, CloneFlags::CLONE_NEWNS)?;
+        }
+        Ok(())
     }
 
     /// Runs `work` on a thread of its own in the namespace. Sockets that it makes and processes that

@@ -12,6 +12,8 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sig
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+use super::pidfd::PidFd;
+
 /// A program with its arguments, environment and descriptors, ready to be started again and again
 /// without allocating.
 #[derive(Debug)]
@@ -141,14 +143,7 @@ impl Child {
     /// # Errors
     /// It is no process, or there are too many open files.
     pub fn watch(pid: Pid) -> io::Result<Child> {
-        // SAFETY: pidfd_open(2) takes no pointers.
-        let raw = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
-        let raw = RawFd::try_from(raw).map_err(io::Error::other)?;
-        if raw < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: `raw` was just opened (close-on-exec, always so for pidfds) and nobody else owns it.
-        let pidfd = unsafe { OwnedFd::from_raw_fd(raw) };
+        let pidfd = PidFd::open(pid.as_raw())?.into();
         Ok(Child { pid, pidfd, exit: None })
     }
 
@@ -200,6 +195,17 @@ pub fn shrug_off(signals: &[Signal]) -> io::Result<()> {
         unsafe { sigaction(signal, &action)? };
     }
     Ok(())
+}
+
+/// Marks all descriptors but the standard three close-on-exec: ours are anyway, those that whoever
+/// started the daemon left open are not.
+///
+/// # Errors
+/// The kernel is older than 5.11 (close_range(2)).
+pub fn keep_from_children() -> io::Result<()> {
+    // SAFETY: nothing is closed here, and no pointers are taken.
+    let done = unsafe { libc::close_range(3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC as i32) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Takes over a descriptor that the parent left open for this process under a known number.

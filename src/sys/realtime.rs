@@ -141,7 +141,9 @@ mod tests {
 
     #[test]
     fn mappings_can_be_touched() {
-        touch_mappings().unwrap();
+        // Other tests map and unmap in the meantime.
+        let touched = (0..1000).any(|_| touch_mappings().is_ok());
+        assert!(touched);
         touch_stack();
     }
 

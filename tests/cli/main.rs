@@ -210,16 +210,26 @@ fn keygen_makes_a_closed_file_and_overwrites_nothing() {
 }
 
 #[test]
+fn conflicts_need_no_daemon() {
+    let place = Place::new();
+    let config = place.file("c.toml");
+    let of =
+        |group: &str| place.clusterd(&["conflicts", group, "--config", &config, "--node", "serv1"]);
+    let seen = of("web");
+    assert_eq!((seen.status, seen.out.as_str()), (0, ""), "{seen:?}");
+    let seen = of("wbe");
+    assert_eq!(seen.status, 2, "{seen:?}");
+    assert!(seen.err.contains("expected web"), "{seen:?}");
+}
+
+#[test]
 fn what_is_not_built_is_refused() {
     let place = Place::new();
     let config = place.file("c.toml");
     let refused = [
         &["init"][..],
         &["init", "--cluster", "office"],
-        &["sync", "web", "--wait"],
         &["verify", "web", "--repair"],
-        &["conflicts", "web"],
-        &["conflicts", "web", "restore", "7"],
         &["drill"],
         &["drill", "--config", &config],
         &["check", "--hardware"],
@@ -233,7 +243,10 @@ fn what_is_not_built_is_refused() {
     file.write_all(b"[[group.web.service]]\nsystemd = \"nginx.service\"\n").unwrap();
     let seen = place.check();
     assert_eq!(seen.status, 2);
-    assert!(seen.err.contains("c.toml:20:13: group.web.service: not supported yet"), "{seen:?}");
+    assert!(
+        seen.err.contains("c.toml:21:1: group.web.service.systemd: not supported yet"),
+        "{seen:?}"
+    );
 }
 
 #[test]

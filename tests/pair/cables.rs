@@ -171,6 +171,7 @@ pub fn forged(path: Path, key: &[u8; 32], cluster: &str, from: NodeIndex) -> Vec
         reach_of: 2,
         worst_gap_ms: 0,
         lan_mac: [2, 0, 0, 0, 0, 1],
+        sync: [0; 8],
         digest: [0; 8],
         wish: None,
         answer: None,

@@ -14,7 +14,7 @@ const CLUSTER: &str = "bed";
 /// Where a complete frame has the cluster, the sender's incarnation, the number of its groups.
 const CLUSTER_AT: usize = 1;
 const INCARNATION_AT: usize = 22;
-const COUNT_AT: usize = 76;
+const COUNT_AT: usize = 84;
 
 /// What one node says to the other on a cable, and the way to say something else.
 struct Forger {

@@ -7,9 +7,11 @@ mod cables;
 mod contract;
 mod hostile;
 mod meddling;
+mod mirror;
 mod operator;
 mod replays;
 mod scene;
+mod services;
 
 use clusterd::bed::faults::{Fault, try_one};
 use clusterd::bed::{Bed, node};

@@ -186,6 +186,9 @@ impl Scene {
                     | Kind::Address
                     | Kind::Standby
                     | Kind::Config
+                    | Kind::Service
+                    | Kind::Mirror
+                    | Kind::Conflict
                     | Kind::Fault => false,
                 };
                 assert!(excused, "{} told {event:?}", node::name(node));

@@ -50,6 +50,8 @@ fn config(addresses: [&str; 2], serial: [Option<PathBuf>; 2]) -> Config {
             failback: Failback::Auto,
             stable_for: Duration::from_secs(30),
             addresses: Vec::new(),
+            mirror: Vec::new(),
+            services: Vec::new(),
         }],
         digest: DIGEST,
     }
@@ -82,12 +84,14 @@ fn beat(node: NodeIndex, sequence: u64) -> Beat {
         reach_of: 0,
         worst_gap_ms: 0,
         lan_mac: [0; 6],
+        sync: [0; 8],
         digest: DIGEST,
         wish: None,
         answer: None,
         groups: vec![GroupBeat {
             group: GroupIndex(0),
             stance: Stance::Passive,
+            serving: false,
             generation: 0,
             owner: NodeIndex::Lower,
             id: 0,

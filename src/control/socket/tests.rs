@@ -43,7 +43,7 @@ impl Running {
                         Some((number, Request::Standby { .. } | Request::Online { .. })) => {
                             server.answer(number, &Answer::Refused("no".into()), now);
                         }
-                        Some((_, Request::Move { .. })) | None => {}
+                        Some((_, Request::Move { .. } | Request::Sync { .. })) | None => {}
                     }
                 }
                 server.keep_house(poll.registry(), now);

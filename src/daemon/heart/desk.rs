@@ -1,6 +1,6 @@
 //! What administrators ask, in the core's words.
 
-use crate::config::{Config, NodeIndex};
+use crate::config::{Config, GroupIndex, NodeIndex};
 use crate::control::protocol::Request;
 use crate::core::Wish;
 
@@ -21,11 +21,14 @@ pub fn read(request: Request, config: &Config, me: NodeIndex) -> Asked {
         Request::Status {} => Asked::Status,
         Request::Standby { node } => node_or_me(node, config, me, Wish::Standby),
         Request::Online { node } => node_or_me(node, config, me, Wish::Online),
+        Request::Sync { group, wait } => match group_index(&group, config) {
+            Ok(group) => Asked::Wish(Wish::Sync { group, wait }),
+            Err(unknown) => Asked::Unknown(unknown),
+        },
         Request::Move { group, node, accept_loss } => {
-            let found = config.groups().find(|(_, one)| one.name == group);
-            let Some((group, _)) = found else {
-                let names = config.groups.iter().map(|one| one.name.as_str());
-                return Asked::Unknown(no_such("group", &group, names));
+            let group = match group_index(&group, config) {
+                Ok(group) => group,
+                Err(unknown) => return Asked::Unknown(unknown),
             };
             match node {
                 None => Asked::Wish(Wish::Move { group, to: None, accept_loss }),
@@ -37,6 +40,13 @@ pub fn read(request: Request, config: &Config, me: NodeIndex) -> Asked {
             }
         }
     }
+}
+
+fn group_index(name: &str, config: &Config) -> Result<GroupIndex, String> {
+    let found = config.groups().find(|(_, one)| one.name == name);
+    found
+        .map(|(index, _)| index)
+        .ok_or_else(|| no_such("group", name, config.groups.iter().map(|one| one.name.as_str())))
 }
 
 fn node_or_me(

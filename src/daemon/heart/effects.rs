@@ -53,6 +53,15 @@ impl Heart {
             Command::Persist { write, state } => {
                 self.worker.send(&ToWorker::Persist { write, state });
             }
+            Command::Services { group, order, duty } => {
+                self.worker.send(&ToWorker::Services { group, order, duty });
+            }
+            Command::Mirror { group, order, duty, peer } => {
+                self.worker.send(&ToWorker::Mirror { group, order, duty, peer });
+            }
+            Command::Sync { request, group } => {
+                self.worker.send(&ToWorker::Sync { request, group });
+            }
             Command::Tell(told) => self.tell(told),
             Command::Answer { request, outcome } => {
                 let answer = match outcome {

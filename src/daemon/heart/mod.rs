@@ -289,8 +289,25 @@ impl Heart {
                 Ok(Some(ToHeart::PersistFailed { error })) => {
                     self.handle(Event::PersistFailed { error });
                 }
-                // The link itself answers a new worker; the other is for a heart that begins.
-                Ok(Some(ToHeart::WorkerStarted | ToHeart::HelloAck { .. })) => {}
+                Ok(Some(ToHeart::Services { group, report })) => {
+                    self.handle(Event::Services { group, report });
+                }
+                Ok(Some(ToHeart::Mirror { group, report })) => {
+                    self.handle(Event::Mirror { group, report });
+                }
+                Ok(Some(ToHeart::Synced { request, outcome })) => {
+                    self.handle(Event::Synced { request, outcome });
+                }
+                Ok(Some(ToHeart::Note { group, kind, text })) => {
+                    self.handle(Event::Noted { group, kind, text });
+                }
+                Ok(Some(ToHeart::SyncAddress(address))) => {
+                    self.handle(Event::SyncAddress { address });
+                }
+                // The link itself sends it the newest write again.
+                Ok(Some(ToHeart::WorkerStarted)) => self.handle(Event::WorkerStarted),
+                // For a heart that begins.
+                Ok(Some(ToHeart::HelloAck { .. })) => {}
                 Ok(None) => self.worker_may_have_more = false,
                 Err(error) => {
                     // Guard and worker are both gone. Nothing more will come by this way.

@@ -169,7 +169,10 @@ impl Beating {
                     ToWorker::RecordInput(line) => {
                         let _ = record.send(line);
                     }
-                    ToWorker::Ready => {}
+                    ToWorker::Ready
+                    | ToWorker::Services { .. }
+                    | ToWorker::Mirror { .. }
+                    | ToWorker::Sync { .. } => {}
                 }
             }
         });

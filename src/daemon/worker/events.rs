@@ -98,6 +98,8 @@ fn level(kind: Kind) -> log::Level {
         | Kind::Address
         | Kind::Stall
         | Kind::Config
+        | Kind::Service
+        | Kind::Conflict
         | Kind::Fault => log::Level::Warn,
         Kind::Start
         | Kind::Stop
@@ -108,6 +110,7 @@ fn level(kind: Kind) -> log::Level {
         | Kind::Switchover
         | Kind::Failback
         | Kind::Release
+        | Kind::Mirror
         | Kind::Standby => log::Level::Info,
     }
 }

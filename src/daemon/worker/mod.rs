@@ -5,15 +5,19 @@
 //! link -> this thread ---+-> keeper      events.jsonl, standard error
 //!                        +-> notifier    notify.exec
 //!                        +-> recorder    run --record FILE
+//!                        +-> supervisor  services, one for each group    -> link
+//!                        +-> engine      mirrored trees, the same         -> link
 //! ```
 //! Each arrow is bounded, so this thread never waits for a disk or a program. When the link ends, heart
 //! and guard are gone or done: the threads finish what they have, within a deadline.
 
 pub mod events;
+mod mirrors;
 pub mod notify;
 pub mod persist;
 pub mod record;
 mod service_manager;
+mod services;
 
 use std::sync::Arc;
 
@@ -21,9 +25,11 @@ use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use nix::sys::signal::Signal;
 
 use self::events::{Keeper, Kept};
+use self::mirrors::{Mirrors, Pair};
 use self::notify::Notifier;
 use self::persist::{Inbox, Store};
 use self::record::Recorder;
+use self::services::Supervisors;
 use super::link::{ToHeart, ToWorker, WorkerLink};
 use super::logger;
 use super::start::{StartError, WorkerInherits, system};
@@ -39,6 +45,7 @@ pub fn run(inherited: WorkerInherits) -> Result<(), StartError> {
     end_on_panic();
     nix::sys::prctl::set_name(c"clusterd-work")
         .map_err(|error| system("name the process")(error.into()))?;
+    process::keep_from_children().map_err(system("keep descriptors from services"))?;
     // It ends when the heart has ended, whoever is told to end first.
     process::shrug_off(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP])
         .map_err(system("handle signals"))?;
@@ -49,7 +56,8 @@ pub fn run(inherited: WorkerInherits) -> Result<(), StartError> {
 }
 
 fn work(inherited: WorkerInherits) -> Result<(), StartError> {
-    let WorkerInherits { state_dir, notify_exec, record, link, lock: _lock } = inherited;
+    let WorkerInherits { config, me, key, run_dir, state_dir, record, link, lock: _lock } =
+        inherited;
     let link = Arc::new(link);
     let (done, all_done) = bounded::<()>(0);
     let threads = || {
@@ -58,8 +66,12 @@ fn work(inherited: WorkerInherits) -> Result<(), StartError> {
             (Store::new(&state_dir), Arc::clone(&link), Arc::clone(&inbox));
         spawn("persister", &done, move || persist::run(&store, &work, &to_heart))?;
         let (keeper, kept) = Keeper::new();
-        spawn("keeper", &done, move || events::run(&state_dir, &kept))?;
-        let notifier = notify_exec.map(|exec| {
+        let events_dir = state_dir.clone();
+        spawn("keeper", &done, move || events::run(&events_dir, &kept))?;
+        let supervisors = services::begin(&config, me, &run_dir, &link, &done)?;
+        let pair = Pair { config: &config, me, key: &key, state_dir: &state_dir };
+        let mirrors = mirrors::begin(&pair, &link, &done)?;
+        let notifier = config.notify_exec.map(|exec| {
             let (notifier, events) = Notifier::new();
             spawn("notifier", &done, move || notify::run(&exec, &events)).map(|()| notifier)
         });
@@ -68,13 +80,13 @@ fn work(inherited: WorkerInherits) -> Result<(), StartError> {
             spawn("recorder", &done, move || record::run(&file, &lines)).map(|()| recorder)
         });
         let (notifier, recorder) = (notifier.transpose()?, recorder.transpose()?);
-        Ok(Desks { inbox, keeper, notifier, recorder })
+        Ok(Desks { inbox, keeper, supervisors, mirrors, notifier, recorder })
     };
     let desks = threads().map_err(system("start a thread"))?;
     drop(done);
     serve(&link, &desks);
     desks.inbox.close();
-    drop(desks);
+    desks.end();
     if all_done.recv_timeout(limits::WORKER_DRAIN_PATIENCE) == Err(RecvTimeoutError::Timeout) {
         log::warn!("ending with work undone: a disk or notify.exec is too slow");
     }
@@ -85,6 +97,8 @@ fn work(inherited: WorkerInherits) -> Result<(), StartError> {
 struct Desks {
     inbox: Arc<Inbox>,
     keeper: Keeper,
+    supervisors: Supervisors,
+    mirrors: Mirrors,
     notifier: Option<Notifier>,
     recorder: Option<Recorder>,
 }
@@ -96,7 +110,7 @@ fn serve(link: &WorkerLink, desks: &Desks) {
     let mut malformed = |error| log::warn!("a message of the heart was dropped: {error}");
     loop {
         match link.receive(&mut malformed) {
-            Ok(Some(message)) => desks.take(message),
+            Ok(Some(message)) => desks.take(link, message),
             Ok(None) => return,
             Err(error) => {
                 log::error!("the link to the heart failed: {error}");
@@ -107,7 +121,12 @@ fn serve(link: &WorkerLink, desks: &Desks) {
 }
 
 impl Desks {
-    fn take(&self, message: ToWorker) {
+    /// No more messages will come.
+    fn end(self) {
+        self.mirrors.end();
+    }
+
+    fn take(&self, link: &WorkerLink, message: ToWorker) {
         match message {
             ToWorker::Hello { nonce } => self.inbox.hello(nonce),
             ToWorker::Ready => {
@@ -116,6 +135,11 @@ impl Desks {
                 }
             }
             ToWorker::Persist { write, state } => self.inbox.persist(write, state),
+            ToWorker::Services { group, order, duty } => self.supervisors.order(group, order, duty),
+            ToWorker::Mirror { group, order, duty, peer } => {
+                self.mirrors.order(link, group, order, duty, peer);
+            }
+            ToWorker::Sync { request, group } => self.mirrors.sync(link, group, request),
             ToWorker::Tell(record) => {
                 if let Some(notifier) = &self.notifier {
                     notifier.push(record.clone());

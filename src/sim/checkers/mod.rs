@@ -1,18 +1,24 @@
 //! Those who look at the world from outside: they believe no core.
 
 pub mod false_death;
+pub mod nothing_lost;
 pub mod one_owner;
+pub mod programs;
 pub mod reigns;
 pub mod service;
 
+use super::node::Node;
 use super::pair::Pair;
+use super::worker::Program;
 use super::world::World;
 use crate::beat::Path;
 use crate::config::{Config, GroupIndex, NodeIndex};
 use crate::control::event::{Kind, Told};
 
 use false_death::FalseDeath;
+use nothing_lost::NothingLost;
 use one_owner::{OneOwner, Sight};
+use programs::Programs;
 use reigns::Reigns;
 use service::Service;
 
@@ -26,6 +32,10 @@ pub struct Checkers {
     pub false_death: FalseDeath,
     /// Promise P2.
     pub service: Service,
+    /// Promise P3.
+    pub nothing_lost: NothingLost,
+    /// Services on one node only.
+    pub programs: Programs,
 }
 
 impl Checkers {
@@ -36,6 +46,8 @@ impl Checkers {
             reigns: Reigns::new(config),
             false_death: FalseDeath::new(config),
             service: Service::new(config),
+            nothing_lost: NothingLost::new(config),
+            programs: Programs::new(config.groups.len()),
         }
     }
 }
@@ -62,6 +74,10 @@ impl World {
             clean: clean.contains(&true),
         };
         self.checkers.one_owner.network(now_us, sight);
+        let works = |node: &Node| node.worker.lives && node.worker_stopped == 0;
+        let workers = self.nodes.both().into_iter().all(works);
+        let hear = sight.clean && hearts_run && machines_run && workers;
+        self.checkers.programs.pair(now_us, hear);
         self.checkers.false_death.paths(now_us, clean);
         for (group, _) in self.config.clone().groups() {
             let holds = Pair::of(|index| {
@@ -71,8 +87,25 @@ impl World {
             if let Err(what) = self.checkers.one_owner.group(now_us, group, holds) {
                 self.wrong(what);
             }
+            for index in NodeIndex::BOTH.into_iter().filter(|&index| holds[index]) {
+                self.nodes[index].held_us[place(group)] = Some(now_us);
+            }
+            let service = self.setup.groups[place(group)].service;
+            if service == Some(false) {
+                let runs = Pair::of(|index| {
+                    let node = &self.nodes[index];
+                    node.runs() && node.programs[place(group)].runs()
+                });
+                if let Err(what) = self.checkers.programs.group(now_us, group, runs) {
+                    self.wrong(what);
+                }
+            }
+            let up = |index: NodeIndex| {
+                service.is_none() || self.nodes[index].programs[place(group)] == Program::Up
+            };
             let serves = |index: NodeIndex| {
                 holds[index]
+                    && up(index)
                     && self.network.on_lan(index)
                     && self.clients_use[usize::from(group.0)] == Some(index)
             };
@@ -83,6 +116,7 @@ impl World {
 
     /// Shows an event that a core tells to the checkers.
     pub(super) fn told(&mut self, index: NodeIndex, told: &Told) {
+        self.told_of_group(index, told);
         // A goodbye may belong to an incarnation before the present one.
         if told.kind != Kind::PeerDead || told.text.contains("goodbye") {
             return;
@@ -93,6 +127,52 @@ impl World {
         let since_us = since_us.filter(|_| self.nodes[index].loaded + peer.loaded == 0);
         if let Err(what) = self.checkers.false_death.called_dead(self.now_us, since_us) {
             self.wrong(format!("{}: {what}: {}", self.name(index), told.text));
+        }
+    }
+}
+
+impl World {
+    /// Events of a group that a checker goes by.
+    fn told_of_group(&mut self, index: NodeIndex, told: &Told) {
+        let config = self.config.clone();
+        let mut groups = config.groups();
+        let Some((group, _)) = groups.find(|(_, group)| told.group.as_ref() == Some(&group.name))
+        else {
+            return;
+        };
+        if told.kind == Kind::Release {
+            let planned = ["the administrator asked for it", "the group goes home"];
+            if planned.iter().any(|reason| told.text.ends_with(reason)) {
+                self.moves[index].insert(group);
+            } else {
+                self.moves[index].remove(&group);
+            }
+        }
+        if told.kind == Kind::Mirror && told.text.contains("could not be sent in time") {
+            self.checkers.nothing_lost.moving(group, index, None);
+        }
+        if told.kind == Kind::Service && told.text.contains("did not stop in time") {
+            self.checkers.programs.told(group);
+        }
+        if matches!(told.kind, Kind::Switchover | Kind::Takeover) {
+            // A move is over when somebody serves: later releases belong to no move.
+            for node in NodeIndex::BOTH {
+                self.moves[node].remove(&group);
+            }
+        }
+        if told.kind == Kind::Switchover {
+            let copy = &self.nodes[index].replicas[place(group)];
+            if let Err(what) = self.checkers.nothing_lost.moved(group, index, copy) {
+                self.wrong(what);
+            }
+        }
+    }
+
+    /// A node falls out of its planned moves: what it had not sent is on its disk.
+    pub(super) fn checkers_lose_move(&mut self, index: NodeIndex) {
+        self.moves[index].clear();
+        for (group, _) in self.config.clone().groups() {
+            self.checkers.nothing_lost.moving(group, index, None);
         }
     }
 }

@@ -1,0 +1,148 @@
+//! `clusterd-bench`: clusterd beside its peers, in one run on this machine. See `bench/README.md`.
+//!
+//! | file | subject |
+//! | --- | --- |
+//! | `table` | medians, maxima, ratios, as a table |
+//! | `failover` | the bed's pair under clusterd and under keepalived, the same faults |
+//! | `mirror` | one tree brought over to another namespace, the same changes |
+//! | `scratch` | a directory that is gone at the end |
+
+mod failover;
+mod mirror;
+mod scratch;
+mod table;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
+
+use clap::{Parser, ValueEnum};
+use clusterd::bed::BedError;
+use clusterd::bed::judge::JudgeError;
+use clusterd::sys::stop;
+use table::Table;
+
+/// Measure clusterd beside its peers.
+#[derive(Debug, Parser)]
+#[command(name = "clusterd-bench")]
+struct Arguments {
+    /// What to measure; without it, everything
+    #[arg(value_enum)]
+    subjects: Vec<Subject>,
+    /// Measure each thing so many times
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Three times only
+    #[arg(long, conflicts_with = "rounds")]
+    quick: bool,
+    /// Mirror 6.3 GB instead of 1 GB
+    #[arg(long)]
+    full: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Subject {
+    /// Outages and moments with two owners, beside keepalived
+    Failover,
+    /// Times, bytes on the wire and memory of a mirrored tree, beside rsync
+    Mirror,
+}
+
+/// Why a bench ended early.
+#[derive(Debug, thiserror::Error)]
+enum BenchError {
+    /// Namespaces, other owners, chroot.
+    #[error("the bench makes network namespaces and foreign files: run it as root")]
+    NotRoot,
+    /// The bed failed, or somebody asked to stop.
+    #[error("{0}")]
+    Bed(#[from] BedError),
+    /// A system call failed.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// The judge could not judge.
+    #[error("{0}")]
+    Judge(#[from] JudgeError),
+    /// There is not room enough for two trees.
+    #[error("{dir} has {free} MB free, {need} MB are needed: set TMPDIR to a larger disk")]
+    Room {
+        /// Where.
+        dir: PathBuf,
+        /// MB there.
+        free: u64,
+        /// MB needed.
+        need: u64,
+    },
+    /// Another program failed, in its own words.
+    #[error("{program} failed: {words}")]
+    Peer {
+        /// Which.
+        program: &'static str,
+        /// What it said.
+        words: String,
+    },
+}
+
+/// What every subject needs.
+struct Setting {
+    /// The `clusterd` that is measured: the one beside this program.
+    exe: PathBuf,
+    rounds: u32,
+    full: bool,
+    /// Set by Ctrl-C.
+    stop: &'static AtomicBool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match bench(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "clusterd-bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn bench(arguments: &Arguments) -> Result<(), BenchError> {
+    /// With `--quick`.
+    const QUICK_ROUNDS: u32 = 3;
+    if !nix::unistd::geteuid().is_root() {
+        return Err(BenchError::NotRoot);
+    }
+    let own = std::env::current_exe()?;
+    let setting = Setting {
+        exe: own.with_file_name("clusterd"),
+        rounds: if arguments.quick { QUICK_ROUNDS } else { arguments.rounds },
+        full: arguments.full,
+        stop: stop::by_signal()?,
+    };
+    // target/release/clusterd-bench -> target/bench
+    let out = own.ancestors().nth(2).unwrap_or(Path::new(".")).join("bench");
+    let wanted = |subject| arguments.subjects.is_empty() || arguments.subjects.contains(&subject);
+    if wanted(Subject::Failover) {
+        publish(&out, "failover", &failover::run(&setting)?)?;
+    }
+    if wanted(Subject::Mirror) {
+        publish(&out, "mirror", &mirror::run(&setting)?)?;
+    }
+    Ok(())
+}
+
+/// Prints the tables, and keeps them in a file.
+fn publish(out: &Path, name: &str, tables: &[Table]) -> Result<(), BenchError> {
+    let text: String = tables.iter().map(|table| table.markdown() + "\n").collect();
+    std::fs::create_dir_all(out)?;
+    let path = out.join(format!("{name}.md"));
+    std::fs::write(&path, &text)?;
+    let _ = write!(std::io::stdout(), "\n{text}");
+    say(&format!("written to {}", path.display()));
+    Ok(())
+}
+
+/// What is being done, on stderr: stdout has the tables alone.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}

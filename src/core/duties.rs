@@ -1,0 +1,290 @@
+//! What this node's worker is ordered to do for a group, by the role and by where the peer stands; and
+//! what its reports prove.
+//!
+//! | role | services | mirror |
+//! | --- | --- | --- |
+//! | owner, addresses held | run | out |
+//! | owner about to hand over | cold ones stop | out |
+//! | addresses released, last changes travel | stand by | drain |
+//! | the peer serves | stand by | in |
+//! | about to claim, or nobody serves | as they were | still |
+//! | the daemon ends | end | still |
+
+use std::time::Duration;
+
+use super::disk::Generation;
+use super::duty::{MirrorDuty, MirrorReport, PeerSync, ServiceDuty, ServiceReport, ServiceWord};
+use super::group::Side;
+use super::right::Copy;
+use super::role::{GroupState, Role};
+use super::time::Time;
+use super::{Command, Core};
+use crate::beat::{Path, Stance};
+use crate::config::{Group, GroupIndex, NodeIndex};
+use crate::control::status::PathState;
+use crate::limits;
+
+/// The orders of one group and the newest reports.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Duties {
+    has_services: bool,
+    has_mirror: bool,
+    /// Longest time that stopping all services may take.
+    stop_patience: Duration,
+    order: u32,
+    services: (u32, ServiceDuty),
+    mirror: (u32, MirrorDuty, PeerSync),
+    service_report: Option<ServiceReport>,
+    mirror_report: Option<MirrorReport>,
+}
+
+impl Duties {
+    /// Nothing ordered, nothing reported.
+    ///
+    /// `orders`: the number before the first order. Another one in each incarnation: reports about the
+    /// orders of the heart before may still come.
+    pub fn new(config: &Group, orders: u32) -> Duties {
+        let stops = config.services.iter().map(|service| service.stop_timeout);
+        Duties {
+            has_services: !config.services.is_empty(),
+            has_mirror: !config.mirror.is_empty(),
+            stop_patience: stops.sum::<Duration>() + limits::SERVICES_STOP_SLACK,
+            order: orders,
+            services: (0, ServiceDuty::Leave),
+            mirror: (0, MirrorDuty::Still, PeerSync::default()),
+            service_report: None,
+            mirror_report: None,
+        }
+    }
+
+    /// Whether the group has a mirror.
+    pub fn has_mirror(&self) -> bool {
+        self.has_mirror
+    }
+
+    /// Whether the group has services.
+    pub fn has_services(&self) -> bool {
+        self.has_services
+    }
+
+    /// Longest time that stopping all services may take.
+    pub fn stop_patience(&self) -> Duration {
+        self.stop_patience
+    }
+
+    /// Takes in how the services are.
+    pub fn services_reported(&mut self, report: ServiceReport) {
+        self.service_report = Some(report);
+    }
+
+    /// Takes in how the mirror is.
+    pub fn mirror_reported(&mut self, report: MirrorReport) {
+        self.mirror_report = Some(report);
+    }
+
+    /// A new worker: what lies on disk is as it was, but no order has been carried out.
+    pub fn worker_restarted(&mut self) {
+        if let Some(report) = &mut self.service_report {
+            report.order = 0;
+        }
+        if let Some(report) = &mut self.mirror_report {
+            report.order = 0;
+            report.in_sync = false;
+        }
+    }
+
+    /// The newest report about the services.
+    pub fn service_report(&self) -> Option<&ServiceReport> {
+        self.service_report.as_ref()
+    }
+
+    /// The newest report about the mirror.
+    pub fn mirror_report(&self) -> Option<&MirrorReport> {
+        self.mirror_report.as_ref()
+    }
+
+    /// How the services are under the newest order, if that is `duty`; a group without services is
+    /// always as ordered.
+    pub fn services_are(&self, duty: ServiceDuty) -> ServiceWord {
+        let (order, ordered) = self.services;
+        let reported = self.service_report.as_ref().filter(|report| report.order == order);
+        match reported {
+            _ if !self.has_services => ServiceWord::Done,
+            Some(report) if ordered == duty => report.word,
+            Some(_) | None => ServiceWord::Unknown,
+        }
+    }
+
+    /// The newest mirror report, if it is about the newest order.
+    fn mirror_now(&self) -> Option<&MirrorReport> {
+        let (order, ..) = self.mirror;
+        self.mirror_report.as_ref().filter(|report| report.order == order)
+    }
+
+    /// Everything that the old owner had written was sent.
+    pub fn is_drained(&self) -> bool {
+        let draining = matches!(self.mirror, (_, MirrorDuty::Drain(_), _));
+        draining && self.mirror_now().is_some_and(|report| report.drained)
+    }
+
+    /// The peer has everything but what changed a moment ago.
+    pub fn is_in_sync(&self) -> bool {
+        let out = matches!(self.mirror, (_, MirrorDuty::Out(_) | MirrorDuty::Drain(_), _));
+        !self.has_mirror || (out && self.mirror_now().is_some_and(|report| report.in_sync))
+    }
+
+    fn is_still(&self) -> bool {
+        let still = matches!(self.mirror, (_, MirrorDuty::Still, _));
+        still && self.mirror_now().is_some_and(|report| report.still)
+    }
+
+    /// What the trees here are worth for a claim. `served`: the newest generation known to have been
+    /// served.
+    pub fn copy(&self, served: Option<Generation>, me: NodeIndex, prefer: NodeIndex) -> Copy {
+        if !self.has_mirror {
+            return Copy::NotNeeded;
+        }
+        let Some(report) = &self.mirror_report else { return Copy::Settling };
+        let worth = match (served, report.copy_of) {
+            // At the very beginning the preferred node's trees are the copy.
+            (None, None) if prefer == me => Copy::Whole,
+            // Who served last has the newest there is.
+            (Some(served), None) if served.owner == me => Copy::Whole,
+            (None | Some(_), None) => Copy::Never,
+            (None | Some(_), Some(_)) if !report.complete => Copy::Incomplete,
+            (None, Some(_)) => Copy::Whole,
+            (Some(served), Some(_)) if served.owner == me => Copy::Whole,
+            (Some(served), Some(copy_of)) if served == copy_of => Copy::Whole,
+            (Some(_), Some(_)) => Copy::Behind,
+        };
+        if worth == Copy::Whole && !self.is_still() { Copy::Settling } else { worth }
+    }
+
+    /// Orders again what is ordered: for a new worker.
+    fn repeat(&self, group: GroupIndex) -> impl Iterator<Item = Command> + use<> {
+        let (order, duty) = self.services;
+        let services = self.has_services && order > 0;
+        let services = services.then_some(Command::Services { group, order, duty });
+        let (order, duty, peer) = self.mirror;
+        let mirror = self.has_mirror && order > 0;
+        let mirror = mirror.then_some(Command::Mirror { group, order, duty, peer });
+        services.into_iter().chain(mirror)
+    }
+}
+
+impl Core {
+    /// Orders what the group's role asks for, if that is not what is ordered already.
+    pub(super) fn order_duties(&mut self, group: &mut GroupState) {
+        let index = group.index;
+        if group.duties.has_services {
+            let duty = self.service_duty(group);
+            if group.duties.services.0 == 0 || group.duties.services.1 != duty {
+                group.duties.order += 1;
+                let order = group.duties.order;
+                group.duties.services = (order, duty);
+                self.out.push_back(Command::Services { group: index, order, duty });
+            }
+        }
+        if group.duties.has_mirror {
+            let duty = self.mirror_duty(group);
+            let peer = match duty {
+                MirrorDuty::Out(_) | MirrorDuty::Drain(_) => PeerSync {
+                    crossover: self.peer.sync_address().filter(|_| self.hears_crossover()),
+                },
+                // The owner links.
+                MirrorDuty::Still | MirrorDuty::In(_) => PeerSync::default(),
+            };
+            let (order, ordered, known) = group.duties.mirror;
+            if order == 0 || ordered != duty || known != peer {
+                group.duties.order += 1;
+                let order = group.duties.order;
+                group.duties.mirror = (order, duty, peer);
+                self.out.push_back(Command::Mirror { group: index, order, duty, peer });
+            }
+        }
+    }
+
+    /// Whether the crossover carries frames now: its own link would take much longer to notice.
+    fn hears_crossover(&self) -> bool {
+        let gap = self.peer.worst_gap();
+        let heard = self
+            .paths
+            .iter()
+            .filter(|watch| watch.path == Path::Crossover)
+            .any(|watch| watch.state(self.now, gap, true) != PathState::Silent);
+        heard && self.crossover.up() != Some(false)
+    }
+
+    fn service_duty(&self, group: &GroupState) -> ServiceDuty {
+        let as_before = group.duties.services.1;
+        match &group.role {
+            Role::Active(active) if active.stopping.is_some() => ServiceDuty::Standby,
+            Role::Active(active) if active.held => ServiceDuty::Run,
+            Role::Draining(_) => ServiceDuty::Standby,
+            // Until the addresses are there, or for as long as they are only lost: cut off, deleted,
+            // asked for again.
+            Role::Active(_) | Role::Releasing { .. } => as_before,
+            Role::Passive { granted: Some(_) } => ServiceDuty::Standby,
+            Role::Passive { granted: None } if self.is_ending() => ServiceDuty::End,
+            Role::Passive { granted: None } | Role::Wanting { .. } | Role::Probing { .. } => {
+                let served_there =
+                    matches!(self.side(group), Side::Says(Stance::Active | Stance::Offering));
+                if served_there || group.letting_since.is_some() || self.disk.standby_wanted() {
+                    ServiceDuty::Standby
+                } else {
+                    as_before
+                }
+            }
+        }
+    }
+
+    fn mirror_duty(&self, group: &GroupState) -> MirrorDuty {
+        match &group.role {
+            Role::Active(active) if active.held => MirrorDuty::Out(active.generation),
+            // What travels goes on while the addresses are released, to have less left to drain.
+            Role::Releasing { drain: Some(drain), .. } => MirrorDuty::Out(drain.generation),
+            Role::Active(_) | Role::Releasing { .. } | Role::Probing { .. } => MirrorDuty::Still,
+            Role::Draining(draining) => MirrorDuty::Drain(draining.generation),
+            Role::Passive { .. } | Role::Wanting { .. } => {
+                match self.side(group) {
+                    // Only from the newest reign that is known: a stale node overwrites nothing.
+                    Side::Says(Stance::Active | Stance::Offering) => {
+                        let newest = self.disk.served(&group.name);
+                        let theirs = self.peer.generation(group.index);
+                        theirs
+                            .filter(|_| theirs == newest || !self.obeys_newest_reign())
+                            .map_or(MirrorDuty::Still, MirrorDuty::In)
+                    }
+                    Side::Says(_) | Side::Dead | Side::Unknown => MirrorDuty::Still,
+                }
+            }
+        }
+    }
+
+    /// A worker has started: it is told everything again.
+    pub(super) fn worker_started(&mut self) {
+        for group in &mut self.groups {
+            group.duties.worker_restarted();
+            self.out.extend(group.duties.repeat(group.index));
+        }
+        self.forget_syncs("the worker process was restarted; try again");
+    }
+
+    /// How long stopping a group's services here and starting them on the peer may take, at most.
+    pub(super) fn service_patience(&self) -> Duration {
+        let longest = self.config.groups.iter().map(|group| {
+            let each = group.services.iter();
+            each.map(|service| service.stop_timeout + service.start_timeout).sum::<Duration>()
+        });
+        longest.max().unwrap_or_default()
+    }
+
+    /// Whether the services of all groups have ended, or had the time for it.
+    pub(super) fn services_have_ended(&self, now: Time) -> bool {
+        self.groups.iter().all(|group| {
+            let since = self.ending_since.unwrap_or(now);
+            group.duties.services_are(ServiceDuty::End) == ServiceWord::Done
+                || now.since(since) >= group.duties.stop_patience() * 2
+        })
+    }
+}

@@ -1,0 +1,96 @@
+//! What the worker shall do for a group, and what it reports. Both are levels, not edges: the newest
+//! order counts, repeats are harmless, and a restarted worker is simply told again.
+//!
+//! An order has a number. A report names the order that it speaks of; what an older report says about
+//! services, `still` or `drained` proves nothing for a newer order.
+
+use std::net::Ipv6Addr;
+
+use serde::{Deserialize, Serialize};
+
+use super::disk::Generation;
+use crate::control::status;
+
+/// What the group's services shall do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ServiceDuty {
+    /// Leave everything as it is: after a start, until it is known who serves.
+    Leave,
+    /// All run, in order.
+    Run,
+    /// Those that are `warm` run, the others are stopped, in reverse order. Strays of an earlier life
+    /// are stopped too.
+    Standby,
+    /// All are stopped, in reverse order: the daemon ends.
+    End,
+}
+
+/// How the services are, under one order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ServiceWord {
+    /// Not looked at yet, or left alone.
+    Unknown,
+    /// On the way to what is ordered.
+    Changing,
+    /// As ordered: run, stand by or ended.
+    Done,
+    /// A service failed more often than `restarts` allows, or would not start. It is tried again at
+    /// growing intervals; the core may move the group instead.
+    Failed,
+}
+
+/// What the worker reports about a group's services.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServiceReport {
+    /// The order that this speaks of; 0: none yet.
+    pub order: u32,
+    /// How they are.
+    pub word: ServiceWord,
+    /// Why they are not `Done`, in words; empty if they are.
+    pub why: String,
+    /// Each of them, for `status`.
+    pub services: Vec<status::Service>,
+}
+
+/// What the group's mirror shall do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MirrorDuty {
+    /// Nothing travels: no settled owner (the lock of 1999). What was acknowledged is applied to its
+    /// end; then the report says `still`.
+    Still,
+    /// This node owns the trees in this generation: send changes to the peer.
+    Out(Generation),
+    /// As `Out`; and send everything written until now, then report `drained`.
+    Drain(Generation),
+    /// The peer owns the trees in this generation: take its changes, and no others.
+    In(Generation),
+}
+
+/// What the worker reports about a group's mirror.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MirrorReport {
+    /// The order that this speaks of; 0: none yet.
+    pub order: u32,
+    /// Under `Still`: nothing travels and everything acknowledged is applied.
+    pub still: bool,
+    /// Under `Drain`: everything written before that order is durable and applied on the peer.
+    pub drained: bool,
+    /// The trees here are the whole state of one commit, not half of a synchronisation.
+    pub complete: bool,
+    /// The generation that this copy belongs to; `None`: never synchronised, never owned.
+    pub copy_of: Option<Generation>,
+    /// Under `Out`: the peer has everything but what changed a moment ago.
+    pub in_sync: bool,
+    /// For `status`.
+    pub status: status::Mirror,
+}
+
+/// Where the peer listens for mirror sessions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerSync {
+    /// Link-local address of its crossover interface, as its heartbeats say.
+    pub crossover: Option<Ipv6Addr>,
+}

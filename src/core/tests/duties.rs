@@ -1,0 +1,174 @@
+//! Stories about services: what the worker is ordered, and what its reports lead to.
+
+use super::*;
+use crate::config::{Hash, Service, Tree};
+use crate::control::status::Mirror;
+
+/// A pair whose group has one service.
+fn with_service() -> Story {
+    Story::with(|group| {
+        group.services.push(Service {
+            exec: "/etc/clusterd/web".into(),
+            check: None,
+            warm: false,
+            start_timeout: Duration::from_secs(2),
+            stop_timeout: Duration::from_secs(1),
+            restarts: 0,
+        });
+    })
+}
+
+impl Story {
+    /// The worker reports on its newest order for the services.
+    fn services(&mut self, node: usize, word: ServiceWord) {
+        let (order, _) = self.nodes[node].services_ordered.expect("something was ordered");
+        let report = ServiceReport { order, word, why: String::new(), services: Vec::new() };
+        self.give(node, Event::Services { group: WEB, report });
+    }
+
+    /// The worker reports on its newest order for the mirror: all is as ordered.
+    fn mirror_well(&mut self, node: usize, copy_of: Option<Generation>) {
+        let (order, _) = self.nodes[node].mirror_ordered.expect("something was ordered");
+        let report = MirrorReport {
+            order,
+            still: true,
+            drained: false,
+            complete: true,
+            copy_of,
+            in_sync: true,
+            status: Mirror::off(),
+        };
+        self.give(node, Event::Mirror { group: WEB, report });
+    }
+
+    fn services_ordered(&self, node: usize) -> Option<ServiceDuty> {
+        self.nodes[node].services_ordered.map(|(_, duty)| duty)
+    }
+}
+
+/// A's service has failed, and B has taken the group over.
+fn moved_by_a_failed_service() -> Story {
+    let mut story = with_service();
+    story.run(Duration::from_secs(1));
+    story.services(B, ServiceWord::Done);
+    story.run(Duration::from_secs(1));
+    story.services(A, ServiceWord::Failed);
+    story.run(100 * MS);
+    story.services(A, ServiceWord::Done);
+    story.run(Duration::from_secs(1));
+    assert!(story.nodes[B].holds && !story.nodes[A].holds);
+    story
+}
+
+#[test]
+fn better_on_a_node_where_a_service_failed_than_nowhere() {
+    let mut story = moved_by_a_failed_service();
+    story.give(B, Event::Shutdown);
+    story.run(limits::SHUTDOWN_PATIENCE + 200 * MS);
+    story.services(B, ServiceWord::Done);
+    story.run(Duration::from_secs(8));
+    // B is still waiting for its services to end; it has granted what A wants.
+    assert!(story.nodes[B].powered && !story.nodes[B].holds);
+    assert!(story.nodes[A].holds);
+}
+
+#[test]
+fn a_drain_outlives_a_want_that_is_dropped_for_a_moment() {
+    let mut story = Story::with(|group| {
+        group.mirror.push(Tree { path: "/srv".into(), exclude: Vec::new(), hash: Hash::Auto });
+    });
+    story.run(Duration::from_secs(1));
+    story.mirror_well(B, None);
+    story.mirror_well(A, None);
+    story.run(Duration::from_secs(1));
+    assert!(story.nodes[A].holds);
+    let Some((_, MirrorDuty::Out(generation))) = story.nodes[A].mirror_ordered else {
+        panic!("the owner's mirror is ordered {:?}", story.nodes[A].mirror_ordered)
+    };
+    let taken_in = story.nodes[B].mirror_ordered.map(|(_, duty)| duty);
+    assert_eq!(taken_in, Some(MirrorDuty::In(generation)));
+    story.mirror_well(A, Some(generation));
+    story.mirror_well(B, Some(generation));
+    let wish = Wish::Move { group: WEB, to: None, accept_loss: false };
+    story.give(A, Event::Wished { request: 1, wish });
+    story.run(100 * MS);
+    let drains = Some(MirrorDuty::Drain(generation));
+    assert_eq!(story.nodes[A].mirror_ordered.map(|(_, duty)| duty), drains);
+    story.lan = [false, false];
+    story.run(200 * MS);
+    assert_eq!(story.nodes[A].mirror_ordered.map(|(_, duty)| duty), drains);
+    assert!(!story.nodes[B].holds, "B has claimed without the last changes");
+}
+
+#[test]
+fn an_offer_because_of_a_failed_service_outlives_the_peers_first_word() {
+    let mut story = with_service();
+    story.run(Duration::from_secs(1));
+    story.services(B, ServiceWord::Done);
+    story.run(Duration::from_secs(1));
+    assert!(story.nodes[A].holds);
+    assert_eq!(story.services_ordered(A), Some(ServiceDuty::Run));
+    assert_eq!(story.services_ordered(B), Some(ServiceDuty::Standby));
+    story.services(A, ServiceWord::Done);
+    story.services(B, ServiceWord::Done);
+    story.run(Duration::from_secs(1));
+    let sent = story.recorded.len();
+    story.services(A, ServiceWord::Failed);
+    story.run(100 * MS);
+    let sent = story.recorded.len() - sent;
+    assert!(sent < 60, "{sent} frames in 100 ms: offers and answers chase each other");
+    assert_eq!(story.services_ordered(A), Some(ServiceDuty::Standby));
+    story.services(A, ServiceWord::Done);
+    story.run(Duration::from_secs(1));
+    assert!(story.nodes[B].holds && !story.nodes[A].holds);
+    assert_eq!(story.services_ordered(B), Some(ServiceDuty::Run));
+}
+
+/// A node in standby mode whose services an earlier heart has left running.
+fn wanted_while_services_run() -> Story {
+    let mut story = with_service();
+    story.give(A, Event::Wished { request: 1, wish: Wish::Standby(NodeIndex::Lower) });
+    story.run(Duration::from_secs(4));
+    assert_eq!(story.services_ordered(A), Some(ServiceDuty::Standby));
+    assert!(!story.nodes[B].holds, "the services may run on both nodes");
+    story
+}
+
+#[test]
+fn a_want_is_granted_when_the_services_here_have_stopped() {
+    let mut story = wanted_while_services_run();
+    story.services(A, ServiceWord::Changing);
+    story.run(Duration::from_secs(1));
+    assert!(!story.nodes[B].holds);
+    story.services(A, ServiceWord::Done);
+    story.run(Duration::from_secs(2));
+    assert!(story.nodes[B].holds);
+}
+
+#[test]
+fn a_want_waits_no_longer_than_services_may_take_to_stop() {
+    let mut story = wanted_while_services_run();
+    story.run(Duration::from_secs(5));
+    assert!(story.nodes[B].holds);
+    let told = |(kind, text): &(Kind, String)| {
+        *kind == Kind::Service && text.contains("did not stop in time")
+    };
+    assert!(story.nodes[A].told.iter().any(told));
+}
+
+#[test]
+fn what_was_reported_to_the_heart_before_proves_nothing() {
+    let config = with_service().config;
+    let first_order = |incarnation: u64| {
+        let disk = DiskState::default();
+        let mut core = Core::new(config.clone(), NodeIndex::Lower, incarnation, 7, disk, Time(0));
+        core.handle(Time(0), Event::Swept);
+        let orders = std::iter::from_fn(|| core.poll());
+        let mut numbers = orders.filter_map(|command| match command {
+            Command::Services { order, .. } => Some(order),
+            _ => None,
+        });
+        numbers.next().expect("something is ordered at the start")
+    };
+    assert_ne!(first_order(0x1234_5678_9abc_def0), first_order(0x8765_4321_0fed_cba9));
+}

@@ -1,0 +1,218 @@
+//! The groups' mirrors: orders of the heart to the engines, what they tell back to the heart, and the
+//! links of the peer to the group that they are for.
+
+use std::io;
+use std::net::Ipv6Addr;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crossbeam_channel::Sender;
+
+use super::spawn;
+use crate::config::key::Key;
+use crate::config::{Config, Group, GroupIndex, NodeIndex};
+use crate::control::event::Kind;
+use crate::control::status::{Mirror, MirrorState};
+use crate::core::{MirrorDuty, MirrorReport, PeerSync};
+use crate::daemon::link::{ToHeart, WorkerLink};
+use crate::limits;
+use crate::mirror::engine::{Dial, Engine, Handle, Setup, Telling};
+use crate::mirror::proto::{self, ToReceiver};
+use crate::mirror::transport::{self, Incoming, Listener, Places, Secret};
+
+/// The engines of the groups that have a mirror, and the door for the peer's links.
+pub(super) struct Mirrors {
+    engines: Vec<Option<Handle>>,
+    /// Links of the peer come in as long as this lives.
+    listener: Option<Listener>,
+    /// This node's own address for them, as the listener last said.
+    own: Arc<Mutex<Option<Ipv6Addr>>>,
+}
+
+/// What the worker knows of itself and the pair.
+pub(super) struct Pair<'a> {
+    pub(super) config: &'a Config,
+    pub(super) me: NodeIndex,
+    pub(super) key: &'a Key,
+    pub(super) state_dir: &'a Path,
+}
+
+/// Starts them. Nothing travels before the first order.
+///
+/// # Errors
+/// No more threads or descriptors.
+pub(super) fn begin(
+    pair: &Pair<'_>,
+    link: &Arc<WorkerLink>,
+    done: &Sender<()>,
+) -> io::Result<Mirrors> {
+    let secret = Secret::new(pair.key, &pair.config.cluster);
+    let mut engines = Vec::new();
+    let mut by_name = Vec::new();
+    for (index, group) in pair.config.groups() {
+        if group.mirror.is_empty() {
+            engines.push(None);
+            continue;
+        }
+        let link = Arc::clone(link);
+        let handle = match Engine::new(setup(pair, group, &secret)) {
+            Ok((engine, handle)) => {
+                let tell = move |telling| tell(&link, index, telling);
+                spawn("mirror", done, move || engine.run(tell))?;
+                by_name.push((group.name.clone(), handle.clone()));
+                Some(handle)
+            }
+            Err(why) => {
+                tell(&link, index, Telling::Report(unusable(&why)));
+                tell(
+                    &link,
+                    index,
+                    Telling::Note(Kind::Fault, format!("nothing is mirrored: {why}")),
+                );
+                None
+            }
+        };
+        engines.push(handle);
+    }
+    let own = Arc::new(Mutex::new(None));
+    let listener = match by_name.as_slice() {
+        [] => None,
+        [_, ..] => Some(listen(pair, secret, by_name, link, &own)?),
+    };
+    Ok(Mirrors { engines, listener, own })
+}
+
+fn setup(pair: &Pair<'_>, group: &Group, secret: &Secret) -> Setup {
+    Setup {
+        cluster: pair.config.cluster.clone(),
+        node: pair.config.node(pair.me).name.clone(),
+        group: group.name.clone(),
+        trees: group.mirror.clone(),
+        state: pair.state_dir.join("mirror").join(&group.name),
+        dial: dial(pair, secret.clone()),
+    }
+}
+
+fn dial(pair: &Pair<'_>, secret: Secret) -> Dial {
+    let (me, peer) = (pair.config.node(pair.me), pair.config.node(pair.me.other()));
+    let (interface, own, lan) = (me.crossover.clone(), me.address, peer.address);
+    Arc::new(move |peer: PeerSync| {
+        let crossover = peer.crossover.map(|address| (address, interface.as_str()));
+        let (port, patience) = (limits::SYNC_PORT, limits::DIAL_PATIENCE);
+        transport::connect(&secret, crossover, lan, own, port, patience)
+            .map_err(|error| error.to_string())
+    })
+}
+
+fn listen(
+    pair: &Pair<'_>,
+    secret: Secret,
+    engines: Vec<(String, Handle)>,
+    link: &Arc<WorkerLink>,
+    own: &Arc<Mutex<Option<Ipv6Addr>>>,
+) -> io::Result<Listener> {
+    let (me, peer) = (pair.config.node(pair.me), pair.config.node(pair.me.other()));
+    let places = Places {
+        crossover: me.crossover.clone(),
+        lan: me.address,
+        peer_lan: peer.address,
+        port: limits::SYNC_PORT,
+    };
+    let arrived = move |incoming: Incoming| match group_of(&incoming.hello) {
+        Some(group) => match engines.iter().find(|(name, _)| *name == group) {
+            Some((_, engine)) => engine.arrived(incoming),
+            None => log::warn!("the peer would mirror a group that has no mirror here: {group}"),
+        },
+        None => log::warn!("a mirror link was closed: its first message was not understood"),
+    };
+    let (link, own) = (Arc::clone(link), Arc::clone(own));
+    let changed = move |address| {
+        *own.lock().unwrap_or_else(PoisonError::into_inner) = address;
+        send(&link, &ToHeart::SyncAddress(address));
+    };
+    Listener::start(secret, places, arrived, changed)
+}
+
+fn group_of(hello: &[u8]) -> Option<String> {
+    match proto::decode::<ToReceiver>(hello).ok()?.message {
+        ToReceiver::Hello { group, .. } => Some(group),
+        ToReceiver::AskBuckets
+        | ToReceiver::AskListing { .. }
+        | ToReceiver::Offer { .. }
+        | ToReceiver::Data { .. }
+        | ToReceiver::Close { .. }
+        | ToReceiver::Withdraw { .. }
+        | ToReceiver::Ping => None,
+    }
+}
+
+/// The index cannot be used: the trees here are worth nothing until somebody looks.
+fn unusable(why: &str) -> MirrorReport {
+    MirrorReport {
+        order: 0,
+        still: false,
+        drained: false,
+        complete: false,
+        copy_of: None,
+        in_sync: false,
+        status: Mirror { state: MirrorState::Blocked, why: why.to_owned(), ..Mirror::off() },
+    }
+}
+
+fn tell(link: &WorkerLink, group: GroupIndex, telling: Telling) {
+    let message = match telling {
+        Telling::Report(report) => ToHeart::Mirror { group, report },
+        Telling::Note(kind, text) => ToHeart::Note { group, kind, text },
+        Telling::Synced { request, outcome } => ToHeart::Synced { request, outcome },
+    };
+    send(link, &message);
+}
+
+fn send(link: &WorkerLink, message: &ToHeart) {
+    if let Err(error) = link.send(message) {
+        log::warn!("the heart could not be told of a mirror: {error}");
+    }
+}
+
+impl Mirrors {
+    /// What a group's mirror shall do from now on. Never waits.
+    pub(super) fn order(
+        &self,
+        link: &WorkerLink,
+        group: GroupIndex,
+        order: u32,
+        duty: MirrorDuty,
+        peer: PeerSync,
+    ) {
+        if let Some(engine) = self.engine(group) {
+            engine.order(order, duty, peer);
+        }
+        // A new heart orders first of all, and knows nothing of what was said to the one before.
+        let own = *self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        send(link, &ToHeart::SyncAddress(own));
+    }
+
+    /// An operator's `sync`. Never waits.
+    pub(super) fn sync(&self, link: &WorkerLink, group: GroupIndex, request: u64) {
+        match self.engine(group) {
+            Some(engine) => engine.sync(request),
+            None => {
+                let outcome = Err("the mirror does not work; see `clusterd status`".to_owned());
+                send(link, &ToHeart::Synced { request, outcome });
+            }
+        }
+    }
+
+    fn engine(&self, group: GroupIndex) -> Option<&Handle> {
+        self.engines.get(usize::from(group.0)).and_then(Option::as_ref)
+    }
+
+    /// Ends the engines and the listener.
+    pub(super) fn end(self) {
+        let Mirrors { engines, listener, own: _ } = self;
+        for engine in engines.into_iter().flatten() {
+            engine.end();
+        }
+        drop(listener);
+    }
+}

@@ -1,0 +1,404 @@
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+use std::process::Command;
+
+use super::*;
+use crate::mirror::entry::Stamp;
+use crate::mirror::fixture::{GENERATION, Pair, TREE, key, snapshot};
+use crate::mirror::proto::Op;
+
+fn write(root: &Path, path: &str, content: impl AsRef<[u8]>) {
+    let path = root.join(path);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, content).unwrap();
+}
+
+fn set_mode(root: &Path, path: &str, mode: u32) {
+    fs::set_permissions(root.join(path), fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// An owner's tree with some of everything.
+fn furnish(owner: &Path) {
+    write(owner, "a.txt", "first");
+    write(owner, "empty", "");
+    write(owner, "d/e/f/deep", "deep");
+    write(owner, "d/two", vec![7; 300_000]);
+    write(owner, "becomes-file/x", "x");
+    write(owner, "becomes-dir", "y");
+    write(owner, "gone/one", "1");
+    write(owner, "gone/sub/two", "2");
+    write(owner, "mode-only", "same");
+    write(owner, "linked/a", "many names");
+    fs::hard_link(owner.join("linked/a"), owner.join("linked/b")).unwrap();
+    fs::hard_link(owner.join("linked/a"), owner.join("d/linked")).unwrap();
+    symlink("a.txt", owner.join("link")).unwrap();
+    symlink("/nowhere/at/all", owner.join("d/broken")).unwrap();
+    set_mode(owner, "d", 0o2750);
+    set_mode(owner, "a.txt", 0o4711);
+}
+
+/// What the owner does next.
+fn change(owner: &Path) {
+    write(owner, "a.txt", "second");
+    write(owner, "new/er/file", "new");
+    fs::remove_dir_all(owner.join("becomes-file")).unwrap();
+    write(owner, "becomes-file", "a file");
+    fs::remove_file(owner.join("becomes-dir")).unwrap();
+    write(owner, "becomes-dir/in/it", "z");
+    fs::remove_dir_all(owner.join("gone")).unwrap();
+    set_mode(owner, "mode-only", 0o600);
+    fs::remove_file(owner.join("link")).unwrap();
+    symlink("d", owner.join("link")).unwrap();
+    write(owner, "linked/a", "changed by all its names");
+    fs::remove_file(owner.join("linked/b")).unwrap();
+    write(owner, "linked/b", "its own now");
+    fs::rename(owner.join("d/e"), owner.join("e")).unwrap();
+}
+
+#[test]
+fn every_kind_of_change_comes() {
+    let mut pair = Pair::new();
+    furnish(&pair.owner);
+    assert_eq!(pair.sync(), Applied { conflicts: 0, unfinished: Vec::new() });
+    change(&pair.owner);
+    assert_eq!(pair.sync(), Applied { conflicts: 0, unfinished: Vec::new() });
+    let [a, d] =
+        ["linked/a", "d/linked"].map(|name| fs::metadata(pair.replica.join(name)).unwrap());
+    assert_eq!((a.ino(), a.nlink()), (d.ino(), 2));
+    assert!(pair.ops().is_empty());
+}
+
+#[test]
+fn an_unchanged_file_is_seen_so_and_others_are_not() {
+    let mut pair = Pair::new();
+    write(&pair.owner, "a", "a");
+    pair.sync();
+    // In a directory that was made long enough ago, and again after the tick of the clock.
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while pair.index().get(&key("a")).unwrap().unwrap().seen.is_none() {
+        assert!(std::time::Instant::now() < until, "never seen as settled");
+        for number in 0..2000 {
+            write(&pair.owner, &format!("many/{number}"), "b");
+        }
+        pair.index().commit(&[(key("a"), None)], None, &[], true).unwrap();
+        pair.sync();
+    }
+    let stored = pair.index().get(&key("a")).unwrap().unwrap();
+    let (seen, _) = meta::quick(&pair.roots()[0], &key("a").path).unwrap().unwrap();
+    assert_eq!(stored.seen, Some(seen));
+}
+
+/// What somebody writes on the replica.
+fn meddle(replica: &Path) {
+    write(replica, "a.txt", "mine");
+    write(replica, "new/er/file", "made here too");
+    write(replica, "becomes-file/x", "changed below");
+    write(replica, "becomes-dir", "changed here");
+    write(replica, "gone/sub/two", "changed, gone there");
+    write(replica, "gone/sub/three", "made here");
+    set_mode(replica, "mode-only", 0o666);
+    fs::remove_file(replica.join("link")).unwrap();
+    symlink("mine", replica.join("link")).unwrap();
+    write(replica, "linked/b", "all names changed");
+    fs::remove_dir_all(replica.join("d/e")).unwrap();
+}
+
+fn expected_conflicts() -> Vec<(String, String, Option<Vec<u8>>)> {
+    let row = |path: &str, why: &str, content: &str| {
+        (path.to_owned(), why.to_owned(), Some(content.as_bytes().to_vec()))
+    };
+    let metadata = "only owner, mode, times or attributes changed here";
+    let mut rows = vec![
+        row("a.txt", "changed here", "mine"),
+        row("new/er/file", "created here", "made here too"),
+        row("becomes-file/x", "deleted there", "changed below"),
+        row("becomes-dir", "changed here", "changed here"),
+        row("gone/sub/two", "deleted there", "changed, gone there"),
+        row("gone/sub/three", "created here", "made here"),
+        row("link", "changed here", "mine"),
+        row("linked/a", "changed here", "all names changed"),
+        row("linked/b", "changed here", "all names changed"),
+        row("d/linked", "changed here", "all names changed"),
+        ("mode-only".to_owned(), metadata.to_owned(), None),
+    ];
+    rows.sort();
+    rows
+}
+
+#[test]
+fn p3_what_was_written_on_the_replica_is_kept() {
+    let mut pair = Pair::new();
+    furnish(&pair.owner);
+    pair.sync();
+    meddle(&pair.replica);
+    change(&pair.owner);
+    let applied = pair.sync();
+    assert_eq!(pair.conflicts(), expected_conflicts());
+    assert_eq!(applied.conflicts, expected_conflicts().len() as u64);
+}
+
+/// Stops before each write in turn, opens everything anew and applies again.
+#[test]
+fn p3_stopped_at_any_write_it_ends_the_same() {
+    for (batch_ops, stride) in [(2048, 1), (3, 7)] {
+        let mut stop = 0;
+        loop {
+            let mut pair = Pair::new();
+            pair.batch_ops = batch_ops;
+            furnish(&pair.owner);
+            pair.sync();
+            meddle(&pair.replica);
+            change(&pair.owner);
+            let ops = pair.ops();
+            let ready = pair.take_in(&ops).unwrap();
+            let stopped = pair.apply(&ready, &mut Steps::until(stop));
+            if stopped.is_ok() {
+                assert!(stop > 60, "only {stop} writes");
+                break;
+            }
+            pair.reopen();
+            // A second crash, a little later.
+            if let Some(ready) = pair.stage.recover().unwrap() {
+                let _ = pair.apply(&ready, &mut Steps::until(2));
+                pair.reopen();
+            }
+            if let Some(ready) = pair.stage.recover().unwrap() {
+                let applied = pair.apply(&ready, &mut Steps::all()).unwrap();
+                assert_eq!(applied.unfinished, Vec::new());
+            }
+            pair.assert_same();
+            assert_eq!(pair.conflicts(), expected_conflicts(), "stopped at {stop}");
+            stop += stride;
+        }
+    }
+}
+
+#[test]
+fn what_was_committed_is_not_applied_again() {
+    let mut pair = Pair::new();
+    write(&pair.owner, "a", "first");
+    let ops = pair.ops();
+    let ready = pair.take_in(&ops).unwrap();
+    // All writes but the last: the record stays.
+    let mut stop = 0;
+    while pair.index().position().unwrap().is_none() {
+        assert!(pair.apply(&ready, &mut Steps::until(stop)).is_err());
+        stop += 1;
+    }
+    // This node became the owner, and works.
+    write(&pair.replica, "a", "newer");
+    pair.reopen();
+    let ready = pair.stage.recover().unwrap().unwrap();
+    pair.apply(&ready, &mut Steps::all()).unwrap();
+    assert_eq!(fs::read(pair.replica.join("a")).unwrap(), b"newer");
+    pair.assert_nothing_staged();
+}
+
+#[test]
+fn the_peer_deleting_what_is_missing_here_is_no_conflict() {
+    let mut pair = Pair::new();
+    furnish(&pair.owner);
+    pair.sync();
+    fs::remove_dir_all(pair.owner.join("gone")).unwrap();
+    fs::remove_dir_all(pair.replica.join("gone")).unwrap();
+    assert_eq!(pair.sync().conflicts, 0);
+}
+
+#[test]
+fn a_directory_that_was_taken_away_here_is_made_again() {
+    let mut pair = Pair::new();
+    furnish(&pair.owner);
+    pair.sync();
+    fs::remove_dir_all(pair.replica.join("d")).unwrap();
+    fs::write(pair.owner.join("d/e/f/deep"), "deeper").unwrap();
+    let ops = pair.ops();
+    let ready = pair.take_in(&ops).unwrap();
+    pair.apply(&ready, &mut Steps::all()).unwrap();
+    let (owner, replica) = (snapshot(&pair.owner), snapshot(&pair.replica));
+    for path in ["d/e/f/deep", "d/e/f", "d/e", "d"].map(|path| key(path).path) {
+        assert_eq!(replica[&path], owner[&path], "{path}");
+    }
+}
+
+#[test]
+fn a_file_that_was_written_to_after_it_was_not_sent_is_unfinished() {
+    let mut pair = Pair::new();
+    write(&pair.owner, "a", "same");
+    write(&pair.owner, "b", "other");
+    pair.sync();
+    set_mode(&pair.owner, "a", 0o600);
+    write(&pair.owner, "b", "changed");
+    let before = pair.index().get(&key("a")).unwrap();
+    let ops = pair.ops();
+    let ready = pair.take_in(&ops).unwrap();
+    write(&pair.replica, "a", "mine");
+    let applied = pair.apply(&ready, &mut Steps::all()).unwrap();
+    assert_eq!(applied, Applied { conflicts: 0, unfinished: vec![key("a")] });
+    assert_eq!(fs::read(pair.replica.join("a")).unwrap(), b"mine");
+    assert_eq!(pair.index().get(&key("a")).unwrap(), before);
+    assert_eq!(pair.index().position().unwrap().unwrap().commit, 1);
+    pair.commit = 1;
+    // It differs, so the owner sends it again.
+    assert_eq!(pair.sync().conflicts, 1);
+    assert_eq!(pair.conflicts(), [("a".into(), "changed here".into(), Some(b"mine".to_vec()))]);
+}
+
+#[test]
+fn an_immutable_file_is_a_trouble_and_nothing_is_lost() {
+    let mut pair = Pair::new();
+    write(&pair.owner, "a", "first");
+    write(&pair.owner, "z", "first");
+    pair.sync();
+    write(&pair.replica, "a", "mine");
+    write(&pair.owner, "a", "second");
+    write(&pair.owner, "z", "second");
+    let ops = pair.ops();
+    let ready = pair.take_in(&ops).unwrap();
+    let immutable = |flag: &str| {
+        let done = Command::new("chattr").arg(flag).arg(pair.replica.join("a")).status().unwrap();
+        assert!(done.success());
+    };
+    immutable("+i");
+    let trouble = pair.apply(&ready, &mut Steps::all()).unwrap_err();
+    immutable("-i");
+    assert!(matches!(&trouble, Trouble::Failed(why) if why.contains("/a: ")), "{trouble}");
+    assert_eq!(fs::read(pair.replica.join("a")).unwrap(), b"mine");
+    pair.reopen();
+    let ready = pair.stage.recover().unwrap().unwrap();
+    assert_eq!(pair.apply(&ready, &mut Steps::all()).unwrap().conflicts, 1);
+    pair.assert_same();
+}
+
+#[test]
+fn long_names_and_names_of_any_bytes() {
+    use std::os::unix::ffi::OsStrExt;
+    let mut pair = Pair::new();
+    let long = "n".repeat(255);
+    write(&pair.owner, &format!("{long}/{long}/{long}"), "long");
+    let odd = std::ffi::OsStr::from_bytes(b"odd \xff\n\x01");
+    fs::write(pair.owner.join(odd), "odd").unwrap();
+    symlink(odd, pair.owner.join("to-odd")).unwrap();
+    pair.sync();
+    fs::write(pair.replica.join(odd), "mine").unwrap();
+    fs::remove_file(pair.owner.join(odd)).unwrap();
+    fs::remove_dir_all(pair.owner.join(&long)).unwrap();
+    assert_eq!(pair.sync().conflicts, 1);
+}
+
+#[test]
+fn a_symlink_put_in_the_way_leads_nowhere() {
+    let mut pair = Pair::new();
+    let outside = tempfile::tempdir().unwrap();
+    write(outside.path(), "keep", "outside");
+    write(&pair.owner, "d/keep", "inside");
+    pair.sync();
+    fs::remove_dir_all(pair.replica.join("d")).unwrap();
+    symlink(outside.path(), pair.replica.join("d")).unwrap();
+    write(&pair.owner, "d/keep", "changed");
+    write(&pair.owner, "d/new", "new");
+    fs::remove_file(pair.owner.join("d/keep")).unwrap();
+    assert_eq!(pair.sync().conflicts, 1);
+    assert_eq!(fs::read(outside.path().join("keep")).unwrap(), b"outside");
+    assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn later_batches_win_and_deletions_take_what_was_put_below() {
+    let mut pair = Pair::new();
+    pair.batch_ops = 1;
+    write(&pair.owner, "d/old", "old");
+    write(&pair.owner, "d/both", "1");
+    pair.sync();
+    let put = |pair: &Pair, path: &str| {
+        let entry = snapshot(&pair.owner)[&key(path).path].clone();
+        Op { key: key(path), change: Change::Put(entry) }
+    };
+    let delete = |path: &str| Op { key: key(path), change: Change::Delete };
+    fs::remove_file(pair.owner.join("d/old")).unwrap();
+    write(&pair.owner, "d/both", "2");
+    write(&pair.owner, "x", "x");
+    let root = Op {
+        key: Key { tree: TREE, path: RelPath::root() },
+        change: Change::Put(snapshot(&pair.owner)[&RelPath::root()].clone()),
+    };
+    let void = Op { key: key("d/void"), ..put(&pair, "x") };
+    let ops = [
+        void,
+        delete("d"),
+        put(&pair, "d"),
+        delete("x"),
+        put(&pair, "d/both"),
+        put(&pair, "x"),
+        root,
+    ];
+    write(&pair.owner, "d/void", "x");
+    let ready = {
+        let ready = pair.take_in(&ops).unwrap();
+        fs::remove_file(pair.owner.join("d/void")).unwrap();
+        ready
+    };
+    // Its removal moved the directory's time at the owner: not what this is about.
+    let mtime = |entry: &Entry| TimeSpec::new(entry.mtime.s, entry.mtime.ns.into());
+    let Change::Put(entry) = &ops[2].change else { panic!() };
+    let directory = fs::File::open(pair.owner.join("d")).unwrap();
+    futimens(&directory, &TimeSpec::UTIME_OMIT, &mtime(entry)).unwrap();
+    assert_eq!(pair.apply(&ready, &mut Steps::all()).unwrap().conflicts, 0);
+    pair.assert_same();
+}
+
+#[test]
+fn a_peer_that_makes_no_sense_is_refused() {
+    let mut pair = Pair::new();
+    write(&pair.owner, "a", "a");
+    pair.sync();
+    let good = snapshot(&pair.owner)[&key("a").path].clone();
+    let put = |path: &str, entry: Entry| Op { key: key(path), change: Change::Put(entry) };
+    let root = Key { tree: TREE, path: RelPath::root() };
+    let stray = Key { tree: crate::mirror::entry::TreeId(9), path: key("a").path };
+    let mut content = match &good.kind {
+        Kind::File(content) => content.clone(),
+        kind => panic!("{kind:?}"),
+    };
+    content.size += 1_000_000;
+    let bad = [
+        Op { key: root.clone(), change: Change::Delete },
+        Op { key: root, change: Change::Put(good.clone()) },
+        Op { key: stray, change: Change::Delete },
+        put("a", Entry { kind: Kind::File(content), ..good.clone() }),
+        put("a", Entry { kind: Kind::Symlink { target: b"a\0b".to_vec() }, ..good.clone() }),
+        put("a", Entry { kind: Kind::Symlink { target: Vec::new() }, ..good.clone() }),
+        put("a", Entry { kind: Kind::Link { to: key("a").path }, ..good.clone() }),
+        put("a", Entry { mode: 0o170_777, ..good.clone() }),
+        put("a", Entry { mtime: Stamp { s: 0, ns: 1_073_741_823 }, ..good.clone() }),
+    ];
+    let before = snapshot(&pair.replica);
+    for op in bad {
+        let trouble = pair.take_in(std::slice::from_ref(&op));
+        assert!(matches!(trouble, Err(Trouble::Failed(_))), "{op:?}: {trouble:?}");
+        pair.assert_nothing_staged();
+    }
+    // A link to what is not there, and a file below a file, change nothing but that.
+    let orphan = put("b", Entry { kind: Kind::Link { to: key("none").path }, ..good.clone() });
+    let ready = pair.take_in(&[orphan]).unwrap();
+    assert_eq!(pair.apply(&ready, &mut Steps::all()).unwrap().unfinished, [key("b")]);
+    let below = put("a/b", Entry { kind: Kind::Symlink { target: b"x".to_vec() }, ..good });
+    let ready = pair.take_in(&[below]).unwrap();
+    assert!(pair.apply(&ready, &mut Steps::all()).is_err());
+    assert_eq!(snapshot(&pair.replica), before);
+}
+
+#[test]
+fn what_is_kept_says_which_generation_replaced_it() {
+    let mut pair = Pair::new();
+    write(&pair.owner, "a", "first");
+    pair.sync();
+    write(&pair.replica, "a", "mine");
+    write(&pair.owner, "a", "second");
+    pair.sync();
+    let kept = pair.store().list().unwrap().kept;
+    let about = &kept[0];
+    assert_eq!(about.generation, Some(GENERATION.number));
+    assert_eq!((about.node.as_str(), about.group.as_str(), about.size), ("serv2", "web", 4));
+    assert_eq!(about.tree, pair.replica.display().to_string());
+}

@@ -1,0 +1,438 @@
+//! From dirty names to a batch of changes.
+//!
+//! # When a series is a state that the trees had
+//! Every change of a file is told by the watch before the call that made it returns. A series takes in
+//! all names that were told until a moment T, and reads them. If then nothing has been told about any of
+//! them, none has changed since T: they were read as they were at T, and no other name had changed
+//! between the last commit and T. So a file that is written last, such as a manifest, is never newer on
+//! the peer than what was written before it. If something was told, the round is repeated with all that
+//! was told until then; after a few rounds the series is *fuzzy*: each file is whole, but the whole may
+//! never have existed at one instant.
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+
+use super::hints::{Hints, Told};
+use super::trees::{Fault, Pass, Tree};
+use crate::limits;
+use crate::mirror::entry::{Content, Entry, Key, Kind, RelPath, Stored};
+use crate::mirror::hash::{self, HashError};
+use crate::mirror::index::{Index, IndexError, Position};
+use crate::mirror::meta::{self, Look, What};
+use crate::mirror::proto::{Change, Op};
+use crate::mirror::tree::{Root, TreeError};
+
+/// What is sent as one commit.
+#[derive(Debug, Default)]
+pub struct Series {
+    /// All names that it takes in.
+    taken: HashSet<Key>,
+    /// What the index becomes when the peer has it.
+    changes: Vec<(Key, Option<Stored>)>,
+    rounds: u32,
+    fuzzy: bool,
+}
+
+/// A batch of a series.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// The changes, by name.
+    pub ops: Vec<Op>,
+    /// Contents of small files, by the place of their op: they are sent as they were read.
+    pub contents: BTreeMap<u32, Vec<u8>>,
+    /// See above.
+    pub fuzzy: bool,
+    /// Something is left for another batch.
+    pub more: bool,
+}
+
+impl Series {
+    /// Whether it takes in this name.
+    pub fn has(&self, key: &Key) -> bool {
+        self.taken.contains(key)
+    }
+
+    /// Whether names changed while they were read, round after round.
+    pub fn is_fuzzy(&self) -> bool {
+        self.fuzzy
+    }
+
+    /// The peer has it: what it holds becomes the index. Without a position: there was nothing to send.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub fn record(
+        self,
+        index: &Index,
+        position: Option<Position>,
+        forced: &mut HashSet<Key>,
+    ) -> Result<(), IndexError> {
+        let clean: Vec<Key> = self.taken.into_iter().collect();
+        for key in &clean {
+            forced.remove(key);
+        }
+        index.commit(&self.changes, position, &clean, position.is_some())
+    }
+}
+
+/// What gathering works with.
+pub struct Gather<'a> {
+    /// The trees, open.
+    pub pass: &'a Pass<'a>,
+    /// The last common commit.
+    pub index: &'a Index,
+    /// What is told of changes, and the links.
+    pub hints: &'a mut Hints,
+    /// Names that the peer has otherwise: offered even if they are as in the index.
+    pub forced: &'a HashSet<Key>,
+    /// Whether another order waits.
+    pub interrupted: &'a dyn Fn() -> bool,
+}
+
+impl Gather<'_> {
+    /// The next batch of the series.
+    ///
+    /// # Errors
+    /// See [`Fault`]: the series is void.
+    pub fn batch(&mut self, series: &mut Series) -> Result<Batch, Fault> {
+        let mut made = Made::default();
+        self.absorb(series)?;
+        loop {
+            let names = self.index.dirty(limits::BATCH_OPS_MAX.saturating_sub(made.ops.len()));
+            self.read(names, series, &mut made)?;
+            let rest = self.index.waiting() > 0 || self.hints.has_more_to_walk();
+            if made.is_full() && rest {
+                return Ok(made.batch(false, true));
+            }
+            if self.hints.has_more_to_walk() {
+                self.hints.walk(self.pass, self.index, &|key| series.has(key), self.interrupted)?;
+                continue;
+            }
+            let quiet = match self.absorb(series)? {
+                Told::Names(names) => names.iter().all(|name| !series.has(name)),
+                Told::Everything => false,
+            };
+            if quiet {
+                break;
+            }
+            series.rounds += 1;
+            if series.rounds >= limits::COMMIT_ROUNDS_MAX {
+                series.fuzzy = true;
+                break;
+            }
+        }
+        self.pass.check()?;
+        Ok(made.batch(series.fuzzy, false))
+    }
+
+    fn absorb(&mut self, series: &Series) -> Result<Told, Fault> {
+        self.hints.absorb(self.pass, self.index, &|key| series.has(key), self.interrupted)
+    }
+
+    fn read(&mut self, names: Vec<Key>, series: &mut Series, made: &mut Made) -> Result<(), Fault> {
+        let many = names.len() > limits::SYNCFS_ABOVE;
+        if many {
+            self.pass.sync()?;
+        }
+        let mut queue = VecDeque::from(names);
+        let mut done: HashSet<Key> = HashSet::new();
+        while let Some(key) = queue.pop_front() {
+            if !done.insert(key.clone()) {
+                continue;
+            }
+            if (self.interrupted)() {
+                return Err(Fault::Interrupted);
+            }
+            self.examine(&key, !many, series, made, &mut queue)?;
+            series.taken.insert(key);
+            if made.is_full() {
+                // What was not reached is dirty still, for the next batch.
+                let left: Vec<Key> = queue.into_iter().filter(|key| !done.contains(key)).collect();
+                self.index.mark(&left)?;
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds out what has become of one name. Names whose entries depend on it go to the queue.
+    fn examine(
+        &mut self,
+        key: &Key,
+        write_back: bool,
+        series: &mut Series,
+        made: &mut Made,
+        queue: &mut VecDeque<Key>,
+    ) -> Result<(), Fault> {
+        let Some((tree, root)) = self.pass.of(key) else { return Ok(()) };
+        let stored = self.index.get(key)?;
+        let forced = self.forced.contains(key);
+        for _ in 0..limits::FILE_READS_MAX {
+            let file = match root.open_file(&key.path) {
+                Ok(file) => Some(file),
+                Err(TreeError::Gone(_) | TreeError::NotAFile(_) | TreeError::Elsewhere(_)) => None,
+                Err(error) => return Err(error.into()),
+            };
+            if let (Some(file), true) = (&file, write_back) {
+                hash::write_back(file).map_err(|error| disk(root, &key.path, &error))?;
+            }
+            let look = match meta::look(root, &key.path) {
+                Ok(look) => look,
+                // What is mounted there is not of this tree.
+                Err(TreeError::Elsewhere(_)) => None,
+                Err(error) => return Err(error.into()),
+            };
+            let is_dir = matches!(look, Some(Look { what: What::Dir, .. }));
+            if tree.excludes.matches(&key.path, is_dir) {
+                // Neither side has it to be compared; what is there stays.
+                series.changes.extend(stored.is_some().then(|| (key.clone(), None)));
+                return Ok(());
+            }
+            let mirrored = |look: &Look| {
+                !matches!(look.what, What::Other(_)) && look.seen.size <= limits::FILE_BYTES_MAX
+            };
+            let Some(look) = look.filter(mirrored) else {
+                if key.path.is_root() {
+                    return Err(Fault::Root(format!("{} is gone", tree.path.display())));
+                }
+                queue.extend(self.hints.links.gone(key));
+                if stored.is_some() || forced {
+                    made.delete(key);
+                    series.changes.push((key.clone(), None));
+                }
+                return Ok(());
+            };
+            queue.extend(self.parent_to_come(key)?);
+            self.hints.links.saw(key, &look.seen);
+            let leader = match look.what {
+                What::File if look.seen.nlink > 1 => self.leader(key, root, &look, queue)?,
+                What::File | What::Dir | What::Symlink(_) | What::Other(_) => None,
+            };
+            let known = stored.as_ref().filter(|stored| stored.seen == Some(look.seen));
+            let entry_before = known.and_then(|known| known.entry.as_ref());
+            if entry_before.is_some_and(|entry| leads_to(entry, leader.as_ref())) && !forced {
+                return Ok(());
+            }
+            let kind = match leader {
+                Some(to) => Some(Kind::Link { to }),
+                None => kind(key, tree, root, &look, file.as_ref(), made)?,
+            };
+            let Some(kind) = kind else { continue };
+            let entry = entry(kind, &look);
+            let seen = look.settled.then_some(look.seen);
+            let same = stored.as_ref().is_some_and(|stored| stored.entry.as_ref() == Some(&entry));
+            if !same || forced {
+                made.put(key, entry.clone());
+            }
+            series.changes.push((key.clone(), Some(Stored { entry: Some(entry), seen })));
+            return Ok(());
+        }
+        self.examine_hot(key, root, series, made)
+    }
+
+    /// A file that is written to all the time: its first bytes as they are now, and the series is fuzzy.
+    fn examine_hot(
+        &mut self,
+        key: &Key,
+        root: &Root,
+        series: &mut Series,
+        made: &mut Made,
+    ) -> Result<(), Fault> {
+        series.fuzzy = true;
+        let Some(look) = meta::look(root, &key.path)?.filter(|look| look.what == What::File) else {
+            // It is another thing by now: the next round finds it.
+            self.index.mark(std::slice::from_ref(key))?;
+            return Ok(());
+        };
+        let Ok(file) = root.open_file(&key.path) else {
+            self.index.mark(std::slice::from_ref(key))?;
+            return Ok(());
+        };
+        let size = look.seen.size;
+        let chunk_bytes = Content::chunk_bytes_for(size);
+        let mut chunks = Vec::new();
+        for chunk in (0..).take_while(|&chunk| u64::from(chunk) * chunk_bytes < size) {
+            match hash::chunk(&file, chunk, chunk_bytes, size) {
+                Ok(bytes) => chunks.push(hash::hash_chunk(&bytes)),
+                Err(HashError::Changed) => {
+                    self.index.mark(std::slice::from_ref(key))?;
+                    return Ok(());
+                }
+                Err(HashError::Io(error)) => return Err(disk(root, &key.path, &error)),
+            }
+        }
+        let entry = entry(Kind::File(Content { size, chunk_bytes, chunks }), &look);
+        made.put(key, entry.clone());
+        series.changes.push((key.clone(), Some(Stored { entry: Some(entry), seen: None })));
+        // It has changed since: once more, in the next series.
+        Ok(())
+    }
+
+    /// The directory of a name that the peer does not have yet, as far as is known.
+    fn parent_to_come(&self, key: &Key) -> Result<Option<Key>, Fault> {
+        let Some(path) = key.path.parent() else { return Ok(None) };
+        let parent = Key { tree: key.tree, path };
+        Ok(self.index.get(&parent)?.is_none().then_some(parent))
+    }
+
+    /// The lowest name of the same file, if it is another one. The other names go to the queue where
+    /// their entries have become others with this.
+    fn leader(
+        &mut self,
+        key: &Key,
+        root: &Root,
+        look: &Look,
+        queue: &mut VecDeque<Key>,
+    ) -> Result<Option<RelPath>, Fault> {
+        let names: Vec<Key> = self.hints.links.of(key.tree, look.seen.ino).cloned().collect();
+        let mut leader: Option<RelPath> = None;
+        for name in names {
+            match meta::quick(root, &name.path)? {
+                Some((seen, _)) if seen.ino == look.seen.ino => {
+                    let as_it_is = self.index.get(&name)?.is_some_and(|stored| {
+                        stored.seen == Some(seen)
+                            && stored.entry.is_some_and(|entry| leads_to(&entry, leader.as_ref()))
+                    });
+                    if name != *key && !as_it_is {
+                        queue.push_back(name.clone());
+                    }
+                    leader.get_or_insert(name.path);
+                }
+                Some(_) | None => {
+                    self.hints.links.gone(&name);
+                    queue.push_back(name);
+                }
+            }
+        }
+        Ok(leader.filter(|leader| *leader != key.path))
+    }
+}
+
+/// What a name is that is no link to another one. `None`: it changed while it was read.
+fn kind(
+    key: &Key,
+    tree: &Tree,
+    root: &Root,
+    look: &Look,
+    file: Option<&std::fs::File>,
+    made: &mut Made,
+) -> Result<Option<Kind>, Fault> {
+    match &look.what {
+        What::Dir => Ok(Some(Kind::Dir)),
+        What::Symlink(target) => Ok(Some(Kind::Symlink { target: target.clone() })),
+        What::Other(_) => Ok(None),
+        What::File => {
+            let Some(file) = file else { return Ok(None) };
+            match content(key, tree, look, file, made) {
+                Ok(content) => Ok(Some(Kind::File(content))),
+                Err(HashError::Changed) => Ok(None),
+                Err(HashError::Io(error)) => Err(disk(root, &key.path, &error)),
+            }
+        }
+    }
+}
+
+/// Whether an entry is a link to this name, or else to none.
+pub(super) fn leads_to(entry: &Entry, leader: Option<&RelPath>) -> bool {
+    match &entry.kind {
+        Kind::Link { to } => leader == Some(to),
+        Kind::Dir | Kind::File(_) | Kind::Symlink { .. } => leader.is_none(),
+    }
+}
+
+fn disk(root: &Root, path: &RelPath, error: &std::io::Error) -> Fault {
+    Fault::Disk(format!("{}: {error}", root.place(path)))
+}
+
+fn entry(kind: Kind, look: &Look) -> Entry {
+    Entry {
+        kind,
+        mode: look.mode,
+        uid: look.uid,
+        gid: look.gid,
+        mtime: look.seen.mtime,
+        xattrs: look.xattrs.clone(),
+    }
+}
+
+/// The content of a file; that of a small one is kept, to be sent as it was read.
+fn content(
+    key: &Key,
+    tree: &Tree,
+    look: &Look,
+    file: &std::fs::File,
+    made: &mut Made,
+) -> Result<Content, HashError> {
+    let size = look.seen.size;
+    if size > limits::CHUNK_BYTES_MIN {
+        return hash::content(file, &look.seen, tree.hash, limits::HASH_THREADS);
+    }
+    let chunk_bytes = Content::chunk_bytes_for(size);
+    if size == 0 {
+        return Ok(Content { size, chunk_bytes, chunks: Vec::new() });
+    }
+    let bytes = hash::chunk(file, 0, chunk_bytes, size)?;
+    if meta::seen_of(file)? != look.seen {
+        return Err(HashError::Changed);
+    }
+    let chunks = vec![hash::hash_chunk(&bytes)];
+    made.keep(key, bytes);
+    Ok(Content { size, chunk_bytes, chunks })
+}
+
+/// A batch in the making; a name that is read again replaces what it was.
+#[derive(Debug, Default)]
+struct Made {
+    ops: BTreeMap<Key, Change>,
+    contents: BTreeMap<Key, Vec<u8>>,
+    bytes: usize,
+}
+
+impl Made {
+    fn put(&mut self, key: &Key, entry: Entry) {
+        let chunks = match &entry.kind {
+            Kind::File(content) => content.chunks.len(),
+            Kind::Dir | Kind::Symlink { .. } | Kind::Link { .. } => 0,
+        };
+        let xattrs: usize = entry.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+        self.bytes += chunks * size_of::<crate::mirror::entry::ChunkHash>() + xattrs;
+        self.bytes += limits::OP_BYTES + 2 * key.path.as_bytes().len();
+        self.ops.insert(key.clone(), Change::Put(entry));
+    }
+
+    fn delete(&mut self, key: &Key) {
+        // What was read below it in a round before went with it.
+        let below = self.ops.range(key.clone()..).map(|(name, _)| name);
+        let below = below.take_while(|name| {
+            name.tree == key.tree && name.path.as_bytes().starts_with(key.path.as_bytes())
+        });
+        let below: Vec<Key> =
+            below.filter(|name| name.path.is_within(&key.path)).cloned().collect();
+        for name in below {
+            self.ops.remove(&name);
+            self.contents.remove(&name);
+        }
+        self.bytes += limits::OP_BYTES + key.path.as_bytes().len();
+        self.ops.insert(key.clone(), Change::Delete);
+    }
+
+    fn keep(&mut self, key: &Key, bytes: Vec<u8>) {
+        self.bytes += bytes.len() / limits::CONTENT_WEIGHT;
+        self.contents.insert(key.clone(), bytes);
+    }
+
+    fn is_full(&self) -> bool {
+        self.ops.len() >= limits::BATCH_OPS_MAX || self.bytes >= limits::BATCH_OFFER_BYTES_MAX / 2
+    }
+
+    fn batch(mut self, fuzzy: bool, more: bool) -> Batch {
+        let mut contents = BTreeMap::new();
+        let mut ops = Vec::with_capacity(self.ops.len());
+        for (place, (key, change)) in (0u32..).zip(self.ops) {
+            if let Some(bytes) = self.contents.remove(&key) {
+                contents.insert(place, bytes);
+            }
+            ops.push(Op { key, change });
+        }
+        Batch { ops, contents, fuzzy, more }
+    }
+}

@@ -1,0 +1,129 @@
+//! What the owner is told of changes: the watch, and the links that it cannot tell of.
+
+use super::links::Links;
+use super::trees::{Fault, Pass, Trees};
+use super::walk::{self, Walked};
+use crate::limits;
+use crate::mirror::entry::Key;
+use crate::mirror::index::Index;
+use crate::mirror::meta;
+use crate::mirror::scan::Walk;
+use crate::mirror::watch::{Watch, WatchError};
+
+/// What was told since the last time.
+#[derive(Debug)]
+pub enum Told {
+    /// About these names.
+    Names(Vec<Key>),
+    /// About any of them.
+    Everything,
+}
+
+/// The watch over the trees.
+#[derive(Debug)]
+pub struct Hints {
+    watch: Watch,
+    /// Names of files that have more than one.
+    pub links: Links,
+    /// The last walk stopped when it had marked enough; what is behind is not marked yet.
+    more_to_walk: bool,
+}
+
+impl Hints {
+    /// Begins to watch. What changed before is found by a walk.
+    ///
+    /// # Errors
+    /// A root is not there, a limit is reached, the kernel refuses.
+    pub fn new(trees: &Trees) -> Result<Hints, WatchError> {
+        Ok(Hints {
+            watch: Watch::new(&trees.places())?,
+            links: Links::default(),
+            more_to_walk: false,
+        })
+    }
+
+    /// To wait on.
+    pub fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
+    /// Walks all trees and marks what differs from the index; names that `skip` knows have been read
+    /// already. So much is marked at a time that the journal has room for it.
+    ///
+    /// # Errors
+    /// See [`Fault`].
+    pub fn walk(
+        &mut self,
+        pass: &Pass<'_>,
+        index: &Index,
+        skip: &dyn Fn(&Key) -> bool,
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<Walked, Fault> {
+        let walked = walk::mark(pass, index, &mut self.links, skip, interrupted)?;
+        self.more_to_walk = walked.stopped;
+        Ok(walked)
+    }
+
+    /// Whether another walk must follow when what is marked is read.
+    pub fn has_more_to_walk(&self) -> bool {
+        self.more_to_walk
+    }
+
+    /// Marks everything dirty that was told until now.
+    ///
+    /// # Errors
+    /// See [`Fault`]. After one of the watch itself, make new hints, and walk.
+    pub fn absorb(
+        &mut self,
+        pass: &Pass<'_>,
+        index: &Index,
+        skip: &dyn Fn(&Key) -> bool,
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<Told, Fault> {
+        let drained = self
+            .watch
+            .drain(limits::HINTS_MAX)
+            .map_err(|error| Fault::Disk(format!("the watch over the trees: {error}")))?;
+        if drained.lost || pass.iter().any(|(tree, _)| index.tree_dirty(tree.id)) {
+            // Of what was read before, nothing is known any more.
+            let skip = |key: &Key| !drained.lost && skip(key);
+            self.walk(pass, index, &skip, interrupted)?;
+            return Ok(Told::Everything);
+        }
+        let mut names = drained.names;
+        for directory in drained.subtrees {
+            self.descend(pass, &directory, &mut names)?;
+            // Of what was in it before, nothing may be told, if another one has come in its place.
+            for row in index.below(&directory) {
+                names.push(row?.0);
+            }
+        }
+        index.mark(&names)?;
+        Ok(Told::Names(names))
+    }
+
+    /// All names of a directory that was moved in, was filled before it was watched, or has gone.
+    fn descend(
+        &mut self,
+        pass: &Pass<'_>,
+        directory: &Key,
+        names: &mut Vec<Key>,
+    ) -> Result<(), Fault> {
+        let Some((tree, root)) = pass.of(directory) else { return Ok(()) };
+        if meta::quick(root, &directory.path)?.is_none() {
+            names.push(directory.clone());
+            return Ok(());
+        }
+        let walk = if directory.path.is_root() {
+            Walk::new(root, &tree.excludes)?
+        } else {
+            Walk::below(root, &tree.excludes, &directory.path)?
+        };
+        for found in walk {
+            let key = Key { tree: tree.id, path: found.path };
+            self.links.saw(&key, &found.seen);
+            names.push(key);
+        }
+        Ok(())
+    }
+}

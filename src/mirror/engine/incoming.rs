@@ -1,0 +1,245 @@
+//! The standby side of a group: doing what the session's receiver says.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::report::Skipped;
+use super::trees::{Fault, Trees};
+use super::walk;
+use super::wire::Wire;
+use crate::core::{Generation, Time};
+use crate::limits;
+use crate::mirror::apply;
+use crate::mirror::entry::{Key, Stored};
+use crate::mirror::index::Index;
+use crate::mirror::proto::Trouble;
+use crate::mirror::session::receiver::{Command, Event, Receiver};
+use crate::mirror::stage::{Head, Series, Stage};
+use crate::mirror::steps::Steps;
+
+/// How the standby side is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// The whole of a series was applied over this link: this node has what the owner had then.
+    pub whole: bool,
+    /// A series is coming in.
+    pub busy: bool,
+    /// What stands against it, in words.
+    pub trouble: Option<Trouble>,
+    /// Bytes of content that came.
+    pub bytes: u64,
+}
+
+/// The standby side of a group in one generation.
+pub struct Incoming {
+    generation: Generation,
+    receiver: Receiver,
+    series: Option<Series>,
+    /// What is reported.
+    pub taken: Taken,
+}
+
+/// What the standby side works with.
+pub struct Around<'a> {
+    /// The trees.
+    pub trees: &'a Trees,
+    /// The last common commit.
+    pub index: &'a Index,
+    /// The places beside the trees.
+    pub stage: &'a Arc<Stage>,
+    /// The link, if there is one.
+    pub wire: &'a mut Wire,
+    /// What is not mirrored.
+    pub skipped: &'a mut Skipped,
+    /// Whether an order waits that ends this.
+    pub interrupted: &'a dyn Fn() -> bool,
+}
+
+impl Incoming {
+    /// Begins; the owner links.
+    pub fn new(generation: Generation, group: &str, trees: &Trees) -> Incoming {
+        let receiver = Receiver::new(generation, group.to_owned(), trees.names());
+        Incoming { generation, receiver, series: None, taken: Taken::default() }
+    }
+
+    /// The generation that it belongs to.
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// When something is due.
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.receiver.next_deadline()
+    }
+
+    /// Takes in one event, and does what comes of it.
+    pub fn handle(&mut self, now: Time, event: Event, mut around: Around<'_>) {
+        let begun = Instant::now();
+        if matches!(event, Event::Linked | Event::Cut) {
+            self.taken = Taken { bytes: self.taken.bytes, ..Taken::default() };
+        }
+        self.receiver.handle(now, event);
+        while let Some(command) = self.receiver.poll() {
+            if let Some(answer) = self.perform(command, &mut around) {
+                self.taken.trouble = match &answer {
+                    Event::Failed(trouble) => Some(trouble.clone()),
+                    _ => None,
+                };
+                self.receiver.handle(now + begun.elapsed(), answer);
+            }
+        }
+    }
+
+    fn perform(&mut self, command: Command, around: &mut Around<'_>) -> Option<Event> {
+        let done = match command {
+            Command::Say(envelope) => {
+                return around.wire.say(&envelope).err().map(|_| Event::Cut);
+            }
+            Command::Open => self.open(around),
+            Command::ReadBuckets => read(around.index.bucket_digests().map(Event::BucketsRead)),
+            Command::ReadListing { bucket, after } => {
+                let max = limits::LISTING_ENTRIES_MAX;
+                let listing = around.index.bucket_listing(bucket, after.as_ref(), max);
+                read(listing.map(|(entries, more)| Event::ListingRead { entries, more }))
+            }
+            Command::Stage { series, batch, last: _, fuzzy, ops } => {
+                self.taken.busy = true;
+                self.stage(series, batch, around, |staged, pass, index| {
+                    staged.add_batch(pass, index, fuzzy, ops)
+                })
+            }
+            Command::Write { op, chunk, bytes } => {
+                self.taken.bytes += bytes.len() as u64;
+                match &mut self.series {
+                    Some(series) => series.write_chunk(op, chunk, &bytes).map(|()| Event::Written),
+                    None => Err(Trouble::Failed("no series was begun".to_owned())),
+                }
+            }
+            Command::MakeDurable { last } => self.make_durable(last),
+            Command::Apply => self.apply(around),
+            Command::Discard => {
+                self.taken.busy = false;
+                if let Some(series) = self.series.take()
+                    && let Err(trouble) = series.discard()
+                {
+                    log::warn!("what was staged of a void series stays for now: {trouble}");
+                }
+                return None;
+            }
+            Command::Hang(why) => {
+                log::warn!("a mirror session was ended: {why}");
+                around.wire.close();
+                return None;
+            }
+        };
+        Some(done.unwrap_or_else(Event::Failed))
+    }
+
+    fn open(&mut self, around: &mut Around<'_>) -> Result<Event, Trouble> {
+        self.series = None;
+        settle(around.trees, around.index, around.stage)?;
+        let pass = around.trees.open(around.index).map_err(trouble)?;
+        let walked = walk::own(&pass, around.index, around.interrupted).map_err(trouble)?;
+        if walked.differ > 0 {
+            let names = walked.differ;
+            log::info!(
+                "{names} names of the trees here are in no commit; what is lost of them by the owner's is kept"
+            );
+        }
+        around.skipped.set(walked.skipped);
+        let failed = |error: crate::mirror::index::IndexError| Trouble::Failed(error.to_string());
+        Ok(Event::Opened {
+            digest: around.index.digest().map_err(failed)?,
+            commit: around.index.position().map_err(failed)?.map_or(0, |position| position.commit),
+        })
+    }
+
+    fn stage(
+        &mut self,
+        number: u64,
+        batch: u32,
+        around: &Around<'_>,
+        add: impl FnOnce(
+            &mut Series,
+            &[crate::mirror::tree::Root],
+            &Index,
+        ) -> Result<Vec<crate::mirror::proto::Wanted>, Trouble>,
+    ) -> Result<Event, Trouble> {
+        if batch == 0 {
+            let head = Head { generation: self.generation, series: number, commit: number };
+            self.series = Some(around.stage.begin(head)?);
+        }
+        let pass = around.trees.open(around.index).map_err(trouble)?;
+        let Some(series) = &mut self.series else {
+            return Err(Trouble::Failed("no series was begun".to_owned()));
+        };
+        add(series, pass.roots(), around.index).map(Event::Staged)
+    }
+
+    fn make_durable(&mut self, last: bool) -> Result<Event, Trouble> {
+        let Some(mut series) = self.series.take() else {
+            return Err(Trouble::Failed("no series was begun".to_owned()));
+        };
+        series.close_batch()?;
+        if last {
+            series.ready()?;
+        } else {
+            self.series = Some(series);
+        }
+        Ok(Event::Durable)
+    }
+
+    fn apply(&mut self, around: &mut Around<'_>) -> Result<Event, Trouble> {
+        let settled = settle(around.trees, around.index, around.stage)?;
+        self.taken.busy = false;
+        if settled.unfinished {
+            // The trees are not at the commit: a new session finds what differs.
+            around.wire.close();
+            return Ok(Event::Cut);
+        }
+        self.taken.whole = true;
+        Ok(Event::Applied { conflicts: settled.conflicts })
+    }
+}
+
+fn read(done: Result<Event, crate::mirror::index::IndexError>) -> Result<Event, Trouble> {
+    done.map_err(|error| Trouble::Failed(error.to_string()))
+}
+
+/// In the words of the protocol.
+fn trouble(fault: Fault) -> Trouble {
+    match fault {
+        Fault::Root(why) => Trouble::Root(why),
+        Fault::Tree(_) | Fault::Index(_) | Fault::Disk(_) | Fault::Interrupted => {
+            Trouble::Failed(fault.to_string())
+        }
+    }
+}
+
+/// What settling has come to.
+#[derive(Clone, Copy, Debug)]
+pub struct Settled {
+    /// Files in the conflict stores of these trees.
+    pub conflicts: u64,
+    /// Files were written to here while they were to be replaced: they are in no commit.
+    pub unfinished: bool,
+}
+
+/// Applies what was acknowledged, if anything was, and removes what was not. Then the trees are the state
+/// of one commit.
+///
+/// # Errors
+/// It cannot be done now, and is to be tried again.
+pub fn settle(trees: &Trees, index: &Index, stage: &Arc<Stage>) -> Result<Settled, Trouble> {
+    let Some(ready) = stage.recover()? else {
+        return Ok(Settled { conflicts: stage.conflicts()?, unfinished: false });
+    };
+    let pass = trees.open(index).map_err(trouble)?;
+    let applied = apply::apply(&ready, pass.roots(), index, &mut Steps::all())?;
+    let unfinished = !applied.unfinished.is_empty();
+    let own = |key: Key| (key, Some(Stored { entry: None, seen: None }));
+    let changes: Vec<_> = applied.unfinished.into_iter().map(own).collect();
+    let marked = index.commit(&changes, None, &[], true);
+    marked.map_err(|error| Trouble::Failed(error.to_string()))?;
+    Ok(Settled { conflicts: applied.conflicts, unfinished })
+}

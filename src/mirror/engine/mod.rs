@@ -1,0 +1,414 @@
+//! The thread of a group's mirror: duties in, reports out; in between it owns the index, the session, the
+//! link and the watch.
+//!
+//! ```text
+//!   order Out ──▶ Out: watch, dial the peer, send       ──┐
+//!   order In  ──▶ In: wait for the owner's link, take in ─┼─▶ order Still ──▶ Idle: apply what was
+//!                                                       ──┘                   acknowledged, then `still`
+//! ```
+//! The newest order counts. It is kept in a mailbox of one place, so that long work can look whether it
+//! is still wanted.
+
+mod gather;
+mod hints;
+mod incoming;
+mod links;
+mod outgoing;
+mod report;
+mod role;
+mod trees;
+mod walk;
+mod wire;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+
+use self::report::{News, Rate, Skipped};
+use self::role::Role;
+use self::trees::Trees;
+use self::wire::Wire;
+use crate::config;
+use crate::control::event::Kind;
+use crate::control::status::{Direction, Mirror, MirrorState};
+use crate::core::{Generation, MirrorDuty, MirrorReport, PeerSync, Time};
+use crate::limits;
+use crate::mirror::index::{CopyState, Index, IndexError};
+use crate::mirror::stage::{Stage, Whose};
+use crate::mirror::transport::{Incoming, Link};
+
+/// Finds the peer: the crossover first, then the LAN. An error is in words.
+pub type Dial = Arc<dyn Fn(PeerSync) -> Result<Link, String> + Send + Sync>;
+
+/// What an engine is made with.
+pub struct Setup {
+    /// Of the pair.
+    pub cluster: String,
+    /// This node's name.
+    pub node: String,
+    /// The group's name.
+    pub group: String,
+    /// Its trees as configured.
+    pub trees: Vec<config::Tree>,
+    /// Its directory in the state directory.
+    pub state: PathBuf,
+    /// Finds the peer.
+    pub dial: Dial,
+}
+
+/// What an engine tells.
+#[derive(Debug)]
+pub enum Telling {
+    /// How the mirror is; told when it changes.
+    Report(MirrorReport),
+    /// For the administrator.
+    Note(Kind, String),
+    /// A `sync` ended.
+    Synced {
+        /// Number of the request.
+        request: u64,
+        /// What was done, or why not.
+        outcome: Result<String, String>,
+    },
+}
+
+/// What wakes an engine.
+#[derive(Debug)]
+pub enum Input {
+    /// Something is in the mailbox.
+    Wake,
+    /// A link of the owner for this group.
+    Arrived(Box<Incoming>),
+    /// The peer said this on a link.
+    Heard {
+        /// Number of the link.
+        link: u64,
+        /// The bytes of the message.
+        bytes: Vec<u8>,
+    },
+    /// A link has ended.
+    Ended {
+        /// Number of the link.
+        link: u64,
+        /// Why, in words.
+        why: String,
+    },
+    /// An attempt to reach the peer has ended.
+    Dialled {
+        /// Number of the attempt.
+        attempt: u64,
+        /// The link, or why there is none.
+        link: Result<Box<Link>, String>,
+    },
+    /// The watch has something to tell.
+    Hint {
+        /// Number of the watch.
+        watch: u64,
+    },
+}
+
+#[derive(Debug, Default)]
+struct Mail {
+    order: Option<(u32, MirrorDuty, PeerSync)>,
+    syncs: Vec<u64>,
+    over: bool,
+}
+
+/// The other end of an engine.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    mail: Arc<Mutex<Mail>>,
+    inbox: Sender<Input>,
+}
+
+impl Handle {
+    /// Orders a duty; it replaces one that was not begun.
+    pub fn order(&self, order: u32, duty: MirrorDuty, peer: PeerSync) {
+        lock(&self.mail).order = Some((order, duty, peer));
+        self.wake();
+    }
+
+    /// Asks for everything written until now to be on the peer.
+    pub fn sync(&self, request: u64) {
+        lock(&self.mail).syncs.push(request);
+        self.wake();
+    }
+
+    /// A link of the owner. Dropped, and closed by that, if the engine does not keep up.
+    pub fn arrived(&self, link: Incoming) {
+        if self.inbox.try_send(Input::Arrived(Box::new(link))).is_err() {
+            log::warn!("a mirror link was dropped: the group's engine is busy");
+        }
+    }
+
+    /// Ends the engine.
+    pub fn end(&self) {
+        lock(&self.mail).over = true;
+        self.wake();
+    }
+
+    fn wake(&self) {
+        // A full inbox wakes it, too.
+        let _ = self.inbox.try_send(Input::Wake);
+    }
+}
+
+fn lock(mail: &Mutex<Mail>) -> MutexGuard<'_, Mail> {
+    // A panic ends the process: there is no poison.
+    mail.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The engine of one group.
+pub struct Engine {
+    setup: Setup,
+    trees: Trees,
+    index: Index,
+    stage: Option<Arc<Stage>>,
+    mail: Arc<Mutex<Mail>>,
+    inbox: Receiver<Input>,
+    to_self: Sender<Input>,
+    started: Instant,
+
+    order: u32,
+    peer: PeerSync,
+    role: Role,
+    wire: Wire,
+    /// A link that came before its order.
+    early: Option<(Instant, Box<Incoming>)>,
+    /// The roots are there, as far as was seen last; else why not.
+    roots: Result<(), String>,
+    skipped: Skipped,
+    rate: Rate,
+    news: News,
+    told: Option<(Instant, MirrorReport)>,
+}
+
+impl Engine {
+    /// Opens the group's index.
+    ///
+    /// # Errors
+    /// It cannot be used; the sentence says what to do.
+    pub fn new(setup: Setup) -> Result<(Engine, Handle), String> {
+        let trees = Trees::new(&setup.trees).map_err(|error| error.to_string())?;
+        let index = Index::open(&setup.state).map_err(|error| error.to_string())?;
+        let mail = Arc::new(Mutex::new(Mail::default()));
+        let (to_self, inbox) = bounded(limits::MIRROR_INBOX_MAX);
+        let handle = Handle { mail: mail.clone(), inbox: to_self.clone() };
+        let now = Instant::now();
+        let engine = Engine {
+            setup,
+            trees,
+            index,
+            stage: None,
+            mail,
+            inbox,
+            to_self,
+            started: now,
+            order: 0,
+            peer: PeerSync::default(),
+            role: Role::idle(now),
+            wire: Wire::default(),
+            early: None,
+            roots: Ok(()),
+            skipped: Skipped::default(),
+            rate: Rate::default(),
+            news: News::new(now),
+            told: None,
+        };
+        Ok((engine, handle))
+    }
+
+    /// Works until it is ended.
+    pub fn run(mut self, mut tell: impl FnMut(Telling)) {
+        loop {
+            self.work(&mut tell);
+            self.report(&mut tell);
+            let wait = self.wait();
+            match self.inbox.recv_timeout(wait) {
+                Ok(input) => self.take(input, &mut tell),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            if lock(&self.mail).over {
+                return;
+            }
+        }
+    }
+
+    fn now(&self) -> Time {
+        let micros = self.started.elapsed().as_micros();
+        Time(u64::try_from(micros).unwrap_or(u64::MAX))
+    }
+
+    /// How long nothing is due.
+    fn wait(&self) -> Duration {
+        if !self.inbox.is_empty() {
+            return Duration::ZERO;
+        }
+        let now = Instant::now();
+        let session = self.role.session_deadline().map(|at| at.since(self.now()));
+        let others = [
+            self.role.due(),
+            self.early.as_ref().map(|(since, _)| *since + limits::MIRROR_EARLY_PATIENCE),
+            self.news.due(),
+            self.told.as_ref().map(|(at, _)| *at + limits::REPORT_EVERY),
+        ];
+        let others = others.into_iter().flatten().map(|at| at.saturating_duration_since(now));
+        let soonest = session.into_iter().chain(others).min().unwrap_or(limits::MIRROR_LOOK_UP);
+        // A deadline that has passed and does nothing must not make the loop spin.
+        soonest.clamp(Duration::from_millis(1), limits::MIRROR_LOOK_UP)
+    }
+
+    fn take(&mut self, input: Input, tell: &mut dyn FnMut(Telling)) {
+        match input {
+            Input::Wake => {}
+            Input::Arrived(link) => self.early = Some((Instant::now(), link)),
+            Input::Heard { link, bytes } => {
+                if self.wire.is(link) {
+                    self.heard(&bytes);
+                }
+            }
+            Input::Ended { link, why } => {
+                if self.wire.is(link) {
+                    self.wire.close();
+                    self.cut(&why);
+                }
+            }
+            Input::Dialled { attempt, link } => self.dialled(attempt, link),
+            Input::Hint { watch } => self.hinted(watch),
+        }
+        self.read_mail(tell);
+    }
+
+    fn read_mail(&mut self, tell: &mut dyn FnMut(Telling)) {
+        let (order, syncs) = {
+            let mut mail = lock(&self.mail);
+            (mail.order.take(), std::mem::take(&mut mail.syncs))
+        };
+        if let Some((order, duty, peer)) = order {
+            self.ordered(order, duty, peer, tell);
+        }
+        for request in syncs {
+            self.sync(request, tell);
+        }
+    }
+
+    /// Places beside the trees; `None`: nothing was ever taken in, so there is nothing to settle.
+    fn stage_if_used(&mut self) -> Result<Option<Arc<Stage>>, String> {
+        let used = self.setup.state.join("incoming").try_exists();
+        if !used.map_err(|error| error.to_string())? {
+            return Ok(None);
+        }
+        self.stage().map(Some)
+    }
+
+    fn stage(&mut self) -> Result<Arc<Stage>, String> {
+        if let Some(stage) = &self.stage {
+            return Ok(stage.clone());
+        }
+        let whose = Whose {
+            cluster: self.setup.cluster.clone(),
+            group: self.setup.group.clone(),
+            node: self.setup.node.clone(),
+        };
+        let stage = Stage::open(&self.setup.state, &whose, &self.setup.trees)
+            .map_err(|error| error.to_string())?;
+        self.stage = Some(stage.clone());
+        Ok(stage)
+    }
+
+    /// What the trees here are: what is on disk says it, the newer of what was owned and what was taken.
+    fn copy(&self) -> Result<Option<Generation>, IndexError> {
+        let owned = self.index.copy()?.of;
+        let taken = self.index.position()?.map(|position| position.generation);
+        Ok([owned, taken].into_iter().flatten().max_by_key(|generation| generation.number))
+    }
+
+    fn set_owned(&self, generation: Generation) -> Result<(), IndexError> {
+        self.index.set_copy(CopyState { complete: true, of: Some(generation) })
+    }
+
+    fn report(&mut self, tell: &mut dyn FnMut(Telling)) {
+        let now = Instant::now();
+        let (copy_of, fault) = match self.copy() {
+            Ok(copy_of) => (copy_of, None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        let shown = self.role.shown(self.wire.path(), &self.roots);
+        let (state, why) = match fault {
+            Some(why) => (MirrorState::Blocked, why),
+            None => (shown.state, shown.why),
+        };
+        let rate = self.rate.at(now, shown.bytes);
+        let conflicts = self.stage.as_ref().and_then(|stage| stage.conflicts().ok()).unwrap_or(0);
+        let position = self.index.position().ok().flatten();
+        let report = MirrorReport {
+            order: self.order,
+            still: shown.still,
+            drained: shown.drained,
+            complete: copy_of.is_some() && self.roots.is_ok(),
+            copy_of,
+            in_sync: shown.direction == Direction::Out && state == MirrorState::InSync,
+            status: Mirror {
+                state,
+                why: why.clone(),
+                direction: shown.direction,
+                commit: position.map_or(0, |position| position.commit),
+                pending_files: u64::try_from(self.index.dirty_len()).unwrap_or(u64::MAX),
+                pending_bytes: shown.pending_bytes,
+                rate,
+                conflicts,
+                fuzzy: shown.fuzzy,
+                skipped: self.skipped.paths().to_vec(),
+            },
+        };
+        self.tell_news(now, &report, tell);
+        if self.is_news(now, &report) {
+            self.told = Some((now, report.clone()));
+            tell(Telling::Report(report));
+        }
+    }
+
+    /// What changes what the core may do is told at once, numbers for people now and then.
+    fn is_news(&self, now: Instant, report: &MirrorReport) -> bool {
+        let Some((at, told)) = &self.told else { return true };
+        let facts = |report: &MirrorReport| {
+            let MirrorReport { order, still, drained, complete, copy_of, in_sync, status } = report;
+            (
+                *order,
+                *still,
+                *drained,
+                *complete,
+                *copy_of,
+                *in_sync,
+                status.state,
+                status.direction,
+            )
+        };
+        facts(told) != facts(report)
+            || (told != report && now.duration_since(*at) >= limits::REPORT_EVERY)
+    }
+
+    fn tell_news(&mut self, now: Instant, report: &MirrorReport, tell: &mut dyn FnMut(Telling)) {
+        let fuzzy_before = self.told.as_ref().map_or(0, |(_, told)| told.status.fuzzy);
+        let status = &report.status;
+        let news = [
+            self.news.state(now, status.state, &status.why),
+            self.news.conflicts(&self.setup.group, status.conflicts),
+            (status.fuzzy > fuzzy_before).then(|| self.news.fuzzy(now)).flatten(),
+            self.news.skipped(&status.skipped),
+        ];
+        for (kind, text) in news.into_iter().flatten() {
+            tell(Telling::Note(kind, text));
+        }
+    }
+}
+
+/// Starts a thread that ends by itself.
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), String> {
+    let started = thread::Builder::new().name(name.to_owned()).spawn(body);
+    started.map(drop).map_err(|error| format!("a thread could not be started: {error}"))
+}

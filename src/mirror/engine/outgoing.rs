@@ -1,0 +1,306 @@
+//! The owner's side of a group: doing what the session's sender says.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Instant;
+
+use super::gather::{Batch, Gather, Series};
+use super::hints::Hints;
+use super::report::Skipped;
+use super::trees::{Fault, Trees};
+use super::wire::Wire;
+use crate::core::{Generation, Time};
+use crate::mirror::entry::{Content, Digest, Key, Kind};
+use crate::mirror::hash;
+use crate::mirror::index::{Index, IndexError, Position};
+use crate::mirror::proto::{Change, Envelope, Op, ToReceiver, Wanted};
+use crate::mirror::session::sender::{Command, Event, Gathered, Sender, SenderState};
+
+/// What the owner's side reports.
+#[derive(Clone, Debug, Default)]
+pub struct Sent {
+    /// How the sender is.
+    pub state: Option<SenderState>,
+    /// Barriers up to this one are kept.
+    pub kept: u64,
+    /// Newest commit that the peer has.
+    pub commit: u64,
+    /// Commits whose names changed while they were read.
+    pub fuzzy: u64,
+    /// Files in the peer's conflict store.
+    pub peer_conflicts: u64,
+    /// Bytes of content that were sent.
+    pub bytes: u64,
+}
+
+/// The owner's side of a group in one generation.
+pub struct Outgoing {
+    generation: Generation,
+    sender: Sender,
+    hints: Hints,
+    series: Series,
+    batch: Batch,
+    forced: HashSet<Key>,
+    barrier: u64,
+    /// What the watch told was read since this was last asked.
+    absorbed: bool,
+    /// What is reported.
+    pub sent: Sent,
+}
+
+/// What the owner's side works with.
+pub struct Around<'a> {
+    /// The trees.
+    pub trees: &'a Trees,
+    /// The last common commit.
+    pub index: &'a Index,
+    /// The link, if there is one.
+    pub wire: &'a mut Wire,
+    /// What is not mirrored.
+    pub skipped: &'a mut Skipped,
+    /// Whether an order waits that ends this.
+    pub interrupted: &'a dyn Fn() -> bool,
+}
+
+impl Outgoing {
+    /// Begins; the first walk is the sender's to ask for.
+    ///
+    /// # Errors
+    /// The trees cannot be watched, or the index fails; in words.
+    pub fn new(
+        generation: Generation,
+        group: &str,
+        trees: &Trees,
+        index: &Index,
+    ) -> Result<Outgoing, String> {
+        let words = |error: IndexError| error.to_string();
+        let commit = index.position().map_err(words)?.map_or(0, |position| position.commit);
+        let hints = Hints::new(trees).map_err(|error| error.to_string())?;
+        let sender = Sender::new(generation, group.to_owned(), trees.names(), commit + 1);
+        Ok(Outgoing {
+            generation,
+            sender,
+            hints,
+            series: Series::default(),
+            batch: Batch::default(),
+            forced: HashSet::new(),
+            barrier: 0,
+            absorbed: false,
+            sent: Sent { commit, ..Sent::default() },
+        })
+    }
+
+    /// To wait on.
+    pub fn hints(&self) -> &Hints {
+        &self.hints
+    }
+
+    /// Whether what the watch told was read since this was last asked.
+    pub fn take_absorbed(&mut self) -> bool {
+        std::mem::take(&mut self.absorbed)
+    }
+
+    /// Bytes of the batch that is under way.
+    pub fn pending_bytes(&self) -> u64 {
+        let size = |op: &Op| match &op.change {
+            Change::Put(entry) => match &entry.kind {
+                Kind::File(content) => content.size,
+                Kind::Dir | Kind::Symlink { .. } | Kind::Link { .. } => 0,
+            },
+            Change::Delete => 0,
+        };
+        self.batch.ops.iter().map(size).sum()
+    }
+
+    /// Looks for changes that nothing told of. Returns how many names differ.
+    ///
+    /// # Errors
+    /// See [`Fault`].
+    pub fn rescan(&mut self, around: Around<'_>) -> Result<u64, Fault> {
+        let pass = around.trees.open(around.index)?;
+        let skip = |key: &Key| self.series.has(key);
+        let walked = self.hints.walk(&pass, around.index, &skip, around.interrupted)?;
+        around.skipped.set(walked.skipped);
+        Ok(walked.differ)
+    }
+
+    /// Asks for a barrier: everything written until now on the peer. Its number.
+    pub fn barrier(&mut self, now: Time, around: Around<'_>) -> u64 {
+        self.barrier += 1;
+        self.handle(now, Event::Barrier(self.barrier), around);
+        self.barrier
+    }
+
+    /// When something is due.
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.sender.next_deadline()
+    }
+
+    /// Takes in one event, and does what comes of it.
+    pub fn handle(&mut self, now: Time, event: Event, mut around: Around<'_>) {
+        let begun = Instant::now();
+        self.sender.handle(now, event);
+        while let Some(command) = self.sender.poll() {
+            if let Some(answer) = self.perform(command, &mut around) {
+                self.sender.handle(now + begun.elapsed(), answer);
+            }
+        }
+    }
+
+    fn perform(&mut self, command: Command, around: &mut Around<'_>) -> Option<Event> {
+        let done = match command {
+            Command::Say(envelope) => {
+                return around.wire.say(&envelope).err().map(Event::Cut);
+            }
+            Command::Walk { sync } => self.walk(sync, around),
+            Command::CompareBuckets(theirs) => compare_buckets(&theirs, around.index),
+            Command::CompareListing { bucket, entries } => {
+                self.compare_listing(bucket, &entries, around.index)
+            }
+            Command::Gather { batch } => self.gather(batch, around),
+            Command::Stream { wanted } => return self.stream(&wanted, around),
+            Command::Record { series, conflicts } => self.record(series, conflicts, around.index),
+            Command::Done(barrier) => {
+                self.sent.kept = barrier;
+                return None;
+            }
+            Command::Hang(why) => {
+                log::warn!("a mirror session was ended: {why}");
+                around.wire.close();
+                return None;
+            }
+            Command::State(state) => {
+                self.sent.state = Some(state);
+                return None;
+            }
+        };
+        Some(done.unwrap_or_else(|fault| Event::Failed(fault.to_string())))
+    }
+
+    fn walk(&mut self, sync: bool, around: &mut Around<'_>) -> Result<Event, Fault> {
+        let pass = around.trees.open(around.index)?;
+        if sync {
+            pass.sync()?;
+        }
+        let skip = |key: &Key| self.series.has(key);
+        let walked = self.hints.walk(&pass, around.index, &skip, around.interrupted)?;
+        around.skipped.set(walked.skipped);
+        Ok(Event::Walked { digest: around.index.digest()? })
+    }
+
+    fn compare_listing(
+        &mut self,
+        bucket: u16,
+        theirs: &[(Key, Digest)],
+        index: &Index,
+    ) -> Result<Event, Fault> {
+        let theirs: BTreeMap<&Key, &Digest> = theirs.iter().map(|(key, it)| (key, it)).collect();
+        let mut differ: Vec<Key> = Vec::new();
+        let mut ours: HashSet<Key> = HashSet::new();
+        let mut after: Option<Key> = None;
+        loop {
+            let (part, more) =
+                index.bucket_listing(bucket, after.as_ref(), crate::limits::LISTING_ENTRIES_MAX)?;
+            after = part.last().map(|(key, _)| key.clone());
+            for (key, digest) in part {
+                if theirs.get(&key) != Some(&&digest) {
+                    differ.push(key.clone());
+                }
+                ours.insert(key);
+            }
+            if !more {
+                break;
+            }
+        }
+        differ.extend(theirs.into_keys().filter(|key| !ours.contains(*key)).cloned());
+        index.mark(&differ)?;
+        self.forced.extend(differ);
+        Ok(Event::Compared)
+    }
+
+    fn gather(&mut self, batch: u32, around: &mut Around<'_>) -> Result<Event, Fault> {
+        if batch == 0 {
+            around.index.give_back();
+            self.series = Series::default();
+        }
+        let pass = around.trees.open(around.index)?;
+        let mut gather = Gather {
+            pass: &pass,
+            index: around.index,
+            hints: &mut self.hints,
+            forced: &self.forced,
+            interrupted: around.interrupted,
+        };
+        self.batch = gather.batch(&mut self.series)?;
+        self.absorbed = true;
+        let Batch { ops, fuzzy, more, .. } = &self.batch;
+        if batch == 0 && ops.is_empty() && !more {
+            // Nothing differs but how some names look here.
+            let series = std::mem::take(&mut self.series);
+            series.record(around.index, None, &mut self.forced)?;
+        }
+        let (ops, fuzzy, more) = (ops.clone(), *fuzzy, *more);
+        Ok(Event::Gathered(Gathered { ops, fuzzy, more }))
+    }
+
+    /// Sends what is wanted of the batch; small files as they were read when the batch was gathered.
+    fn stream(&mut self, wanted: &[Wanted], around: &mut Around<'_>) -> Option<Event> {
+        let pass = match around.trees.open(around.index) {
+            Ok(pass) => pass,
+            Err(fault) => return Some(Event::Failed(fault.to_string())),
+        };
+        for want in wanted {
+            let place = usize::try_from(want.op).unwrap_or(usize::MAX);
+            let Some(Op { key, change: Change::Put(entry) }) = self.batch.ops.get(place) else {
+                return Some(Event::Changed);
+            };
+            let Kind::File(content) = &entry.kind else { return Some(Event::Changed) };
+            let kept = self.batch.contents.get(&want.op);
+            let file = match (kept, pass.of(key)) {
+                (Some(_), _) | (None, None) => None,
+                (None, Some((_, root))) => root.open_file(&key.path).ok(),
+            };
+            for &chunk in &want.chunks {
+                if (around.interrupted)() {
+                    return Some(Event::Failed(Fault::Interrupted.to_string()));
+                }
+                let bytes = match (kept, &file) {
+                    (Some(bytes), _) => Some(bytes.clone()),
+                    (None, Some(file)) => read(file, content, chunk),
+                    (None, None) => None,
+                };
+                let Some(bytes) = bytes else { return Some(Event::Changed) };
+                self.sent.bytes += bytes.len() as u64;
+                let message = ToReceiver::Data { op: want.op, chunk, bytes };
+                let envelope = Envelope { generation: self.generation, message };
+                if let Err(why) = around.wire.say(&envelope) {
+                    return Some(Event::Cut(why));
+                }
+            }
+        }
+        Some(Event::Sent)
+    }
+
+    fn record(&mut self, series: u64, conflicts: u64, index: &Index) -> Result<Event, Fault> {
+        let position = Position { generation: self.generation, commit: series };
+        let done = std::mem::take(&mut self.series);
+        self.sent.fuzzy += u64::from(done.is_fuzzy());
+        done.record(index, Some(position), &mut self.forced)?;
+        self.batch = Batch::default();
+        self.sent.commit = series;
+        self.sent.peer_conflicts = conflicts;
+        Ok(Event::Recorded)
+    }
+}
+
+/// A chunk, if it still is what was offered.
+fn read(file: &std::fs::File, content: &Content, chunk: u32) -> Option<Vec<u8>> {
+    let bytes = hash::chunk(file, chunk, content.chunk_bytes, content.size).ok()?;
+    let offered = content.chunks.get(usize::try_from(chunk).ok()?)?;
+    (hash::hash_chunk(&bytes) == *offered).then_some(bytes)
+}
+
+fn compare_buckets(theirs: &[Digest], index: &Index) -> Result<Event, Fault> {
+    let ours = index.bucket_digests()?;
+    let differ = (0u16..).zip(ours.iter().zip(theirs)).filter(|(_, (ours, theirs))| ours != theirs);
+    Ok(Event::Differ(differ.map(|(bucket, _)| bucket).collect()))
+}

@@ -1,0 +1,160 @@
+//! What a group's mirror tells: the report for the core and `status`, and what the administrator is told.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::control::event::Kind;
+use crate::control::status::MirrorState;
+use crate::limits;
+
+/// Paths that are not mirrored, with the reason: the first few, as the last walk found them.
+#[derive(Clone, Debug, Default)]
+pub struct Skipped {
+    paths: Vec<String>,
+}
+
+impl Skipped {
+    /// Another walk has ended.
+    pub fn set(&mut self, paths: Vec<String>) {
+        self.paths = paths;
+    }
+
+    /// The paths.
+    pub fn paths(&self) -> &[String] {
+        &self.paths
+    }
+}
+
+/// Bytes a second over the last seconds.
+#[derive(Debug, Default)]
+pub struct Rate {
+    marks: VecDeque<(Instant, u64)>,
+}
+
+impl Rate {
+    /// So many bytes have travelled in all by now. Returns the rate.
+    pub fn at(&mut self, now: Instant, bytes: u64) -> u64 {
+        self.marks.push_back((now, bytes));
+        while let Some((then, _)) = self.marks.front()
+            && now.duration_since(*then) > limits::RATE_SPAN
+            && self.marks.len() > 1
+        {
+            self.marks.pop_front();
+        }
+        let Some((then, before)) = self.marks.front() else { return 0 };
+        let span_ms = u64::try_from(now.duration_since(*then).as_millis()).unwrap_or(u64::MAX);
+        let moved = bytes.saturating_sub(*before);
+        moved.saturating_mul(1000).checked_div(span_ms).unwrap_or(0)
+    }
+}
+
+/// Tells the administrator what has lasted: a state that comes and goes within a moment is no news.
+#[derive(Debug)]
+pub struct News {
+    now: MirrorState,
+    why: String,
+    since: Instant,
+    told: MirrorState,
+    told_why: String,
+    conflicts: Option<u64>,
+    fuzzy_told_at: Option<Instant>,
+    skipped: Vec<String>,
+}
+
+impl News {
+    /// Nothing is known.
+    pub fn new(now: Instant) -> News {
+        News {
+            now: MirrorState::Paused,
+            why: String::new(),
+            since: now,
+            told: MirrorState::Paused,
+            told_why: String::new(),
+            conflicts: None,
+            fuzzy_told_at: None,
+            skipped: Vec::new(),
+        }
+    }
+
+    /// How it is now; what is to be told of it.
+    pub fn state(&mut self, now: Instant, state: MirrorState, why: &str) -> Option<(Kind, String)> {
+        if self.now != state {
+            (self.now, self.since) = (state, now);
+        }
+        why.clone_into(&mut self.why);
+        if self.told == state && (self.told_why == why || state == MirrorState::InSync) {
+            return None;
+        }
+        let lasts = match state {
+            MirrorState::InSync => Duration::ZERO,
+            MirrorState::Blocked | MirrorState::Conflict => limits::NEWS_BLOCKED_AFTER,
+            MirrorState::Behind => limits::NEWS_BEHIND_AFTER,
+            // The course of things.
+            MirrorState::Off | MirrorState::Syncing | MirrorState::Paused => return None,
+        };
+        if now.duration_since(self.since) < lasts {
+            return None;
+        }
+        self.told = state;
+        why.clone_into(&mut self.told_why);
+        let text = match state {
+            MirrorState::InSync => "the mirror is in sync".to_owned(),
+            MirrorState::Behind => format!("the mirror is behind: {why}"),
+            MirrorState::Blocked => format!("nothing is mirrored: {why}"),
+            MirrorState::Conflict => format!("the mirror waits for the administrator: {why}"),
+            MirrorState::Off | MirrorState::Syncing | MirrorState::Paused => return None,
+        };
+        Some((Kind::Mirror, text))
+    }
+
+    /// When a state that is not told yet will have lasted long enough.
+    pub fn due(&self) -> Option<Instant> {
+        let lasts = match self.now {
+            MirrorState::Blocked | MirrorState::Conflict => limits::NEWS_BLOCKED_AFTER,
+            MirrorState::Behind => limits::NEWS_BEHIND_AFTER,
+            MirrorState::InSync | MirrorState::Off | MirrorState::Syncing | MirrorState::Paused => {
+                return None;
+            }
+        };
+        (self.told != self.now || self.told_why != self.why).then(|| self.since + lasts)
+    }
+
+    /// So many files are in the conflict stores here.
+    pub fn conflicts(&mut self, group: &str, conflicts: u64) -> Option<(Kind, String)> {
+        let before = self.conflicts.replace(conflicts).unwrap_or(conflicts);
+        let new = conflicts.checked_sub(before).filter(|new| *new > 0)?;
+        let text = format!(
+            "{new} files that were changed here and nowhere else went to the conflict store; look at \
+             them with `clusterd conflicts {group} list` on this node"
+        );
+        Some((Kind::Conflict, text))
+    }
+
+    /// A commit was fuzzy.
+    pub fn fuzzy(&mut self, now: Instant) -> Option<(Kind, String)> {
+        let lately = |at: Instant| now.duration_since(at) < limits::NEWS_FUZZY_EVERY;
+        if self.fuzzy_told_at.is_some_and(lately) {
+            return None;
+        }
+        self.fuzzy_told_at = Some(now);
+        let text =
+            "files change faster than they can be read at one instant: each is whole on the \
+                    peer, but some may be newer than others that were written before them"
+                .to_owned();
+        Some((Kind::Mirror, text))
+    }
+
+    /// These paths are not mirrored.
+    pub fn skipped(&mut self, paths: &[String]) -> Option<(Kind, String)> {
+        if self.skipped == paths {
+            return None;
+        }
+        self.skipped = paths.to_vec();
+        let first = paths.first()?;
+        let more = match paths.len() {
+            1 => String::new(),
+            count => format!(", and {} more; see `clusterd status`", count - 1),
+        };
+        Some((Kind::Mirror, format!("not mirrored: {first}{more}")))
+    }
+}

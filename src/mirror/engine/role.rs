@@ -1,0 +1,660 @@
+//! What the engine is doing: nothing, sending, or taking in.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::incoming::{self, Incoming, settle};
+use super::outgoing::{self, Outgoing};
+use super::{Engine, Input, Telling, lock, spawn};
+use crate::control::status::{Direction, MirrorState};
+use crate::core::{Generation, MirrorDuty, PeerSync, Time};
+use crate::limits;
+use crate::mirror::proto::{self, Envelope, ToReceiver, ToSender, Trouble};
+use crate::mirror::session::receiver;
+use crate::mirror::session::sender::{self, SenderState};
+use crate::mirror::transport::{Link, LinkPath};
+
+/// What the engine is doing.
+pub(super) enum Role {
+    /// Nothing travels.
+    Idle {
+        /// What was acknowledged is applied; else why not yet.
+        settled: Result<(), String>,
+        /// When to look again.
+        look_at: Instant,
+    },
+    /// This node owns the trees.
+    Out(Box<Owner>),
+    /// The peer does.
+    In(Box<Incoming>),
+}
+
+/// The owner's role.
+pub(super) struct Owner {
+    generation: Generation,
+    /// `Err`: it cannot begin yet: why, and when to try again.
+    outgoing: Result<Outgoing, (String, Instant)>,
+    watch: Option<WatchThread>,
+    /// Number of the barrier of a `Drain` order.
+    drain: Option<u64>,
+    /// Requests, with the barrier that each waits for.
+    syncs: Vec<(u64, u64)>,
+    dial: Dialling,
+    rescan_at: Instant,
+}
+
+/// The attempts to reach the peer.
+struct Dialling {
+    attempt: u64,
+    under_way: bool,
+    failed: u32,
+    next_at: Instant,
+    why: String,
+}
+
+/// A thread that waits for the watch.
+struct WatchThread {
+    number: u64,
+    /// It waits for this before it looks again.
+    resume: Sender<()>,
+    told: bool,
+}
+
+/// What is shown of a role.
+pub(super) struct Shown {
+    pub(super) state: MirrorState,
+    pub(super) why: String,
+    pub(super) direction: Direction,
+    pub(super) still: bool,
+    pub(super) drained: bool,
+    pub(super) fuzzy: u64,
+    pub(super) bytes: u64,
+    pub(super) pending_bytes: u64,
+}
+
+impl Role {
+    /// Nothing yet.
+    pub(super) fn idle(now: Instant) -> Role {
+        Role::Idle { settled: Err("not looked at yet".to_owned()), look_at: now }
+    }
+
+    /// When the session has something to do.
+    pub(super) fn session_deadline(&self) -> Option<Time> {
+        match self {
+            Role::Idle { .. } => None,
+            Role::Out(owner) => owner.outgoing.as_ref().ok()?.next_deadline(),
+            Role::In(incoming) => incoming.next_deadline(),
+        }
+    }
+
+    /// When something else is due.
+    pub(super) fn due(&self) -> Option<Instant> {
+        match self {
+            Role::Idle { look_at, .. } => Some(*look_at),
+            Role::Out(owner) => {
+                let begin = owner.outgoing.as_ref().err().map(|(_, at)| *at);
+                let dial = (!owner.dial.under_way).then_some(owner.dial.next_at);
+                [begin, dial, Some(owner.rescan_at)].into_iter().flatten().min()
+            }
+            Role::In(_) => None,
+        }
+    }
+
+    /// For the report.
+    pub(super) fn shown(&self, path: Option<LinkPath>, roots: &Result<(), String>) -> Shown {
+        let nothing = Shown {
+            state: MirrorState::Paused,
+            why: String::new(),
+            direction: Direction::None,
+            still: false,
+            drained: false,
+            fuzzy: 0,
+            bytes: 0,
+            pending_bytes: 0,
+        };
+        match self {
+            Role::Idle { settled, .. } => match (settled, roots) {
+                (Err(why), _) => Shown { why: why.clone(), ..nothing },
+                (Ok(()), Err(why)) => {
+                    Shown { state: MirrorState::Blocked, why: why.clone(), still: true, ..nothing }
+                }
+                (Ok(()), Ok(())) => Shown {
+                    why: "no settled owner; nothing travels".to_owned(),
+                    still: true,
+                    ..nothing
+                },
+            },
+            Role::Out(owner) => owner.shown(path, nothing),
+            Role::In(incoming) => {
+                let taken = &incoming.taken;
+                let (state, why) = match (&taken.trouble, path) {
+                    (Some(Trouble::NoRoom { .. }), _) => (MirrorState::Behind, None),
+                    (Some(Trouble::Root(_) | Trouble::Failed(_)), _) => {
+                        (MirrorState::Blocked, None)
+                    }
+                    (None, None) => (
+                        MirrorState::Behind,
+                        Some("the owner has no session with this node".to_owned()),
+                    ),
+                    (None, Some(_)) if taken.whole && !taken.busy => (MirrorState::InSync, None),
+                    (None, Some(_)) => (MirrorState::Syncing, None),
+                };
+                let why = why.or(taken.trouble.as_ref().map(ToString::to_string));
+                let why = why.unwrap_or_default();
+                Shown { state, why, direction: Direction::In, bytes: taken.bytes, ..nothing }
+            }
+        }
+    }
+}
+
+impl Owner {
+    fn shown(&self, path: Option<LinkPath>, nothing: Shown) -> Shown {
+        let nothing = Shown { direction: Direction::Out, ..nothing };
+        let outgoing = match &self.outgoing {
+            Ok(outgoing) => outgoing,
+            Err((why, _)) => {
+                return Shown { state: MirrorState::Blocked, why: why.clone(), ..nothing };
+            }
+        };
+        let sent = &outgoing.sent;
+        let (state, why) = match (&sent.state, path) {
+            (_, None) | (None, _) => {
+                let why = match self.dial.why.as_str() {
+                    "" => "connecting to the peer".to_owned(),
+                    why => format!("the peer is not reached: {why}"),
+                };
+                let state =
+                    if self.dial.failed == 0 { MirrorState::Syncing } else { MirrorState::Behind };
+                (state, why)
+            }
+            (Some(SenderState::InSync), Some(LinkPath::Crossover)) => {
+                (MirrorState::InSync, String::new())
+            }
+            (Some(SenderState::InSync), Some(LinkPath::Lan)) => {
+                (MirrorState::InSync, "over the LAN: the crossover does not connect".to_owned())
+            }
+            (Some(SenderState::Syncing), Some(_)) => (MirrorState::Syncing, String::new()),
+            (Some(SenderState::Behind(why)), Some(_)) => (MirrorState::Behind, why.clone()),
+            (Some(SenderState::Blocked(why)), Some(_)) => (MirrorState::Blocked, why.clone()),
+        };
+        let drained = self.drain.is_some_and(|barrier| sent.kept >= barrier);
+        let pending_bytes = outgoing.pending_bytes();
+        Shown {
+            state,
+            why,
+            drained,
+            fuzzy: sent.fuzzy,
+            bytes: sent.bytes,
+            pending_bytes,
+            ..nothing
+        }
+    }
+}
+
+impl Engine {
+    /// A new order.
+    pub(super) fn ordered(
+        &mut self,
+        order: u32,
+        duty: MirrorDuty,
+        peer: PeerSync,
+        tell: &mut dyn FnMut(Telling),
+    ) {
+        self.order = order;
+        // Every order is answered: it may be of a new heart, which was told nothing yet.
+        self.told = None;
+        if self.peer != peer {
+            self.peer = peer;
+            if let Role::Out(owner) = &mut self.role {
+                owner.dial.next_at = Instant::now();
+            }
+            // Another way leads there now: the crossover is lost, or it is back.
+            let by_crossover = self.wire.path().map(|path| path == LinkPath::Crossover);
+            if by_crossover.is_some_and(|by_crossover| by_crossover != peer.crossover.is_some()) {
+                self.wire.close();
+                self.cut("the crossover is lost or back");
+            }
+        }
+        let goes_on = match (&self.role, duty) {
+            (Role::Idle { .. }, MirrorDuty::Still) => true,
+            (Role::Out(owner), MirrorDuty::Out(new) | MirrorDuty::Drain(new)) => {
+                owner.generation == new
+            }
+            (Role::In(incoming), MirrorDuty::In(new)) => incoming.generation() == new,
+            (Role::Idle { .. } | Role::Out(_) | Role::In(_), _) => false,
+        };
+        if !goes_on {
+            self.leave(tell);
+            self.role = match duty {
+                MirrorDuty::Still => Role::idle(Instant::now()),
+                MirrorDuty::Out(generation) | MirrorDuty::Drain(generation) => {
+                    Role::Out(Box::new(Owner::new(generation)))
+                }
+                MirrorDuty::In(generation) => {
+                    let group = &self.setup.group;
+                    Role::In(Box::new(Incoming::new(generation, group, &self.trees)))
+                }
+            };
+        }
+        let drains = matches!(duty, MirrorDuty::Drain(_));
+        if let Role::Out(owner) = &mut self.role {
+            owner.drain = owner.drain.filter(|_| drains);
+        }
+        if drains {
+            self.begin_owner();
+            let barrier = self.with_owner(|owner, now, around| {
+                let outgoing = owner.outgoing.as_mut().ok()?;
+                Some(outgoing.barrier(now, around))
+            });
+            if let Role::Out(owner) = &mut self.role {
+                owner.drain = owner.drain.or(barrier.flatten());
+            }
+        }
+    }
+
+    /// Ends what is under way.
+    fn leave(&mut self, tell: &mut dyn FnMut(Telling)) {
+        self.wire.close();
+        if let Role::Out(owner) = &mut self.role {
+            for (request, _) in owner.syncs.drain(..) {
+                let outcome = Err("this node no longer owns the group".to_owned());
+                tell(Telling::Synced { request, outcome });
+            }
+        }
+    }
+
+    /// An operator's `sync`.
+    pub(super) fn sync(&mut self, request: u64, tell: &mut dyn FnMut(Telling)) {
+        let barrier = self.with_owner(|owner, now, around| {
+            let outgoing = owner.outgoing.as_mut().map_err(|(why, _)| why.clone())?;
+            let barrier = outgoing.barrier(now, around);
+            owner.syncs.push((request, barrier));
+            Ok(())
+        });
+        let refused = barrier.unwrap_or_else(|| Err("this node does not own the group".to_owned()));
+        if let Err(why) = refused {
+            tell(Telling::Synced { request, outcome: Err(why) });
+        }
+    }
+
+    /// Does what is due.
+    pub(super) fn work(&mut self, tell: &mut dyn FnMut(Telling)) {
+        let now = Instant::now();
+        if let Role::Idle { look_at, .. } = &self.role
+            && now >= *look_at
+        {
+            self.settle();
+        }
+        self.begin_owner();
+        self.take_early_link();
+        self.dial();
+        self.rescan();
+        self.tick();
+        self.answer_syncs(tell);
+        self.resume_watch();
+    }
+
+    fn tick(&mut self) {
+        if self.role.session_deadline().is_none_or(|at| at > self.now()) || !self.inbox.is_empty() {
+            return;
+        }
+        self.feed_sender(sender::Event::Tick);
+        self.feed_receiver(receiver::Event::Tick);
+    }
+
+    fn settle(&mut self) {
+        let settled = self.settled();
+        self.roots = self.trees.open(&self.index).map(drop).map_err(|fault| fault.to_string());
+        let wait = match &settled {
+            Ok(()) => limits::MIRROR_RETRY,
+            Err(_) => limits::SETTLE_RETRY,
+        };
+        self.role = Role::Idle { settled, look_at: Instant::now() + wait };
+    }
+
+    fn settled(&mut self) -> Result<(), String> {
+        let Some(stage) = self.stage_if_used()? else { return Ok(()) };
+        let settled = settle(&self.trees, &self.index, &stage);
+        settled.map(drop).map_err(|trouble| trouble.to_string())
+    }
+
+    fn begin_owner(&mut self) {
+        let Role::Out(owner) = &mut self.role else { return };
+        if !matches!(&owner.outgoing, Err((_, at)) if Instant::now() >= *at) {
+            return;
+        }
+        let generation = owner.generation;
+        let begun = self
+            .settled()
+            .and_then(|()| self.set_owned(generation).map_err(|error| error.to_string()))
+            .and_then(|()| Outgoing::new(generation, &self.setup.group, &self.trees, &self.index));
+        self.roots = self.trees.open(&self.index).map(drop).map_err(|fault| fault.to_string());
+        let Role::Out(owner) = &mut self.role else { return };
+        match begun {
+            Ok(outgoing) => {
+                owner.watch = watch_thread(&outgoing, &self.to_self);
+                owner.outgoing = Ok(outgoing);
+            }
+            Err(why) => owner.outgoing = Err((why, Instant::now() + limits::MIRROR_RETRY)),
+        }
+    }
+
+    /// A link of the owner that waits for its order, or for long enough.
+    fn take_early_link(&mut self) {
+        let Some((since, link)) = self.early.take() else { return };
+        let hello = proto::decode::<ToReceiver>(&link.hello).map(|envelope| envelope.generation);
+        let awaited = match (&self.role, &hello) {
+            (Role::In(incoming), Ok(generation)) => incoming.generation() == *generation,
+            (Role::Idle { .. } | Role::Out(_) | Role::In(_), _) => false,
+        };
+        if awaited {
+            self.linked_in(*link);
+        } else if since.elapsed() < limits::MIRROR_EARLY_PATIENCE {
+            self.early = Some((since, link));
+        } else {
+            // Dropped, and closed by that: the owner tries again.
+            log::info!(
+                "a mirror link was closed: this node was not told that the sender owns the group"
+            );
+        }
+    }
+
+    fn linked_in(&mut self, link: crate::mirror::transport::Incoming) {
+        let crate::mirror::transport::Incoming { hello, link, .. } = link;
+        if let Err(why) = self.stage() {
+            // The owner is told, or it would see nothing but links that end.
+            self.refuse(link, &hello, &why);
+            if let Role::In(incoming) = &mut self.role {
+                incoming.taken.trouble = Some(Trouble::Root(why));
+            }
+            return;
+        }
+        if let Err(why) = self.wire.take(link, &self.to_self) {
+            log::warn!("a mirror link could not be used: {why}");
+            return;
+        }
+        self.feed_receiver(receiver::Event::Linked);
+        self.heard(&hello);
+    }
+
+    fn refuse(&mut self, link: Link, hello: &[u8], why: &str) {
+        let Ok(Envelope { generation, .. }) = proto::decode::<ToReceiver>(hello) else { return };
+        if self.wire.take(link, &self.to_self).is_ok() {
+            let message = ToSender::Refuse { why: why.to_owned() };
+            // If it is not heard, the owner asks again.
+            let _ = self.wire.say(&Envelope { generation, message });
+            self.wire.close();
+        }
+    }
+
+    /// The peer said something on the link.
+    pub(super) fn heard(&mut self, bytes: &[u8]) {
+        let malformed = match &self.role {
+            Role::Idle { .. } => None,
+            Role::Out(_) => match proto::decode::<ToSender>(bytes) {
+                Ok(envelope) => {
+                    self.feed_sender(sender::Event::Heard(envelope));
+                    None
+                }
+                Err(error) => Some(error),
+            },
+            Role::In(_) => match proto::decode::<ToReceiver>(bytes) {
+                Ok(envelope) => {
+                    self.feed_receiver(receiver::Event::Heard(envelope));
+                    None
+                }
+                Err(error) => Some(error),
+            },
+        };
+        if let Some(error) = malformed {
+            log::warn!("a mirror session was ended: {error}");
+            self.wire.close();
+            self.cut(&error.to_string());
+        }
+    }
+
+    /// The link has ended.
+    pub(super) fn cut(&mut self, why: &str) {
+        self.feed_sender(sender::Event::Cut(why.to_owned()));
+        self.feed_receiver(receiver::Event::Cut);
+        if let Role::Out(owner) = &mut self.role {
+            owner.dial.again(why);
+        }
+    }
+
+    /// Looks for the peer, if there is no link.
+    fn dial(&mut self) {
+        let Role::Out(owner) = &mut self.role else { return };
+        let due = owner.outgoing.is_ok() && !self.wire.is_open() && !owner.dial.under_way;
+        if !due || Instant::now() < owner.dial.next_at {
+            return;
+        }
+        owner.dial.attempt += 1;
+        let (attempt, peer) = (owner.dial.attempt, self.peer);
+        let (dial, inbox) = (self.setup.dial.clone(), self.to_self.clone());
+        let started = spawn("mirror-dial", move || {
+            let link = dial(peer).map(Box::new);
+            // The engine may have ended.
+            let _ = inbox.send(Input::Dialled { attempt, link });
+        });
+        match started {
+            Ok(()) => owner.dial.under_way = true,
+            Err(why) => owner.dial.again(&why),
+        }
+    }
+
+    /// An attempt to reach the peer has ended.
+    pub(super) fn dialled(&mut self, attempt: u64, link: Result<Box<Link>, String>) {
+        let Role::Out(owner) = &mut self.role else { return };
+        if owner.dial.attempt != attempt {
+            return;
+        }
+        owner.dial.under_way = false;
+        let taken = link.and_then(|link| self.wire.take(*link, &self.to_self));
+        match taken {
+            Ok(()) => self.feed_sender(sender::Event::Linked),
+            Err(why) => owner.dial.again(&why),
+        }
+        let sent = match &self.role {
+            Role::Out(owner) => owner.outgoing.as_ref().ok().map(|outgoing| outgoing.sent.commit),
+            Role::Idle { .. } | Role::In(_) => None,
+        };
+        log::debug!("dialled; commit {sent:?}");
+    }
+
+    /// The watch has something to tell.
+    pub(super) fn hinted(&mut self, number: u64) {
+        let Role::Out(owner) = &mut self.role else { return };
+        let Some(watch) = &mut owner.watch else { return };
+        if watch.number == number {
+            watch.told = true;
+            self.feed_sender(sender::Event::Dirty);
+        }
+    }
+
+    /// What was told is read: the watch may tell again.
+    fn resume_watch(&mut self) {
+        let Role::Out(owner) = &mut self.role else { return };
+        let (Ok(outgoing), Some(watch)) = (&mut owner.outgoing, &mut owner.watch) else { return };
+        if watch.told && outgoing.take_absorbed() {
+            watch.told = false;
+            // It waits for this one word.
+            let _ = watch.resume.try_send(());
+        }
+    }
+
+    fn rescan(&mut self) {
+        let now = Instant::now();
+        let Role::Out(owner) = &mut self.role else { return };
+        if now < owner.rescan_at {
+            return;
+        }
+        owner.rescan_at = now + limits::RESCAN_EVERY;
+        let found = self.with_owner(|owner, _, around| {
+            let outgoing = owner.outgoing.as_mut().ok()?;
+            outgoing.rescan(around).ok()
+        });
+        if found.flatten().is_some_and(|differ| differ > 0) {
+            self.feed_sender(sender::Event::Dirty);
+        }
+    }
+
+    fn answer_syncs(&mut self, tell: &mut dyn FnMut(Telling)) {
+        let Role::Out(owner) = &mut self.role else { return };
+        let Ok(outgoing) = &owner.outgoing else { return };
+        let sent = &outgoing.sent;
+        owner.syncs.retain(|(request, barrier)| {
+            if sent.kept < *barrier {
+                return true;
+            }
+            let text = format!("everything written before is on the peer: commit {}", sent.commit);
+            tell(Telling::Synced { request: *request, outcome: Ok(text) });
+            false
+        });
+    }
+
+    fn feed_sender(&mut self, event: sender::Event) {
+        self.with_owner(|owner, now, around| {
+            if let Ok(outgoing) = &mut owner.outgoing {
+                outgoing.handle(now, event, around);
+            }
+        });
+        if let Role::Out(owner) = &mut self.role {
+            if self.wire.is_open() {
+                owner.dial.reached();
+            } else if !owner.dial.under_way && owner.dial.next_at <= Instant::now() {
+                owner.dial.again("the session ended");
+            }
+        }
+    }
+
+    fn with_owner<T>(
+        &mut self,
+        work: impl FnOnce(&mut Owner, Time, outgoing::Around<'_>) -> T,
+    ) -> Option<T> {
+        let now = self.now();
+        let Role::Out(owner) = &mut self.role else { return None };
+        let mail = self.mail.clone();
+        let generation = owner.generation;
+        let interrupted = move || match lock(&mail).order {
+            None => false,
+            Some((_, MirrorDuty::Out(new) | MirrorDuty::Drain(new), _)) => new != generation,
+            Some((_, MirrorDuty::Still | MirrorDuty::In(_), _)) => true,
+        };
+        let around = outgoing::Around {
+            trees: &self.trees,
+            index: &self.index,
+            wire: &mut self.wire,
+            skipped: &mut self.skipped,
+            interrupted: &interrupted,
+        };
+        Some(work(owner, now, around))
+    }
+
+    fn feed_receiver(&mut self, event: receiver::Event) {
+        let now = self.now();
+        let Role::In(incoming) = &mut self.role else { return };
+        // Made before the link was taken.
+        let Some(stage) = &self.stage else { return };
+        let mail = self.mail.clone();
+        let generation = incoming.generation();
+        let interrupted = move || match lock(&mail).order {
+            None => false,
+            Some((_, MirrorDuty::In(new), _)) => new != generation,
+            Some((_, MirrorDuty::Still | MirrorDuty::Out(_) | MirrorDuty::Drain(_), _)) => true,
+        };
+        let around = incoming::Around {
+            trees: &self.trees,
+            index: &self.index,
+            stage,
+            wire: &mut self.wire,
+            skipped: &mut self.skipped,
+            interrupted: &interrupted,
+        };
+        incoming.handle(now, event, around);
+        if let Some(Trouble::Root(why)) = &incoming.taken.trouble {
+            self.roots = Err(why.clone());
+        } else if incoming.taken.whole {
+            self.roots = Ok(());
+        }
+    }
+}
+
+impl Owner {
+    fn new(generation: Generation) -> Owner {
+        let now = Instant::now();
+        Owner {
+            generation,
+            outgoing: Err(("not begun yet".to_owned(), now)),
+            watch: None,
+            drain: None,
+            syncs: Vec::new(),
+            dial: Dialling {
+                attempt: 0,
+                under_way: false,
+                failed: 0,
+                next_at: now,
+                why: String::new(),
+            },
+            rescan_at: now + limits::RESCAN_EVERY,
+        }
+    }
+}
+
+impl Dialling {
+    fn again(&mut self, why: &str) {
+        let wait = limits::DIAL_AGAIN_MIN * 2u32.saturating_pow(self.failed.min(10));
+        self.failed = self.failed.saturating_add(1);
+        self.next_at = Instant::now() + wait.min(limits::MIRROR_RETRY);
+        why.clone_into(&mut self.why);
+    }
+
+    fn reached(&mut self) {
+        self.failed = 0;
+        self.why.clear();
+    }
+}
+
+/// Waits for the watch, so that the engine can wait for everything at once.
+fn watch_thread(outgoing: &Outgoing, inbox: &Sender<Input>) -> Option<WatchThread> {
+    static NUMBERS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+    let number = NUMBERS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let fd = match outgoing.hints().watch().as_fd().try_clone_to_owned() {
+        Ok(fd) => fd,
+        Err(error) => {
+            log::error!(
+                "the watch over the trees cannot be waited for: {error}; only rescans find changes"
+            );
+            return None;
+        }
+    };
+    let (resume, resumed) = bounded(1);
+    let inbox = inbox.clone();
+    let started = spawn("mirror-watch", move || wait_for(&fd, number, &inbox, &resumed));
+    if let Err(why) = started {
+        log::error!(
+            "the watch over the trees cannot be waited for: {why}; only rescans find changes"
+        );
+        return None;
+    }
+    Some(WatchThread { number, resume, told: false })
+}
+
+fn wait_for(fd: &OwnedFd, watch: u64, inbox: &Sender<Input>, resumed: &Receiver<()>) {
+    let look_up = PollTimeout::try_from(Duration::from_secs(1)).unwrap_or(PollTimeout::MAX);
+    loop {
+        let ready = poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], look_up);
+        if !ready.is_ok_and(|count| count > 0) {
+            if resumed.try_recv() == Err(TryRecvError::Disconnected) {
+                return;
+            }
+            continue;
+        }
+        if inbox.send(Input::Hint { watch }).is_err() || resumed.recv().is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The group's trees as configured, and as they are found at the moment.
+
+use std::path::PathBuf;
+
+use crate::config::{self, Hash};
+use crate::mirror::entry::{Key, RelPath, TreeId};
+use crate::mirror::exclude::{BadExclude, Excludes};
+use crate::mirror::index::{Index, IndexError};
+use crate::mirror::tree::{Root, TreeError};
+
+/// Why nothing can be read from the trees, or told of them.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// A root is missing, or another one than before. Nothing may be concluded from what is there.
+    #[error("{0}")]
+    Root(String),
+    /// A name in a tree.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// The index.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// The disk, in words.
+    #[error("{0}")]
+    Disk(String),
+    /// Another order came: what was begun is void.
+    #[error("broken off for another order")]
+    Interrupted,
+}
+
+/// A tree as configured.
+#[derive(Debug)]
+pub struct Tree {
+    /// Its place in the list.
+    pub id: TreeId,
+    /// Its root.
+    pub path: PathBuf,
+    /// What is not mirrored.
+    pub excludes: Excludes,
+    /// How files are hashed.
+    pub hash: Hash,
+}
+
+/// All trees of a group.
+#[derive(Debug)]
+pub struct Trees {
+    list: Vec<Tree>,
+}
+
+impl Trees {
+    /// The trees of a checked config.
+    ///
+    /// # Errors
+    /// A pattern is none (the config refuses it before).
+    pub fn new(config: &[config::Tree]) -> Result<Trees, BadExclude> {
+        let list = (0u8..).zip(config).map(|(id, tree)| {
+            Ok::<_, BadExclude>(Tree {
+                id: TreeId(id),
+                path: tree.path.clone(),
+                excludes: Excludes::new(&tree.exclude)?,
+                hash: tree.hash,
+            })
+        });
+        Ok(Trees { list: list.collect::<Result<_, _>>()? })
+    }
+
+    /// Their paths, as both nodes must have them.
+    pub fn names(&self) -> Vec<String> {
+        self.list.iter().map(|tree| tree.path.display().to_string()).collect()
+    }
+
+    /// For the watch.
+    pub fn places(&self) -> Vec<(TreeId, PathBuf)> {
+        self.list.iter().map(|tree| (tree.id, tree.path.clone())).collect()
+    }
+
+    /// Opens all roots for one pass. Each must be the one that was mirrored before; one that never was
+    /// becomes it.
+    ///
+    /// # Errors
+    /// A root is missing or another one; the sentence says what to do.
+    pub fn open(&self, index: &Index) -> Result<Pass<'_>, Fault> {
+        let mut roots = Vec::new();
+        for tree in &self.list {
+            let root = Root::open(&tree.path).map_err(|error| Fault::Root(error.to_string()))?;
+            let is = root.identity();
+            match index.root_id(tree.id)? {
+                None => index.set_root_id(tree.id, (is.fsid, is.ino))?,
+                Some(was) if was == (is.fsid, is.ino) => {}
+                Some(_) => {
+                    return Err(Fault::Root(format!(
+                        "{} is not the directory that was mirrored before: is its file system \
+                         mounted? Nothing is sent and nothing is deleted. If this is the right one, \
+                         stop clusterd, remove its mirror directory in the state directory, and start \
+                         again: both copies are then compared in full",
+                        tree.path.display()
+                    )));
+                }
+            }
+            roots.push(root);
+        }
+        Ok(Pass { trees: &self.list, roots })
+    }
+}
+
+/// All roots, open.
+#[derive(Debug)]
+pub struct Pass<'t> {
+    trees: &'t [Tree],
+    roots: Vec<Root>,
+}
+
+impl Pass<'_> {
+    /// The trees with their roots.
+    pub fn iter(&self) -> impl Iterator<Item = (&Tree, &Root)> {
+        self.trees.iter().zip(&self.roots)
+    }
+
+    /// The roots in the trees' order.
+    pub fn roots(&self) -> &[Root] {
+        &self.roots
+    }
+
+    /// The tree that a name is in; `None`: there is no such tree.
+    pub fn of(&self, key: &Key) -> Option<(&Tree, &Root)> {
+        let place = usize::from(key.tree.0);
+        self.trees.get(place).zip(self.roots.get(place))
+    }
+
+    /// Writes back what is dirty on the trees' file systems.
+    ///
+    /// # Errors
+    /// A disk refuses.
+    pub fn sync(&self) -> Result<(), Fault> {
+        for (tree, root) in self.iter() {
+            let directory = root.open_dir(&RelPath::root())?;
+            let path = tree.path.display();
+            nix::unistd::syncfs(&directory)
+                .map_err(|errno| Fault::Disk(format!("syncfs of {path}: {errno}")))?;
+        }
+        Ok(())
+    }
+
+    /// Whether the roots are still what the paths lead to: asked after a pass, before anything is
+    /// concluded from what was not found.
+    ///
+    /// # Errors
+    /// A root was unmounted or exchanged meanwhile.
+    pub fn check(&self) -> Result<(), Fault> {
+        for (tree, root) in self.iter() {
+            let now = Root::open(&tree.path).map_err(|error| Fault::Root(error.to_string()))?;
+            if now.identity() != root.identity() {
+                let path = tree.path.display();
+                return Err(Fault::Root(format!("{path} was exchanged while it was read")));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,248 @@
+//! The messages of a mirror session, and their bytes.
+//!
+//! ```text
+//! owner (Sender)                              standby side (Receiver)
+//!   | Hello{group, trees}                       |
+//!   |------------------------------------------>|   refused: Refuse, and the end
+//!   |                      Welcome{digest, ...} |
+//!   |<------------------------------------------|
+//!   |  -- digests differ: --                    |
+//!   | AskBuckets                                |
+//!   |------------------------------------------>|
+//!   |                          Buckets{digests} |
+//!   |<------------------------------------------|
+//!   | AskListing{bucket}  ...                   |
+//!   |------------------------------------------>|
+//!   |                Listing{entries, more} ... |
+//!   |<------------------------------------------|
+//!   |  -- then, for each batch of a series: --  |
+//!   | Offer{series, batch, last, ops}           |
+//!   |------------------------------------------>|
+//!   |                 Need{series, batch, ...}  |
+//!   |<------------------------------------------|
+//!   | Data ... Data, Close                      |
+//!   |------------------------------------------>|   staged and durable:
+//!   |                   Acked{series, batch}    |
+//!   |<------------------------------------------|   after the last batch: applied
+//!   |                        Applied{series}    |
+//!   |<------------------------------------------|
+//! ```
+//! Every message carries the generation that it belongs to; one of another generation is refused. A
+//! message is postcard (a stable, documented format) behind its length; the transport below encrypts.
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::entry::{Digest, Entry, Key};
+use crate::core::Generation;
+use crate::limits;
+
+/// Version of this protocol: refused if it differs.
+pub const VERSION: u16 = 1;
+
+/// A message with its generation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Envelope<M> {
+    /// The owner's generation of the group.
+    pub generation: Generation,
+    /// What is said.
+    pub message: M,
+}
+
+/// What happens to a name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Change {
+    /// It becomes this, whatever was there.
+    Put(Entry),
+    /// It goes away, with everything below it.
+    Delete,
+}
+
+/// One change of a batch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Op {
+    /// Which name.
+    pub key: Key,
+    /// What happens to it.
+    pub change: Change,
+}
+
+/// From the owner to the standby side.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToReceiver {
+    /// Begins a session.
+    Hello {
+        /// [`VERSION`].
+        version: u16,
+        /// Name of the group.
+        group: String,
+        /// The trees' paths as configured, in order: both sides must mean the same.
+        trees: Vec<String>,
+    },
+    /// Asks for the digests of all buckets.
+    AskBuckets,
+    /// Asks for everything in one bucket.
+    AskListing {
+        /// Number of the bucket, below [`limits::BUCKETS`].
+        bucket: u16,
+    },
+    /// A batch of changes: what it will be, by hashes. A series is applied as one commit.
+    Offer {
+        /// Number of the series, rising within a session.
+        series: u64,
+        /// Number of the batch within the series, from 0.
+        batch: u32,
+        /// The series ends with this batch.
+        last: bool,
+        /// Names changed while they were read, round after round: each file is whole, but the whole
+        /// may never have existed at one instant.
+        fuzzy: bool,
+        /// The changes.
+        ops: Vec<Op>,
+    },
+    /// A chunk that was needed.
+    Data {
+        /// Place of the op in its batch.
+        op: u32,
+        /// Place of the chunk in its file.
+        chunk: u32,
+        /// Its bytes.
+        bytes: Vec<u8>,
+    },
+    /// All needed chunks of the batch were sent.
+    Close {
+        /// Series.
+        series: u64,
+        /// Batch.
+        batch: u32,
+    },
+    /// What was staged of this series is void: a file changed while it was sent.
+    Withdraw {
+        /// Series.
+        series: u64,
+    },
+    /// Are you there? Answered by `Pong`.
+    Ping,
+}
+
+/// The chunks that are needed of one op.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wanted {
+    /// Place of the op in its batch.
+    pub op: u32,
+    /// Places of the chunks in its file, rising.
+    pub chunks: Vec<u32>,
+}
+
+/// Why the standby side cannot go on now. It tries again by itself, or when asked anew.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Trouble {
+    /// Not enough room for the series.
+    #[error("no room: {needed} bytes more are needed on {path}")]
+    NoRoom {
+        /// How many, in bytes.
+        needed: u64,
+        /// Where.
+        path: String,
+    },
+    /// A tree's root is missing, or is not the one that was mirrored before.
+    #[error("{0}")]
+    Root(String),
+    /// The file system refused.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// From the standby side to the owner.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToSender {
+    /// The session stands.
+    Welcome {
+        /// Digest of the whole index of the standby side, as its trees are now.
+        digest: Digest,
+        /// Newest commit that it knows of: the owner counts on from there.
+        commit: u64,
+    },
+    /// No session: the reason, in words.
+    Refuse {
+        /// Why.
+        why: String,
+    },
+    /// The digests of all buckets, in order.
+    Buckets {
+        /// [`limits::BUCKETS`] of them.
+        digests: Vec<Digest>,
+    },
+    /// What is in one bucket.
+    Listing {
+        /// Which.
+        bucket: u16,
+        /// Names with the digests of their entries.
+        entries: Vec<(Key, Digest)>,
+        /// More of the same bucket follows.
+        more: bool,
+    },
+    /// The chunks that are not on the standby side.
+    Need {
+        /// Series.
+        series: u64,
+        /// Batch.
+        batch: u32,
+        /// Only ops that need something.
+        wanted: Vec<Wanted>,
+    },
+    /// The batch is durable. After the last one the series will be applied, whatever happens.
+    Acked {
+        /// Series.
+        series: u64,
+        /// Batch.
+        batch: u32,
+    },
+    /// The series is applied.
+    Applied {
+        /// Series.
+        series: u64,
+        /// Files that went to the conflict store, in all.
+        conflicts: u64,
+    },
+    /// It cannot be done now; the series, if there was one, is void.
+    Trouble(Trouble),
+    /// Answer to `Ping`.
+    Pong,
+}
+
+/// Why bytes are no message.
+#[derive(Debug, thiserror::Error)]
+pub enum BadMessage {
+    /// Longer than [`limits::MIRROR_MESSAGE_BYTES_MAX`].
+    #[error("a mirror message of {0} bytes is too long")]
+    TooLong(usize),
+    /// No message of this protocol.
+    #[error("a mirror message was not understood: {0}")]
+    Malformed(#[from] postcard::Error),
+}
+
+/// The bytes of a message, without its length.
+///
+/// # Errors
+/// It is too long.
+pub fn encode<M: Serialize>(envelope: &Envelope<M>) -> Result<Vec<u8>, BadMessage> {
+    let bytes = postcard::to_allocvec(envelope)?;
+    if bytes.len() > limits::MIRROR_MESSAGE_BYTES_MAX {
+        return Err(BadMessage::TooLong(bytes.len()));
+    }
+    Ok(bytes)
+}
+
+/// The message in these bytes; all of them must belong to it.
+///
+/// # Errors
+/// They are too many, or no message.
+pub fn decode<M: DeserializeOwned>(bytes: &[u8]) -> Result<Envelope<M>, BadMessage> {
+    if bytes.len() > limits::MIRROR_MESSAGE_BYTES_MAX {
+        return Err(BadMessage::TooLong(bytes.len()));
+    }
+    match postcard::take_from_bytes(bytes)? {
+        (envelope, []) => Ok(envelope),
+        (_, _) => Err(BadMessage::Malformed(postcard::Error::DeserializeBadEncoding)),
+    }
+}

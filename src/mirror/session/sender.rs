@@ -1,0 +1,461 @@
+//! The owner's end of a session.
+//!
+//! ```text
+//!  Down ──Linked──▶ Greeting ──digests differ──▶ AwaitingBuckets ▶ ComparingBuckets ─┐
+//!   ▲                  │ equal                                                       │ for each that
+//!   │                  ▼                                                             ▼ differs
+//!   │ Cut, Hang      Ready ◀──────────── none is left ── AwaitingListing ◀▶ ComparingListing
+//!   │ (anywhere)       │  ▲
+//!   │          barrier │  │ Walked
+//!   │                  ▼  │
+//!   │                 Walking
+//!   │  Ready ──dirty──▶ Gathering ──Offer──▶ Offered ──Need──▶ Streaming ──Close──▶ Closed
+//!   │   ▲                 ▲  (empty: Ready)                                           │ Acked
+//!   │   │                 └───────────────────── the series goes on ──────────────────┤
+//!   │   └── Recording ◀──Applied── Applying ◀────────────── it was the last batch ────┘
+//!   └─ Troubled ◀── the peer or this node cannot; after a while Ready again
+//! ```
+
+mod peer;
+mod words;
+
+use std::collections::VecDeque;
+
+use super::offer::{self, Measure};
+use crate::core::{Generation, Time};
+use crate::limits;
+use crate::mirror::entry::{Digest, Key};
+use crate::mirror::proto::{self, Envelope, ToReceiver};
+pub use words::{Command, Event, Gathered, SenderState};
+
+#[derive(Debug)]
+enum State {
+    Down,
+    /// Hello was said and a walk is under way: both digests are awaited.
+    Greeting {
+        own: Option<Digest>,
+        peer: Option<Digest>,
+        until: Time,
+    },
+    AwaitingBuckets {
+        until: Time,
+    },
+    ComparingBuckets,
+    AwaitingListing {
+        bucket: u16,
+        todo: Vec<u16>,
+        entries: Vec<(Key, Digest)>,
+        until: Time,
+    },
+    ComparingListing {
+        todo: Vec<u16>,
+    },
+    Ready {
+        ping_at: Time,
+    },
+    Walking {
+        barrier: u64,
+    },
+    Gathering {
+        batch: u32,
+    },
+    Offered {
+        batch: u32,
+        last: bool,
+        measures: Vec<Measure>,
+        until: Time,
+    },
+    Streaming {
+        batch: u32,
+        last: bool,
+    },
+    Closed {
+        batch: u32,
+        last: bool,
+        until: Time,
+    },
+    Applying {
+        until: Time,
+    },
+    Recording,
+    /// Begins the next series at `until`.
+    Troubled {
+        until: Time,
+    },
+}
+
+/// The owner's end of a session.
+#[derive(Debug)]
+pub struct Sender {
+    generation: Generation,
+    group: String,
+    trees: Vec<String>,
+    state: State,
+    /// Number of the series that is under way, or else of the next one.
+    series: u64,
+    /// Something is marked that no series under way has.
+    dirty: bool,
+    /// Since when something has waited.
+    waits_since: Option<Time>,
+    /// A series was applied over this link: the peer's copy is of this generation.
+    adopted: bool,
+    /// Withdrawals in a row.
+    withdrawn: u32,
+    /// A `Pong` must come until then.
+    pong_by: Option<Time>,
+    /// The newest barrier that was asked for, whose walk is done, that the series under way keeps, and
+    /// that is kept.
+    asked: u64,
+    walked: u64,
+    covered: u64,
+    kept: u64,
+    told: Option<SenderState>,
+    hangs: u64,
+    out: VecDeque<Command>,
+}
+
+impl Sender {
+    /// A sender of a generation, not linked yet. `trees`: the paths as configured. `next_series`: one
+    /// more than the newest commit that the index knows.
+    pub fn new(
+        generation: Generation,
+        group: String,
+        trees: Vec<String>,
+        next_series: u64,
+    ) -> Sender {
+        Sender {
+            generation,
+            group,
+            trees,
+            state: State::Down,
+            series: next_series,
+            dirty: true,
+            waits_since: None,
+            adopted: false,
+            withdrawn: 0,
+            pong_by: None,
+            asked: 0,
+            walked: 0,
+            covered: 0,
+            kept: 0,
+            told: None,
+            hangs: 0,
+            out: VecDeque::new(),
+        }
+    }
+
+    /// Takes in one event and decides.
+    pub fn handle(&mut self, now: Time, event: Event) {
+        match event {
+            Event::Linked => self.linked(now),
+            Event::Cut(why) => self.go_down(SenderState::Behind(why)),
+            Event::Heard(envelope) => self.heard(now, envelope),
+            Event::Walked { digest } => self.walked(now, digest),
+            Event::Differ(buckets) => {
+                if matches!(self.state, State::ComparingBuckets) {
+                    self.ask_listing(now, buckets);
+                }
+            }
+            Event::Compared => {
+                if let State::ComparingListing { todo } = &mut self.state {
+                    let todo = std::mem::take(todo);
+                    self.ask_listing(now, todo);
+                }
+            }
+            Event::Gathered(gathered) => self.gathered(now, gathered),
+            Event::Sent => {
+                if let State::Streaming { batch, last } = self.state {
+                    self.close(now, batch, last);
+                }
+            }
+            Event::Changed => self.changed(now),
+            Event::Recorded => {
+                if matches!(self.state, State::Recording) {
+                    self.withdrawn = 0;
+                    self.adopted = true;
+                    self.series += 1;
+                    self.over(now);
+                }
+            }
+            Event::Failed(why) => self.failed(now, why),
+            Event::Dirty => {
+                self.dirty = true;
+                self.advance(now);
+            }
+            Event::Barrier(id) => {
+                self.asked = self.asked.max(id);
+                self.advance(now);
+            }
+            Event::Tick => self.tick(now),
+        }
+        self.note_moment(now);
+    }
+
+    /// The next thing to do; `None` when there is nothing more.
+    pub fn poll(&mut self) -> Option<Command> {
+        self.out.pop_front()
+    }
+
+    /// When to call [`Sender::handle`] with a tick, unless something else happens before.
+    pub fn next_deadline(&self) -> Option<Time> {
+        let state = match self.state {
+            State::Down
+            | State::ComparingBuckets
+            | State::ComparingListing { .. }
+            | State::Walking { .. }
+            | State::Gathering { .. }
+            | State::Streaming { .. }
+            | State::Recording => None,
+            State::Ready { ping_at } => Some(ping_at).filter(|_| self.pong_by.is_none()),
+            State::Greeting { until, .. }
+            | State::AwaitingBuckets { until }
+            | State::AwaitingListing { until, .. }
+            | State::Offered { until, .. }
+            | State::Closed { until, .. }
+            | State::Applying { until }
+            | State::Troubled { until } => Some(until),
+        };
+        [state, self.pong_by, self.moment_over_at()].into_iter().flatten().min()
+    }
+
+    /// Whether a [`Command::Stream`] is still to go on. No more after the peer said that the series is
+    /// void, which it may say in the middle; then the command is not answered.
+    pub fn is_streaming(&self) -> bool {
+        matches!(self.state, State::Streaming { .. })
+    }
+
+    /// How many links were closed from this end.
+    pub fn hangs(&self) -> u64 {
+        self.hangs
+    }
+
+    fn linked(&mut self, now: Time) {
+        self.leave();
+        self.adopted = false;
+        let until = now + limits::MIRROR_WORK_PATIENCE;
+        self.state = State::Greeting { own: None, peer: None, until };
+        let (group, trees) = (self.group.clone(), self.trees.clone());
+        self.say(ToReceiver::Hello { version: proto::VERSION, group, trees });
+        // While the peer walks too.
+        self.out.push_back(Command::Walk { sync: false });
+    }
+
+    fn hang(&mut self, why: String) {
+        self.hang_with(why.clone(), SenderState::Behind(why));
+    }
+
+    fn hang_with(&mut self, why: String, state: SenderState) {
+        self.hangs += 1;
+        self.out.push_back(Command::Hang(why));
+        self.go_down(state);
+    }
+
+    fn go_down(&mut self, state: SenderState) {
+        self.leave();
+        self.tell(state);
+    }
+
+    fn leave(&mut self) {
+        if !matches!(self.state, State::Down) {
+            self.void();
+            self.pong_by = None;
+            self.state = State::Down;
+        }
+    }
+
+    /// What is under way is over without success: its names are dirty again.
+    fn void(&mut self) {
+        self.series += 1;
+        self.dirty = true;
+    }
+
+    fn walked(&mut self, now: Time, digest: Digest) {
+        if let State::Greeting { own, .. } = &mut self.state {
+            *own = Some(digest);
+            self.compare_digests(now);
+        } else if let State::Walking { barrier } = self.state {
+            self.walked = barrier;
+            self.dirty = true;
+            self.ready(now);
+        }
+    }
+
+    fn ready(&mut self, now: Time) {
+        self.state = State::Ready { ping_at: now + limits::MIRROR_PING_EVERY };
+        self.advance(now);
+    }
+
+    /// Begins what waits, if nothing is under way.
+    fn advance(&mut self, now: Time) {
+        if !matches!(self.state, State::Ready { .. }) {
+            return;
+        }
+        if self.asked > self.walked {
+            self.state = State::Walking { barrier: self.asked };
+            self.out.push_back(Command::Walk { sync: true });
+        } else if self.dirty {
+            self.dirty = false;
+            self.covered = self.walked;
+            self.waits_since.get_or_insert(now);
+            self.gather(0);
+        } else {
+            self.waits_since = None;
+            self.tell(SenderState::InSync);
+        }
+    }
+
+    fn gather(&mut self, batch: u32) {
+        self.state = State::Gathering { batch };
+        self.out.push_back(Command::Gather { batch });
+    }
+
+    fn gathered(&mut self, now: Time, gathered: Gathered) {
+        let State::Gathering { batch } = self.state else { return };
+        let Gathered { ops, fuzzy, more } = gathered;
+        // The first series of a link is sent even if nothing differs: the peer learns that it has the
+        // whole of this generation.
+        if batch == 0 && ops.is_empty() && !more && self.adopted {
+            return self.over(now);
+        }
+        let (series, last, measures) = (self.series, !more, offer::measures(&ops));
+        let until = now + limits::MIRROR_WORK_PATIENCE;
+        self.state = State::Offered { batch, last, measures, until };
+        self.say(ToReceiver::Offer { series, batch, last, fuzzy, ops });
+    }
+
+    fn close(&mut self, now: Time, batch: u32, last: bool) {
+        let (series, until) = (self.series, now + limits::MIRROR_WORK_PATIENCE);
+        self.state = State::Closed { batch, last, until };
+        self.say(ToReceiver::Close { series, batch });
+    }
+
+    /// The series is applied and recorded, or there was nothing to send.
+    fn over(&mut self, now: Time) {
+        if self.covered > self.kept {
+            self.kept = self.covered;
+            self.out.push_back(Command::Done(self.kept));
+        }
+        let since = self.waits_since.take();
+        self.ready(now);
+        if self.told != Some(SenderState::InSync) {
+            // More waits already, but only since a moment ago if this took no longer.
+            let quick = since.is_none_or(|since| now.since(since) < limits::MIRROR_MOMENT);
+            self.tell(if quick { SenderState::InSync } else { SenderState::Syncing });
+        }
+    }
+
+    fn changed(&mut self, now: Time) {
+        if !self.is_streaming() {
+            return;
+        }
+        self.withdraw();
+        self.withdrawn += 1;
+        if self.withdrawn < limits::MIRROR_WITHDRAWALS_MAX {
+            return self.ready(now);
+        }
+        self.withdrawn = 0;
+        self.pause(now);
+        self.tell(SenderState::Behind("files change faster than they can be sent".into()));
+    }
+
+    fn withdraw(&mut self) {
+        let series = self.series;
+        self.say(ToReceiver::Withdraw { series });
+        self.void();
+    }
+
+    fn pause(&mut self, now: Time) {
+        self.state = State::Troubled { until: now + limits::MIRROR_RETRY };
+    }
+
+    /// This node could not do what was commanded.
+    fn failed(&mut self, now: Time, why: String) {
+        match self.state {
+            // In `Recording` the peer has what the index here has not: they must be compared anew.
+            State::Greeting { .. }
+            | State::ComparingBuckets
+            | State::ComparingListing { .. }
+            | State::Recording => {
+                return self.hang_with(why.clone(), SenderState::Blocked(why));
+            }
+            State::Gathering { .. } | State::Streaming { .. } => {
+                self.withdraw();
+                self.pause(now);
+            }
+            State::Walking { .. } => self.pause(now),
+            State::Down
+            | State::AwaitingBuckets { .. }
+            | State::AwaitingListing { .. }
+            | State::Ready { .. }
+            | State::Offered { .. }
+            | State::Closed { .. }
+            | State::Applying { .. }
+            | State::Troubled { .. } => return,
+        }
+        self.tell(SenderState::Blocked(why));
+    }
+
+    fn tick(&mut self, now: Time) {
+        let waited = |until: Time| until <= now;
+        if self.pong_by.is_some_and(waited) {
+            return self.hang("the peer does not answer".into());
+        }
+        match self.state {
+            State::Down
+            | State::ComparingBuckets
+            | State::ComparingListing { .. }
+            | State::Walking { .. }
+            | State::Gathering { .. }
+            | State::Streaming { .. }
+            | State::Recording => {}
+            State::Ready { ping_at } => {
+                if waited(ping_at) && self.pong_by.is_none() {
+                    self.pong_by = Some(now + limits::MIRROR_ANSWER_PATIENCE);
+                    self.state = State::Ready { ping_at: now + limits::MIRROR_PING_EVERY };
+                    self.say(ToReceiver::Ping);
+                }
+            }
+            State::Greeting { until, .. } => self.hang_after(now, until, "to greet"),
+            State::AwaitingBuckets { until } | State::AwaitingListing { until, .. } => {
+                self.hang_after(now, until, "to tell what it has");
+            }
+            State::Offered { until, .. } => self.hang_after(now, until, "to stage a batch"),
+            State::Closed { until, .. } => self.hang_after(now, until, "to make a batch durable"),
+            State::Applying { until } => self.hang_after(now, until, "to apply a series"),
+            State::Troubled { until } => {
+                if waited(until) {
+                    self.ready(now);
+                }
+            }
+        }
+    }
+
+    fn hang_after(&mut self, now: Time, until: Time, what: &str) {
+        if until <= now {
+            self.hang(format!("the peer takes too long {what}"));
+        }
+    }
+
+    fn say(&mut self, message: ToReceiver) {
+        self.out.push_back(Command::Say(Envelope { generation: self.generation, message }));
+    }
+
+    fn tell(&mut self, state: SenderState) {
+        if self.told.as_ref() != Some(&state) {
+            self.told = Some(state.clone());
+            self.out.push_back(Command::State(state));
+        }
+    }
+
+    /// When what waits has waited for more than a moment, if that is still to be told.
+    fn moment_over_at(&self) -> Option<Time> {
+        let in_sync = self.told == Some(SenderState::InSync);
+        self.waits_since.filter(|_| in_sync).map(|since| since + limits::MIRROR_MOMENT)
+    }
+
+    fn note_moment(&mut self, now: Time) {
+        if self.moment_over_at().is_some_and(|at| at <= now) {
+            self.tell(SenderState::Syncing);
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! What `status` is told, and what heals by itself.
+
+use std::time::Duration;
+
+use super::world::{Fault, GENERATION, World, trees};
+use crate::core::Time;
+use crate::limits;
+use crate::mirror::proto::{Envelope, ToReceiver, ToSender};
+use crate::mirror::session::receiver::{self, Receiver};
+use crate::mirror::session::sender::{Command, Event, Sender, SenderState};
+
+const LONG: Duration = Duration::from_secs(60);
+
+fn settled() -> World {
+    let mut world = World::new([].into());
+    world.write(1, true);
+    world.settle(LONG);
+    assert!(world.agree());
+    assert_eq!(world.told, [SenderState::Syncing, SenderState::InSync]);
+    world.told.truncate(0);
+    world.told.push(SenderState::InSync);
+    world
+}
+
+#[test]
+fn small_changes_leave_it_in_sync() {
+    let mut world = settled();
+    world.write(2, true);
+    world.settle(LONG);
+    assert!(world.agree());
+    assert_eq!(world.told, [SenderState::InSync]);
+}
+
+#[test]
+fn an_idle_link_is_pinged_and_stays() {
+    let mut world = settled();
+    let before = world.delivered;
+    world.settle(Duration::from_secs(2 * 3600));
+    assert!(world.delivered > before + 1000);
+    assert_eq!((world.sender.hangs(), world.receiver.hangs()), (0, 0));
+    assert_eq!(world.told, [SenderState::InSync]);
+}
+
+#[test]
+fn trouble_is_told_and_heals() {
+    for (fault, blocked) in [
+        (Fault::Stage, false),
+        (Fault::Write, true),
+        (Fault::Harden, true),
+        (Fault::Apply, true),
+        (Fault::Gather, true),
+        (Fault::Record, true),
+    ] {
+        let mut world = settled();
+        world.fail_once(fault);
+        world.write(2, true);
+        world.settle(LONG);
+        assert!(world.agree(), "{fault:?}");
+        let bad = world.told.get(1);
+        assert_eq!(matches!(bad, Some(SenderState::Blocked(_))), blocked, "{fault:?}: {bad:?}");
+        assert_eq!(matches!(bad, Some(SenderState::Behind(_))), !blocked, "{fault:?}: {bad:?}");
+        assert_eq!(world.told.last(), Some(&SenderState::InSync));
+    }
+}
+
+/// The peer has it, this node's index has not: nothing here differs from the index any more.
+#[test]
+fn what_was_applied_and_not_recorded_can_be_taken_back() {
+    for fault in [Fault::Record, Fault::Apply] {
+        let mut world = settled();
+        world.fail_once(fault);
+        world.write(9, true);
+        while world.told.len() == 1 {
+            world.steps(1);
+        }
+        assert!(matches!(world.told[1], SenderState::Blocked(_)));
+        world.delete(9, true);
+        world.settle(LONG);
+        assert!(world.agree(), "{fault:?}: {:?}", world.standby_tree());
+    }
+}
+
+#[test]
+fn a_file_that_changes_again_and_again_is_not_sent_again_and_again() {
+    let mut world = settled();
+    let mut gathers = 0;
+    world.write(2, true);
+    while world.told.len() == 1 {
+        world.fail_once(Fault::Change);
+        world.steps(1);
+        gathers += 1;
+        assert!(gathers < 100);
+    }
+    assert!(matches!(&world.told[1], SenderState::Behind(why) if why.contains("change")));
+    world.settle(LONG);
+    assert!(world.agree());
+}
+
+fn commands(sender: &mut Sender) -> Vec<Command> {
+    std::iter::from_fn(|| sender.poll()).collect()
+}
+
+fn heard(message: ToSender) -> Event {
+    Event::Heard(Envelope { generation: GENERATION, message })
+}
+
+#[test]
+fn a_peer_that_says_nothing_is_left_at_every_wait() {
+    let mut sender = Sender::new(GENERATION, "web".into(), trees(), 1);
+    let mut now = Time(0);
+    sender.handle(now, Event::Linked);
+    sender.handle(now, Event::Walked { digest: [0; 16] });
+    let mut hangs = 0;
+    // One word more each time, then silence.
+    let words = [
+        heard(ToSender::Welcome { digest: [1; 16], commit: 0 }),
+        heard(ToSender::Buckets { digests: vec![[1; 16]; limits::BUCKETS] }),
+    ];
+    for count in 0..=words.len() {
+        sender.handle(now, Event::Linked);
+        sender.handle(now, Event::Walked { digest: [0; 16] });
+        for word in &words[..count] {
+            sender.handle(now, word.clone());
+            sender.handle(now, Event::Differ(vec![3]));
+        }
+        while commands(&mut sender).iter().all(|command| !matches!(command, Command::Hang(_))) {
+            now = sender.next_deadline().expect("a wait without a deadline");
+            sender.handle(now, Event::Tick);
+        }
+        hangs += 1;
+        assert_eq!(sender.hangs(), hangs);
+        assert_eq!(sender.next_deadline(), None);
+    }
+}
+
+#[test]
+fn a_ping_without_an_answer_ends_the_link() {
+    let mut sender = Sender::new(GENERATION, "web".into(), trees(), 1);
+    sender.handle(Time(0), Event::Linked);
+    sender.handle(Time(0), Event::Walked { digest: [0; 16] });
+    sender.handle(Time(0), heard(ToSender::Welcome { digest: [0; 16], commit: 0 }));
+    sender.handle(Time(0), Event::Gathered(Default::default()));
+    // The first series of a link is sent though there is nothing in it.
+    sender.handle(Time(0), heard(ToSender::Need { series: 1, batch: 0, wanted: vec![] }));
+    sender.handle(Time(0), heard(ToSender::Acked { series: 1, batch: 0 }));
+    sender.handle(Time(0), heard(ToSender::Applied { series: 1, conflicts: 0 }));
+    sender.handle(Time(0), Event::Recorded);
+    commands(&mut sender);
+    let ping_at = sender.next_deadline().unwrap();
+    sender.handle(ping_at, Event::Tick);
+    let ping = Envelope { generation: GENERATION, message: ToReceiver::Ping };
+    assert_eq!(commands(&mut sender), [Command::Say(ping)]);
+    let pong_by = sender.next_deadline().unwrap();
+    sender.handle(pong_by, Event::Tick);
+    let [Command::Hang(_), Command::State(SenderState::Behind(_))] = &commands(&mut sender)[..]
+    else {
+        panic!("it waits on");
+    };
+}
+
+#[test]
+fn another_config_is_refused_with_the_reason() {
+    let hello = |version: u16, group: &str, trees: Vec<String>| ToReceiver::Hello {
+        version,
+        group: group.into(),
+        trees,
+    };
+    for message in [
+        hello(99, "web", trees()),
+        hello(1, "mail", trees()),
+        hello(1, "web", vec!["/srv/www".into()]),
+    ] {
+        let mut receiver = Receiver::new(GENERATION, "web".into(), trees());
+        receiver.handle(Time(0), receiver::Event::Linked);
+        let envelope = Envelope { generation: GENERATION, message };
+        receiver.handle(Time(0), receiver::Event::Heard(envelope));
+        let Some(receiver::Command::Say(said)) = receiver.poll() else { panic!() };
+        let ToSender::Refuse { why } = said.message else { panic!("{said:?}") };
+        assert!(why.contains("config") || why.contains("version"), "{why}");
+        assert!(matches!(receiver.poll(), Some(receiver::Command::Hang(_))));
+    }
+}
+
+#[test]
+fn streaming_ends_when_the_peer_says_that_it_is_void() {
+    use crate::mirror::proto::{Change, Op, Trouble, Wanted};
+    let mut sender = Sender::new(GENERATION, "web".into(), trees(), 1);
+    sender.handle(Time(0), Event::Linked);
+    sender.handle(Time(0), Event::Walked { digest: [0; 16] });
+    sender.handle(Time(0), heard(ToSender::Welcome { digest: [0; 16], commit: 0 }));
+    let change = Change::Put(super::world::entry_of(1));
+    let ops = vec![Op { key: super::world::key(1), change }];
+    let gathered = super::super::sender::Gathered { ops, fuzzy: false, more: false };
+    sender.handle(Time(0), Event::Gathered(gathered));
+    let wanted = vec![Wanted { op: 0, chunks: vec![0] }];
+    sender.handle(Time(0), heard(ToSender::Need { series: 1, batch: 0, wanted }));
+    assert!(sender.is_streaming());
+    sender.handle(Time(0), heard(ToSender::Trouble(Trouble::Failed("EIO".into()))));
+    assert!(!sender.is_streaming());
+    commands(&mut sender);
+    sender.handle(sender.next_deadline().unwrap(), Event::Tick);
+    assert_eq!(commands(&mut sender), [Command::Gather { batch: 0 }]);
+}

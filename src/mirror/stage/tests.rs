@@ -1,0 +1,208 @@
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use super::*;
+use crate::mirror::entry::{Content, Entry, Kind, Stamp};
+use crate::mirror::fixture::{GENERATION, Pair, key, snapshot, whose};
+use crate::mirror::hash::hash_chunk;
+use crate::mirror::proto::{Change, Op, Wanted};
+use crate::mirror::steps::Steps;
+
+const CHUNK: usize = 256 * 1024;
+
+/// A put of a file of these bytes.
+fn put(path: &str, bytes: &[u8]) -> Op {
+    let size = bytes.len() as u64;
+    let chunk_bytes = Content::chunk_bytes_for(size);
+    let chunks = bytes.chunks(chunk_bytes as usize).map(hash_chunk).collect();
+    let kind = Kind::File(Content { size, chunk_bytes, chunks });
+    let mtime = Stamp { s: 1_000_000, ns: 5 };
+    let entry = Entry { kind, mode: 0o640, uid: 7, gid: 8, mtime, xattrs: Vec::new() };
+    Op { key: key(path), change: Change::Put(entry) }
+}
+
+fn head(pair: &Pair) -> Head {
+    Head { generation: GENERATION, series: 1, commit: pair.commit + 1 }
+}
+
+fn begin(pair: &Pair, ops: Vec<Op>) -> (Series, Result<Vec<Wanted>, Trouble>) {
+    let mut series = pair.stage.begin(head(pair)).unwrap();
+    let wanted = series.add_batch(&pair.roots(), pair.index(), false, ops);
+    (series, wanted)
+}
+
+#[test]
+fn only_what_is_not_here_is_wanted_and_zeros_are_holes() {
+    let mut pair = Pair::new();
+    let mut bytes: Vec<u8> = (0..CHUNK * 6 + 100).map(|at| (at / CHUNK) as u8 + 1).collect();
+    bytes[CHUNK * 4..CHUNK * 5].fill(0);
+    fs::write(pair.owner.join("large"), &bytes).unwrap();
+    pair.sync();
+    bytes[CHUNK + 5] = 99;
+    bytes.extend_from_slice(b"longer");
+    let (mut series, wanted) = begin(&pair, vec![put("large", &bytes)]);
+    assert_eq!(wanted.unwrap(), [Wanted { op: 0, chunks: vec![1, 6] }]);
+    series.write_chunk(0, 1, &bytes[CHUNK..CHUNK * 2]).unwrap();
+    series.write_chunk(0, 6, &bytes[CHUNK * 6..]).unwrap();
+    series.close_batch().unwrap();
+    let ready = series.ready().unwrap();
+    pair.apply(&ready, &mut Steps::all()).unwrap();
+    let file = pair.replica.join("large");
+    assert_eq!(fs::read(&file).unwrap(), bytes);
+    let stat = fs::metadata(&file).unwrap();
+    assert!(stat.blocks() * 512 < bytes.len() as u64, "no hole in {} blocks", stat.blocks());
+    assert_eq!((stat.mode() & 0o7777, stat.uid(), stat.gid()), (0o640, 7, 8));
+    assert_eq!((stat.mtime(), stat.mtime_nsec()), (1_000_000, 5));
+}
+
+#[test]
+fn content_that_is_here_is_not_staged() {
+    let mut pair = Pair::new();
+    fs::write(pair.owner.join("a"), "content").unwrap();
+    pair.sync();
+    let before = fs::metadata(pair.replica.join("a")).unwrap().ino();
+    let (mut series, wanted) = begin(&pair, vec![put("a", b"content")]);
+    assert_eq!(wanted.unwrap(), []);
+    series.close_batch().unwrap();
+    pair.apply(&series.ready().unwrap(), &mut Steps::all()).unwrap();
+    let after = fs::metadata(pair.replica.join("a")).unwrap();
+    assert_eq!((after.ino(), after.mode() & 0o7777), (before, 0o640));
+}
+
+#[test]
+fn what_was_changed_here_is_no_donor_by_its_old_hashes() {
+    let mut pair = Pair::new();
+    let mut bytes = vec![1; CHUNK * 3];
+    bytes[CHUNK..CHUNK * 2].fill(2);
+    fs::write(pair.owner.join("a"), &bytes).unwrap();
+    pair.sync();
+    let mut here = bytes.clone();
+    here[0] = 77;
+    fs::write(pair.replica.join("a"), &here).unwrap();
+    bytes[CHUNK * 2] = 5;
+    let (_, wanted) = begin(&pair, vec![put("a", &bytes)]);
+    assert_eq!(wanted.unwrap(), [Wanted { op: 0, chunks: vec![0, 2] }]);
+}
+
+#[test]
+fn chunks_that_do_not_belong_end_the_series() {
+    let pair = Pair::new();
+    let bytes = vec![3; CHUNK + 10];
+    type Act = fn(&mut Series, &[u8]) -> Result<(), Trouble>;
+    let acts: [Act; 6] = [
+        |series, bytes| series.write_chunk(0, 1, &bytes[..9]),
+        |series, _| series.write_chunk(0, 0, &[4; CHUNK]),
+        |series, bytes| series.write_chunk(0, 2, &bytes[..10]),
+        |series, bytes| series.write_chunk(1, 0, &bytes[..CHUNK]),
+        |series, bytes| {
+            series.write_chunk(0, 0, &bytes[..CHUNK])?;
+            series.write_chunk(0, 0, &bytes[..CHUNK])
+        },
+        |series, _| series.close_batch(),
+    ];
+    for (number, act) in acts.iter().enumerate() {
+        let (mut series, wanted) = begin(&pair, vec![put("a", &bytes)]);
+        assert_eq!(wanted.unwrap(), [Wanted { op: 0, chunks: vec![0, 1] }]);
+        assert!(act(&mut series, &bytes).is_err(), "act {number}");
+        pair.assert_nothing_staged();
+        assert!(series.write_chunk(0, 0, &bytes[..CHUNK]).is_err());
+        assert!(series.ready().is_err());
+        pair.assert_nothing_staged();
+        assert!(pair.stage.recover().unwrap().is_none());
+    }
+}
+
+#[test]
+fn a_crash_before_the_end_leaves_nothing_and_after_it_everything() {
+    let mut pair = Pair::new();
+    fs::write(pair.owner.join("a"), "content").unwrap();
+    let before = snapshot(&pair.replica);
+    let (mut series, _) = begin(&pair, vec![put("a", b"content")]);
+    series.write_chunk(0, 0, b"content").unwrap();
+    series.close_batch().unwrap();
+    drop(series);
+    pair.reopen();
+    assert!(pair.stage.recover().unwrap().is_none());
+    pair.assert_nothing_staged();
+    assert_eq!(snapshot(&pair.replica), before);
+
+    let ops = pair.ops();
+    pair.take_in(&ops).unwrap();
+    pair.reopen();
+    assert!(pair.stage.begin(head(&pair)).is_err(), "an acknowledged series was thrown away");
+    let ready = pair.stage.recover().unwrap().unwrap();
+    pair.apply(&ready, &mut Steps::all()).unwrap();
+    pair.assert_same();
+}
+
+#[test]
+fn no_room_is_told_with_what_is_needed() {
+    let pair = Pair::new();
+    let size = 1u64 << 50;
+    let chunk_bytes = Content::chunk_bytes_for(size);
+    let count = size.div_ceil(chunk_bytes) as usize;
+    let kind = Kind::File(Content { size, chunk_bytes, chunks: vec![[1; 32]; count] });
+    let mut op = put("a", b"");
+    if let Change::Put(entry) = &mut op.change {
+        entry.kind = kind;
+    }
+    let (_, wanted) = begin(&pair, vec![op]);
+    let Err(Trouble::NoRoom { needed, path }) = wanted else { panic!("{wanted:?}") };
+    assert!(needed > 1 << 49, "{needed}");
+    assert_eq!(path, pair.replica.display().to_string());
+    pair.assert_nothing_staged();
+}
+
+#[test]
+fn a_damaged_record_is_told_and_not_thrown_away() {
+    let mut pair = Pair::new();
+    fs::write(pair.owner.join("a"), "content").unwrap();
+    let ops = pair.ops();
+    let ready = pair.take_in(&ops).unwrap();
+    let record = pair.state.join("incoming/batch-0");
+    let mut bytes = fs::read(&record).unwrap();
+    bytes[10] ^= 1;
+    fs::write(&record, &bytes).unwrap();
+    let trouble = pair.apply(&ready, &mut Steps::all()).unwrap_err();
+    assert!(trouble.to_string().contains("damaged"), "{trouble}");
+    assert!(pair.stage.recover().unwrap().is_some());
+}
+
+#[test]
+fn other_trees_in_the_config_are_not_written_to() {
+    let mut pair = Pair::new();
+    fs::write(pair.owner.join("a"), "content").unwrap();
+    let ops = pair.ops();
+    pair.take_in(&ops).unwrap();
+    let other = pair.owner.parent().unwrap().join("other");
+    fs::create_dir(&other).unwrap();
+    let tree = config::Tree { path: other, exclude: Vec::new(), hash: config::Hash::Auto };
+    let stage = Stage::open(&pair.state, &whose(), &[tree]).unwrap();
+    let trouble = stage.recover().unwrap_err().to_string();
+    assert!(trouble.contains(&pair.replica.display().to_string()), "{trouble}");
+}
+
+#[test]
+fn the_area_is_beside_the_root_and_ours() {
+    let pair = Pair::new();
+    let area = pair.area();
+    assert_eq!(area.parent(), pair.replica.parent());
+    let stat = fs::metadata(&area).unwrap();
+    assert_eq!((stat.mode() & 0o7777, stat.uid()), (0o700, 0));
+    let open = || Area::open("office", "web", &pair.replica);
+    assert!(open().is_ok());
+    std::os::unix::fs::chown(&area, Some(12345), None).unwrap();
+    assert!(matches!(open(), Err(StageError::NotOurs(_))));
+    std::os::unix::fs::chown(&area, Some(0), None).unwrap();
+    fs::rename(&area, area.with_extension("moved")).unwrap();
+    std::os::unix::fs::symlink(area.with_extension("moved"), &area).unwrap();
+    assert!(open().is_err(), "a link was followed");
+}
+
+#[test]
+fn a_mount_point_has_nothing_beside_it() {
+    for root in ["/", "/proc"] {
+        let opened = Area::open("office", "web", Path::new(root));
+        assert!(matches!(opened, Err(StageError::MountPoint(_))), "{root}: {opened:?}");
+    }
+}

@@ -1,0 +1,228 @@
+//! A tree's root, held by a handle, and what is below it. Every path is resolved by the kernel below
+//! that handle (openat2(2)): no symlink is followed, no mount is crossed, nothing outside is reached,
+//! whatever others rename meanwhile.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, fstatfs};
+use nix::sys::statvfs::fstatvfs;
+use serde::{Deserialize, Serialize};
+
+use super::entry::RelPath;
+use crate::sys::file::{self, Stat};
+
+/// Why a root or something below it could not be had. Each names the whole path.
+#[derive(Debug, thiserror::Error)]
+pub enum TreeError {
+    /// The root is not there.
+    #[error(
+        "{0} is missing: mount its file system, or bring it back; until then nothing of it is mirrored"
+    )]
+    Missing(String),
+    /// The root is something else.
+    #[error("{0} is not a directory, as the root of a mirrored tree must be")]
+    NotADirectory(String),
+    /// There is no such name now, or what should be a directory above it is none (any more).
+    #[error("{0} is not there")]
+    Gone(String),
+    /// It is a mount point or a subvolume, or below one.
+    #[error(
+        "{0} is on another file system than the root of its tree: mirror it as a tree of its own, or exclude it"
+    )]
+    Elsewhere(String),
+    /// A regular file was asked for.
+    #[error("{0} is not a regular file")]
+    NotAFile(String),
+    /// The root itself is no name in the tree.
+    #[error("{0} is the root of a mirrored tree, which is never replaced or removed")]
+    IsRoot(String),
+    /// The system refused.
+    #[error("{place}: {source}")]
+    Io {
+        /// The whole path.
+        place: String,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Which directory a root is: kept in the state directory and compared before and after each pass, so
+/// that an unmounted or exchanged root is not taken for an empty tree.
+///
+/// The inode number stays as long as the directory exists. The file system's number is made of its UUID
+/// on ext4, btrfs (with the subvolume) and most others: it survives reboots and other device names. On
+/// xfs it is the device number: it survives if the device keeps its number. On tmpfs it is new with
+/// each mount, as is all that was in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct RootId {
+    /// `f_fsid` of statfs(2).
+    pub fsid: u64,
+    /// Inode number.
+    pub ino: u64,
+}
+
+/// A root's handle. It keeps the file system from being unmounted: hold it no longer than a pass.
+#[derive(Debug)]
+pub struct Root {
+    fd: OwnedFd,
+    path: PathBuf,
+    stat: Stat,
+    fsid: u64,
+    layered: bool,
+}
+
+impl Root {
+    /// Opens the directory at `path`, which is resolved as usual.
+    ///
+    /// # Errors
+    /// `Missing`, `NotADirectory` or `Io`.
+    pub fn open(path: &Path) -> Result<Root, TreeError> {
+        let place = || path.display().to_string();
+        let failed = |source: io::Error| match Errno::from_raw(source.raw_os_error().unwrap_or(0)) {
+            Errno::ENOENT => TreeError::Missing(place()),
+            Errno::ENOTDIR => TreeError::NotADirectory(place()),
+            _ => TreeError::Io { place: place(), source },
+        };
+        let flags = libc::O_PATH | libc::O_DIRECTORY;
+        let directory = OpenOptions::new().read(true).custom_flags(flags).open(path);
+        let fd = OwnedFd::from(directory.map_err(failed)?);
+        let stat = file::stat(&fd).map_err(failed)?;
+        let kind = fstatfs(&fd).map_err(|errno| failed(errno.into()))?.filesystem_type();
+        // statvfs(3) has the number of statfs(2) without hiding it.
+        let fsid = fstatvfs(&fd).map_err(|errno| failed(errno.into()))?.filesystem_id();
+        let layered = kind == OVERLAYFS_SUPER_MAGIC;
+        Ok(Root { fd, path: path.into(), stat, fsid, layered })
+    }
+
+    /// Which directory it is.
+    pub fn identity(&self) -> RootId {
+        RootId { fsid: self.fsid, ino: self.stat.ino }
+    }
+
+    /// Whether a file system is mounted on it: there is no room beside it on that file system.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn is_mount_point(&self) -> Result<bool, TreeError> {
+        let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC);
+        match openat2(&self.fd, "..", how.resolve(ResolveFlag::RESOLVE_NO_XDEV)) {
+            Ok(_) => Ok(false),
+            Err(Errno::EXDEV) => Ok(true),
+            Err(errno) => Err(self.io_error(&RelPath::root(), errno.into())),
+        }
+    }
+
+    /// The whole path, for people.
+    pub fn place(&self, path: &RelPath) -> String {
+        match path.is_root() {
+            true => self.path.display().to_string(),
+            false => format!("{}/{path}", self.path.display()),
+        }
+    }
+
+    /// The directory that `path` is in, as an `O_PATH` handle for calls such as renameat(2), and its
+    /// name there.
+    ///
+    /// # Errors
+    /// `IsRoot`, `Gone`, `Elsewhere` or `Io`.
+    pub fn open_parent<'a>(&self, path: &'a RelPath) -> Result<(OwnedFd, &'a [u8]), TreeError> {
+        let Some(parent) = path.parent() else {
+            return Err(TreeError::IsRoot(self.place(path)));
+        };
+        let (fd, _) = self.find(&parent, OFlag::O_DIRECTORY)?;
+        Ok((fd, path.name()))
+    }
+
+    /// A handle on whatever is there, also on a symlink itself: `O_PATH`, nothing is opened.
+    ///
+    /// # Errors
+    /// `Gone`, `Elsewhere` or `Io`.
+    pub fn open_any(&self, path: &RelPath) -> Result<OwnedFd, TreeError> {
+        Ok(self.find(path, OFlag::empty())?.0)
+    }
+
+    /// Opens a regular file for reading, without touching its access time where that is permitted.
+    ///
+    /// # Errors
+    /// `NotAFile`, `Gone`, `Elsewhere` or `Io`; EWOULDBLOCK if someone holds a lease on it, such as
+    /// Samba: ask again later.
+    pub fn open_file(&self, path: &RelPath) -> Result<File, TreeError> {
+        // Looked at before it is opened: opening a device or a FIFO can have effects.
+        let (fd, stat) = self.find(path, OFlag::empty())?;
+        if stat.kind() != libc::S_IFREG {
+            return Err(TreeError::NotAFile(self.place(path)));
+        }
+        reopen(&fd, libc::O_NONBLOCK).map_err(|source| self.io_error(path, source))
+    }
+
+    /// Opens a directory, to read the names in it.
+    ///
+    /// # Errors
+    /// `Gone` also if it is something else now; `Elsewhere` or `Io`.
+    pub fn open_dir(&self, path: &RelPath) -> Result<File, TreeError> {
+        let (fd, _) = self.find(path, OFlag::O_DIRECTORY)?;
+        reopen(&fd, libc::O_DIRECTORY).map_err(|source| self.io_error(path, source))
+    }
+
+    /// An `O_PATH` handle, and what is behind it.
+    pub(super) fn find(&self, path: &RelPath, also: OFlag) -> Result<(OwnedFd, Stat), TreeError> {
+        let bytes = if path.is_root() { b"." } else { path.as_bytes() };
+        let fd = open_below(&self.fd, bytes, also).map_err(|errno| match errno {
+            // ELOOP: a symlink where a directory should be.
+            Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP => TreeError::Gone(self.place(path)),
+            Errno::EXDEV => TreeError::Elsewhere(self.place(path)),
+            _ => self.io_error(path, errno.into()),
+        })?;
+        let stat = file::stat(&fd).map_err(|source| self.io_error(path, source))?;
+        if self.is_foreign(&stat) {
+            return Err(TreeError::Elsewhere(self.place(path)));
+        }
+        Ok((fd, stat))
+    }
+
+    /// Whether this is on another mount or in another subvolume. Files of an overlay may have the
+    /// device number of a layer, its directories have the overlay's.
+    pub(super) fn is_foreign(&self, stat: &Stat) -> bool {
+        let counts = !self.layered || stat.kind() == libc::S_IFDIR;
+        stat.mount != self.stat.mount || (counts && stat.device != self.stat.device)
+    }
+
+    pub(super) fn io_error(&self, path: &RelPath, source: io::Error) -> TreeError {
+        TreeError::Io { place: self.place(path), source }
+    }
+}
+
+/// An `O_PATH` handle on the path `path` below `directory`, without following any symlink or crossing a
+/// mount.
+pub(super) fn open_below(directory: impl AsFd, path: &[u8], also: OFlag) -> Result<OwnedFd, Errno> {
+    let how =
+        OpenHow::new().flags(OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | also).resolve(
+            ResolveFlag::RESOLVE_BENEATH
+                | ResolveFlag::RESOLVE_NO_SYMLINKS
+                | ResolveFlag::RESOLVE_NO_MAGICLINKS
+                | ResolveFlag::RESOLVE_NO_XDEV,
+        );
+    openat2(directory, path, how)
+}
+
+/// Opens what is behind an `O_PATH` handle for reading. Without leave to keep the access time
+/// (`O_NOATIME` is for the owner and CAP_FOWNER) it moves as for any reader.
+fn reopen(handle: &OwnedFd, flags: libc::c_int) -> io::Result<File> {
+    let open = |flags| {
+        let path = file::path_of(handle);
+        OpenOptions::new().read(true).custom_flags(flags).open(path)
+    };
+    match open(flags | libc::O_NOATIME) {
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => open(flags),
+        opened => opened,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,332 @@
+//! The mirrored trees of a group, between two real daemons; rsync is the judge.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
+use clusterd::bed::judge;
+use clusterd::bed::processes::Target;
+use clusterd::bed::tree::churn::Churn;
+use clusterd::bed::tree::stamps::{How, Stamper, check_stamps};
+use clusterd::bed::tree::{TreeSpec, generate};
+use clusterd::config::NodeIndex;
+use clusterd::control::event::Kind;
+use clusterd::control::status::MirrorState;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::signal::Signal;
+
+use crate::scene::Scene;
+
+const MIRROR: &str = "mirror = [\"{srv}/www\"]";
+
+fn www(scene: &Scene, node: NodeIndex) -> PathBuf {
+    scene.bed.srv(node).join("www")
+}
+
+/// A dark bed with a mirrored tree, empty on both nodes.
+fn empty() -> Scene {
+    let scene = Scene::dark(|options| options.group = MIRROR.to_owned());
+    for node in NodeIndex::BOTH {
+        fs::create_dir(www(&scene, node)).unwrap();
+    }
+    scene
+}
+
+/// A whole pair with a tree of all kinds of entries, in sync; and its owner.
+fn in_sync() -> (Scene, NodeIndex) {
+    let mut scene = empty();
+    let spec = TreeSpec { files: 300, bytes: 3_000_000, seed: 7, specials: false };
+    generate(&www(&scene, NodeIndex::Lower), &spec).unwrap();
+    let owner = scene.power_on();
+    assert_eq!(owner, NodeIndex::Lower);
+    wait_in_sync(&scene);
+    (scene, owner)
+}
+
+fn wait_in_sync(scene: &Scene) {
+    scene.wait("the mirror to be in sync", || {
+        let both = NodeIndex::BOTH.map(|node| scene.group(node).mirror);
+        if both.iter().all(|mirror| mirror.state == MirrorState::InSync) {
+            Ok(())
+        } else {
+            Err(format!("{both:?}"))
+        }
+    });
+}
+
+/// Everything written until now is on the peer.
+fn sync(scene: &Scene, owner: NodeIndex) {
+    let (code, out, err) = scene.ask(owner, &["sync", "web", "--wait"]);
+    assert_eq!(code, 0, "{out} {err}");
+}
+
+fn assert_equal(scene: &Scene) {
+    let [lower, upper] = NodeIndex::BOTH.map(|node| www(scene, node));
+    let differences = judge::differences(&lower, &upper).unwrap();
+    assert!(differences.is_empty(), "{differences:#?}");
+}
+
+fn conflicts(scene: &Scene, node: NodeIndex) -> Vec<serde_json::Value> {
+    let (code, out, err) = scene.ask(node, &["conflicts", "web", "list", "--json"]);
+    assert_eq!(code, 0, "{out} {err}");
+    serde_json::from_str(&out).unwrap()
+}
+
+fn no_conflicts(scene: &Scene, node: NodeIndex) {
+    let kept = conflicts(scene, node);
+    assert!(kept.is_empty(), "{kept:#?}");
+}
+
+/// Writes numbered files without an end, each whole by a rename.
+struct Writer {
+    stop: Arc<AtomicBool>,
+    written: Arc<AtomicU64>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    fn start(tree: &Path, name: &'static str) -> Writer {
+        let (stop, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (tree, over, count) = (tree.to_owned(), stop.clone(), written.clone());
+        let thread = std::thread::spawn(move || {
+            while !over.load(Ordering::Relaxed) {
+                let number = count.load(Ordering::Relaxed) + 1;
+                let new = tree.join(".new");
+                let mut file = fs::File::create(&new).unwrap();
+                writeln!(file, "{number}").unwrap();
+                fs::rename(new, tree.join(format!("{name}{number}"))).unwrap();
+                count.store(number, Ordering::Relaxed);
+            }
+        });
+        Writer { stop, written, thread: Some(thread) }
+    }
+
+    fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    fn stop(mut self) -> u64 {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.take().unwrap().join().unwrap();
+        self.written()
+    }
+}
+
+#[test]
+fn a_new_pair_mirrors_a_tree_of_all_kinds() {
+    let (scene, owner) = in_sync();
+    assert_equal(&scene);
+    let mut churn = Churn::new(&www(&scene, owner), 3).unwrap();
+    for _ in 0..3 {
+        for _ in 0..100 {
+            churn.step().unwrap();
+        }
+        sync(&scene, owner);
+        assert_equal(&scene);
+    }
+    no_conflicts(&scene, owner.other());
+}
+
+#[test]
+fn p3_what_was_acknowledged_survives_a_power_cut_and_the_rest_is_kept() {
+    let (mut scene, mut owner) = in_sync();
+    for round in 0..3 {
+        let names: [&str; 3] = ["x", "y", "z"];
+        let writer = Writer::start(&www(&scene, owner), names[round]);
+        scene.wait_until("some writing", || writer.written() > 50);
+        let acknowledged = writer.written();
+        sync(&scene, owner);
+        let more = writer.written();
+        scene.wait_until("more writing", || writer.written() > more + 20);
+        scene.bed.power_cut(owner).unwrap();
+        let written = writer.stop();
+        let (dead, alive) = (owner, owner.other());
+        scene.wait_served_by(alive);
+        for number in 1..=acknowledged {
+            let name = format!("{}{number}", names[round]);
+            assert!(www(&scene, alive).join(&name).exists(), "{name} was acknowledged and is lost");
+        }
+        scene.bed.power_on(dead).unwrap();
+        owner = scene.whole();
+        assert_eq!(owner, alive);
+        wait_in_sync(&scene);
+        sync(&scene, owner);
+        assert_equal(&scene);
+        let kept = conflicts(&scene, dead);
+        for number in 1..=written {
+            let name = format!("{}{number}", names[round]);
+            let is_kept = kept.iter().any(|one| one["path"] == *name);
+            assert!(
+                www(&scene, owner).join(&name).exists() || is_kept,
+                "{name} is neither in the tree nor in the conflict store: {kept:#?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn p3_a_replica_is_one_state_of_the_tree() {
+    let (mut scene, owner) = in_sync();
+    let stamps = www(&scene, owner).join("stamps");
+    fs::create_dir(&stamps).unwrap();
+    let stamping = Stamper::new(&stamps, How::Rename).unwrap().start().unwrap();
+    scene.wait_until("stamps", || stamping.number() > 20);
+    sync(&scene, owner);
+    let before = scene.group(owner).mirror.commit;
+    scene.wait_until("commits", || scene.group(owner).mirror.commit > before + 5);
+    let fuzzy = scene.group(owner).mirror.fuzzy;
+    scene.bed.power_cut(owner).unwrap();
+    stamping.finish().unwrap();
+    scene.wait_served_by(owner.other());
+    let found = check_stamps(&www(&scene, owner.other()).join("stamps"));
+    assert!(found.is_ok() || fuzzy > 0, "{found:?}, no commit was fuzzy");
+}
+
+#[test]
+fn a_planned_move_takes_everything_along() {
+    let (scene, owner) = in_sync();
+    let writer = Writer::start(&www(&scene, owner), "w");
+    scene.wait_until("some writing", || writer.written() > 50);
+    let written = writer.stop();
+    // Not synchronised by hand: the move does it.
+    scene.tell(owner, &["move", "web"]);
+    for number in 1..=written {
+        let name = format!("w{number}");
+        assert!(www(&scene, owner.other()).join(&name).exists(), "{name} was left behind");
+    }
+    wait_in_sync(&scene);
+    assert_equal(&scene);
+    no_conflicts(&scene, owner);
+}
+
+#[test]
+fn p3_what_is_written_on_the_standby_side_is_kept() {
+    let (scene, owner) = in_sync();
+    let (tree, replica) = (www(&scene, owner), www(&scene, owner.other()));
+    fs::write(tree.join("page"), "first").unwrap();
+    sync(&scene, owner);
+    fs::write(replica.join("page"), "written on the standby side").unwrap();
+    fs::write(tree.join("page"), "second").unwrap();
+    sync(&scene, owner);
+    assert_eq!(fs::read_to_string(replica.join("page")).unwrap(), "second");
+    let kept = conflicts(&scene, owner.other());
+    assert_eq!(kept.len(), 1, "{kept:#?}");
+    assert_eq!(kept[0]["path"], "page");
+    let id = kept[0]["id"].as_str().unwrap();
+    let (code, out, _) = scene.ask(owner.other(), &["conflicts", "web", "show", id]);
+    assert_eq!(code, 0);
+    assert!(out.contains("page"), "{out}");
+    scene.wait_event(owner.other(), 0, Kind::Conflict, "conflict store");
+    assert_eq!(scene.group(owner.other()).mirror.conflicts, 1);
+}
+
+#[test]
+fn a_killed_worker_moves_nothing_and_loses_nothing() {
+    let (scene, owner) = in_sync();
+    for node in [owner, owner.other()] {
+        let mark = std::time::Instant::now();
+        let writer = Writer::start(&www(&scene, owner), if node == owner { "k" } else { "l" });
+        scene.wait_until("some writing", || writer.written() > 20);
+        let before = scene.pid(node, "clusterd-work");
+        scene.bed.signal(node, Target::Worker, Signal::SIGKILL).unwrap();
+        scene.wait_until("another worker", || {
+            scene.pid(node, "clusterd-work").is_some_and(|pid| Some(pid) != before)
+        });
+        let more = writer.written();
+        scene.wait_until("more writing", || writer.written() > more + 20);
+        writer.stop();
+        assert_eq!(scene.whole(), owner);
+        assert_eq!(scene.bed.watcher.moves_since(mark), 0);
+        wait_in_sync(&scene);
+        sync(&scene, owner);
+        assert_equal(&scene);
+    }
+    no_conflicts(&scene, owner.other());
+}
+
+#[test]
+fn the_crossover_cut_is_bridged_by_the_lan() {
+    let (mut scene, owner) = in_sync();
+    scene.bed.plug(|plugs| plugs.crossover = false).unwrap();
+    fs::write(www(&scene, owner).join("over the lan"), "x").unwrap();
+    sync(&scene, owner);
+    assert_equal(&scene);
+    scene.bed.plug(|plugs| plugs.crossover = true).unwrap();
+    fs::write(www(&scene, owner).join("back"), "x").unwrap();
+    sync(&scene, owner);
+    assert_equal(&scene);
+}
+
+#[test]
+fn a_full_disk_on_the_peer_is_told_and_heals() {
+    let mut scene = empty();
+    let (owner, standby) = (NodeIndex::Lower, NodeIndex::Upper);
+    let srv = scene.bed.seen_srv();
+    // A small file system, seen by the standby side only.
+    let place = srv.clone();
+    let small = move || {
+        let size = Some("size=80m");
+        mount(Some("tmpfs"), &place, Some("tmpfs"), MsFlags::empty(), size).unwrap();
+        fs::create_dir(place.join("www")).unwrap();
+    };
+    scene.bed.wiring().seat(standby).namespace.run(small).unwrap();
+    fs::write(www(&scene, owner).join("small"), "x").unwrap();
+    assert_eq!(scene.power_on(), owner);
+    wait_in_sync(&scene);
+    // Comes as a whole: half of it would fit.
+    let outside = scene.bed.srv(owner).join("big");
+    fs::write(&outside, vec![5; 100_000_000]).unwrap();
+    fs::rename(outside, www(&scene, owner).join("big")).unwrap();
+    let told = scene.wait_event(owner, 0, Kind::Mirror, "no room");
+    assert!(told.told.text.contains("behind"), "{told:?}");
+    let replica = srv.join("www");
+    let in_namespace = &scene.bed.wiring().seat(standby).namespace;
+    let read = replica.clone();
+    assert!(
+        in_namespace
+            .run(move || read.join("small").exists() && !read.join("big").exists())
+            .unwrap()
+    );
+    let grow = srv.clone();
+    let grown = move || {
+        let size = Some("size=400m");
+        mount(None::<&str>, &grow, None::<&str>, MsFlags::MS_REMOUNT, size).unwrap();
+    };
+    in_namespace.run(grown).unwrap();
+    wait_in_sync(&scene);
+    sync(&scene, owner);
+    let length = in_namespace.run(move || fs::metadata(replica.join("big")).unwrap().len());
+    assert_eq!(length.unwrap(), 100_000_000);
+}
+
+#[test]
+fn a_root_that_is_not_mounted_mirrors_nothing_and_deletes_nothing() {
+    let mut scene = Scene::dark(|options| options.group = "mirror = [\"{srv}/disk/www\"]".into());
+    let (owner, standby) = (NodeIndex::Lower, NodeIndex::Upper);
+    let disk = scene.bed.seen_srv().join("disk");
+    for node in NodeIndex::BOTH {
+        fs::create_dir_all(scene.bed.srv(node).join("disk/www")).unwrap();
+    }
+    let place = disk.clone();
+    let mounted = move || {
+        mount(Some("tmpfs"), &place, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+        fs::create_dir(place.join("www")).unwrap();
+        fs::write(place.join("www/page"), "x").unwrap();
+    };
+    scene.bed.wiring().seat(owner).namespace.run(mounted).unwrap();
+    assert_eq!(scene.power_on(), owner);
+    wait_in_sync(&scene);
+    let replica = scene.bed.srv(standby).join("disk/www/page");
+    assert!(replica.exists());
+    // What is seen now is the empty directory below.
+    let place = disk.clone();
+    let gone = move || umount2(&place, MntFlags::MNT_DETACH).unwrap();
+    scene.bed.wiring().seat(owner).namespace.run(gone).unwrap();
+    scene.tell(owner, &["sync", "web"]);
+    scene.wait_event(owner, 0, Kind::Mirror, "is not the directory that was mirrored before");
+    assert_eq!(scene.group(owner).mirror.state, MirrorState::Blocked);
+    assert!(replica.exists(), "deleted");
+}
