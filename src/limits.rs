@@ -518,8 +518,6 @@ pub const MIRROR_KEEPALIVE: Duration = Duration::from_secs(2);
 pub const MIRROR_HANDSHAKE_PATIENCE: Duration = Duration::from_secs(5);
 /// Connections that have not said who they are, at one time: one for each group. More are dropped.
 pub const MIRROR_HALF_OPEN_MAX: usize = GROUPS_MAX;
-/// Links that wait for their group's engine: one for each group, and as many that replace them.
-pub const MIRROR_INCOMING_MAX: usize = 2 * GROUPS_MAX;
 
 /// The listener looks this often whether an interface or its address came, changed or went.
 pub const MIRROR_LISTEN_EVERY: Duration = Duration::from_secs(1);

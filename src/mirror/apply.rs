@@ -31,7 +31,7 @@ use super::steps::Steps;
 use super::tree::{Root, TreeError};
 use crate::limits;
 use plan::{Order, Plan};
-use victim::{has_metadata_of, is_kind_of};
+use victim::is_kind_of;
 
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -306,7 +306,7 @@ impl<'a> Run<'a> {
             (Kind::File(_), How::Plain) => false,
             (Kind::Dir | Kind::Symlink { .. }, _) => true,
         };
-        let proves = is_ours && is_kind_of(&look, entry) && has_metadata_of(&look, entry);
+        let proves = is_ours && is_kind_of(&look, entry) && look.has_metadata_of(entry);
         Ok((proves && look.settled).then_some(look.seen))
     }
 }

@@ -74,6 +74,15 @@ pub struct Look {
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
+impl Look {
+    /// Whether all but content and kind is this entry's.
+    pub fn has_metadata_of(&self, entry: &Entry) -> bool {
+        (self.mode, self.uid, self.gid, self.seen.mtime)
+            == (entry.mode, entry.uid, entry.gid, entry.mtime)
+            && self.xattrs == entry.xattrs
+    }
+}
+
 /// Looks at a name. `None`: it is not there, or a directory above it is none.
 ///
 /// # Errors

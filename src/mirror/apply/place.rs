@@ -9,7 +9,7 @@ use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
 
 use super::Run;
 use super::plan::{Order, above};
-use super::victim::{Judge, has_metadata_of, is_kind_of};
+use super::victim::{Judge, is_kind_of};
 use crate::limits;
 use crate::mirror::area::{self, errno, from_index, from_tree};
 use crate::mirror::conflict::{Victim, Why};
@@ -83,7 +83,7 @@ impl Run<'_> {
         if self.in_place.len() <= limits::SYNC_EACH_MAX {
             self.in_place.push(key.clone());
         }
-        if has_metadata_of(&look, entry) {
+        if look.has_metadata_of(entry) {
             return Ok(());
         }
         if judge.verdict(Some(entry))?.is_some() {
@@ -105,7 +105,7 @@ impl Run<'_> {
     ) -> Result<(), Trouble> {
         let (tree, root) = self.tree(key)?;
         let look = meta::look(root, &key.path).map_err(from_tree)?;
-        if look.is_some_and(|look| is_kind_of(&look, entry) && has_metadata_of(&look, entry)) {
+        if look.is_some_and(|look| is_kind_of(&look, entry) && look.has_metadata_of(entry)) {
             return Ok(());
         }
         let parent = self.make_way(key, Some(entry))?;

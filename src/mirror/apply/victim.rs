@@ -33,7 +33,7 @@ impl Judge<'_> {
         for entry in stored.iter().filter_map(|stored| stored.entry.as_ref()).chain(new) {
             if self.has_content_of(entry)? {
                 same_content = true;
-                if has_metadata_of(self.look, entry) {
+                if self.look.has_metadata_of(entry) {
                     return Ok(None);
                 }
             }
@@ -72,13 +72,6 @@ impl Judge<'_> {
                     .is_ok_and(|here| here == *content)
             })
     }
-}
-
-/// Whether all but content and kind is this entry's.
-pub(super) fn has_metadata_of(look: &Look, entry: &Entry) -> bool {
-    (look.mode, look.uid, look.gid, look.seen.mtime)
-        == (entry.mode, entry.uid, entry.gid, entry.mtime)
-        && look.xattrs == entry.xattrs
 }
 
 /// Whether it is of this entry's kind.

@@ -14,6 +14,7 @@ mod hints;
 mod incoming;
 mod links;
 mod outgoing;
+mod owner;
 mod report;
 mod role;
 mod trees;
@@ -36,6 +37,7 @@ use crate::control::event::Kind;
 use crate::control::status::{Direction, Mirror, MirrorState};
 use crate::core::{Generation, MirrorDuty, MirrorReport, PeerSync, Time};
 use crate::limits;
+use crate::mirror::conflict::Store;
 use crate::mirror::index::{CopyState, Index, IndexError};
 use crate::mirror::stage::{Stage, Whose};
 use crate::mirror::transport::{Incoming, Link};
@@ -183,6 +185,8 @@ pub struct Engine {
     skipped: Skipped,
     rate: Rate,
     news: News,
+    /// Files in the conflict stores, or why they cannot be counted; and when that was.
+    conflicts: Option<(Instant, Result<u64, String>)>,
     told: Option<(Instant, MirrorReport)>,
 }
 
@@ -216,6 +220,7 @@ impl Engine {
             skipped: Skipped::default(),
             rate: Rate::default(),
             news: News::new(now),
+            conflicts: None,
             told: None,
         };
         Ok((engine, handle))
@@ -309,12 +314,7 @@ impl Engine {
         if let Some(stage) = &self.stage {
             return Ok(stage.clone());
         }
-        let whose = Whose {
-            cluster: self.setup.cluster.clone(),
-            group: self.setup.group.clone(),
-            node: self.setup.node.clone(),
-        };
-        let stage = Stage::open(&self.setup.state, &whose, &self.setup.trees)
+        let stage = Stage::open(&self.setup.state, &self.whose(), &self.setup.trees)
             .map_err(|error| error.to_string())?;
         self.stage = Some(stage.clone());
         Ok(stage)
@@ -343,7 +343,7 @@ impl Engine {
             None => (shown.state, shown.why),
         };
         let rate = self.rate.at(now, shown.bytes);
-        let conflicts = self.stage.as_ref().and_then(|stage| stage.conflicts().ok()).unwrap_or(0);
+        let conflicts = self.count_conflicts(now);
         let position = self.index.position().ok().flatten();
         let report = MirrorReport {
             order: self.order,
@@ -369,6 +369,40 @@ impl Engine {
         if self.is_news(now, &report) {
             self.told = Some((now, report.clone()));
             tell(Telling::Report(report));
+        }
+    }
+
+    /// Files in the conflict stores here: counted now and then, as it costs a look at each store.
+    fn count_conflicts(&mut self, now: Instant) -> u64 {
+        if let Some((at, counted)) = &self.conflicts
+            && now.duration_since(*at) < limits::REPORT_EVERY
+        {
+            return *counted.as_ref().unwrap_or(&0);
+        }
+        let whose = self.whose();
+        let count = |tree: &config::Tree| match Store::find(&whose, &tree.path) {
+            Ok(Some(store)) => store.count().map_err(|errno| errno.to_string()),
+            Ok(None) => Ok(0),
+            Err(error) => Err(error.to_string()),
+        };
+        // A node that never took anything in has no store.
+        let used = self.setup.state.join("incoming").exists();
+        let counted = if used { self.setup.trees.iter().map(count).sum() } else { Ok(0) };
+        if let Err(why) = &counted
+            && self.conflicts.as_ref().is_none_or(|(_, before)| *before != counted)
+        {
+            log::warn!("the conflict store cannot be read: {why}");
+        }
+        let shown = *counted.as_ref().unwrap_or(&0);
+        self.conflicts = Some((now, counted));
+        shown
+    }
+
+    fn whose(&self) -> Whose {
+        Whose {
+            cluster: self.setup.cluster.clone(),
+            group: self.setup.group.clone(),
+            node: self.setup.node.clone(),
         }
     }
 

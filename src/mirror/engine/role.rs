@@ -1,20 +1,17 @@
 //! What the engine is doing: nothing, sending, or taking in.
 
-use std::os::fd::{AsFd, OwnedFd};
-use std::time::{Duration, Instant};
-
-use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::time::Instant;
 
 use super::incoming::{self, Incoming, settle};
 use super::outgoing::{self, Outgoing};
+use super::owner::{Owner, watch_thread};
 use super::{Engine, Input, Telling, lock, spawn};
 use crate::control::status::{Direction, MirrorState};
-use crate::core::{Generation, MirrorDuty, PeerSync, Time};
+use crate::core::{MirrorDuty, PeerSync, Time};
 use crate::limits;
 use crate::mirror::proto::{self, Envelope, ToReceiver, ToSender, Trouble};
 use crate::mirror::session::receiver;
-use crate::mirror::session::sender::{self, SenderState};
+use crate::mirror::session::sender;
 use crate::mirror::transport::{Link, LinkPath};
 
 /// What the engine is doing.
@@ -30,37 +27,6 @@ pub(super) enum Role {
     Out(Box<Owner>),
     /// The peer does.
     In(Box<Incoming>),
-}
-
-/// The owner's role.
-pub(super) struct Owner {
-    generation: Generation,
-    /// `Err`: it cannot begin yet: why, and when to try again.
-    outgoing: Result<Outgoing, (String, Instant)>,
-    watch: Option<WatchThread>,
-    /// Number of the barrier of a `Drain` order.
-    drain: Option<u64>,
-    /// Requests, with the barrier that each waits for.
-    syncs: Vec<(u64, u64)>,
-    dial: Dialling,
-    rescan_at: Instant,
-}
-
-/// The attempts to reach the peer.
-struct Dialling {
-    attempt: u64,
-    under_way: bool,
-    failed: u32,
-    next_at: Instant,
-    why: String,
-}
-
-/// A thread that waits for the watch.
-struct WatchThread {
-    number: u64,
-    /// It waits for this before it looks again.
-    resume: Sender<()>,
-    told: bool,
 }
 
 /// What is shown of a role.
@@ -146,50 +112,6 @@ impl Role {
                 let why = why.unwrap_or_default();
                 Shown { state, why, direction: Direction::In, bytes: taken.bytes, ..nothing }
             }
-        }
-    }
-}
-
-impl Owner {
-    fn shown(&self, path: Option<LinkPath>, nothing: Shown) -> Shown {
-        let nothing = Shown { direction: Direction::Out, ..nothing };
-        let outgoing = match &self.outgoing {
-            Ok(outgoing) => outgoing,
-            Err((why, _)) => {
-                return Shown { state: MirrorState::Blocked, why: why.clone(), ..nothing };
-            }
-        };
-        let sent = &outgoing.sent;
-        let (state, why) = match (&sent.state, path) {
-            (_, None) | (None, _) => {
-                let why = match self.dial.why.as_str() {
-                    "" => "connecting to the peer".to_owned(),
-                    why => format!("the peer is not reached: {why}"),
-                };
-                let state =
-                    if self.dial.failed == 0 { MirrorState::Syncing } else { MirrorState::Behind };
-                (state, why)
-            }
-            (Some(SenderState::InSync), Some(LinkPath::Crossover)) => {
-                (MirrorState::InSync, String::new())
-            }
-            (Some(SenderState::InSync), Some(LinkPath::Lan)) => {
-                (MirrorState::InSync, "over the LAN: the crossover does not connect".to_owned())
-            }
-            (Some(SenderState::Syncing), Some(_)) => (MirrorState::Syncing, String::new()),
-            (Some(SenderState::Behind(why)), Some(_)) => (MirrorState::Behind, why.clone()),
-            (Some(SenderState::Blocked(why)), Some(_)) => (MirrorState::Blocked, why.clone()),
-        };
-        let drained = self.drain.is_some_and(|barrier| sent.kept >= barrier);
-        let pending_bytes = outgoing.pending_bytes();
-        Shown {
-            state,
-            why,
-            drained,
-            fuzzy: sent.fuzzy,
-            bytes: sent.bytes,
-            pending_bytes,
-            ..nothing
         }
     }
 }
@@ -458,11 +380,6 @@ impl Engine {
             Ok(()) => self.feed_sender(sender::Event::Linked),
             Err(why) => owner.dial.again(&why),
         }
-        let sent = match &self.role {
-            Role::Out(owner) => owner.outgoing.as_ref().ok().map(|outgoing| outgoing.sent.commit),
-            Role::Idle { .. } | Role::In(_) => None,
-        };
-        log::debug!("dialled; commit {sent:?}");
     }
 
     /// The watch has something to tell.
@@ -579,82 +496,6 @@ impl Engine {
             self.roots = Err(why.clone());
         } else if incoming.taken.whole {
             self.roots = Ok(());
-        }
-    }
-}
-
-impl Owner {
-    fn new(generation: Generation) -> Owner {
-        let now = Instant::now();
-        Owner {
-            generation,
-            outgoing: Err(("not begun yet".to_owned(), now)),
-            watch: None,
-            drain: None,
-            syncs: Vec::new(),
-            dial: Dialling {
-                attempt: 0,
-                under_way: false,
-                failed: 0,
-                next_at: now,
-                why: String::new(),
-            },
-            rescan_at: now + limits::RESCAN_EVERY,
-        }
-    }
-}
-
-impl Dialling {
-    fn again(&mut self, why: &str) {
-        let wait = limits::DIAL_AGAIN_MIN * 2u32.saturating_pow(self.failed.min(10));
-        self.failed = self.failed.saturating_add(1);
-        self.next_at = Instant::now() + wait.min(limits::MIRROR_RETRY);
-        why.clone_into(&mut self.why);
-    }
-
-    fn reached(&mut self) {
-        self.failed = 0;
-        self.why.clear();
-    }
-}
-
-/// Waits for the watch, so that the engine can wait for everything at once.
-fn watch_thread(outgoing: &Outgoing, inbox: &Sender<Input>) -> Option<WatchThread> {
-    static NUMBERS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
-    let number = NUMBERS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    let fd = match outgoing.hints().watch().as_fd().try_clone_to_owned() {
-        Ok(fd) => fd,
-        Err(error) => {
-            log::error!(
-                "the watch over the trees cannot be waited for: {error}; only rescans find changes"
-            );
-            return None;
-        }
-    };
-    let (resume, resumed) = bounded(1);
-    let inbox = inbox.clone();
-    let started = spawn("mirror-watch", move || wait_for(&fd, number, &inbox, &resumed));
-    if let Err(why) = started {
-        log::error!(
-            "the watch over the trees cannot be waited for: {why}; only rescans find changes"
-        );
-        return None;
-    }
-    Some(WatchThread { number, resume, told: false })
-}
-
-fn wait_for(fd: &OwnedFd, watch: u64, inbox: &Sender<Input>, resumed: &Receiver<()>) {
-    let look_up = PollTimeout::try_from(Duration::from_secs(1)).unwrap_or(PollTimeout::MAX);
-    loop {
-        let ready = poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], look_up);
-        if !ready.is_ok_and(|count| count > 0) {
-            if resumed.try_recv() == Err(TryRecvError::Disconnected) {
-                return;
-            }
-            continue;
-        }
-        if inbox.send(Input::Hint { watch }).is_err() || resumed.recv().is_err() {
-            return;
         }
     }
 }

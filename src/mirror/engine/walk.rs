@@ -136,10 +136,7 @@ fn unchanged(pass: &Pass<'_>, index: &Index, key: &Key) -> Result<Option<Seen>, 
         }
         (Kind::Dir | Kind::File(_) | Kind::Symlink { .. } | Kind::Link { .. }, _) => false,
     };
-    let same = same_kind
-        && (look.mode, look.uid, look.gid, look.seen.mtime)
-            == (entry.mode, entry.uid, entry.gid, entry.mtime)
-        && look.xattrs == entry.xattrs;
+    let same = same_kind && look.has_metadata_of(&entry);
     Ok(same.then_some(look.seen))
 }
 
