@@ -394,8 +394,9 @@ pub const CONTENT_WEIGHT: usize = 16;
 pub const SYNCFS_ABOVE: usize = 64;
 /// Times that a file is read anew because it changed meanwhile; then it is taken as it is.
 pub const FILE_READS_MAX: u32 = 3;
-/// Rounds in which a commit's names may change while they are read; then it is fuzzy.
-pub const COMMIT_ROUNDS_MAX: u32 = 8;
+/// Rounds in which a commit's names may change while they are read; then it is fuzzy. Each round has only
+/// what changed in the one before: if reading is quicker than writing, a handful is enough.
+pub const COMMIT_ROUNDS_MAX: u32 = 24;
 /// Threads that hash one large file of the owner: its services need the processors, too.
 pub const HASH_THREADS: usize = 2;
 /// Names marked at a time by a walk.

@@ -3,13 +3,14 @@
 //! Everything here can be done again: after a crash at any point, [`apply`] called anew ends in the same
 //! trees, index and conflict store. The order:
 //!
-//! 1. directories, parents first; 2. files and symlinks, each by one rename of a whole file; 3. further
-//!    names of files; 4. deletions, deepest first; 5. directories' metadata; 6. all of this durable;
-//! 7. the index, with the position last; 8. the record goes.
+//! 1. what is in the way goes to the conflict store, all of it durable at once; 2. directories, parents
+//!    first; 3. files and symlinks, each by one rename of a whole file; 4. further names of files;
+//! 5. deletions, deepest first; 6. directories' metadata; 7. all of this durable; 8. the index, with the
+//!    position last; 9. the record goes.
 //!
-//! What is in the way goes by the rule of `victim`. Between that look and the rename are microseconds
-//! in which a write on this node is not noticed; a writer that has the file open keeps writing into the
-//! kept one. Everything is reached through [`Root`], so nothing outside a tree can be touched.
+//! What is in the way goes by the rule of `victim`, which is asked again before each rename. Between
+//! that look and the rename are microseconds in which a write on this node is not noticed; a writer that
+//! has the file open keeps writing into the kept one. Everything is reached through [`Root`], so nothing outside a tree can be touched.
 
 mod place;
 mod plan;
@@ -22,7 +23,7 @@ use nix::sys::time::TimeSpec;
 
 use super::area::{errno, failed, from_index, from_tree};
 use super::conflict::Occasion;
-use super::entry::{Entry, Key, Kind, RelPath, Seen, Stored};
+use super::entry::{Entry, Key, Kind, RelPath, Seen, Stored, TreeId};
 use super::index::{Index, Position};
 use super::meta;
 use super::proto::{Change, Trouble};
@@ -73,8 +74,10 @@ pub fn apply(
                 generation: Some(manifest.generation.number),
             },
             in_place: Vec::new(),
+            kept: BTreeSet::new(),
             unfinished: BTreeSet::new(),
         };
+        run.keep_victims()?;
         run.directories()?;
         run.files()?;
         run.links()?;
@@ -103,6 +106,8 @@ struct Run<'a> {
     occasion: Occasion,
     /// Files whose metadata were set in place: one more than are synced one by one, at most.
     in_place: Vec<Key>,
+    /// What was in the way at their names is kept durably.
+    kept: BTreeSet<Key>,
     unfinished: BTreeSet<Key>,
 }
 
@@ -129,6 +134,21 @@ impl<'a> Run<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Keeps what is in the way. What somebody here writes after this is kept when its turn comes.
+    fn keep_victims(&mut self) -> Result<(), Trouble> {
+        self.each_put(|run, _, key, entry, how| match (&entry.kind, how) {
+            (Kind::File(_), How::Staged { .. }) | (Kind::Symlink { .. }, _) => {
+                run.keep_victim(key, Some(entry))
+            }
+            // Nothing is replaced, or seldom.
+            (Kind::File(_) | Kind::Dir | Kind::Link { .. }, _) => Ok(()),
+        })?;
+        let deletions: Vec<Key> = self.plan.deletions.keys().cloned().collect();
+        deletions.iter().try_for_each(|key| self.keep_victim(key, None))?;
+        let trees: BTreeSet<TreeId> = self.kept.iter().map(|key| key.tree).collect();
+        trees.into_iter().try_for_each(|tree| self.stage.tree(tree)?.store.sync())
     }
 
     fn directories(&mut self) -> Result<(), Trouble> {

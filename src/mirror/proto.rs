@@ -106,6 +106,7 @@ pub enum ToReceiver {
         /// Place of the chunk in its file.
         chunk: u32,
         /// Its bytes.
+        #[serde(with = "serde_bytes")]
         bytes: Vec<u8>,
     },
     /// All needed chunks of the batch were sent.

@@ -108,11 +108,17 @@ pub fn write_back(file: &File) -> io::Result<()> {
     Ok(())
 }
 
+/// For tests: stores into the first byte of a file of a page or more, through one shared mapping.
+#[cfg(test)]
+pub fn mapped_store(file: &File) -> impl Fn(u8) + use<> {
+    let map = memmap2::MmapOptions::new().len(4096).map_raw(file).expect("a mapping");
+    // SAFETY: the first byte of a live, writable mapping of a file that no test shortens.
+    move |byte| unsafe { map.as_mut_ptr().write_volatile(byte) }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, Instant};
-
-    use memmap2::MmapOptions;
 
     use super::*;
 
@@ -122,9 +128,7 @@ mod tests {
     fn after_write_back_a_mapped_store_shows() {
         let file = tempfile::tempfile().unwrap();
         file.set_len(4096).unwrap();
-        let map = MmapOptions::new().len(4096).map_raw(&file).unwrap();
-        // SAFETY: the first byte of a live, writable mapping of a file that is not shortened.
-        let store = |byte| unsafe { map.as_mut_ptr().write_volatile(byte) };
+        let store = mapped_store(&file);
         store(1);
         let dirty = stat(&file).unwrap();
         // Several times, because the clock that stamps files may tick slowly. The kernel's own

@@ -13,7 +13,7 @@ use clusterd::control::status::{Group, PeerState, Status};
 use clusterd::limits;
 
 /// Longest that anything is waited for; conditions end the waits sooner.
-pub const SOON: Duration = Duration::from_secs(20);
+pub const SOON: Duration = Duration::from_secs(60);
 
 /// One bed at a time: each measures.
 pub fn alone() -> MutexGuard<'static, ()> {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crate::limits;
 
@@ -74,17 +75,19 @@ impl Stamper {
         }
     }
 
-    /// Stamps on a thread of its own, until the value that is returned is dropped or finished.
+    /// Stamps on a thread of its own, with a pause after each round, until the value that is returned is
+    /// dropped or finished.
     ///
     /// # Errors
     /// No thread.
-    pub fn start(mut self) -> io::Result<Stamping> {
+    pub fn start(mut self, pause: Duration) -> io::Result<Stamping> {
         let stop = Arc::new(AtomicBool::new(false));
         let number = Arc::new(AtomicU64::new(self.number));
         let (stop_thread, number_thread) = (Arc::clone(&stop), Arc::clone(&number));
         let thread = std::thread::Builder::new().name("bed-stamper".into()).spawn(move || {
             while !stop_thread.load(Ordering::SeqCst) {
                 number_thread.store(self.stamp()?, Ordering::SeqCst);
+                std::thread::sleep(pause);
             }
             Ok(())
         })?;

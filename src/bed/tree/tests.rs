@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::time::Duration;
 
 use super::churn::{Change, Churn};
 use super::stamps::{How, StampError, Stamper, check_stamps};
@@ -240,8 +241,10 @@ fn stamps_are_in_order_and_a_planted_violation_is_seen() {
 #[test]
 fn a_stamper_runs_until_it_is_finished() {
     let tree = tempfile::tempdir().expect("a directory");
-    let stamping =
-        Stamper::new(tree.path(), How::Rename).expect("a stamper").start().expect("a thread");
+    let stamping = Stamper::new(tree.path(), How::Rename)
+        .expect("a stamper")
+        .start(Duration::ZERO)
+        .expect("a thread");
     let deadline = std::time::Instant::now() + limits::BED_EFFECT_WITHIN;
     while stamping.number() < 3 {
         assert!(std::time::Instant::now() < deadline, "it stamps");

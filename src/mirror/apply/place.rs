@@ -87,7 +87,7 @@ impl Run<'_> {
             return Ok(());
         }
         if judge.verdict(Some(entry))?.is_some() {
-            self.keep(key, &look, Why::Metadata)?;
+            self.keep_durably(key, &look, Why::Metadata)?;
         }
         self.steps.take()?;
         let file = root.open_file(&key.path).map_err(from_tree)?;
@@ -238,17 +238,42 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Keeps what is at a name, if somebody here wrote it.
+    /// Keeps what is at a name, if somebody here wrote it; not durably yet.
+    pub(super) fn keep_victim(&mut self, key: &Key, new: Option<&Entry>) -> Result<(), Trouble> {
+        let (tree, root) = self.tree(key)?;
+        let look = match meta::look(root, &key.path) {
+            Ok(Some(look)) if look.what != What::Dir => look,
+            // What is below a directory, or was mounted there, is judged when its turn comes.
+            Ok(_) | Err(TreeError::Elsewhere(_)) => return Ok(()),
+            Err(error) => return Err(from_tree(error)),
+        };
+        let judge = Judge { tree, root, index: self.index, key, look: &look };
+        if let Some(why) = judge.verdict(new)? {
+            self.keep(key, &look, why)?;
+            self.kept.insert(key.clone());
+        }
+        Ok(())
+    }
+
+    /// Keeps what is at a name durably, if somebody here wrote it.
     fn spare(&mut self, key: &Key, look: &Look, new: Option<&Entry>) -> Result<(), Trouble> {
         let (tree, root) = self.tree(key)?;
         let judge = Judge { tree, root, index: self.index, key, look };
         match judge.verdict(new)? {
             None => Ok(()),
-            Some(why) => self.keep(key, look, why),
+            Some(why) => self.keep_durably(key, look, why),
         }
     }
 
-    fn keep(&mut self, key: &Key, look: &Look, why: Why) -> Result<(), Trouble> {
+    fn keep_durably(&mut self, key: &Key, look: &Look, why: Why) -> Result<(), Trouble> {
+        // What was kept before a crash may not be durable.
+        if self.keep(key, look, why)? || !self.kept.contains(key) {
+            self.tree(key)?.0.store.sync()?;
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, key: &Key, look: &Look, why: Why) -> Result<bool, Trouble> {
         let (tree, root) = self.tree(key)?;
         let (parent, _) = root.open_parent(&key.path).map_err(from_tree)?;
         let victim = Victim { parent: parent.as_fd(), path: &key.path, look, why };

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use nix::errno::Errno;
-use nix::fcntl::{RenameFlags, renameat2};
+use nix::fcntl::{OFlag, RenameFlags, open, renameat2};
+use nix::sys::stat::Mode;
 use nix::unistd::fsync;
 
 use super::{FILE, Occasion, Store, Victim, Why, unhex};
@@ -62,6 +63,20 @@ impl Store {
         Store::of(&area, whose, tree).map(Some).map_err(io)
     }
 
+    /// Conflicts of a tree; looks only: for whoever asks often.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub fn count_of(whose: &Whose, tree: &Path) -> Result<u64, Errno> {
+        let Some(area) = Area::path_of(&whose.cluster, &whose.group, tree) else { return Ok(0) };
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        match open(&area.join("conflicts"), flags, Mode::empty()) {
+            Ok(directory) => Ok(super::ids(directory.as_fd())?.len() as u64),
+            Err(Errno::ENOENT) => Ok(0),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Removes a conflict for good.
     ///
     /// # Errors
@@ -114,6 +129,7 @@ impl Store {
                 let victim =
                     Victim { parent: parent.as_fd(), path: &path, look, why: Why::Changed };
                 self.keep(&victim, &occasion, &mut Steps::all())
+                    .and_then(|_| self.sync())
                     .map_err(|trouble| ConflictError::Failed(trouble.to_string()))?;
                 RenameFlags::empty()
             }

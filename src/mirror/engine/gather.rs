@@ -8,11 +8,17 @@
 //! the peer than what was written before it. If something was told, the round is repeated with all that
 //! was told until then; after a few rounds the series is *fuzzy*: each file is whole, but the whole may
 //! never have existed at one instant.
+//!
+//! A round must be quicker than the writers: it waits for no disk. So small files are read before their
+//! dirty pages are written back, and a store through a mapping that comes right after may not move their
+//! times. When the peer has the series, such files are written back and read again ([`Series::record`]):
+//! only then `seen` is worth anything.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use super::hints::{Hints, Told};
-use super::trees::{Fault, Pass, Tree};
+use super::trees::{Fault, Pass, Tree, Trees};
+use crate::config;
 use crate::limits;
 use crate::mirror::entry::{Content, Entry, Key, Kind, RelPath, Stored};
 use crate::mirror::hash::{self, HashError};
@@ -28,6 +34,8 @@ pub struct Series {
     taken: HashSet<Key>,
     /// What the index becomes when the peer has it.
     changes: Vec<(Key, Option<Stored>)>,
+    /// Small files that were read before they were written back: their places in `changes`.
+    unproven: Vec<usize>,
     rounds: u32,
     fuzzy: bool,
 }
@@ -61,16 +69,65 @@ impl Series {
     /// # Errors
     /// The store fails.
     pub fn record(
-        self,
+        mut self,
+        trees: &Trees,
         index: &Index,
         position: Option<Position>,
         forced: &mut HashSet<Key>,
     ) -> Result<(), IndexError> {
+        let changed = self.prove(trees, index);
         let clean: Vec<Key> = self.taken.into_iter().collect();
         for key in &clean {
             forced.remove(key);
         }
-        index.commit(&self.changes, position, &clean, position.is_some())
+        index.commit(&self.changes, position, &clean, position.is_some())?;
+        index.mark(&changed)
+    }
+
+    /// Writes back what was read before that, and reads it once more. What looks otherwise now was told
+    /// of, or is found by the next walk; the names that only have another content are returned.
+    fn prove(&mut self, trees: &Trees, index: &Index) -> Vec<Key> {
+        let pass = trees.open(index).ok();
+        let many = self.unproven.len() > limits::SYNC_EACH_MAX;
+        let synced = many && pass.as_ref().is_some_and(|pass| pass.sync().is_ok());
+        let mut changed = Vec::new();
+        for place in std::mem::take(&mut self.unproven) {
+            let Some((key, Some(stored))) = self.changes.get_mut(place) else { continue };
+            let proof = pass.as_ref().and_then(|pass| prove(pass, key, stored, synced));
+            if proof == Some(Proof::Changed) {
+                changed.push(key.clone());
+            }
+            stored.seen = stored.seen.filter(|_| proof == Some(Proof::Final));
+        }
+        changed
+    }
+}
+
+/// What became of a file since it was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Proof {
+    /// It is the same, and any change from now on shows.
+    Final,
+    /// It looks the same, and has another content.
+    Changed,
+}
+
+/// `None`: it looks otherwise, it cannot be told, or it is too young to tell.
+fn prove(pass: &Pass<'_>, key: &Key, stored: &Stored, synced: bool) -> Option<Proof> {
+    let (_, root) = pass.of(key)?;
+    let Some(Entry { kind: Kind::File(content), .. }) = &stored.entry else { return None };
+    let look = meta::look(root, &key.path).ok()??;
+    if stored.seen != Some(look.seen) {
+        return None;
+    }
+    let file = root.open_file(&key.path).ok()?;
+    if !synced {
+        hash::write_back(&file).ok()?;
+    }
+    match hash::content(&file, &look.seen, config::Hash::Read, 1) {
+        Ok(here) if here == *content => look.settled.then_some(Proof::Final),
+        Ok(_) => Some(Proof::Changed),
+        Err(HashError::Changed | HashError::Io(_)) => None,
     }
 }
 
@@ -129,8 +186,9 @@ impl Gather<'_> {
     }
 
     fn read(&mut self, names: Vec<Key>, series: &mut Series, made: &mut Made) -> Result<(), Fault> {
-        let many = names.len() > limits::SYNCFS_ABOVE;
-        if many {
+        // Of many the first reading takes long anyhow.
+        let synced = names.len() > limits::SYNCFS_ABOVE && series.rounds == 0;
+        if synced {
             self.pass.sync()?;
         }
         let mut queue = VecDeque::from(names);
@@ -142,7 +200,7 @@ impl Gather<'_> {
             if (self.interrupted)() {
                 return Err(Fault::Interrupted);
             }
-            self.examine(&key, !many, series, made, &mut queue)?;
+            self.examine(&key, synced, series, made, &mut queue)?;
             series.taken.insert(key);
             if made.is_full() {
                 // What was not reached is dirty still, for the next batch.
@@ -158,7 +216,7 @@ impl Gather<'_> {
     fn examine(
         &mut self,
         key: &Key,
-        write_back: bool,
+        synced: bool,
         series: &mut Series,
         made: &mut Made,
         queue: &mut VecDeque<Key>,
@@ -167,14 +225,6 @@ impl Gather<'_> {
         let stored = self.index.get(key)?;
         let forced = self.forced.contains(key);
         for _ in 0..limits::FILE_READS_MAX {
-            let file = match root.open_file(&key.path) {
-                Ok(file) => Some(file),
-                Err(TreeError::Gone(_) | TreeError::NotAFile(_) | TreeError::Elsewhere(_)) => None,
-                Err(error) => return Err(error.into()),
-            };
-            if let (Some(file), true) = (&file, write_back) {
-                hash::write_back(file).map_err(|error| disk(root, &key.path, &error))?;
-            }
             let look = match meta::look(root, &key.path) {
                 Ok(look) => look,
                 // What is mounted there is not of this tree.
@@ -214,14 +264,19 @@ impl Gather<'_> {
             }
             let kind = match leader {
                 Some(to) => Some(Kind::Link { to }),
-                None => kind(key, tree, root, &look, file.as_ref(), made)?,
+                None => kind(key, tree, root, &look, synced, made)?,
             };
             let Some(kind) = kind else { continue };
+            let unproven =
+                !synced && matches!(&kind, Kind::File(content) if is_small(content.size));
             let entry = entry(kind, &look);
-            let seen = look.settled.then_some(look.seen);
+            let seen = (look.settled || unproven).then_some(look.seen);
             let same = stored.as_ref().is_some_and(|stored| stored.entry.as_ref() == Some(&entry));
             if !same || forced {
                 made.put(key, entry.clone());
+            }
+            if unproven {
+                series.unproven.push(series.changes.len());
             }
             series.changes.push((key.clone(), Some(Stored { entry: Some(entry), seen })));
             return Ok(());
@@ -313,7 +368,7 @@ fn kind(
     tree: &Tree,
     root: &Root,
     look: &Look,
-    file: Option<&std::fs::File>,
+    synced: bool,
     made: &mut Made,
 ) -> Result<Option<Kind>, Fault> {
     match &look.what {
@@ -321,8 +376,14 @@ fn kind(
         What::Symlink(target) => Ok(Some(Kind::Symlink { target: target.clone() })),
         What::Other(_) => Ok(None),
         What::File => {
-            let Some(file) = file else { return Ok(None) };
-            match content(key, tree, look, file, made) {
+            let file = match root.open_file(&key.path) {
+                Ok(file) => file,
+                Err(TreeError::Gone(_) | TreeError::NotAFile(_) | TreeError::Elsewhere(_)) => {
+                    return Ok(None);
+                }
+                Err(error) => return Err(error.into()),
+            };
+            match content(key, tree, look, &file, synced, made) {
                 Ok(content) => Ok(Some(Kind::File(content))),
                 Err(HashError::Changed) => Ok(None),
                 Err(HashError::Io(error)) => Err(disk(root, &key.path, &error)),
@@ -354,16 +415,25 @@ fn entry(kind: Kind, look: &Look) -> Entry {
     }
 }
 
+/// Whether a file is one chunk at most.
+fn is_small(size: u64) -> bool {
+    size <= limits::CHUNK_BYTES_MIN
+}
+
 /// The content of a file; that of a small one is kept, to be sent as it was read.
 fn content(
     key: &Key,
     tree: &Tree,
     look: &Look,
     file: &std::fs::File,
+    synced: bool,
     made: &mut Made,
 ) -> Result<Content, HashError> {
     let size = look.seen.size;
-    if size > limits::CHUNK_BYTES_MIN {
+    if !is_small(size) {
+        if !synced {
+            hash::write_back(file)?;
+        }
         return hash::content(file, &look.seen, tree.hash, limits::HASH_THREADS);
     }
     let chunk_bytes = Content::chunk_bytes_for(size);
@@ -436,3 +506,6 @@ impl Made {
         Batch { ops, contents, fuzzy, more }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -188,6 +188,8 @@ pub struct Engine {
     /// Files in the conflict stores, or why they cannot be counted; and when that was.
     conflicts: Option<(Instant, Result<u64, String>)>,
     told: Option<(Instant, MirrorReport)>,
+    /// Something else is to be told when it is time, or will be: a rate goes down.
+    untold: bool,
 }
 
 impl Engine {
@@ -222,6 +224,7 @@ impl Engine {
             news: News::new(now),
             conflicts: None,
             told: None,
+            untold: false,
         };
         Ok((engine, handle))
     }
@@ -259,7 +262,7 @@ impl Engine {
             self.role.due(),
             self.early.as_ref().map(|(since, _)| *since + limits::MIRROR_EARLY_PATIENCE),
             self.news.due(),
-            self.told.as_ref().map(|(at, _)| *at + limits::REPORT_EVERY),
+            self.told.as_ref().filter(|_| self.untold).map(|(at, _)| *at + limits::REPORT_EVERY),
         ];
         let others = others.into_iter().flatten().map(|at| at.saturating_duration_since(now));
         let soonest = session.into_iter().chain(others).min().unwrap_or(limits::MIRROR_LOOK_UP);
@@ -368,8 +371,9 @@ impl Engine {
         self.tell_news(now, &report, tell);
         if self.is_news(now, &report) {
             self.told = Some((now, report.clone()));
-            tell(Telling::Report(report));
+            tell(Telling::Report(report.clone()));
         }
+        self.untold = rate > 0 || self.told.as_ref().is_none_or(|(_, told)| *told != report);
     }
 
     /// Files in the conflict stores here: counted now and then, as it costs a look at each store.
@@ -380,14 +384,11 @@ impl Engine {
             return *counted.as_ref().unwrap_or(&0);
         }
         let whose = self.whose();
-        let count = |tree: &config::Tree| match Store::find(&whose, &tree.path) {
-            Ok(Some(store)) => store.count().map_err(|errno| errno.to_string()),
-            Ok(None) => Ok(0),
-            Err(error) => Err(error.to_string()),
+        let count = |tree: &config::Tree| {
+            let path = tree.path.display();
+            Store::count_of(&whose, &tree.path).map_err(|errno| format!("of {path}: {errno}"))
         };
-        // A node that never took anything in has no store.
-        let used = self.setup.state.join("incoming").exists();
-        let counted = if used { self.setup.trees.iter().map(count).sum() } else { Ok(0) };
+        let counted = self.setup.trees.iter().map(count).sum();
         if let Err(why) = &counted
             && self.conflicts.as_ref().is_none_or(|(_, before)| *before != counted)
         {

@@ -158,7 +158,7 @@ impl Outgoing {
             }
             Command::Gather { batch } => self.gather(batch, around),
             Command::Stream { wanted } => return self.stream(&wanted, around),
-            Command::Record { series, conflicts } => self.record(series, conflicts, around.index),
+            Command::Record { series, conflicts } => self.record(series, conflicts, around),
             Command::Done(barrier) => {
                 self.sent.kept = barrier;
                 return None;
@@ -236,7 +236,7 @@ impl Outgoing {
         if batch == 0 && ops.is_empty() && !more {
             // Nothing differs but how some names look here.
             let series = std::mem::take(&mut self.series);
-            series.record(around.index, None, &mut self.forced)?;
+            series.record(around.trees, around.index, None, &mut self.forced)?;
         }
         let (ops, fuzzy, more) = (ops.clone(), *fuzzy, *more);
         Ok(Event::Gathered(Gathered { ops, fuzzy, more }))
@@ -280,11 +280,11 @@ impl Outgoing {
         Some(Event::Sent)
     }
 
-    fn record(&mut self, series: u64, conflicts: u64, index: &Index) -> Result<Event, Fault> {
+    fn record(&mut self, series: u64, conflicts: u64, around: &Around<'_>) -> Result<Event, Fault> {
         let position = Position { generation: self.generation, commit: series };
         let done = std::mem::take(&mut self.series);
         self.sent.fuzzy += u64::from(done.is_fuzzy());
-        done.record(index, Some(position), &mut self.forced)?;
+        done.record(around.trees, around.index, Some(position), &mut self.forced)?;
         self.batch = Batch::default();
         self.sent.commit = series;
         self.sent.peer_conflicts = conflicts;
