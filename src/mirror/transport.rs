@@ -36,6 +36,8 @@ use snow::StatelessTransportState;
 mod dial;
 mod frames;
 mod listen;
+#[cfg(test)]
+pub mod loopback;
 mod noise;
 mod pace;
 mod socket;

@@ -447,3 +447,6 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), String>
     let started = thread::Builder::new().name(name.to_owned()).spawn(body);
     started.map(drop).map_err(|error| format!("a thread could not be started: {error}"))
 }
+
+#[cfg(test)]
+mod tests;

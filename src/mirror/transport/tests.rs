@@ -1,17 +1,15 @@
 //! Handshakes and frames over loopback streams; the listener's tests are with it.
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
 use std::thread;
 use std::time::Instant;
 
 use proptest::prelude::*;
 
+use super::loopback::{PATIENCE, noises, streams};
 use super::*;
 use crate::limits::{LINK_BUFFER_BYTES, MIRROR_MESSAGE_BYTES_MAX};
 
-/// Far longer than anything here takes, so that a busy machine fails no test.
-const PATIENCE: Duration = Duration::from_secs(20);
 /// For what is meant to be too slow.
 const SHORT: Duration = Duration::from_millis(200);
 /// Content of a full frame.
@@ -23,26 +21,6 @@ fn secret() -> Secret {
 
 fn soon() -> Instant {
     Instant::now() + PATIENCE
-}
-
-/// Two ends of a connection.
-fn streams() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    let (far, _) = listener.accept().unwrap();
-    for stream in [&near, &far] {
-        socket::prepare(stream).unwrap();
-    }
-    (near, far)
-}
-
-/// What both sides have after a handshake.
-fn noises(secret: &Secret) -> (StatelessTransportState, StatelessTransportState) {
-    let (near, far) = streams();
-    thread::scope(|scope| {
-        let responder = scope.spawn(|| secret.respond(&far, soon()).unwrap());
-        (secret.initiate(&near, soon()).unwrap(), responder.join().unwrap())
-    })
 }
 
 fn links(stall: Duration) -> (Link, Link) {
