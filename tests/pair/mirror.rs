@@ -94,16 +94,17 @@ struct Writer {
 }
 
 impl Writer {
-    fn start(tree: &Path, name: &'static str) -> Writer {
+    fn start(tree: &Path, prefix: &str) -> Writer {
         let (stop, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let (tree, over, count) = (tree.to_owned(), stop.clone(), written.clone());
+        let (tree, prefix) = (tree.to_owned(), prefix.to_owned());
+        let (over, count) = (stop.clone(), written.clone());
         let thread = std::thread::spawn(move || {
             while !over.load(Ordering::Relaxed) {
                 let number = count.load(Ordering::Relaxed) + 1;
                 let new = tree.join(".new");
                 let mut file = fs::File::create(&new).unwrap();
                 writeln!(file, "{number}").unwrap();
-                fs::rename(new, tree.join(format!("{name}{number}"))).unwrap();
+                fs::rename(new, tree.join(format!("{prefix}{number}"))).unwrap();
                 count.store(number, Ordering::Relaxed);
                 std::thread::sleep(WRITER_PAUSE);
             }
@@ -137,12 +138,14 @@ fn a_new_pair_mirrors_a_tree_of_all_kinds() {
     no_conflicts(&scene, owner.other());
 }
 
+/// `CLUSTERD_CUTS`: how many, for a long run.
 #[test]
 fn p3_what_was_acknowledged_survives_a_power_cut_and_the_rest_is_kept() {
+    let cuts = std::env::var("CLUSTERD_CUTS").map_or(3, |cuts| cuts.parse().unwrap());
     let (mut scene, mut owner) = in_sync();
-    for round in 0..3 {
-        let names: [&str; 3] = ["x", "y", "z"];
-        let writer = Writer::start(&www(&scene, owner), names[round]);
+    for round in 0..cuts {
+        let prefix = format!("{round}-");
+        let writer = Writer::start(&www(&scene, owner), &prefix);
         scene.wait_until("some writing", || writer.written() > 50);
         let acknowledged = writer.written();
         sync(&scene, owner);
@@ -153,7 +156,7 @@ fn p3_what_was_acknowledged_survives_a_power_cut_and_the_rest_is_kept() {
         let (dead, alive) = (owner, owner.other());
         scene.wait_served_by(alive);
         for number in 1..=acknowledged {
-            let name = format!("{}{number}", names[round]);
+            let name = format!("{prefix}{number}");
             assert!(www(&scene, alive).join(&name).exists(), "{name} was acknowledged and is lost");
         }
         scene.bed.power_on(dead).unwrap();
@@ -164,7 +167,7 @@ fn p3_what_was_acknowledged_survives_a_power_cut_and_the_rest_is_kept() {
         assert_equal(&scene);
         let kept = conflicts(&scene, dead);
         for number in 1..=written {
-            let name = format!("{}{number}", names[round]);
+            let name = format!("{prefix}{number}");
             let is_kept = kept.iter().any(|one| one["path"] == *name);
             assert!(
                 www(&scene, owner).join(&name).exists() || is_kept,
@@ -245,14 +248,72 @@ fn p3_what_is_written_on_the_standby_side_is_kept() {
     assert!(out.contains("page"), "{out}");
     scene.wait_event(owner.other(), 0, Kind::Conflict, "conflict store");
     assert_eq!(scene.group(owner.other()).mirror.conflicts, 1);
+
+    // What was kept is put back where it is owned, and goes to the other side from there.
+    scene.tell(owner, &["move", "web"]);
+    let (code, _, why) = scene.ask(owner.other(), &["conflicts", "web", "restore", id]);
+    assert_eq!(code, 1, "over what is there");
+    assert!(why.contains("--force"), "{why}");
+    scene.tell(owner.other(), &["conflicts", "web", "restore", id, "--force"]);
+    sync(&scene, owner.other());
+    assert_eq!(fs::read_to_string(tree.join("page")).unwrap(), "written on the standby side");
+    assert_equal(&scene);
+    let kept = conflicts(&scene, owner.other());
+    assert_eq!(kept.len(), 1, "what was replaced by hand: {kept:#?}");
+    no_conflicts(&scene, owner);
+}
+
+/// No event tells of a store through a mapping; a barrier finds it all the same.
+#[test]
+fn a_file_that_is_written_through_a_mapping_comes_with_a_barrier() {
+    let (scene, owner) = in_sync();
+    let path = www(&scene, owner).join("mapped");
+    fs::write(&path, [b'-'; 4096]).unwrap();
+    let file = fs::File::options().read(true).write(true).open(&path).unwrap();
+    // SAFETY: nobody else writes to it or makes it shorter.
+    let mut map = unsafe { memmap2::MmapMut::map_mut(&file).unwrap() };
+    for round in b'0'..=b'5' {
+        map[0] = round;
+        sync(&scene, owner);
+        assert_eq!(fs::read(www(&scene, owner.other()).join("mapped")).unwrap()[0], round);
+    }
+    assert_equal(&scene);
+}
+
+/// A node comes home by itself, with what was written while it was away.
+#[test]
+fn failback_waits_until_the_files_are_there() {
+    let mut scene = Scene::dark(|options| {
+        options.group = format!("{MIRROR}\nfailback = \"auto\"\nstable_for = \"1s\"");
+    });
+    for node in NodeIndex::BOTH {
+        fs::create_dir(www(&scene, node)).unwrap();
+    }
+    let home = NodeIndex::Lower;
+    assert_eq!(scene.power_on(), home);
+    wait_in_sync(&scene);
+    scene.bed.power_cut(home).unwrap();
+    scene.wait_served_by(home.other());
+    let writer = Writer::start(&www(&scene, home.other()), "away");
+    scene.wait_until("some writing", || writer.written() > 300);
+    let written = writer.stop();
+    scene.bed.power_on(home).unwrap();
+    scene.wait_served_by(home);
+    for number in 1..=written {
+        assert!(www(&scene, home).join(format!("away{number}")).exists(), "{number} was lost");
+    }
+    assert_eq!(scene.whole(), home);
+    wait_in_sync(&scene);
+    assert_equal(&scene);
+    no_conflicts(&scene, home);
 }
 
 #[test]
 fn a_killed_worker_moves_nothing_and_loses_nothing() {
     let (scene, owner) = in_sync();
-    for node in [owner, owner.other()] {
+    for (round, node) in [owner, owner.other()].into_iter().cycle().take(6).enumerate() {
         let mark = std::time::Instant::now();
-        let writer = Writer::start(&www(&scene, owner), if node == owner { "k" } else { "l" });
+        let writer = Writer::start(&www(&scene, owner), &format!("k{round}-"));
         scene.wait_until("some writing", || writer.written() > 20);
         let before = scene.pid(node, "clusterd-work");
         scene.bed.signal(node, Target::Worker, Signal::SIGKILL).unwrap();
