@@ -338,6 +338,8 @@ pub const BED_SITE_FILES_MAX: usize = 5000;
 pub const BED_SITE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// See [`BED_SITE_BYTES_MAX`].
 pub const BED_SITE_FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// Longest the bed waits for the first copy of its site, on a machine that is busy with other things.
+pub const BED_COPY_WITHIN: Duration = Duration::from_secs(120);
 /// With fewer files than this (a slim machine strips its documents) the site is filled up.
 pub const BED_SITE_FILES_MIN: usize = 3000;
 /// Pages of its own that the bed's writer writes, rewrites and deletes ...

@@ -108,6 +108,7 @@ fn demo(rounds: u32) -> Result<bool, BedError> {
         bed.power_on(node)?;
     }
     let mut trials = Vec::new();
+    let mut first_copy = None;
     let outcome = bed.wait_whole().and_then(|owner| {
         let page = bed.fetch().unwrap_or_else(|| "nobody".to_owned());
         step(&format!("{} serves, http://{}/ is answered by {page}", name(owner), bed.address()));
@@ -115,6 +116,11 @@ fn demo(rounds: u32) -> Result<bool, BedError> {
         judge.wait_served(&bed)?;
         let port = limits::BED_WEB_PORT;
         step(&format!("nginx answers on port {port}; a writer changes its files all the while"));
+        first_copy = judge.wait_copied(&bed)?;
+        step(&match &first_copy {
+            None => paint("both nodes have the same files", Tone::Good, colours),
+            Some(wrong) => paint(&format!("NOT AS PROMISED: {wrong}"), Tone::Bad, colours),
+        });
         for round in 1..=rounds {
             if rounds > 1 {
                 step(&format!("round {round} of {rounds}"));
@@ -141,7 +147,8 @@ fn demo(rounds: u32) -> Result<bool, BedError> {
     drop(bed);
     table::show(&trials, colours);
     step("cleaned up");
-    outcome.map(|()| trials.iter().all(|trial| trial.broken().is_empty()))
+    let kept = trials.iter().all(|trial| trial.broken().is_empty());
+    outcome.map(|()| kept && first_copy.is_none())
 }
 
 /// What was seen of one fault, in one line.

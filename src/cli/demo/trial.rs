@@ -11,6 +11,7 @@ use crate::bed::site::page::Page;
 use crate::bed::site::{self, Site};
 use crate::bed::{Bed, BedError, GROUP};
 use crate::config::NodeIndex;
+use crate::control::status::MirrorState;
 use crate::limits;
 
 /// What was seen.
@@ -74,6 +75,20 @@ impl Judge {
         })
     }
 
+    /// Waits until the first copy is made; what is wrong with it, in words.
+    pub(super) fn wait_copied(&mut self, bed: &Bed) -> Result<Option<String>, BedError> {
+        bed.wait("the first copy", limits::BED_COPY_WITHIN, || {
+            let owner = bed.owner().and_then(|owner| bed.status(owner));
+            let mut groups = owner.into_iter().flat_map(|status| status.groups);
+            match groups.next().map(|group| group.mirror) {
+                Some(mirror) if mirror.state == MirrorState::InSync => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })?;
+        let files = self.judge(bed)?;
+        Ok(summary("differences between the trees after the first copy", &files.differences))
+    }
+
     /// Tries one fault.
     pub(super) fn try_one(
         &mut self,
@@ -114,14 +129,10 @@ impl Judge {
             let ms = return_outage.as_millis();
             seen.broken.push(format!("nginx outage of {ms} ms when it was undone"));
         }
-        for (what, all) in [
-            ("pages that were not whole", self.fetcher.take_broken()),
-            ("differences between the trees", differences),
-            ("acknowledged writes lost", shown(&lost)),
-            ("versions lost in silence", shown(&missing)),
-        ] {
-            seen.broken.extend(summary(what, &all));
-        }
+        seen.broken.extend(summary("pages that were not whole", &self.fetcher.take_broken()));
+        seen.broken.extend(summary("differences between the trees", &differences));
+        seen.broken.extend(summary("acknowledged writes lost", &shown(&lost)));
+        seen.broken.extend(summary("versions lost in silence", &shown(&missing)));
         Ok(Trial { seen, nginx_outage, equal, lost: lost.len(), kept })
     }
 
