@@ -7,8 +7,8 @@ DESTDIR ?=
 CARGO   ?= cargo
 
 # A C compiler and linker for some crates; ip for tests that set up network namespaces by hand; rsync
-# judges mirrored trees.
-PACKAGES = build-essential iproute2 rsync
+# judges mirrored trees; nginx serves them in the demo.
+PACKAGES = build-essential iproute2 rsync nginx-light
 
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
@@ -17,7 +17,8 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 all:
 	$(CARGO) build --release --locked
 
-# Asks the network only if something is missing.
+# Asks the network only if something is missing. In runlevel 1 no package starts its service
+# (invoke-rc.d(8)): the demo's nginx needs none on this machine's port 80.
 deps:
 	@missing=; \
 	for package in $(PACKAGES); do \
@@ -26,7 +27,7 @@ deps:
 	done; \
 	if [ -n "$$missing" ]; then \
 		echo "installing:$$missing"; \
-		apt-get update && apt-get install --yes --no-install-recommends $$missing; \
+		apt-get update && RUNLEVEL=1 apt-get install --yes --no-install-recommends $$missing; \
 	fi
 	@command -v $(CARGO) >/dev/null \
 		|| { echo "cargo is missing: install Rust 1.95 or newer from https://rustup.rs" >&2; exit 1; }

@@ -323,6 +323,35 @@ pub const BED_VERB_WITHIN: Duration = Duration::from_secs(15);
 pub const BED_LINE_TICK: Duration = Duration::from_micros(500);
 /// Bytes that the bed's serial line remembers at each end: about four seconds of heartbeats.
 pub const BED_LINE_HEARD_BYTES: usize = 4096;
+/// TCP port of the bed's web server, which listens on every address.
+pub const BED_WEB_PORT: u16 = 8080;
+/// Fetchers of the bed's web pages at the same time, so that one that waits in vain holds up nobody.
+pub const BED_FETCHERS: usize = 4;
+/// Each fetches this often: 200 pages a second together, one every 5 ms.
+pub const BED_FETCH_EVERY: Duration = Duration::from_millis(20);
+/// A page that takes longer is given up, and another one asked for: a lost SYN is repeated by the
+/// kernel only after a second.
+pub const BED_FETCH_WITHIN: Duration = Duration::from_millis(50);
+/// Regular files of /usr/share/doc that the bed's site takes, at most ...
+pub const BED_SITE_FILES_MAX: usize = 5000;
+/// ... and bytes of all of them, and of one: a first copy is to take seconds.
+pub const BED_SITE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// See [`BED_SITE_BYTES_MAX`].
+pub const BED_SITE_FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// Longest the bed waits for the first copy of its site, on a machine that is busy with other things.
+pub const BED_COPY_WITHIN: Duration = Duration::from_secs(120);
+/// With fewer files than this (a slim machine strips its documents) the site is filled up.
+pub const BED_SITE_FILES_MIN: usize = 3000;
+/// Pages of its own that the bed's writer writes, rewrites and deletes ...
+pub const BED_PAGES: usize = 1000;
+/// ... and documents of the site that it rewrites.
+pub const BED_REWRITTEN: usize = 200;
+/// Longest text of a page, in bytes: a few pages of memory, so that half a write would be seen.
+pub const BED_PAGE_BYTES_MAX: u64 = 16 * 1024;
+/// The bed's writer changes something this often.
+pub const BED_WRITE_EVERY: Duration = Duration::from_millis(8);
+/// The bed's writer waits so long between two calls of `sync --wait`.
+pub const BED_SYNC_EVERY: Duration = Duration::from_millis(250);
 /// Longest outage promised for a single fault that the peer can be sure of.
 pub const OUTAGE_MAX: Duration = Duration::from_millis(250);
 /// Tests allow so many times the promised outage: they show that it works, the demo how fast. A noisy

@@ -118,7 +118,7 @@ impl Drop for Client {
 }
 
 /// The longest gap in `answers` (rising) that ends after `mark`, the one open at `now` included.
-fn longest_gap(
+pub(super) fn longest_gap(
     answers: impl DoubleEndedIterator<Item = Instant>,
     started: Instant,
     mark: Instant,

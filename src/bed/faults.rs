@@ -78,11 +78,24 @@ impl fmt::Display for Promise {
     }
 }
 
+/// When a fault was tried.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// When it was caused.
+    pub began: Instant,
+    /// When it began to be undone.
+    pub undone: Instant,
+    /// Whether the client was served then.
+    pub served: bool,
+}
+
 /// What was seen when a fault was tried and undone.
 #[derive(Clone, Debug)]
 pub struct Seen {
     /// Which.
     pub fault: Fault,
+    /// When.
+    pub times: Times,
     /// Longest time without an answer, from the fault until nothing more happened.
     pub outage: Duration,
     /// Moves in that time.
@@ -265,37 +278,79 @@ pub fn try_one(
     slack: u32,
     tell: &mut dyn FnMut(&str),
 ) -> Result<Seen, BedError> {
-    let owner = bed.wait_whole()?;
-    let before = bed.status(owner).ok_or_else(|| BedError::Late("the owner's status".into()))?;
-    let mut broken = Vec::new();
+    Trial::begin(bed, fault, tell)?.end(bed, slack, tell)
+}
 
-    tell(&format!("{} ({} serves)", fault.name(), node::name(owner)));
-    let mark = Instant::now();
-    note(fault.cause(bed, owner), &mut broken)?;
-    let shown = bed
-        .wait(fault.name(), limits::BED_EFFECT_WITHIN, || fault.shows(bed, owner, &before, mark));
-    note(shown, &mut broken)?;
-    bed.watch_for(limits::BED_WATCH)?;
-    let outage = bed.client.outage_since(mark);
-    let moves = bed.watcher.moves_since(mark);
+/// A fault that was caused and is not yet undone.
+#[derive(Debug)]
+pub struct Trial {
+    fault: Fault,
+    owner: NodeIndex,
+    began: Instant,
+    outage: Duration,
+    moves: usize,
+    broken: Vec<String>,
+}
 
-    if let Some(remedy) = fault.remedy() {
-        tell(remedy);
+impl Trial {
+    /// Causes `fault` on a whole pair, and returns when it has shown itself and nothing more happens.
+    ///
+    /// # Errors
+    /// As [`try_one`].
+    pub fn begin(
+        bed: &mut Bed,
+        fault: Fault,
+        tell: &mut dyn FnMut(&str),
+    ) -> Result<Trial, BedError> {
+        let owner = bed.wait_whole()?;
+        let before =
+            bed.status(owner).ok_or_else(|| BedError::Late("the owner's status".into()))?;
+        let mut broken = Vec::new();
+
+        tell(&format!("{} ({} serves)", fault.name(), node::name(owner)));
+        let began = Instant::now();
+        note(fault.cause(bed, owner), &mut broken)?;
+        let shown = bed.wait(fault.name(), limits::BED_EFFECT_WITHIN, || {
+            fault.shows(bed, owner, &before, began)
+        });
+        note(shown, &mut broken)?;
+        bed.watch_for(limits::BED_WATCH)?;
+        let outage = bed.client.outage_since(began);
+        let moves = bed.watcher.moves_since(began);
+        Ok(Trial { fault, owner, began, outage, moves, broken })
     }
-    let return_mark = Instant::now();
-    let served = bed.client.answer_since(mark).is_some_and(|answer| {
-        return_mark.saturating_duration_since(answer.at) < limits::BED_LOOK_EVERY
-    });
-    fault.undo(bed, owner)?;
-    note(bed.wait_whole().map(drop), &mut broken)?;
-    note(bed.cross_check(), &mut broken)?;
-    let return_outage = if served { bed.client.outage_since(return_mark) } else { Duration::ZERO };
-    let return_moves = bed.watcher.moves_since(return_mark);
-    let two_owners = bed.watcher.two_owners_since(mark);
 
-    let mut seen = Seen { fault, outage, moves, return_outage, return_moves, two_owners, broken };
-    seen.judge(bed.watcher.missed(), slack);
-    Ok(seen)
+    /// Undoes it, and returns when the pair is whole again.
+    ///
+    /// # Errors
+    /// As [`try_one`].
+    pub fn end(
+        self,
+        bed: &mut Bed,
+        slack: u32,
+        tell: &mut dyn FnMut(&str),
+    ) -> Result<Seen, BedError> {
+        let Trial { fault, owner, began, outage, moves, mut broken } = self;
+        if let Some(remedy) = fault.remedy() {
+            tell(remedy);
+        }
+        let undone = Instant::now();
+        let served = bed.client.answer_since(began).is_some_and(|answer| {
+            undone.saturating_duration_since(answer.at) < limits::BED_LOOK_EVERY
+        });
+        fault.undo(bed, owner)?;
+        note(bed.wait_whole().map(drop), &mut broken)?;
+        note(bed.cross_check(), &mut broken)?;
+        let return_outage = if served { bed.client.outage_since(undone) } else { Duration::ZERO };
+        let return_moves = bed.watcher.moves_since(undone);
+        let two_owners = bed.watcher.two_owners_since(began);
+
+        let times = Times { began, undone, served };
+        let mut seen =
+            Seen { fault, times, outage, moves, return_outage, return_moves, two_owners, broken };
+        seen.judge(bed.watcher.missed(), slack);
+        Ok(seen)
+    }
 }
 
 /// Something that did not happen is a broken promise; anything else ends the trial.
@@ -357,8 +412,10 @@ mod tests {
     use super::*;
 
     fn seen(fault: Fault, outage_ms: u64, moves: usize) -> Seen {
+        let now = Instant::now();
         let mut seen = Seen {
             fault,
+            times: Times { began: now, undone: now, served: true },
             outage: Duration::from_millis(outage_ms),
             moves,
             return_outage: Duration::ZERO,

@@ -15,6 +15,7 @@
 //! | `faults` | the faults, what is promised for each, and how one is tried |
 //! | `tree` | trees of files with everything that real servers have, changes, stamps |
 //! | `judge` | whether two trees are the same: rsync says |
+//! | `site` | a web site on the pair: nginx, thousands of files, a writer, a client that fetches |
 
 pub mod client;
 pub mod faults;
@@ -24,6 +25,7 @@ pub mod node;
 pub mod processes;
 pub mod responder;
 pub mod serial_line;
+pub mod site;
 #[cfg(test)]
 mod tests;
 pub mod tree;
@@ -66,6 +68,12 @@ pub enum BedError {
     /// A daemon refused to do what it was told.
     #[error("{0}")]
     Refused(String),
+    /// A program that it takes is not installed; the text says what to do.
+    #[error("{0}")]
+    Missing(String),
+    /// Two trees could not be compared.
+    #[error("{0}")]
+    Judge(#[from] judge::JudgeError),
     /// Somebody asked to stop.
     #[error("stopped")]
     Stopped,
@@ -117,6 +125,8 @@ impl Options {
     }
 }
 
+/// The cluster of every bed.
+pub const CLUSTER: &str = "bed";
 /// The group of every bed.
 pub const GROUP: &str = "web";
 /// The nodes' names, lower first.

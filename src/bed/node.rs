@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::serial_line::SerialLine;
 use super::wiring::{REACH_HOSTS, node_addresses};
-use super::{BedError, GROUP, NAMES, Options};
+use super::{BedError, CLUSTER, GROUP, NAMES, Options};
 use crate::config::NodeIndex;
 use crate::control::status::Status;
 use crate::limits;
@@ -86,7 +86,8 @@ impl Drop for Files {
 }
 
 fn config_text(options: &Options, line: &SerialLine, key: &Path, srv: &Path) -> String {
-    let mut text = format!("[cluster]\nname = \"bed\"\nkey = {:?}\n", key.display().to_string());
+    let mut text =
+        format!("[cluster]\nname = \"{CLUSTER}\"\nkey = {:?}\n", key.display().to_string());
     for node in NodeIndex::BOTH {
         let (address, _) = node_addresses(node);
         text += &format!(
@@ -139,6 +140,11 @@ impl Node {
     /// Its daemon's events, one JSON object a line.
     pub fn events(&self) -> PathBuf {
         self.state_dir().join("events.jsonl")
+    }
+
+    /// Where its daemon's control socket is.
+    pub fn run_dir(&self) -> PathBuf {
+        self.dir.join("run")
     }
 
     fn state_dir(&self) -> PathBuf {
@@ -198,7 +204,7 @@ impl Node {
 
     fn add_places(&self, command: &mut Command) {
         command.arg("--config").arg(&self.config).args(["--node", self.name]);
-        command.arg("--run-dir").arg(self.dir.join("run"));
+        command.arg("--run-dir").arg(self.run_dir());
         command.arg("--state-dir").arg(self.state_dir());
     }
 }

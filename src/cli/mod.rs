@@ -130,6 +130,9 @@ enum Verb {
     /// The service of the bed, on one node
     #[command(hide = true)]
     BedResponder(demo::ResponderArgs),
+    /// The writer of the bed's site, on one node
+    #[command(hide = true)]
+    BedWriter(demo::WriterArgs),
     /// The process that may block, a child of `run`
     #[command(hide = true)]
     Work(Inherited),
@@ -188,6 +191,7 @@ fn dispatch(globals: &Globals, verb: Verb) -> ExitCode {
         Verb::Move { group, to, accept_loss } => wish::move_group(globals, group, to, accept_loss),
         Verb::Demo(args) => demo::run(args),
         Verb::BedResponder(args) => demo::respond(&args),
+        Verb::BedWriter(args) => demo::write(globals, &args),
         Verb::Heart(inherited) => run::heart(&inherited.descriptors),
         Verb::Work(inherited) => run::work(&inherited.descriptors),
         Verb::Hold { record, program } => run::hold(&record, &program),
