@@ -156,9 +156,13 @@ impl Gather<'_> {
         loop {
             let names = self.index.dirty(limits::BATCH_OPS_MAX.saturating_sub(made.ops.len()));
             self.read(names, series, &mut made)?;
-            let rest = self.index.waiting() > 0 || self.hints.has_more_to_walk();
-            if made.is_full() && rest {
+            let waiting = self.index.waiting() > 0;
+            if made.is_full() && (waiting || self.hints.has_more_to_walk()) {
                 return Ok(made.batch(false, true));
+            }
+            if waiting {
+                // Some names made no change: there is room for more.
+                continue;
             }
             if self.hints.has_more_to_walk() {
                 self.hints.walk(self.pass, self.index, &|key| series.has(key), self.interrupted)?;

@@ -64,6 +64,18 @@ fn what_was_told_of_is_read() {
     assert!(batch.ops.is_empty(), "{batch:?}");
 }
 
+/// Names that come to nothing take no room: what waits behind them is not left out of the series.
+#[test]
+fn a_series_ends_when_no_name_waits() {
+    let mut place = Place::new();
+    fs::write(place.tree.join("z"), "first").unwrap();
+    let ghosts: Vec<Key> = (0..limits::BATCH_OPS_MAX).map(|n| key(&format!("ghost-{n}"))).collect();
+    place.index.mark(&ghosts).unwrap();
+    let (_, batch) = place.gather();
+    assert!(batch.ops.iter().any(|op| op.key == key("z")), "{} ops", batch.ops.len());
+    assert!(!batch.more);
+}
+
 /// Such a store moves no time and tells no event: only reading once more finds it.
 #[test]
 fn a_mapped_store_right_after_the_reading_is_found() {
