@@ -14,6 +14,8 @@ use clusterd::config::NodeIndex;
 use clusterd::limits;
 use clusterd::sys::ns::Namespace;
 
+use super::contender::Brought;
+use super::meter;
 use super::work::Work;
 use crate::BenchError;
 use crate::scratch::Scratch;
@@ -78,16 +80,33 @@ impl Rsync {
         ["tree", "replica"].map(|name| self.files.path().join(name))
     }
 
+    /// Bytes of IP packets until now, both ways: all of them are rsync's.
+    ///
+    /// # Errors
+    /// The kernel's counters can't be read.
+    pub fn wire_bytes(&self) -> Result<u64, BenchError> {
+        let [tree, _] = self.namespaces();
+        meter::ipv4_bytes(tree)
+    }
+
     /// Those of the tree and of the replica.
-    pub fn namespaces(&self) -> [&Namespace; 2] {
+    fn namespaces(&self) -> [&Namespace; 2] {
         [SOURCE, REPLICA].map(|node| &self.wiring.seat(node).namespace)
     }
 
-    /// One run of rsync.
+    /// One run of rsync; the work ended at `end`.
     ///
     /// # Errors
     /// It failed, hung, or somebody asked to stop.
-    pub fn bring_over(&self, work: Work) -> Result<(), BenchError> {
+    pub fn bring_over(&self, work: Work, end: Instant) -> Result<Brought, BenchError> {
+        let (took, memory) = meter::most_memory(self.namespaces(), || {
+            self.run(work)?;
+            Ok(end.elapsed())
+        });
+        took.map(|took| Brought { took, memory })
+    }
+
+    fn run(&self, work: Work) -> Result<(), BenchError> {
         let [tree, _] = self.trees();
         let mut command = Command::new("rsync");
         command.args(PUSH).args(match work {
@@ -95,6 +114,7 @@ impl Rsync {
             Work::PatchHelped => ["--inplace"].as_slice(),
             Work::FirstCopy
             | Work::Unchanged
+            | Work::Restart
             | Work::OneSmall
             | Work::Rewrite
             | Work::Patch
