@@ -150,6 +150,8 @@ struct Seen {
 
 fn one(contender: &mut Contender, field: &mut Field, work: Work) -> Result<Seen, BenchError> {
     contender.prepare()?;
+    // What was written before this work is nobody's cost.
+    field.write_back()?;
     let wire_before = contender.wire_bytes()?;
     let begin = Instant::now();
     let change = field.apply(work)?;

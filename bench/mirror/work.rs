@@ -236,6 +236,14 @@ impl Field {
         })
     }
 
+    /// Writes back what is dirty on its disk, which is also the replica's.
+    ///
+    /// # Errors
+    /// What the file system answers.
+    pub fn write_back(&self) -> io::Result<()> {
+        Ok(nix::unistd::syncfs(File::open(&self.root)?)?)
+    }
+
     /// Does the work.
     ///
     /// # Errors
