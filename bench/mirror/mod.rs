@@ -77,8 +77,8 @@ pub fn run(setting: &Setting) -> Result<(Vec<Table>, usize), BenchError> {
         memory: Table::new(&title("most memory (RSS), in MB")),
         failed: 0,
     };
-    for contender in Contender::all() {
-        measure(contender(setting)?, setting, scale, &mut tables)?;
+    for start in contender::ALL {
+        measure(start(setting)?.as_mut(), setting, scale, &mut tables)?;
     }
     tables.time.note(
         "Until the contender says that it is done; caches are warm. clusterd: `sync --wait`, so all is \
@@ -97,7 +97,7 @@ pub fn run(setting: &Setting) -> Result<(Vec<Table>, usize), BenchError> {
 }
 
 fn measure(
-    mut contender: Contender,
+    contender: &mut dyn Contender,
     setting: &Setting,
     scale: Scale,
     tables: &mut Tables,
@@ -117,7 +117,7 @@ fn measure(
             if setting.stop.load(Ordering::SeqCst) {
                 return Err(BedError::Stopped.into());
             }
-            match one(&mut contender, &mut field, work) {
+            match one(contender, &mut field, work) {
                 Ok(seen) => tables.put(&what, name, work, scale, &seen),
                 Err(BenchError::Bed(BedError::Stopped)) => return Err(BedError::Stopped.into()),
                 // The next work may show more.
@@ -148,7 +148,7 @@ struct Seen {
     wire: u64,
 }
 
-fn one(contender: &mut Contender, field: &mut Field, work: Work) -> Result<Seen, BenchError> {
+fn one(contender: &mut dyn Contender, field: &mut Field, work: Work) -> Result<Seen, BenchError> {
     contender.prepare()?;
     // What was written before this work is nobody's cost.
     field.write_back()?;

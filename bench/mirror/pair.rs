@@ -15,9 +15,10 @@ use clusterd::control::status::{GroupState, MirrorState, PeerState, Status};
 use clusterd::limits;
 use nix::sys::signal::Signal;
 
-use super::contender::Brought;
+use super::contender::{Brought, Contender};
 use super::meter;
 use super::work::{Change, Work};
+use crate::table::OURS;
 use crate::{BenchError, Setting};
 
 /// The preferred node: it owns the group.
@@ -48,79 +49,6 @@ impl Pair {
             fs::create_dir(tree)?;
         }
         Ok(pair)
-    }
-
-    /// The tree and its replica.
-    pub fn trees(&self) -> [PathBuf; 2] {
-        [OWNER, REPLICA].map(|node| self.bed.srv(node).join("www"))
-    }
-
-    /// From here on memory is measured anew.
-    ///
-    /// # Errors
-    /// The kernel refused.
-    pub fn prepare(&self) -> Result<(), BenchError> {
-        Ok(self.workers()?.into_iter().try_for_each(meter::reset_peak)?)
-    }
-
-    /// Makes the replica the same as the tree after `work`, which ended at `end`.
-    ///
-    /// # Errors
-    /// It failed or took too long, or somebody asked to stop.
-    pub fn bring_over(
-        &mut self,
-        work: Work,
-        change: &Change,
-        end: Instant,
-    ) -> Result<Brought, BenchError> {
-        let took = match work {
-            Work::FirstCopy => {
-                for node in NodeIndex::BOTH {
-                    self.bed.power_on(node)?;
-                }
-                self.wait_up()?;
-                let up = Instant::now();
-                self.sync()?;
-                up.elapsed()
-            }
-            Work::Restart => {
-                self.restart(REPLICA)?;
-                self.wait_up()?;
-                let up = Instant::now();
-                self.wait_in_sync()?;
-                up.elapsed()
-            }
-            Work::OneSmall => {
-                self.wait_visible(change)?;
-                let took = end.elapsed();
-                self.sync()?;
-                took
-            }
-            Work::Unchanged
-            | Work::Proved
-            | Work::Rewrite
-            | Work::Patch
-            | Work::PatchHelped
-            | Work::Insert
-            | Work::Append
-            | Work::NewAndDeleted
-            | Work::RenameDir
-            | Work::Metadata
-            | Work::Create => {
-                self.sync()?;
-                end.elapsed()
-            }
-        };
-        let memory = self.workers()?.into_iter().map(meter::peak).sum::<std::io::Result<u64>>()?;
-        Ok(Brought { took, memory })
-    }
-
-    /// Bytes of IP packets on the crossover until now, both ways: heartbeats are none.
-    ///
-    /// # Errors
-    /// The kernel's counters can't be read.
-    pub fn wire_bytes(&self) -> Result<u64, BenchError> {
-        meter::ipv6_bytes(&self.bed.wiring().seat(OWNER).namespace)
     }
 
     fn workers(&self) -> Result<Vec<i32>, BenchError> {
@@ -235,5 +163,77 @@ impl Pair {
             Answer::Ok(Payload::Status(status)) => Some(*status),
             Answer::Ok(Payload::Text(_)) | Answer::Refused(_) | Answer::Unknown(_) => None,
         }
+    }
+}
+
+impl Contender for Pair {
+    fn name(&self) -> &'static str {
+        OURS
+    }
+
+    fn trees(&self) -> [PathBuf; 2] {
+        [OWNER, REPLICA].map(|node| self.bed.srv(node).join("www"))
+    }
+
+    /// `verify` is not built yet.
+    fn can(&self, work: Work) -> bool {
+        work != Work::Proved
+    }
+
+    /// From here on memory is measured anew.
+    fn prepare(&self) -> Result<(), BenchError> {
+        Ok(self.workers()?.into_iter().try_for_each(meter::reset_peak)?)
+    }
+
+    fn bring_over(
+        &mut self,
+        work: Work,
+        change: &Change,
+        end: Instant,
+    ) -> Result<Brought, BenchError> {
+        let took = match work {
+            Work::FirstCopy => {
+                for node in NodeIndex::BOTH {
+                    self.bed.power_on(node)?;
+                }
+                self.wait_up()?;
+                let up = Instant::now();
+                self.sync()?;
+                up.elapsed()
+            }
+            Work::Restart => {
+                self.restart(REPLICA)?;
+                self.wait_up()?;
+                let up = Instant::now();
+                self.wait_in_sync()?;
+                up.elapsed()
+            }
+            Work::OneSmall => {
+                self.wait_visible(change)?;
+                let took = end.elapsed();
+                self.sync()?;
+                took
+            }
+            Work::Unchanged
+            | Work::Proved
+            | Work::Rewrite
+            | Work::Patch
+            | Work::PatchHelped
+            | Work::Insert
+            | Work::Append
+            | Work::NewAndDeleted
+            | Work::RenameDir
+            | Work::Metadata
+            | Work::Create => {
+                self.sync()?;
+                end.elapsed()
+            }
+        };
+        let memory = self.workers()?.into_iter().map(meter::peak).sum::<std::io::Result<u64>>()?;
+        Ok(Brought { took, memory })
+    }
+
+    fn wire_bytes(&self) -> Result<u64, BenchError> {
+        meter::ipv6_bytes(&self.bed.wiring().seat(OWNER).namespace)
     }
 }
