@@ -13,7 +13,8 @@ pub enum Goal {
 }
 
 impl Goal {
-    fn text(self, own: Option<f64>, theirs: Option<f64>) -> String {
+    /// `own` and `theirs` are medians; what failed has met nothing.
+    fn text(self, own: Option<f64>, theirs: Option<f64>, failed: bool) -> String {
         let (goal, met) = match self {
             Goal::Times(times) => (
                 format!(">= {} x", number(times)),
@@ -22,8 +23,8 @@ impl Goal {
             Goal::AtMost(most) => (format!("<= {}", number(most)), own.map(|own| own <= most)),
         };
         match met {
-            Some(true) => format!("{goal}: met"),
-            Some(false) => format!("{goal}: missed"),
+            Some(true) if !failed => format!("{goal}: met"),
+            Some(_) => format!("{goal}: missed"),
             None => goal,
         }
     }
@@ -60,7 +61,7 @@ impl Series {
             0 => String::new(),
             open => format!(", {open} of {} open", self.values.len()),
         };
-        let failed = if self.failed { ", then failed" } else { "" };
+        let failed = if self.failed { ", failed" } else { "" };
         match self.values.as_slice() {
             [_] => format!("{}{open}{failed}", number(median)),
             _ => format!("{} ({}){open}{failed}", number(median), number(*most)),
@@ -107,7 +108,7 @@ impl Table {
         }
     }
 
-    /// Notes that something could not be measured.
+    /// Notes that something failed: it could not be measured, or its values are worth nothing.
     pub fn fail(&mut self, row: &str, contender: &str) {
         if let Some(series) = self.cell(row, contender) {
             series.failed = true;
@@ -168,7 +169,8 @@ impl Table {
             if asks {
                 let (own, other) =
                     (ours.and_then(median), (0..).find(|column| ours != Some(*column)));
-                let text = goal.map(|goal| goal.text(own, other.and_then(median)));
+                let failed = ours.and_then(|ours| cells.get(ours)).is_some_and(|own| own.failed);
+                let text = goal.map(|goal| goal.text(own, other.and_then(median), failed));
                 line.push(text.unwrap_or_default());
             }
             lines.push(line);
@@ -242,11 +244,13 @@ mod tests {
             ("b", 10.0, Goal::Times(2.5)),
             ("c", 10.0, Goal::AtMost(10.0)),
             ("d", 10.0, Goal::AtMost(9.0)),
+            ("f", 10.0, Goal::AtMost(11.0)),
         ] {
             table.put(row, OURS, own, false);
             table.put(row, "other", 20.0, false);
             table.ask(row, Some(goal));
         }
+        table.fail("f", OURS);
         table.fail("e", OURS);
         table.put("e", "other", 1.0, false);
         table.ask("e", Some(Goal::AtMost(1.0)));
@@ -256,6 +260,7 @@ mod tests {
             "| >= 2.50 x: missed |",
             "| <= 10.0: met |",
             "| <= 9.00: missed |",
+            "| f | 10.0, failed | 20.0 | 2.00 x | <= 11.0: missed |",
             "| e | failed | 1.00 |  | <= 1.00 |",
         ] {
             assert!(text.contains(end), "{end}: {text}");

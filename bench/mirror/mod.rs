@@ -128,12 +128,11 @@ fn measure(
             }
         }
         let differences = differences(&tree, &replica)?;
-        for line in differences.iter().take(SHOWN_MAX) {
-            tables.time.note(&format!("{name}, {what}, NOT THE SAME: `{line}`"));
-        }
         if !differences.is_empty() {
-            say(&format!("mirror: {name}, {what}: {} differences", differences.len()));
-            tables.failed += 1;
+            let shown = differences.iter().take(SHOWN_MAX).map(|line| format!("`{line}`"));
+            let shown = shown.collect::<Vec<_>>().join(", ");
+            let why = format!("{} names are not the same: {shown}", differences.len());
+            tables.fail(&what, name, &why);
         }
     }
     Ok(())
