@@ -141,11 +141,9 @@ fn bench(arguments: &Arguments) -> Result<(), BenchError> {
         publish(&out, "failover", &failover::run(&setting)?)?;
     }
     if wanted(Subject::Mirror) {
-        let (tables, failed) = mirror::run(&setting)?;
+        let mirror::Measured { tables, end } = mirror::run(&setting)?;
         publish(&out, "mirror", &tables)?;
-        if failed > 0 {
-            return Err(BenchError::Failed(failed));
-        }
+        end?;
     }
     Ok(())
 }

@@ -59,11 +59,19 @@ struct Tables {
     failed: usize,
 }
 
-/// Times, bytes and memory; and how many works failed or left a difference.
+/// What was measured, and how it ended: stopped, or with works that failed.
+pub struct Measured {
+    /// Times, bytes and memory.
+    pub tables: Vec<Table>,
+    /// How it ended.
+    pub end: Result<(), BenchError>,
+}
+
+/// Measures one contender after the other; what one cannot do does not keep the next from it.
 ///
 /// # Errors
-/// No room, a contender could not be started, the judge failed, or somebody asked to stop.
-pub fn run(setting: &Setting) -> Result<(Vec<Table>, usize), BenchError> {
+/// There is no room.
+pub fn run(setting: &Setting) -> Result<Measured, BenchError> {
     let scale = Scale::of(setting.size);
     require_room(&std::env::temp_dir(), scale)?;
     let size = format!("{} files, {} MB", scale.files, scale.bytes / 1_000_000);
@@ -77,8 +85,18 @@ pub fn run(setting: &Setting) -> Result<(Vec<Table>, usize), BenchError> {
         memory: Table::new(&title("most memory (RSS), in MB")),
         failed: 0,
     };
+    let mut stopped = false;
     for start in contender::ALL {
-        measure(start(setting)?.as_mut(), setting, scale, &mut tables)?;
+        let done = start(setting)
+            .and_then(|mut contender| measure(contender.as_mut(), setting, scale, &mut tables));
+        match done {
+            Ok(()) => {}
+            Err(BenchError::Bed(BedError::Stopped)) => {
+                stopped = true;
+                break;
+            }
+            Err(error) => tables.note_failure(&error.to_string()),
+        }
     }
     tables.time.note(
         "Until the contender says that it is done; caches are warm. clusterd: `sync --wait`, so all is \
@@ -93,7 +111,12 @@ pub fn run(setting: &Setting) -> Result<(Vec<Table>, usize), BenchError> {
          sides at the same moment.",
     );
     let Tables { time, whole, wire, memory, failed } = tables;
-    Ok((vec![time, whole, wire, memory], failed))
+    let end = match (stopped, failed) {
+        (true, _) => Err(BedError::Stopped.into()),
+        (false, 0) => Ok(()),
+        (false, failed) => Err(BenchError::Failed(failed)),
+    };
+    Ok(Measured { tables: vec![time, whole, wire, memory], end })
 }
 
 fn measure(
@@ -173,11 +196,15 @@ impl Tables {
     }
 
     fn fail(&mut self, what: &str, name: &str, why: &str) {
-        say(&format!("mirror: {name}, {what} failed: {why}"));
         for table in [&mut self.time, &mut self.whole, &mut self.wire, &mut self.memory] {
             table.fail(what, name);
         }
-        self.time.note(&format!("{name}, {what}, FAILED: {why}"));
+        self.note_failure(&format!("{name}, {what}: {why}"));
+    }
+
+    fn note_failure(&mut self, what: &str) {
+        say(&format!("mirror: FAILED: {what}"));
+        self.time.note(&format!("FAILED: {what}"));
         self.failed += 1;
     }
 }
