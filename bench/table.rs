@@ -3,11 +3,39 @@
 /// The contender that the others are compared with.
 pub const OURS: &str = "clusterd";
 
+/// What is asked of clusterd.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Goal {
+    /// So many times better than the first other contender.
+    Times(f64),
+    /// At most this.
+    AtMost(f64),
+}
+
+impl Goal {
+    /// `own` and `theirs` are medians; what failed has met nothing.
+    fn text(self, own: Option<f64>, theirs: Option<f64>, failed: bool) -> String {
+        let (goal, met) = match self {
+            Goal::Times(times) => (
+                format!(">= {} x", number(times)),
+                own.zip(theirs).map(|(own, theirs)| theirs >= own * times),
+            ),
+            Goal::AtMost(most) => (format!("<= {}", number(most)), own.map(|own| own <= most)),
+        };
+        match met {
+            Some(true) if !failed => format!("{goal}: met"),
+            Some(_) => format!("{goal}: missed"),
+            None => goal,
+        }
+    }
+}
+
 /// What was measured of one thing for one contender.
 #[derive(Clone, Debug, Default)]
 pub struct Series {
     values: Vec<f64>,
     open: usize,
+    failed: bool,
 }
 
 impl Series {
@@ -27,15 +55,16 @@ impl Series {
 
     fn text(&self) -> String {
         let (Some(median), Some(most)) = (self.median(), self.values.last()) else {
-            return String::new();
+            return if self.failed { "failed".into() } else { String::new() };
         };
         let open = match self.open {
             0 => String::new(),
             open => format!(", {open} of {} open", self.values.len()),
         };
+        let failed = if self.failed { ", failed" } else { "" };
         match self.values.as_slice() {
-            [_] => format!("{}{open}", number(median)),
-            _ => format!("{} ({}){open}", number(median), number(*most)),
+            [_] => format!("{}{open}{failed}", number(median)),
+            _ => format!("{} ({}){open}{failed}", number(median), number(*most)),
         }
     }
 }
@@ -49,12 +78,20 @@ fn number(value: f64) -> String {
     }
 }
 
+#[derive(Debug)]
+struct Row {
+    name: String,
+    /// By contender.
+    cells: Vec<Series>,
+    goal: Option<Goal>,
+}
+
 /// One table.
 #[derive(Debug)]
 pub struct Table {
     title: String,
     contenders: Vec<String>,
-    rows: Vec<(String, Vec<Series>)>,
+    rows: Vec<Row>,
     notes: Vec<String>,
 }
 
@@ -66,14 +103,32 @@ impl Table {
 
     /// Notes a value; rows and contenders are shown in the order in which they come first.
     pub fn put(&mut self, row: &str, contender: &str, value: f64, open: bool) {
-        let column = place(&mut self.contenders, |known| known == contender, || contender.into());
-        let row = place(&mut self.rows, |(known, _)| known == row, || (row.into(), Vec::new()));
-        if let Some((_, cells)) = self.rows.get_mut(row) {
-            cells.resize_with(cells.len().max(column + 1), Series::default);
-            if let Some(series) = cells.get_mut(column) {
-                series.push(value, open);
-            }
+        if let Some(series) = self.cell(row, contender) {
+            series.push(value, open);
         }
+    }
+
+    /// Notes that something failed: it could not be measured, or its values are worth nothing.
+    pub fn fail(&mut self, row: &str, contender: &str) {
+        if let Some(series) = self.cell(row, contender) {
+            series.failed = true;
+        }
+    }
+
+    /// Says what is asked of a row that has values.
+    pub fn ask(&mut self, row: &str, goal: Option<Goal>) {
+        if let Some(row) = self.rows.iter_mut().find(|known| known.name == row) {
+            row.goal = goal;
+        }
+    }
+
+    fn cell(&mut self, row: &str, contender: &str) -> Option<&mut Series> {
+        let column = place(&mut self.contenders, |known| known == contender, || contender.into());
+        let new = || Row { name: row.into(), cells: Vec::new(), goal: None };
+        let row = place(&mut self.rows, |known| known.name == row, new);
+        let cells = &mut self.rows.get_mut(row)?.cells;
+        cells.resize_with(cells.len().max(column + 1), Series::default);
+        cells.get_mut(column)
     }
 
     /// Adds a sentence below the table, once.
@@ -83,7 +138,8 @@ impl Table {
         }
     }
 
-    /// As Markdown: the median, the maximum in brackets, and how many times the median of clusterd it is.
+    /// As Markdown: the median, the maximum in brackets, how many times the median of clusterd it is, and
+    /// what is asked of clusterd.
     pub fn markdown(&self) -> String {
         let ours = self.contenders.iter().position(|name| name == OURS);
         let mut head = vec![String::new()];
@@ -93,8 +149,10 @@ impl Table {
                 head.push("ratio".into());
             }
         }
+        let asks = self.rows.iter().any(|row| row.goal.is_some());
+        head.extend(asks.then(|| "asked".into()));
         let mut lines = vec![head.clone(), vec!["---".to_owned(); head.len()]];
-        for (name, cells) in &self.rows {
+        for Row { name, cells, goal } in &self.rows {
             let median = |column: usize| cells.get(column).and_then(Series::median);
             let mut line = vec![name.clone()];
             for column in 0..self.contenders.len() {
@@ -107,6 +165,13 @@ impl Table {
                         _ => String::new(),
                     });
                 }
+            }
+            if asks {
+                let (own, other) =
+                    (ours.and_then(median), (0..).find(|column| ours != Some(*column)));
+                let failed = ours.and_then(|ours| cells.get(ours)).is_some_and(|own| own.failed);
+                let text = goal.map(|goal| goal.text(own, other.and_then(median), failed));
+                line.push(text.unwrap_or_default());
             }
             lines.push(line);
         }
@@ -169,6 +234,37 @@ mod tests {
              | move |  | 7.00 |  |\n\
              \na note\n"
         );
+    }
+
+    #[test]
+    fn goals_are_met_or_missed() {
+        let mut table = Table::new("t");
+        for (row, own, goal) in [
+            ("a", 10.0, Goal::Times(2.0)),
+            ("b", 10.0, Goal::Times(2.5)),
+            ("c", 10.0, Goal::AtMost(10.0)),
+            ("d", 10.0, Goal::AtMost(9.0)),
+            ("f", 10.0, Goal::AtMost(11.0)),
+        ] {
+            table.put(row, OURS, own, false);
+            table.put(row, "other", 20.0, false);
+            table.ask(row, Some(goal));
+        }
+        table.fail("f", OURS);
+        table.fail("e", OURS);
+        table.put("e", "other", 1.0, false);
+        table.ask("e", Some(Goal::AtMost(1.0)));
+        let text = table.markdown();
+        for end in [
+            "| >= 2.00 x: met |",
+            "| >= 2.50 x: missed |",
+            "| <= 10.0: met |",
+            "| <= 9.00: missed |",
+            "| f | 10.0, failed | 20.0 | 2.00 x | <= 11.0: missed |",
+            "| e | failed | 1.00 |  | <= 1.00 |",
+        ] {
+            assert!(text.contains(end), "{end}: {text}");
+        }
     }
 
     #[test]

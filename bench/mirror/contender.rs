@@ -1,70 +1,59 @@
-//! Who brings a tree over. A contender is added here and nowhere else: a variant, and what it answers.
+//! Who brings a tree over. A contender is a file of its own and a line here.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
-use clusterd::sys::ns::Namespace;
-
-use super::meter;
+use super::pair::Pair;
 use super::rsync::Rsync;
-use super::work::Work;
+use super::work::{Change, Work};
 use crate::{BenchError, Setting};
 
-/// Said below the table for as long as clusterd is none of the contenders.
-pub const MISSING: &str =
-    "clusterd's own column is missing: its mirror is not built into this bench yet.";
-
 /// A pair of namespaces with a tree in one and a replica in the other, and who mirrors.
-pub enum Contender {
-    /// rsync to its daemon.
-    Rsync(Rsync),
-}
-
-/// Starts a contender with an empty tree.
-pub type Start = fn(&Setting) -> Result<Contender, BenchError>;
-
-impl Contender {
-    /// All of them. Each is started when the one before is gone.
-    pub fn all() -> [Start; 1] {
-        [|setting| Rsync::start(setting.stop).map(Contender::Rsync)]
-    }
-
+pub trait Contender {
     /// As it is shown.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Contender::Rsync(_) => "rsync",
-        }
-    }
+    fn name(&self) -> &'static str;
 
     /// The tree that is changed, and its replica.
-    pub fn trees(&self) -> [PathBuf; 2] {
-        match self {
-            Contender::Rsync(rsync) => rsync.trees(),
-        }
-    }
+    fn trees(&self) -> [PathBuf; 2];
 
-    /// Those of the tree and of the replica.
-    pub fn namespaces(&self) -> [&Namespace; 2] {
-        match self {
-            Contender::Rsync(rsync) => rsync.namespaces(),
-        }
-    }
+    /// Whether it can do this at all.
+    fn can(&self, work: Work) -> bool;
 
-    /// Makes the replica the same as the tree after `work`, and returns when it is.
+    /// Called before each work.
+    ///
+    /// # Errors
+    /// What it needs to measure could not be set up.
+    fn prepare(&self) -> Result<(), BenchError>;
+
+    /// Makes the replica the same as the tree after `work`, which ended at `end`, and returns when it is.
     ///
     /// # Errors
     /// It failed, or somebody asked to stop.
-    pub fn bring_over(&self, work: Work) -> Result<(), BenchError> {
-        match self {
-            Contender::Rsync(rsync) => rsync.bring_over(work),
-        }
-    }
+    fn bring_over(
+        &mut self,
+        work: Work,
+        change: &Change,
+        end: Instant,
+    ) -> Result<Brought, BenchError>;
 
-    /// Bytes that crossed the cable until now, both ways.
+    /// Bytes of IP packets that crossed the cable until now, both ways.
     ///
     /// # Errors
     /// The kernel's counters can't be read.
-    pub fn wire_bytes(&self) -> Result<u64, BenchError> {
-        let [tree, _] = self.namespaces();
-        meter::crossover_bytes(tree)
-    }
+    fn wire_bytes(&self) -> Result<u64, BenchError>;
 }
+
+/// What it took.
+pub struct Brought {
+    /// Time until the replica was the same.
+    pub took: Duration,
+    /// The most memory that was resident, in bytes.
+    pub memory: u64,
+}
+
+/// Starts a contender with an empty tree.
+pub type Start = fn(&Setting) -> Result<Box<dyn Contender>, BenchError>;
+
+/// All of them. Each is started when the one before is gone.
+pub const ALL: [Start; 2] =
+    [|setting| Ok(Box::new(Pair::start(setting)?)), |setting| Ok(Box::new(Rsync::start(setting)?))];

@@ -1,4 +1,4 @@
-//! What a contender costs: bytes on the crossover, memory of all its processes.
+//! What a contender costs: bytes on the crossover, memory of its processes.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,22 +11,61 @@ use crate::BenchError;
 /// Time between two looks at the processes' memory: one look costs some hundredths of this.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
 
-/// Bytes that a node's crossover interface sent and received until now.
+/// Bytes of IPv6 packets that a node's crossover interface sent and received until now. Heartbeats are no
+/// IP.
 ///
 /// # Errors
 /// The counters can't be read.
-pub fn crossover_bytes(namespace: &Namespace) -> Result<u64, BenchError> {
-    let text = namespace.run(|| std::fs::read_to_string("/proc/thread-self/net/dev"))??;
-    sum(&text).ok_or_else(|| std::io::Error::other("eth1 has no counters").into())
+pub fn ipv6_bytes(namespace: &Namespace) -> Result<u64, BenchError> {
+    let read = || std::fs::read_to_string("/proc/thread-self/net/dev_snmp6/eth1");
+    let text = namespace.run(read)??;
+    octets_v6(&text).ok_or_else(|| std::io::Error::other("eth1 has no IPv6 counters").into())
 }
 
-/// "eth1:", bytes received, seven more numbers, bytes sent (proc_pid_net(5)).
-fn sum(text: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.trim_start().strip_prefix("eth1:"))?;
-    let mut numbers = line.split_ascii_whitespace().map(str::parse::<u64>);
-    let received = numbers.next()?.ok()?;
-    let sent = numbers.nth(7)?.ok()?;
+/// Bytes of IPv4 packets that a namespace sent and received until now.
+///
+/// # Errors
+/// The counters can't be read.
+pub fn ipv4_bytes(namespace: &Namespace) -> Result<u64, BenchError> {
+    let text = namespace.run(|| std::fs::read_to_string("/proc/thread-self/net/netstat"))??;
+    octets_v4(&text).ok_or_else(|| std::io::Error::other("there are no IPv4 counters").into())
+}
+
+/// A name and a number a line.
+fn octets_v6(text: &str) -> Option<u64> {
+    let value = |name| {
+        let line = text.lines().find(|line| line.split_ascii_whitespace().next() == Some(name))?;
+        line.split_ascii_whitespace().nth(1)?.parse::<u64>().ok()
+    };
+    Some(value("Ip6InOctets")? + value("Ip6OutOctets")?)
+}
+
+/// A line of names and a line of numbers, both begin with "IpExt:".
+fn octets_v4(text: &str) -> Option<u64> {
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("IpExt:"));
+    let (names, numbers) = (lines.next()?, lines.next()?);
+    let mut pairs = names.split_ascii_whitespace().zip(numbers.split_ascii_whitespace());
+    let values = pairs.by_ref().filter(|(name, _)| ["InOctets", "OutOctets"].contains(name));
+    let values: Vec<u64> = values.map_while(|(_, number)| number.parse().ok()).collect();
+    let [received, sent] = values.as_slice() else { return None };
     Some(received + sent)
+}
+
+/// Forgets the most memory that a process had resident until now (proc_pid_clear_refs(5)).
+///
+/// # Errors
+/// The kernel refuses.
+pub fn reset_peak(pid: i32) -> std::io::Result<()> {
+    std::fs::write(format!("/proc/{pid}/clear_refs"), "5")
+}
+
+/// The most memory that a process had resident since then.
+///
+/// # Errors
+/// It has ended.
+pub fn peak(pid: i32) -> std::io::Result<u64> {
+    let bytes = status_bytes(pid, "VmHWM:");
+    bytes.ok_or_else(|| std::io::Error::other(format!("process {pid} tells of no memory")))
 }
 
 /// Does `work`; its result, and the most bytes that the processes of both namespaces had resident at
@@ -51,27 +90,28 @@ pub fn most_memory<T>(namespaces: [&Namespace; 2], work: impl FnOnce() -> T) -> 
 /// A process that ends while it is looked at has no memory any more.
 fn resident(namespace: &Namespace) -> u64 {
     let processes = processes::list(namespace).unwrap_or_default();
-    processes
-        .into_iter()
-        .filter_map(|process| {
-            let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid)).ok()?;
-            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-            let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-            Some(kib * 1024)
-        })
-        .sum()
+    processes.into_iter().filter_map(|process| status_bytes(process.pid, "VmRSS:")).sum()
+}
+
+/// A line of /proc/PID/status that counts kB.
+fn status_bytes(pid: i32, name: &str) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::sum;
+    use super::{octets_v4, octets_v6};
 
     #[test]
     fn counters_are_summed() {
-        let text = "Inter-|   Receive\n face |bytes\n    lo: 9 1 0 0 0 0 0 0 9 1 0 0 0 0 0 0\n  eth1: 100 2 \
-                    0 0 0 0 0 0 23 1 0 0 0 0 0 0\n";
-        assert_eq!(sum(text), Some(123));
-        assert_eq!(sum("eth0: 1 2"), None);
-        assert_eq!(sum("eth1: 1 2"), None);
+        let text = "ifIndex \t11\nIp6InReceives\t2\nIp6InOctets \t100\nIp6OutOctets\t23\n";
+        assert_eq!(octets_v6(text), Some(123));
+        assert_eq!(octets_v6("Ip6InOctets 1"), None);
+        let text = "TcpExt: A\nTcpExt: 7\nIpExt: InOctets B OutOctets\nIpExt: 100 9 23\n";
+        assert_eq!(octets_v4(text), Some(123));
+        assert_eq!(octets_v4("IpExt: InOctets\nIpExt: 1\n"), None);
     }
 }

@@ -4,12 +4,14 @@
 //! | file | subject |
 //! | --- | --- |
 //! | `contender` | who brings trees over |
+//! | `pair` | clusterd: a pair in the bed, as a contender |
 //! | `rsync` | rsync's daemon, as a contender |
 //! | `work` | what is done to the tree |
 //! | `meter` | bytes on the wire, memory |
 
 mod contender;
 mod meter;
+mod pair;
 mod rsync;
 mod work;
 
@@ -20,10 +22,10 @@ use std::time::{Duration, Instant};
 use clusterd::bed::BedError;
 use clusterd::bed::judge::differences;
 
-use crate::table::Table;
-use crate::{BenchError, Setting, say};
-use contender::Contender;
-use work::{Field, Work};
+use crate::table::{Goal, Table};
+use crate::{BenchError, Setting, Size, say};
+use contender::{Brought, Contender};
+use work::{Change, Field, Work};
 
 /// How large the tree is.
 #[derive(Clone, Copy, Debug)]
@@ -34,48 +36,91 @@ pub struct Scale {
     pub bytes: u64,
 }
 
-/// Ends in some minutes.
-const USUAL: Scale = Scale { files: 50_000, bytes: 1_000_000_000 };
-/// With `--full`.
-const FULL: Scale = Scale { files: 50_000, bytes: 6_300_000_000 };
+impl Scale {
+    fn of(size: Size) -> Scale {
+        match size {
+            Size::Quick => Scale { files: 2_000, bytes: 200_000_000 },
+            Size::Usual => Scale { files: 10_000, bytes: 1_000_000_000 },
+            Size::Full => Scale { files: 50_000, bytes: 6_300_000_000 },
+        }
+    }
+}
 
 /// Differences that are shown of one work.
 const SHOWN_MAX: usize = 5;
+/// What clusterd may have resident, in MB.
+const MEMORY_GOAL: Goal = Goal::AtMost(48.0);
 
 struct Tables {
     time: Table,
+    whole: Table,
     wire: Table,
     memory: Table,
+    failed: usize,
 }
 
-/// Times, bytes and memory.
+/// What was measured, and how it ended: stopped, or with works that failed.
+pub struct Measured {
+    /// Times, bytes and memory.
+    pub tables: Vec<Table>,
+    /// How it ended.
+    pub end: Result<(), BenchError>,
+}
+
+/// Measures one contender after the other; what one cannot do does not keep the next from it.
 ///
 /// # Errors
-/// No room, a contender or the judge failed, or somebody asked to stop.
-pub fn run(setting: &Setting) -> Result<Vec<Table>, BenchError> {
-    let scale = if setting.full { FULL } else { USUAL };
+/// There is no room.
+pub fn run(setting: &Setting) -> Result<Measured, BenchError> {
+    let scale = Scale::of(setting.size);
     require_room(&std::env::temp_dir(), scale)?;
     let size = format!("{} files, {} MB", scale.files, scale.bytes / 1_000_000);
     let title = |what| format!("Mirror: {what}; {size}: median (maximum)");
     let mut tables = Tables {
-        time: Table::new(&title("time until the replica is the same, in ms")),
-        wire: Table::new(&title("on the wire, both ways, in kB")),
-        memory: Table::new(&title("most memory (RSS) of all processes at once, in MB")),
+        time: Table::new(&title(
+            "time from the end of the change until the replica is the same, in ms",
+        )),
+        whole: Table::new(&title("time from the beginning of the change, in ms")),
+        wire: Table::new(&title("IP packets on the crossover, both ways, in kB")),
+        memory: Table::new(&title("most memory (RSS), in MB")),
+        failed: 0,
     };
-    for contender in Contender::all() {
-        measure(contender(setting)?, setting, scale, &mut tables)?;
+    let mut stopped = false;
+    for start in contender::ALL {
+        let done = start(setting)
+            .and_then(|mut contender| measure(contender.as_mut(), setting, scale, &mut tables));
+        match done {
+            Ok(()) => {}
+            Err(BenchError::Bed(BedError::Stopped)) => {
+                stopped = true;
+                break;
+            }
+            Err(error) => tables.note_failure(&error.to_string()),
+        }
     }
     tables.time.note(
-        "From the end of the change until the contender says that it is done; caches are warm. rsync \
-         runs with `-aHAXS --delete --numeric-ids --modify-window=-1` to its daemon and syncs nothing to \
-         disk.",
+        "Until the contender says that it is done; caches are warm. clusterd: `sync --wait`, so all is \
+         durable on both nodes; the first copy and the restart of the replica's daemon count from the \
+         moment at which both daemons hear each other; the small file until its name leads to the new \
+         content. rsync runs with `-aHAXS --delete --numeric-ids --modify-window=-1` to its daemon, starts \
+         when the change is over, and syncs nothing to disk.",
     );
-    tables.time.note(contender::MISSING);
-    Ok(vec![tables.time, tables.wire, tables.memory])
+    tables.whole.note("rsync starts when the change is over; clusterd mirrors while it goes on.");
+    tables.memory.note(
+        "clusterd: the peaks (VmHWM) of both nodes' `clusterd-work`, added. rsync: all its processes of both \
+         sides at the same moment.",
+    );
+    let Tables { time, whole, wire, memory, failed } = tables;
+    let end = match (stopped, failed) {
+        (true, _) => Err(BedError::Stopped.into()),
+        (false, 0) => Ok(()),
+        (false, failed) => Err(BenchError::Failed(failed)),
+    };
+    Ok(Measured { tables: vec![time, whole, wire, memory], end })
 }
 
 fn measure(
-    contender: Contender,
+    contender: &mut dyn Contender,
     setting: &Setting,
     scale: Scale,
     tables: &mut Tables,
@@ -85,31 +130,83 @@ fn measure(
     let [tree, replica] = contender.trees();
     let mut field = Field::make(&tree, scale)?;
     for work in Work::ALL {
-        let rounds = if work == Work::FirstCopy { 1 } else { setting.rounds };
-        for round in 1..=rounds {
+        if !contender.can(work) {
+            continue;
+        }
+        let what = work.name(scale);
+        let rounds = work.rounds(setting.rounds);
+        say(&format!("mirror: {name}, {rounds} x {what}"));
+        for _ in 0..rounds {
             if setting.stop.load(Ordering::SeqCst) {
                 return Err(BedError::Stopped.into());
             }
-            let what = work.name(scale);
-            say(&format!("mirror: {name}, round {round}: {what}"));
-            let wire_before = contender.wire_bytes()?;
-            field.apply(work)?;
-            let mark = Instant::now();
-            let ((done, took), memory) = meter::most_memory(contender.namespaces(), || {
-                let done = contender.bring_over(work);
-                (done, mark.elapsed())
-            });
-            done?;
-            let wire = contender.wire_bytes()? - wire_before;
-            tables.time.put(&what, name, milliseconds(took), false);
-            tables.wire.put(&what, name, wire as f64 / 1e3, false);
-            tables.memory.put(&what, name, memory as f64 / 1e6, false);
+            match one(contender, &mut field, work) {
+                Ok(seen) => tables.put(&what, name, work, scale, &seen),
+                Err(BenchError::Bed(BedError::Stopped)) => return Err(BedError::Stopped.into()),
+                // The next work may show more.
+                Err(error) => {
+                    tables.fail(&what, name, &error.to_string());
+                    break;
+                }
+            }
         }
-        for line in differences(&tree, &replica)?.iter().take(SHOWN_MAX) {
-            tables.time.note(&format!("{name}, {}, NOT THE SAME: `{line}`", work.name(scale)));
+        let differences = differences(&tree, &replica)?;
+        if !differences.is_empty() {
+            let shown = differences.iter().take(SHOWN_MAX).map(|line| format!("`{line}`"));
+            let shown = shown.collect::<Vec<_>>().join(", ");
+            let why = format!("{} names are not the same: {shown}", differences.len());
+            tables.fail(&what, name, &why);
         }
     }
     Ok(())
+}
+
+/// One work, measured.
+struct Seen {
+    change: Change,
+    /// Time that the change itself took.
+    changing: Duration,
+    brought: Brought,
+    wire: u64,
+}
+
+fn one(contender: &mut dyn Contender, field: &mut Field, work: Work) -> Result<Seen, BenchError> {
+    contender.prepare()?;
+    // What was written before this work is nobody's cost.
+    field.write_back()?;
+    let wire_before = contender.wire_bytes()?;
+    let begin = Instant::now();
+    let change = field.apply(work)?;
+    let end = Instant::now();
+    let brought = contender.bring_over(work, &change, end)?;
+    let wire = contender.wire_bytes()?.saturating_sub(wire_before);
+    Ok(Seen { change, changing: end - begin, brought, wire })
+}
+
+impl Tables {
+    fn put(&mut self, what: &str, name: &str, work: Work, scale: Scale, seen: &Seen) {
+        let Seen { change, changing, brought: Brought { took, memory }, wire } = seen;
+        self.time.put(what, name, milliseconds(*took), false);
+        self.whole.put(what, name, milliseconds(*changing + *took), false);
+        self.wire.put(what, name, *wire as f64 / 1e3, false);
+        self.memory.put(what, name, *memory as f64 / 1e6, false);
+        self.time.ask(what, work.time_goal());
+        self.wire.ask(what, work.wire_goal(scale, change));
+        self.memory.ask(what, Some(MEMORY_GOAL));
+    }
+
+    fn fail(&mut self, what: &str, name: &str, why: &str) {
+        for table in [&mut self.time, &mut self.whole, &mut self.wire, &mut self.memory] {
+            table.fail(what, name);
+        }
+        self.note_failure(&format!("{name}, {what}: {why}"));
+    }
+
+    fn note_failure(&mut self, what: &str) {
+        say(&format!("mirror: FAILED: {what}"));
+        self.time.note(&format!("FAILED: {what}"));
+        self.failed += 1;
+    }
 }
 
 fn milliseconds(time: Duration) -> f64 {

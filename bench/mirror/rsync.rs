@@ -14,9 +14,11 @@ use clusterd::config::NodeIndex;
 use clusterd::limits;
 use clusterd::sys::ns::Namespace;
 
-use super::work::Work;
-use crate::BenchError;
+use super::contender::{Brought, Contender};
+use super::meter;
+use super::work::{Change, Work};
 use crate::scratch::Scratch;
+use crate::{BenchError, Setting};
 
 const SOURCE: NodeIndex = NodeIndex::Lower;
 const REPLICA: NodeIndex = NodeIndex::Upper;
@@ -42,7 +44,7 @@ impl Rsync {
     ///
     /// # Errors
     /// The wiring, or the daemon does not answer.
-    pub fn start(stop: &'static AtomicBool) -> Result<Rsync, BenchError> {
+    pub fn start(setting: &Setting) -> Result<Rsync, BenchError> {
         // What its daemon forks comes to this process, which buries it.
         nix::sys::prctl::set_child_subreaper(true).map_err(BedError::from)?;
         let files = Scratch::new("rsync")?;
@@ -68,26 +70,17 @@ impl Rsync {
         command.arg(format!("--address={REPLICA_IP}")).arg(format!("--port={PORT}"));
         command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let daemon = wiring.seat(REPLICA).namespace.run(|| command.spawn())??;
-        let rsync = Rsync { daemon, wiring, files, stop };
+        let rsync = Rsync { daemon, wiring, files, stop: setting.stop };
         rsync.wait_for_daemon()?;
         Ok(rsync)
     }
 
-    /// The tree and its replica.
-    pub fn trees(&self) -> [PathBuf; 2] {
-        ["tree", "replica"].map(|name| self.files.path().join(name))
-    }
-
     /// Those of the tree and of the replica.
-    pub fn namespaces(&self) -> [&Namespace; 2] {
+    fn namespaces(&self) -> [&Namespace; 2] {
         [SOURCE, REPLICA].map(|node| &self.wiring.seat(node).namespace)
     }
 
-    /// One run of rsync.
-    ///
-    /// # Errors
-    /// It failed, hung, or somebody asked to stop.
-    pub fn bring_over(&self, work: Work) -> Result<(), BenchError> {
+    fn run(&self, work: Work) -> Result<(), BenchError> {
         let [tree, _] = self.trees();
         let mut command = Command::new("rsync");
         command.args(PUSH).args(match work {
@@ -95,6 +88,7 @@ impl Rsync {
             Work::PatchHelped => ["--inplace"].as_slice(),
             Work::FirstCopy
             | Work::Unchanged
+            | Work::Restart
             | Work::OneSmall
             | Work::Rewrite
             | Work::Patch
@@ -142,6 +136,38 @@ impl Rsync {
                 Err(_) => std::thread::sleep(limits::BED_LOOK_EVERY),
             }
         }
+    }
+}
+
+impl Contender for Rsync {
+    fn name(&self) -> &'static str {
+        "rsync"
+    }
+
+    fn trees(&self) -> [PathBuf; 2] {
+        ["tree", "replica"].map(|name| self.files.path().join(name))
+    }
+
+    fn can(&self, _: Work) -> bool {
+        true
+    }
+
+    fn prepare(&self) -> Result<(), BenchError> {
+        Ok(())
+    }
+
+    fn bring_over(&mut self, work: Work, _: &Change, end: Instant) -> Result<Brought, BenchError> {
+        let (took, memory) = meter::most_memory(self.namespaces(), || {
+            self.run(work)?;
+            Ok(end.elapsed())
+        });
+        took.map(|took| Brought { took, memory })
+    }
+
+    /// All of them are rsync's.
+    fn wire_bytes(&self) -> Result<u64, BenchError> {
+        let [tree, _] = self.namespaces();
+        meter::ipv4_bytes(tree)
     }
 }
 

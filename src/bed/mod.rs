@@ -301,9 +301,22 @@ impl Bed {
     /// # Errors
     /// It can't be run, or takes longer than [`limits::BED_VERB_WITHIN`].
     pub fn ask(&self, node: NodeIndex, verb: &[&str]) -> Result<Output, BedError> {
+        self.ask_within(node, verb, limits::BED_VERB_WITHIN)
+    }
+
+    /// The same for a verb that may take longer, such as `sync --wait`.
+    ///
+    /// # Errors
+    /// It can't be run, takes longer than `within`, or somebody asked to stop.
+    pub fn ask_within(
+        &self,
+        node: NodeIndex,
+        verb: &[&str],
+        within: Duration,
+    ) -> Result<Output, BedError> {
         let seat = self.wiring.seat(node);
         let (node, options) = (self.node(node), &self.options);
-        seat.namespace.run(|| node.ask(options, verb, limits::BED_VERB_WITHIN))?
+        seat.namespace.run(|| node.ask(options, verb, within))?
     }
 
     /// The processes of a node.

@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -183,7 +183,7 @@ impl Node {
     /// Runs a verb of `clusterd` that speaks to this node's daemon.
     ///
     /// # Errors
-    /// It can't be run, or takes longer than `within`.
+    /// It can't be run, takes longer than `within`, or somebody asked to stop.
     pub fn ask(
         &self,
         options: &Options,
@@ -193,7 +193,7 @@ impl Node {
         let mut command = Command::new(&options.exe);
         command.args(verb);
         self.add_places(&mut command);
-        run_within(command, within)
+        run_within(command, within, options.stop)
     }
 
     /// What its daemon says, if it answers.
@@ -210,7 +210,11 @@ impl Node {
 }
 
 /// Runs a program to its end.
-fn run_within(mut command: Command, within: Duration) -> Result<Output, BedError> {
+fn run_within(
+    mut command: Command,
+    within: Duration,
+    stop: &AtomicBool,
+) -> Result<Output, BedError> {
     let deadline = Instant::now() + within;
     command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn()?;
@@ -219,13 +223,16 @@ fn run_within(mut command: Command, within: Duration) -> Result<Output, BedError
     let status = loop {
         match child.try_wait()? {
             Some(status) => break status,
-            None if Instant::now() > deadline => {
-                child.kill()?;
-                child.wait()?;
-                return Err(BedError::Late(format!("{command:?} to end")));
-            }
             None => std::thread::sleep(limits::BED_ASK_EVERY),
         }
+        let failure = match stop.load(Ordering::SeqCst) {
+            true => BedError::Stopped,
+            false if Instant::now() > deadline => BedError::Late(format!("{command:?} to end")),
+            false => continue,
+        };
+        child.kill()?;
+        child.wait()?;
+        return Err(failure);
     };
     let read = |thread: JoinHandle<std::io::Result<Vec<u8>>>| {
         thread.join().unwrap_or_else(|_| Err(std::io::Error::other("the thread panicked")))
