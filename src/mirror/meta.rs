@@ -95,7 +95,8 @@ pub fn look(root: &Root, path: &RelPath) -> Result<Option<Look>, TreeError> {
         Err(TreeError::Gone(_)) => return Ok(None),
         found => found?,
     };
-    let settled = is_settled(&stat, now.into());
+    let seen = seen(&stat);
+    let settled = is_settled(&seen, now.into());
     let what = match sort(&stat) {
         Sort::Dir => What::Dir,
         Sort::File => What::File,
@@ -110,7 +111,6 @@ pub fn look(root: &Root, path: &RelPath) -> Result<Option<Look>, TreeError> {
         What::Symlink(_) | What::Other(_) => Vec::new(),
     };
     let mode = if matches!(what, What::Symlink(_)) { 0 } else { low_bits(&stat) };
-    let seen = seen(&stat);
     Ok(Some(Look { what, mode, uid: stat.uid, gid: stat.gid, seen, settled, xattrs }))
 }
 
@@ -227,10 +227,10 @@ fn low_bits(stat: &Stat) -> u16 {
     (stat.mode & 0o7777) as u16
 }
 
-/// Whether the time of the last change lies so far before `now` that every change after `now` gets
-/// another one.
-fn is_settled(stat: &Stat, now: Duration) -> bool {
-    let (s, ns) = stat.ctime;
+/// Whether the time of the last change lies so far before `now`, since 1970, that every change after
+/// `now` gets another one.
+pub fn is_settled(seen: &Seen, now: Duration) -> bool {
+    let Stamp { s, ns } = seen.ctime;
     let final_after = match ns {
         0 => limits::CTIME_COARSE_FINAL_AFTER,
         _ => limits::CTIME_FINAL_AFTER,

@@ -15,6 +15,7 @@
 //! only then `seen` is worth anything.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::time::{Duration, SystemTime};
 
 use super::hints::{Hints, Told};
 use super::trees::{Fault, Pass, Tree, Trees};
@@ -191,8 +192,10 @@ impl Gather<'_> {
 
     fn read(&mut self, names: Vec<Key>, series: &mut Series, made: &mut Made) -> Result<(), Fault> {
         // Of many the first reading takes long anyhow.
-        let synced = names.len() > limits::SYNCFS_ABOVE && series.rounds == 0;
-        if synced {
+        let mut synced_at = None;
+        if names.len() > limits::SYNCFS_ABOVE && series.rounds == 0 {
+            // Before a clock went wrong there was nothing.
+            synced_at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok();
             self.pass.sync()?;
         }
         let mut queue = VecDeque::from(names);
@@ -204,7 +207,7 @@ impl Gather<'_> {
             if (self.interrupted)() {
                 return Err(Fault::Interrupted);
             }
-            self.examine(&key, synced, series, made, &mut queue)?;
+            self.examine(&key, synced_at, series, made, &mut queue)?;
             series.taken.insert(key);
             if made.is_full() {
                 // What was not reached is dirty still, for the next batch.
@@ -220,7 +223,7 @@ impl Gather<'_> {
     fn examine(
         &mut self,
         key: &Key,
-        synced: bool,
+        synced_at: Option<Duration>,
         series: &mut Series,
         made: &mut Made,
         queue: &mut VecDeque<Key>,
@@ -268,11 +271,13 @@ impl Gather<'_> {
             }
             let kind = match leader {
                 Some(to) => Some(Kind::Link { to }),
-                None => kind(key, tree, root, &look, synced, made)?,
+                None => kind(key, tree, root, &look, made)?,
             };
             let Some(kind) = kind else { continue };
+            // Whose pages were clean after the syncfs, and are still.
+            let proven = synced_at.is_some_and(|at| meta::is_settled(&look.seen, at));
             let unproven =
-                !synced && matches!(&kind, Kind::File(content) if is_small(content.size));
+                !proven && matches!(&kind, Kind::File(content) if is_small(content.size));
             let entry = entry(kind, &look);
             let seen = (look.settled || unproven).then_some(look.seen);
             let same = stored.as_ref().is_some_and(|stored| stored.entry.as_ref() == Some(&entry));
@@ -372,7 +377,6 @@ fn kind(
     tree: &Tree,
     root: &Root,
     look: &Look,
-    synced: bool,
     made: &mut Made,
 ) -> Result<Option<Kind>, Fault> {
     match &look.what {
@@ -387,7 +391,7 @@ fn kind(
                 }
                 Err(error) => return Err(error.into()),
             };
-            match content(key, tree, look, &file, synced, made) {
+            match content(key, tree, look, &file, made) {
                 Ok(content) => Ok(Some(Kind::File(content))),
                 Err(HashError::Changed) => Ok(None),
                 Err(HashError::Io(error)) => Err(disk(root, &key.path, &error)),
@@ -430,14 +434,11 @@ fn content(
     tree: &Tree,
     look: &Look,
     file: &std::fs::File,
-    synced: bool,
     made: &mut Made,
 ) -> Result<Content, HashError> {
     let size = look.seen.size;
     if !is_small(size) {
-        if !synced {
-            hash::write_back(file)?;
-        }
+        hash::write_back(file)?;
         return hash::content(file, &look.seen, tree.hash, limits::HASH_THREADS);
     }
     let chunk_bytes = Content::chunk_bytes_for(size);

@@ -236,10 +236,13 @@ pub fn settle(trees: &Trees, index: &Index, stage: &Arc<Stage>) -> Result<Settle
     };
     let pass = trees.open(index).map_err(trouble)?;
     let applied = apply::apply(&ready, pass.roots(), index, &mut Steps::all())?;
-    let unfinished = !applied.unfinished.is_empty();
+    let conflicts = applied.conflicts;
+    if applied.unfinished.is_empty() {
+        return Ok(Settled { conflicts, unfinished: false });
+    }
     let own = |key: Key| (key, Some(Stored { entry: None, seen: None }));
     let changes: Vec<_> = applied.unfinished.into_iter().map(own).collect();
     let marked = index.commit(&changes, None, &[], true);
     marked.map_err(|error| Trouble::Failed(error.to_string()))?;
-    Ok(Settled { conflicts: applied.conflicts, unfinished })
+    Ok(Settled { conflicts, unfinished: true })
 }

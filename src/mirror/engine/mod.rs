@@ -259,7 +259,7 @@ impl Engine {
         let now = Instant::now();
         let session = self.role.session_deadline().map(|at| at.since(self.now()));
         let others = [
-            self.role.due(),
+            self.role.due(self.wire.is_open()),
             self.early.as_ref().map(|(since, _)| *since + limits::MIRROR_EARLY_PATIENCE),
             self.news.due(),
             self.told.as_ref().filter(|_| self.untold).map(|(at, _)| *at + limits::REPORT_EVERY),

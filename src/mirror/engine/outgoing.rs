@@ -123,10 +123,11 @@ impl Outgoing {
         Ok(walked.differ)
     }
 
-    /// Asks for a barrier: everything written until now on the peer. Its number.
-    pub fn barrier(&mut self, now: Time, around: Around<'_>) -> u64 {
+    /// Asks for a barrier: everything written until now on the peer; with `sync` on the disk here, too. Its
+    /// number.
+    pub fn barrier(&mut self, now: Time, sync: bool, around: Around<'_>) -> u64 {
         self.barrier += 1;
-        self.handle(now, Event::Barrier(self.barrier), around);
+        self.handle(now, Event::Barrier { id: self.barrier, sync }, around);
         self.barrier
     }
 

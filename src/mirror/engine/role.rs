@@ -56,13 +56,13 @@ impl Role {
         }
     }
 
-    /// When something else is due.
-    pub(super) fn due(&self) -> Option<Instant> {
+    /// When something else is due; `linked`: the peer need not be looked for.
+    pub(super) fn due(&self, linked: bool) -> Option<Instant> {
         match self {
             Role::Idle { look_at, .. } => Some(*look_at),
             Role::Out(owner) => {
                 let begin = owner.outgoing.as_ref().err().map(|(_, at)| *at);
-                let dial = (!owner.dial.under_way).then_some(owner.dial.next_at);
+                let dial = (!linked && !owner.dial.under_way).then_some(owner.dial.next_at);
                 [begin, dial, Some(owner.rescan_at)].into_iter().flatten().min()
             }
             Role::In(_) => None,
@@ -169,7 +169,9 @@ impl Engine {
             self.begin_owner();
             let barrier = self.with_owner(|owner, now, around| {
                 let outgoing = owner.outgoing.as_mut().ok()?;
-                Some(outgoing.barrier(now, around))
+                // Clients wait. The walk finds everything that those who wrote had written; what they
+                // left in memory is on the peer's disk soon.
+                Some(outgoing.barrier(now, false, around))
             });
             if let Role::Out(owner) = &mut self.role {
                 owner.drain = owner.drain.or(barrier.flatten());
@@ -192,7 +194,7 @@ impl Engine {
     pub(super) fn sync(&mut self, request: u64, tell: &mut dyn FnMut(Telling)) {
         let barrier = self.with_owner(|owner, now, around| {
             let outgoing = owner.outgoing.as_mut().map_err(|(why, _)| why.clone())?;
-            let barrier = outgoing.barrier(now, around);
+            let barrier = outgoing.barrier(now, true, around);
             owner.syncs.push((request, barrier));
             Ok(())
         });

@@ -254,7 +254,7 @@ fn a_look_settles() {
         (-5, 3, true),
     ] {
         stat.ctime = (s, ns);
-        assert_eq!(is_settled(&stat, now), settled, "{s} {ns}");
+        assert_eq!(is_settled(&seen(&stat), now), settled, "{s} {ns}");
     }
 }
 

@@ -103,9 +103,10 @@ pub struct Sender {
     withdrawn: u32,
     /// A `Pong` must come until then.
     pong_by: Option<Time>,
-    /// The newest barrier that was asked for, whose walk is done, that the series under way keeps, and
+    /// The newest barrier that was asked for, that wants a syncfs(2), whose walk is done, that the series under way keeps, and
     /// that is kept.
     asked: u64,
+    asked_sync: u64,
     walked: u64,
     covered: u64,
     kept: u64,
@@ -135,6 +136,7 @@ impl Sender {
             withdrawn: 0,
             pong_by: None,
             asked: 0,
+            asked_sync: 0,
             walked: 0,
             covered: 0,
             kept: 0,
@@ -182,8 +184,11 @@ impl Sender {
                 self.dirty = true;
                 self.advance(now);
             }
-            Event::Barrier(id) => {
+            Event::Barrier { id, sync } => {
                 self.asked = self.asked.max(id);
+                if sync {
+                    self.asked_sync = self.asked_sync.max(id);
+                }
                 self.advance(now);
             }
             Event::Tick => self.tick(now),
@@ -292,7 +297,7 @@ impl Sender {
         }
         if self.asked > self.walked {
             self.state = State::Walking { barrier: self.asked };
-            self.out.push_back(Command::Walk { sync: true });
+            self.out.push_back(Command::Walk { sync: self.asked_sync > self.walked });
         } else if self.dirty {
             self.dirty = false;
             self.covered = self.walked;

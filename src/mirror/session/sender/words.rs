@@ -34,7 +34,12 @@ pub enum Event {
     /// Something changed in the trees, and is marked.
     Dirty,
     /// [`Command::Done`] is wanted for everything written before now. Numbers rise, from 1.
-    Barrier(u64),
+    Barrier {
+        /// Its number; a higher one includes the lower ones.
+        id: u64,
+        /// After a syncfs(2): it shall be on this node's disk, too.
+        sync: bool,
+    },
     /// Time has passed.
     Tick,
 }
@@ -58,7 +63,7 @@ pub enum Command {
     /// Bring the dirty marks in line with the disk; with `sync` after a syncfs(2), and thoroughly: what
     /// was written before this command must not be missed.
     Walk {
-        /// For a barrier.
+        /// A barrier asks for it.
         sync: bool,
     },
     /// Find the buckets whose digests differ from these of the peer.

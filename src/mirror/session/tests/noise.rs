@@ -111,7 +111,7 @@ fn sender_event() -> impl Strategy<Value = sender::Event> {
         2 => Just(Event::Recorded),
         1 => Just(Event::Failed("x".into())),
         2 => Just(Event::Dirty),
-        1 => (0u64..9).prop_map(Event::Barrier),
+        1 => (0u64..9).prop_map(|id| Event::Barrier { id, sync: id % 2 == 0 }),
         1 => Just(Event::Tick),
     ]
 }

@@ -265,7 +265,7 @@ impl World {
     pub fn barrier(&mut self) -> u64 {
         let id = self.barriers.keys().max().unwrap_or(&0) + 1;
         self.barriers.insert(id, self.wholes.len());
-        self.sender.handle(self.now, sender::Event::Barrier(id));
+        self.sender.handle(self.now, sender::Event::Barrier { id, sync: true });
         id
     }
 
@@ -285,7 +285,7 @@ impl World {
         // Whoever waits for a barrier asks again.
         let asked = self.barriers.keys().max().copied();
         for id in asked.into_iter().filter(|&id| id > self.done) {
-            self.sender.handle(self.now, sender::Event::Barrier(id));
+            self.sender.handle(self.now, sender::Event::Barrier { id, sync: true });
         }
     }
 
