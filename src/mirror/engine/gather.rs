@@ -18,8 +18,8 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::{Duration, SystemTime};
 
 use super::hints::{Hints, Told};
+use super::proof::{Proof, prove};
 use super::trees::{Fault, Pass, Tree, Trees};
-use crate::config;
 use crate::limits;
 use crate::mirror::entry::{Content, Entry, Key, Kind, RelPath, Stored};
 use crate::mirror::hash::{self, HashError};
@@ -101,34 +101,6 @@ impl Series {
             stored.seen = stored.seen.filter(|_| proof == Some(Proof::Final));
         }
         changed
-    }
-}
-
-/// What became of a file since it was read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Proof {
-    /// It is the same, and any change from now on shows.
-    Final,
-    /// It looks the same, and has another content.
-    Changed,
-}
-
-/// `None`: it looks otherwise, it cannot be told, or it is too young to tell.
-fn prove(pass: &Pass<'_>, key: &Key, stored: &Stored, synced: bool) -> Option<Proof> {
-    let (_, root) = pass.of(key)?;
-    let Some(Entry { kind: Kind::File(content), .. }) = &stored.entry else { return None };
-    let look = meta::look(root, &key.path).ok()??;
-    if stored.seen != Some(look.seen) {
-        return None;
-    }
-    let file = root.open_file(&key.path).ok()?;
-    if !synced {
-        hash::write_back(&file).ok()?;
-    }
-    match hash::content(&file, &look.seen, config::Hash::Read, 1) {
-        Ok(here) if here == *content => look.settled.then_some(Proof::Final),
-        Ok(_) => Some(Proof::Changed),
-        Err(HashError::Changed | HashError::Io(_)) => None,
     }
 }
 

@@ -15,6 +15,7 @@ mod incoming;
 mod links;
 mod outgoing;
 mod owner;
+mod proof;
 mod report;
 mod role;
 mod trees;

@@ -1,4 +1,5 @@
-//! Two engines with real trees, and a cable between them that is cut after every frame in turn.
+//! Two engines with real trees, and a cable between them that is cut after every frame in turn; or one of
+//! them ends there.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -14,32 +15,28 @@ use crate::sys::ns::Namespace;
 
 const GENERATION: Generation = Generation { number: 1, owner: NodeIndex::Lower, id: 9 };
 
+/// Longest that nothing is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
 /// An engine that runs. Its trees are seen by it at the same place as the other's.
 struct Side {
-    srv: PathBuf,
     handle: Handle,
     told: mpsc::Receiver<Telling>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Side {
-    fn start(dir: &Path, name: &str, dial: Dial) -> Side {
-        let (srv, state, seen) =
-            (dir.join(name), dir.join(format!("{name}-state")), dir.join("srv"));
-        fs::create_dir_all(srv.join("www")).unwrap();
-        fs::create_dir_all(&seen).unwrap();
+    fn start(dir: &Path, name: &str, duty: MirrorDuty, dial: Dial) -> Side {
+        let (srv, seen) = (dir.join(name), dir.join("srv"));
         let mut namespace = Namespace::new().unwrap();
         namespace.see(&srv, &seen).unwrap();
+        let tree = config::Tree { path: seen.join("www"), exclude: Vec::new(), hash: Hash::Auto };
         let setup = Setup {
             cluster: "pair".into(),
             node: name.into(),
             group: "web".into(),
-            trees: vec![config::Tree {
-                path: seen.join("www"),
-                exclude: Vec::new(),
-                hash: Hash::Auto,
-            }],
-            state,
+            trees: vec![tree],
+            state: dir.join(format!("{name}-state")),
             dial,
         };
         let (tell, told) = mpsc::channel();
@@ -54,11 +51,8 @@ impl Side {
             });
         });
         let handle = given.recv_timeout(PATIENCE).unwrap();
-        Side { srv, handle, told, thread: Some(thread) }
-    }
-
-    fn tree(&self) -> PathBuf {
-        self.srv.join("www")
+        handle.order(1, duty, PeerSync::default());
+        Side { handle, told, thread: Some(thread) }
     }
 }
 
@@ -70,79 +64,139 @@ impl Drop for Side {
     }
 }
 
-/// The owner, the standby side, and how many frames each next cable lets through: then any number.
+/// What ends when a cable has let its frames through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Victim {
+    Link,
+    Owner,
+    Standby,
+}
+
+/// The cables that were laid, and how many frames each next one lets through: then any number.
+#[derive(Default)]
+struct Layer {
+    budgets: Vec<u64>,
+    laid: Vec<Cable>,
+    /// Where cables lead to.
+    standby: Option<Handle>,
+}
+
+/// The owner, the standby side, and what is between them.
 struct Engines {
-    owner: Side,
-    standby: Side,
-    budgets: Arc<Mutex<Vec<u64>>>,
-    cables: Arc<Mutex<Vec<Cable>>>,
-    requests: u64,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
+    owner: Option<Side>,
+    standby: Option<Side>,
+    layer: Arc<Mutex<Layer>>,
+    dial: Dial,
 }
 
 impl Engines {
     fn new() -> Engines {
         let directory = tempfile::tempdir().unwrap();
+        for path in ["srv", "owner/www", "standby/www"] {
+            fs::create_dir_all(directory.path().join(path)).unwrap();
+        }
+        let layer = Arc::new(Mutex::new(Layer::default()));
+        let dial = dial(&layer);
+        let mut engines = Engines { directory, owner: None, standby: None, layer, dial };
+        engines.start_standby();
+        engines.start_owner();
+        engines
+    }
+
+    fn start_owner(&mut self) {
+        let dial = self.dial.clone();
+        // The one before must have ended: it has the index.
+        self.owner = None;
+        let duty = MirrorDuty::Out(GENERATION);
+        self.owner = Some(Side::start(self.directory.path(), "owner", duty, dial));
+    }
+
+    fn start_standby(&mut self) {
+        self.standby = None;
         let nowhere: Dial = Arc::new(|_| Err("not the owner".to_owned()));
-        let standby = Side::start(directory.path(), "standby", nowhere);
-        let budgets = Arc::new(Mutex::new(Vec::new()));
-        let cables = Arc::new(Mutex::new(Vec::new()));
-        // Loopback is up where the test began, and not in the engines' namespaces.
-        let (ask, asked) = mpsc::channel::<mpsc::Sender<Link>>();
-        let (frames, laid, handle) = (budgets.clone(), cables.clone(), standby.handle.clone());
-        thread::spawn(move || {
-            for answer in asked {
-                let budget = frames.lock().unwrap().pop().unwrap_or(u64::MAX);
-                let (cable, near, far) = Cable::new(budget);
-                laid.lock().unwrap().push(cable);
-                let handle = handle.clone();
-                thread::spawn(move || arrive(far).map(|link| handle.arrived(link)));
-                let _ = answer.send(near);
-            }
-        });
-        let dial: Dial = Arc::new(move |_| {
-            let (answer, answered) = mpsc::channel();
-            ask.send(answer).map_err(|error| error.to_string())?;
-            answered.recv_timeout(PATIENCE).map_err(|error| error.to_string())
-        });
-        let owner = Side::start(directory.path(), "owner", dial);
-        standby.handle.order(1, MirrorDuty::In(GENERATION), PeerSync::default());
-        owner.handle.order(1, MirrorDuty::Out(GENERATION), PeerSync::default());
-        Engines { owner, standby, budgets, cables, requests: 0, _directory: directory }
+        let duty = MirrorDuty::In(GENERATION);
+        let side = Side::start(self.directory.path(), "standby", duty, nowhere);
+        self.layer.lock().unwrap().standby = Some(side.handle.clone());
+        self.standby = Some(side);
+    }
+
+    fn tree(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name).join("www")
     }
 
     /// The next link ends after so many frames; the one that there is ends now.
     fn cut_after(&self, frames: u64) {
-        self.budgets.lock().unwrap().push(frames);
-        for cable in self.cables.lock().unwrap().drain(..) {
-            cable.cut();
-        }
+        let mut layer = self.layer.lock().unwrap();
+        layer.budgets.push(frames);
+        layer.laid.drain(..).for_each(|cable| cable.cut());
     }
 
-    /// Everything written until now is on the other side.
-    fn sync(&mut self) {
-        self.requests += 1;
+    fn is_spent(&self) -> bool {
+        self.layer.lock().unwrap().laid.iter().any(Cable::is_spent)
+    }
+
+    /// Everything written until now is on the other side, whatever ends on the way.
+    fn sync(&mut self, victim: Victim) {
         let deadline = Instant::now() + PATIENCE;
-        loop {
-            self.owner.handle.sync(self.requests);
-            let left = deadline.saturating_duration_since(Instant::now());
-            match self.owner.told.recv_timeout(left).expect("an answer") {
-                Telling::Synced { request, outcome: Ok(_) } if request == self.requests => return,
-                // It had not begun yet.
-                Telling::Synced { .. } | Telling::Report(_) | Telling::Note(..) => {}
+        let (mut request, mut has_ended) = (0, victim == Victim::Link);
+        let mut asks = true;
+        while Instant::now() < deadline {
+            if !has_ended && self.is_spent() {
+                match victim {
+                    Victim::Link => {}
+                    Victim::Owner => self.start_owner(),
+                    Victim::Standby => self.start_standby(),
+                }
+                (has_ended, asks) = (true, true);
             }
+            let owner = self.owner.as_ref().unwrap();
+            if asks {
+                request += 1;
+                owner.handle.sync(request);
+            }
+            asks = match owner.told.recv_timeout(LOOK_EVERY) {
+                Ok(Telling::Synced { outcome: Ok(_), request: of }) if of == request => return,
+                // It had not begun yet.
+                Ok(Telling::Synced { request: of, .. }) => of == request,
+                Ok(Telling::Report(_) | Telling::Note(..)) | Err(_) => false,
+            };
         }
+        panic!("not in time");
     }
 
     fn assert_same(&self) {
-        assert_eq!(snapshot(&self.standby.tree()), snapshot(&self.owner.tree()));
+        assert_eq!(snapshot(&self.tree("standby")), snapshot(&self.tree("owner")));
     }
 
     fn assert_no_conflicts(&self) {
-        let beside = fs::read_dir(&self.standby.srv).unwrap().map(|entry| entry.unwrap().path());
-        let area = beside.into_iter().find(|path| !path.ends_with("www")).unwrap();
-        assert_eq!(fs::read_dir(area.join("conflicts")).unwrap().count(), 0, "nobody wrote there");
+        let beside = fs::read_dir(self.directory.path().join("standby")).unwrap();
+        let area = beside.map(|entry| entry.unwrap().path()).find(|path| !path.ends_with("www"));
+        let kept = fs::read_dir(area.unwrap().join("conflicts")).unwrap().count();
+        assert_eq!(kept, 0, "nobody wrote there");
     }
+}
+
+/// Loopback is up where the test began, and not in the engines' namespaces: cables are laid here.
+fn dial(layer: &Arc<Mutex<Layer>>) -> Dial {
+    let (ask, asked) = mpsc::channel::<mpsc::Sender<Link>>();
+    let layer = layer.clone();
+    thread::spawn(move || {
+        for answer in asked {
+            let mut layer = layer.lock().unwrap();
+            let (cable, near, far) = Cable::new(layer.budgets.pop().unwrap_or(u64::MAX));
+            layer.laid.push(cable);
+            let standby = layer.standby.clone().unwrap();
+            thread::spawn(move || arrive(far).map(|link| standby.arrived(link)));
+            // The owner may have ended meanwhile.
+            let _ = answer.send(near);
+        }
+    });
+    Arc::new(move |_| {
+        let (answer, answered) = mpsc::channel();
+        ask.send(answer).map_err(|error| error.to_string())?;
+        answered.recv_timeout(PATIENCE).map_err(|error| error.to_string())
+    })
 }
 
 /// One change of each kind, others each time.
@@ -155,29 +209,43 @@ fn change(tree: &Path, round: u64) {
     fs::write(at(&format!("dir-{round}/file")), "in a directory").unwrap();
     fs::hard_link(at("small"), at(&format!("link-{round}"))).unwrap();
     symlink("small", at(&format!("symlink-{round}"))).unwrap();
-    if let Some(before) = round.checked_sub(2) {
-        // What came two rounds ago goes.
+    if let Some(before) = round.checked_sub(4) {
+        // What came some rounds ago goes.
         let _ = fs::remove_dir_all(at(&format!("dir-{before}")));
         let _ = fs::remove_file(at(&format!("link-{before}")));
     }
 }
 
-/// P3 for the link: wherever it ends, the next one finds what is missing.
-#[test]
-fn p3_a_link_cut_after_any_frame_loses_nothing() {
+/// P3: wherever a link or one of the engines ends, the next one finds what is missing. `step`: two frames
+/// are a short message.
+fn try_every_end(victim: Victim, step: usize) {
     let mut engines = Engines::new();
-    engines.sync();
-    for frames in 0.. {
+    engines.sync(Victim::Link);
+    for frames in (0..).step_by(step) {
         engines.cut_after(frames);
-        change(&engines.owner.tree(), frames);
-        engines.sync();
+        change(&engines.tree("owner"), frames);
+        engines.sync(victim);
         engines.assert_same();
-        let cables = engines.cables.lock().unwrap();
-        // It was enough for everything: no frame is left to be cut after.
-        if frames > 0 && cables.iter().all(|cable| !cable.is_spent()) {
+        if !engines.is_spent() {
+            // It was enough for everything: no frame is left to end after.
             assert!(frames > 20, "a session of {frames} frames");
             break;
         }
     }
     engines.assert_no_conflicts();
+}
+
+#[test]
+fn p3_a_link_that_ends_after_any_frame_loses_nothing() {
+    try_every_end(Victim::Link, 1);
+}
+
+#[test]
+fn p3_an_owner_that_ends_after_any_message_loses_nothing() {
+    try_every_end(Victim::Owner, 2);
+}
+
+#[test]
+fn p3_a_standby_side_that_ends_after_any_message_loses_nothing() {
+    try_every_end(Victim::Standby, 2);
 }

@@ -2,7 +2,7 @@ use std::fs::{self, File};
 use std::path::PathBuf;
 
 use super::*;
-use crate::config::Hash;
+use crate::config::{self, Hash};
 use crate::mirror::entry::{RelPath, TreeId};
 use crate::sys::file::mapped_store;
 
