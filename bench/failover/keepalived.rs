@@ -66,6 +66,9 @@ pub struct Seen {
     pub still_two: bool,
 }
 
+/// An answer so long ago is one of now: a client that asks every millisecond is not always scheduled.
+const RECENT: Duration = Duration::from_millis(100);
+
 /// A pair under keepalived.
 pub struct Keepalived {
     bed: Bed,
@@ -93,7 +96,7 @@ impl Keepalived {
         self.cause(fault)?;
         self.bed.watch_for(4 * self.advert.interval() + limits::BED_WATCH)?;
         let now = Instant::now();
-        let recently = now.checked_sub(limits::BED_LOOK_EVERY).unwrap_or(now);
+        let recently = now.checked_sub(RECENT).unwrap_or(now);
         let seen = Seen {
             outage: self.bed.client.outage_since(mark),
             served: self.bed.client.answer_since(recently).is_some(),
@@ -161,7 +164,7 @@ impl Keepalived {
         let whole = || {
             let holders = self.bed.watcher.holders(self.bed.address());
             let now = Instant::now();
-            let recently = now.checked_sub(limits::BED_LOOK_EVERY).unwrap_or(now);
+            let recently = now.checked_sub(RECENT).unwrap_or(now);
             let answer = self.bed.client.answer_since(recently);
             match answer {
                 Some(answer) if holders == [OWNER] && answer.from == OWNER => Ok(()),
@@ -173,7 +176,7 @@ impl Keepalived {
             .bed
             .wait(name, limits::BED_WHOLE_WITHIN, whole)
             .and_then(|()| self.bed.watch_for(2 * self.advert.interval() + limits::BED_WATCH / 2))
-            .and_then(|()| whole().map_err(BedError::Late));
+            .and_then(|()| self.bed.wait(name, limits::BED_WHOLE_WITHIN, whole));
         match result {
             Err(BedError::Late(reason)) => {
                 let log = fs::read_to_string(self.bed.node(OWNER).log()).unwrap_or_default();
