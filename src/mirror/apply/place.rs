@@ -31,7 +31,7 @@ impl Run<'_> {
         if let Some((_, Sort::Dir)) = meta::quick(root, &key.path).map_err(from_tree)? {
             return Ok(());
         }
-        let parent = self.make_way(key, Some(entry))?;
+        let Some(parent) = self.make_way(key, Some(entry))? else { return Ok(()) };
         let fail = |error| tree.failed(&key.path, "the directory cannot be made", error);
         // A directory does not replace a file.
         self.unlink(key)?;
@@ -57,7 +57,7 @@ impl Run<'_> {
         if area::stat_at(series.as_fd(), name.as_str()).map_err(fail)?.is_none() {
             return Ok(());
         }
-        let parent = self.make_way(key, Some(entry))?;
+        let Some(parent) = self.make_way(key, Some(entry))? else { return Ok(()) };
         self.steps.take()?;
         renameat(&series, name.as_str(), &parent, key.path.name()).map_err(fail)
     }
@@ -108,7 +108,7 @@ impl Run<'_> {
         if look.is_some_and(|look| is_kind_of(&look, entry) && look.has_metadata_of(entry)) {
             return Ok(());
         }
-        let parent = self.make_way(key, Some(entry))?;
+        let Some(parent) = self.make_way(key, Some(entry))? else { return Ok(()) };
         let series = tree.series(&self.name)?;
         let fail = |error| tree.failed(&key.path, "the symbolic link cannot be made", error);
         discard(&series, NEW_SYMLINK).map_err(fail)?;
@@ -138,7 +138,7 @@ impl Run<'_> {
         if here.is_some_and(|(here, _)| here.ino == first.ino) {
             return Ok(());
         }
-        let parent = self.make_way(key, Some(entry))?;
+        let Some(parent) = self.make_way(key, Some(entry))? else { return Ok(()) };
         let series = tree.series(&self.name)?;
         let (of, name) = root.open_parent(to).map_err(from_tree)?;
         let fail = |error| tree.failed(&key.path, "the hard link cannot be made", error);
@@ -150,12 +150,18 @@ impl Run<'_> {
     }
 
     /// Opens the directory in which a name comes, made if somebody here took it away. What is at the
-    /// name may be replaced afterwards: what had to be kept is kept, a directory is gone.
-    fn make_way(&mut self, key: &Key, new: Option<&Entry>) -> Result<OwnedFd, Trouble> {
+    /// name may be replaced afterwards: what had to be kept is kept, a directory is gone. `None`: nothing
+    /// is known of the directory; the name is unfinished.
+    fn make_way(&mut self, key: &Key, new: Option<&Entry>) -> Result<Option<OwnedFd>, Trouble> {
         let (_, root) = self.tree(key)?;
         let parent = match root.open_parent(&key.path) {
             Err(TreeError::Gone(_)) => {
-                self.make_parents(key)?;
+                if !self.make_parents(key)? {
+                    // What was acknowledged must be finished, whatever it is: the owner is asked anew
+                    // for what this leaves open.
+                    self.unfinished.insert(key.clone());
+                    return Ok(None);
+                }
                 root.open_parent(&key.path)
             }
             opened => opened,
@@ -166,24 +172,22 @@ impl Run<'_> {
             Some(Look { what: What::Dir, .. }) => self.clear(key, None)?,
             Some(look) => self.spare(key, &look, new)?,
         }
-        Ok(parent)
+        Ok(Some(parent))
     }
 
-    /// Makes the directories above a name that were taken away here, as the index knows them.
-    fn make_parents(&mut self, key: &Key) -> Result<(), Trouble> {
+    /// Makes the directories above a name that were taken away here, as the index knows them. False: it
+    /// does not know one of them.
+    fn make_parents(&mut self, key: &Key) -> Result<bool, Trouble> {
         for path in above(&key.path) {
             let key = Key { tree: key.tree, path };
-            let (tree, root) = self.tree(&key)?;
+            let (_, root) = self.tree(&key)?;
             if let Some((_, Sort::Dir)) = meta::quick(root, &key.path).map_err(from_tree)? {
                 continue;
             }
             let stored = self.index.get(&key).map_err(from_index)?;
             let entry = stored.and_then(|stored| stored.entry);
             let Some(entry) = entry.filter(|entry| entry.kind == Kind::Dir) else {
-                return Err(Trouble::Failed(format!(
-                    "{} is missing, and the owner did not send it",
-                    tree.shown(&key.path)
-                )));
+                return Ok(false);
             };
             self.put_directory(&key, &entry)?;
             self.plan.touched.insert(key.clone());
@@ -191,7 +195,7 @@ impl Run<'_> {
                 self.plan.touched.insert(Key { tree: key.tree, path: parent });
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Takes a name away with everything below it, deepest first; what the series puts after `order`

@@ -37,6 +37,8 @@ pub struct Series {
     changes: Vec<(Key, Option<Stored>)>,
     /// Small files that were read before they were written back: their places in `changes`.
     unproven: Vec<usize>,
+    /// Names that were found gone: whatever the peer has below them goes, too.
+    gone: HashSet<Key>,
     rounds: u32,
     fuzzy: bool,
 }
@@ -58,6 +60,14 @@ impl Series {
     /// Whether it takes in this name.
     pub fn has(&self, key: &Key) -> bool {
         self.taken.contains(key)
+    }
+
+    /// Whether something may have been offered already that touches this name.
+    fn touches(&self, key: &Key) -> bool {
+        let above = |key: &Key| Some(Key { tree: key.tree, path: key.path.parent()? });
+        self.has(key)
+            || !self.gone.is_empty()
+                && std::iter::successors(above(key), above).any(|key| self.gone.contains(&key))
     }
 
     /// Whether names changed while they were read, round after round.
@@ -202,8 +212,10 @@ impl Gather<'_> {
     ) -> Result<(), Fault> {
         let Some((tree, root)) = self.pass.of(key) else { return Ok(()) };
         let stored = self.index.get(key)?;
-        let forced = self.forced.contains(key);
+        // If the peer may have it otherwise than the index says, it is told whatever it is now.
+        let told = series.touches(key) || self.forced.contains(key);
         for _ in 0..limits::FILE_READS_MAX {
+            made.forget(key);
             let look = match meta::look(root, &key.path) {
                 Ok(look) => look,
                 // What is mounted there is not of this tree.
@@ -213,7 +225,7 @@ impl Gather<'_> {
             let is_dir = matches!(look, Some(Look { what: What::Dir, .. }));
             if tree.excludes.matches(&key.path, is_dir) {
                 // Neither side has it to be compared; what is there stays.
-                series.changes.extend(stored.is_some().then(|| (key.clone(), None)));
+                series.changes.extend((stored.is_some() || told).then(|| (key.clone(), None)));
                 return Ok(());
             }
             let mirrored = |look: &Look| {
@@ -224,8 +236,9 @@ impl Gather<'_> {
                     return Err(Fault::Root(format!("{} is gone", tree.path.display())));
                 }
                 queue.extend(self.hints.links.gone(key));
-                if stored.is_some() || forced {
+                if stored.is_some() || told {
                     made.delete(key);
+                    series.gone.insert(key.clone());
                     series.changes.push((key.clone(), None));
                 }
                 return Ok(());
@@ -238,7 +251,7 @@ impl Gather<'_> {
             };
             let known = stored.as_ref().filter(|stored| stored.seen == Some(look.seen));
             let entry_before = known.and_then(|known| known.entry.as_ref());
-            if entry_before.is_some_and(|entry| leads_to(entry, leader.as_ref())) && !forced {
+            if entry_before.is_some_and(|entry| leads_to(entry, leader.as_ref())) && !told {
                 return Ok(());
             }
             let kind = match leader {
@@ -253,7 +266,7 @@ impl Gather<'_> {
             let entry = entry(kind, &look);
             let seen = (look.settled || unproven).then_some(look.seen);
             let same = stored.as_ref().is_some_and(|stored| stored.entry.as_ref() == Some(&entry));
-            if !same || forced {
+            if !same || told {
                 made.put(key, entry.clone());
             }
             if unproven {
@@ -447,19 +460,26 @@ impl Made {
     }
 
     fn delete(&mut self, key: &Key) {
-        // What was read below it in a round before went with it.
-        let below = self.ops.range(key.clone()..).map(|(name, _)| name);
-        let below = below.take_while(|name| {
+        // What was read below it in a round before went with it. Deletions stay: it may come back.
+        let below = self.ops.range(key.clone()..);
+        let below = below.take_while(|(name, _)| {
             name.tree == key.tree && name.path.as_bytes().starts_with(key.path.as_bytes())
         });
-        let below: Vec<Key> =
-            below.filter(|name| name.path.is_within(&key.path)).cloned().collect();
-        for name in below {
-            self.ops.remove(&name);
-            self.contents.remove(&name);
+        let put = below.filter(|(name, change)| {
+            name.path.is_within(&key.path) && matches!(change, Change::Put(_))
+        });
+        let put: Vec<Key> = put.map(|(name, _)| name.clone()).collect();
+        for name in put {
+            self.forget(&name);
         }
         self.bytes += limits::OP_BYTES + key.path.as_bytes().len();
         self.ops.insert(key.clone(), Change::Delete);
+    }
+
+    /// What was read of a name is out of date.
+    fn forget(&mut self, key: &Key) {
+        self.ops.remove(key);
+        self.contents.remove(key);
     }
 
     fn keep(&mut self, key: &Key, bytes: Vec<u8>) {
