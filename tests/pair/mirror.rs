@@ -123,12 +123,18 @@ impl Writer {
     }
 }
 
+/// How many times something is tried: more than usual if the variable says so, for a long run.
+fn times(variable: &str, usual: u64) -> u64 {
+    std::env::var(variable).map_or(usual, |number| number.parse().unwrap())
+}
+
+/// `CLUSTERD_CHURNS`: how many rounds of changes.
 #[test]
 fn a_new_pair_mirrors_a_tree_of_all_kinds() {
     let (scene, owner) = in_sync();
     assert_equal(&scene);
     let mut churn = Churn::new(&www(&scene, owner), 3).unwrap();
-    for _ in 0..3 {
+    for _ in 0..times("CLUSTERD_CHURNS", 3) {
         for _ in 0..100 {
             churn.step().unwrap();
         }
@@ -141,9 +147,8 @@ fn a_new_pair_mirrors_a_tree_of_all_kinds() {
 /// `CLUSTERD_CUTS`: how many, for a long run.
 #[test]
 fn p3_what_was_acknowledged_survives_a_power_cut_and_the_rest_is_kept() {
-    let cuts = std::env::var("CLUSTERD_CUTS").map_or(3, |cuts| cuts.parse().unwrap());
     let (mut scene, mut owner) = in_sync();
-    for round in 0..cuts {
+    for round in 0..times("CLUSTERD_CUTS", 3) {
         let prefix = format!("{round}-");
         let writer = Writer::start(&www(&scene, owner), &prefix);
         scene.wait_until("some writing", || writer.written() > 50);
