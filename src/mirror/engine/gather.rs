@@ -14,9 +14,10 @@
 //! times. When the peer has the series, such files are written back and read again ([`Series::record`]):
 //! only then `seen` is worth anything.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::time::{Duration, SystemTime};
 
+use super::batch::{Batch, Made};
 use super::hints::{Hints, Told};
 use super::proof::{Proof, prove};
 use super::trees::{Fault, Pass, Tree, Trees};
@@ -25,7 +26,6 @@ use crate::mirror::entry::{Content, Entry, Key, Kind, RelPath, Stored};
 use crate::mirror::hash::{self, HashError};
 use crate::mirror::index::{Index, IndexError, Position};
 use crate::mirror::meta::{self, Look, What};
-use crate::mirror::proto::{Change, Op};
 use crate::mirror::tree::{Root, TreeError};
 
 /// What is sent as one commit.
@@ -41,19 +41,6 @@ pub struct Series {
     gone: HashSet<Key>,
     rounds: u32,
     fuzzy: bool,
-}
-
-/// A batch of a series.
-#[derive(Debug, Default)]
-pub struct Batch {
-    /// The changes, by name.
-    pub ops: Vec<Op>,
-    /// Contents of small files, by the place of their op: they are sent as they were read.
-    pub contents: BTreeMap<u32, Vec<u8>>,
-    /// See above.
-    pub fuzzy: bool,
-    /// Something is left for another batch.
-    pub more: bool,
 }
 
 impl Series {
@@ -243,7 +230,7 @@ impl Gather<'_> {
                 }
                 return Ok(());
             };
-            queue.extend(self.parent_to_come(key)?);
+            queue.extend(self.parent_to_come(key, series)?);
             self.hints.links.saw(key, &look.seen);
             let leader = match look.what {
                 What::File if look.seen.nlink > 1 => self.leader(key, root, &look, queue)?,
@@ -317,10 +304,11 @@ impl Gather<'_> {
     }
 
     /// The directory of a name that the peer does not have yet, as far as is known.
-    fn parent_to_come(&self, key: &Key) -> Result<Option<Key>, Fault> {
+    fn parent_to_come(&self, key: &Key, series: &Series) -> Result<Option<Key>, Fault> {
         let Some(path) = key.path.parent() else { return Ok(None) };
         let parent = Key { tree: key.tree, path };
-        Ok(self.index.get(&parent)?.is_none().then_some(parent))
+        let comes = series.gone.contains(&parent) || self.index.get(&parent)?.is_none();
+        Ok(comes.then_some(parent))
     }
 
     /// The lowest name of the same file, if it is another one. The other names go to the queue where
@@ -437,71 +425,6 @@ fn content(
     let chunks = vec![hash::hash_chunk(&bytes)];
     made.keep(key, bytes);
     Ok(Content { size, chunk_bytes, chunks })
-}
-
-/// A batch in the making; a name that is read again replaces what it was.
-#[derive(Debug, Default)]
-struct Made {
-    ops: BTreeMap<Key, Change>,
-    contents: BTreeMap<Key, Vec<u8>>,
-    bytes: usize,
-}
-
-impl Made {
-    fn put(&mut self, key: &Key, entry: Entry) {
-        let chunks = match &entry.kind {
-            Kind::File(content) => content.chunks.len(),
-            Kind::Dir | Kind::Symlink { .. } | Kind::Link { .. } => 0,
-        };
-        let xattrs: usize = entry.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
-        self.bytes += chunks * size_of::<crate::mirror::entry::ChunkHash>() + xattrs;
-        self.bytes += limits::OP_BYTES + 2 * key.path.as_bytes().len();
-        self.ops.insert(key.clone(), Change::Put(entry));
-    }
-
-    fn delete(&mut self, key: &Key) {
-        // What was read below it in a round before went with it. Deletions stay: it may come back.
-        let below = self.ops.range(key.clone()..);
-        let below = below.take_while(|(name, _)| {
-            name.tree == key.tree && name.path.as_bytes().starts_with(key.path.as_bytes())
-        });
-        let put = below.filter(|(name, change)| {
-            name.path.is_within(&key.path) && matches!(change, Change::Put(_))
-        });
-        let put: Vec<Key> = put.map(|(name, _)| name.clone()).collect();
-        for name in put {
-            self.forget(&name);
-        }
-        self.bytes += limits::OP_BYTES + key.path.as_bytes().len();
-        self.ops.insert(key.clone(), Change::Delete);
-    }
-
-    /// What was read of a name is out of date.
-    fn forget(&mut self, key: &Key) {
-        self.ops.remove(key);
-        self.contents.remove(key);
-    }
-
-    fn keep(&mut self, key: &Key, bytes: Vec<u8>) {
-        self.bytes += bytes.len() / limits::CONTENT_WEIGHT;
-        self.contents.insert(key.clone(), bytes);
-    }
-
-    fn is_full(&self) -> bool {
-        self.ops.len() >= limits::BATCH_OPS_MAX || self.bytes >= limits::BATCH_OFFER_BYTES_MAX / 2
-    }
-
-    fn batch(mut self, fuzzy: bool, more: bool) -> Batch {
-        let mut contents = BTreeMap::new();
-        let mut ops = Vec::with_capacity(self.ops.len());
-        for (place, (key, change)) in (0u32..).zip(self.ops) {
-            if let Some(bytes) = self.contents.remove(&key) {
-                contents.insert(place, bytes);
-            }
-            ops.push(Op { key, change });
-        }
-        Batch { ops, contents, fuzzy, more }
-    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@
 //! The newest order counts. It is kept in a mailbox of one place, so that long work can look whether it
 //! is still wanted.
 
+mod batch;
 mod gather;
 mod hints;
 mod incoming;

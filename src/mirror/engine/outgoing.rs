@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Instant;
 
-use super::gather::{Batch, Gather, Series};
+use super::batch::Batch;
+use super::gather::{Gather, Series};
 use super::hints::Hints;
 use super::report::Skipped;
 use super::trees::{Fault, Trees};

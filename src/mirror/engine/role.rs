@@ -11,7 +11,7 @@ use crate::core::{MirrorDuty, PeerSync, Time};
 use crate::limits;
 use crate::mirror::proto::{self, Envelope, ToReceiver, ToSender, Trouble};
 use crate::mirror::session::receiver;
-use crate::mirror::session::sender;
+use crate::mirror::session::sender::{self, SenderState};
 use crate::mirror::transport::{Link, LinkPath};
 
 /// What the engine is doing.
@@ -442,8 +442,12 @@ impl Engine {
             }
         });
         if let Role::Out(owner) = &mut self.role {
+            let in_sync = |outgoing: &Outgoing| outgoing.sent.state == Some(SenderState::InSync);
             if self.wire.is_open() {
-                owner.dial.reached();
+                // A session that ends before it has come to anything is tried again less and less often.
+                if owner.outgoing.as_ref().is_ok_and(in_sync) {
+                    owner.dial.reached();
+                }
             } else if !owner.dial.under_way && owner.dial.next_at <= Instant::now() {
                 owner.dial.again("the session ended");
             }

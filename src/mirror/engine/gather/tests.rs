@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use super::*;
 use crate::config::{self, Hash};
 use crate::mirror::entry::{RelPath, TreeId};
+use crate::mirror::proto::Change;
 use crate::sys::file::mapped_store;
 
 /// A tree that is watched, and its index.

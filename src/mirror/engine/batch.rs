@@ -1,0 +1,91 @@
+//! A batch of a series, and how it is put together.
+
+use std::collections::BTreeMap;
+
+use crate::limits;
+use crate::mirror::entry::{ChunkHash, Entry, Key, Kind};
+use crate::mirror::proto::{Change, Op};
+
+/// A batch of a series.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// The changes, by name.
+    pub ops: Vec<Op>,
+    /// Contents of small files, by the place of their op: they are sent as they were read.
+    pub contents: BTreeMap<u32, Vec<u8>>,
+    /// Names changed while they were read, round after round.
+    pub fuzzy: bool,
+    /// Something is left for another batch.
+    pub more: bool,
+}
+
+/// A batch in the making; a name that is read again replaces what it was.
+#[derive(Debug, Default)]
+pub(super) struct Made {
+    pub(super) ops: BTreeMap<Key, Change>,
+    contents: BTreeMap<Key, Vec<u8>>,
+    /// What the offer will take, about.
+    bytes: usize,
+}
+
+impl Made {
+    /// The name is this now.
+    pub(super) fn put(&mut self, key: &Key, entry: Entry) {
+        let chunks = match &entry.kind {
+            Kind::File(content) => content.chunks.len(),
+            Kind::Dir | Kind::Symlink { .. } | Kind::Link { .. } => 0,
+        };
+        let xattrs: usize = entry.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+        self.bytes += chunks * size_of::<ChunkHash>() + xattrs;
+        self.bytes += limits::OP_BYTES + 2 * key.path.as_bytes().len();
+        self.ops.insert(key.clone(), Change::Put(entry));
+    }
+
+    /// The name is gone.
+    pub(super) fn delete(&mut self, key: &Key) {
+        // What was read below it in a round before went with it. Deletions stay: it may come back.
+        let below = self.ops.range(key.clone()..);
+        let below = below.take_while(|(name, _)| {
+            name.tree == key.tree && name.path.as_bytes().starts_with(key.path.as_bytes())
+        });
+        let put = below.filter(|(name, change)| {
+            name.path.is_within(&key.path) && matches!(change, Change::Put(_))
+        });
+        let put: Vec<Key> = put.map(|(name, _)| name.clone()).collect();
+        for name in put {
+            self.forget(&name);
+        }
+        self.bytes += limits::OP_BYTES + key.path.as_bytes().len();
+        self.ops.insert(key.clone(), Change::Delete);
+    }
+
+    /// What was read of a name is out of date.
+    pub(super) fn forget(&mut self, key: &Key) {
+        self.ops.remove(key);
+        self.contents.remove(key);
+    }
+
+    /// What was read of a small file.
+    pub(super) fn keep(&mut self, key: &Key, bytes: Vec<u8>) {
+        self.bytes += bytes.len() / limits::CONTENT_WEIGHT;
+        self.contents.insert(key.clone(), bytes);
+    }
+
+    /// Whether the next change must wait for another batch.
+    pub(super) fn is_full(&self) -> bool {
+        self.ops.len() >= limits::BATCH_OPS_MAX || self.bytes >= limits::BATCH_OFFER_BYTES_MAX / 2
+    }
+
+    /// As it is sent.
+    pub(super) fn batch(mut self, fuzzy: bool, more: bool) -> Batch {
+        let mut contents = BTreeMap::new();
+        let mut ops = Vec::with_capacity(self.ops.len());
+        for (place, (key, change)) in (0u32..).zip(self.ops) {
+            if let Some(bytes) = self.contents.remove(&key) {
+                contents.insert(place, bytes);
+            }
+            ops.push(Op { key, change });
+        }
+        Batch { ops, contents, fuzzy, more }
+    }
+}
