@@ -266,9 +266,7 @@ impl Core {
         }
         match watch.path {
             Path::Crossover => true,
-            Path::Lan => watch.ask_over_at().is_some_and(|at| now >= at),
-            // No asks on serial yet: only its own silence counts.
-            Path::Serial => false,
+            Path::Lan | Path::Serial => watch.ask_over_at().is_some_and(|at| now >= at),
         }
     }
 

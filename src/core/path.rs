@@ -166,9 +166,10 @@ impl PathWatch {
         self.heard_at.map(|at| at + self.dead_after.max(gap))
     }
 
-    /// When an ask that stays unanswered makes it silent, if the crossover's carrier is lost.
+    /// When an ask that stays unanswered makes it silent, if the crossover's carrier is lost. `None` also
+    /// while no round trip was measured: a slow line is not told from a dead one then.
     pub fn ask_over_at(&self) -> Option<Time> {
-        let patience = self.rtt.unwrap_or_default() * limits::ASK_PATIENCE_ROUND_TRIPS;
+        let patience = self.rtt? * limits::ASK_PATIENCE_ROUND_TRIPS;
         self.asked_at.map(|at| at + patience.max(limits::ASK_PATIENCE_MIN))
     }
 

@@ -37,7 +37,7 @@ impl Core {
         if !self.round.is_multiple_of(watch.rounds.max(1)) {
             return;
         }
-        self.send(now, path, asking && path != Path::Serial, false, None);
+        self.send(now, path, asking, false, None);
     }
 
     /// Sends at once on the paths that have no bandwidth to spare.
@@ -49,17 +49,16 @@ impl Core {
 
     /// Asks the peer to answer at once; a live heart does.
     pub(super) fn ask(&mut self, now: Time) {
-        for watch in &mut self.paths {
-            match watch.path {
-                Path::Crossover | Path::Lan => {
-                    watch.asked_at.get_or_insert(now);
-                }
-                Path::Serial => {}
-            }
+        for watch in self.paths.iter_mut().filter(|watch| watch.configured) {
+            watch.asked_at.get_or_insert(now);
         }
         // One frame may get lost: what a lost carrier makes urgent is asked more than once.
         self.ask_again_at = Some(now + limits::ASK_PATIENCE_MIN / 3);
-        self.send_fast(now, true);
+        for path in Path::ALL {
+            if self.configured().any(|watch| watch.path == path) {
+                self.send(now, path, true, false, None);
+            }
+        }
     }
 
     /// Answers an ask or an introduction at once, on its path, to the incarnation that sent it.
