@@ -394,14 +394,24 @@ impl Engine {
         }
     }
 
-    /// What was told is read: the watch may tell again.
+    /// What was told is read: the watch may tell again. Names that were told while a series was read wait
+    /// for the next one, and nothing will tell of them once more.
     fn resume_watch(&mut self) {
         let Role::Out(owner) = &mut self.role else { return };
-        let (Ok(outgoing), Some(watch)) = (&mut owner.outgoing, &mut owner.watch) else { return };
-        if watch.told && outgoing.take_absorbed() {
+        let Ok(outgoing) = &mut owner.outgoing else { return };
+        if !outgoing.take_absorbed() {
+            return;
+        }
+        if let Some(watch) = owner.watch.as_mut().filter(|watch| watch.told) {
             watch.told = false;
             // It waits for this one word.
             let _ = watch.resume.try_send(());
+        }
+        if self.index.waiting() > 0 {
+            self.feed_sender(sender::Event::Dirty);
+            // If that read something, too, it is looked at after what else has come. A full inbox
+            // wakes as well.
+            let _ = self.to_self.try_send(Input::Wake);
         }
     }
 

@@ -84,6 +84,7 @@ struct Layer {
 /// The owner, the standby side, and what is between them.
 struct Engines {
     directory: tempfile::TempDir,
+    _owner_disk: tempfile::TempDir,
     owner: Option<Side>,
     standby: Option<Side>,
     layer: Arc<Mutex<Layer>>,
@@ -93,12 +94,16 @@ struct Engines {
 impl Engines {
     fn new() -> Engines {
         let directory = tempfile::tempdir().unwrap();
+        // A file system of its own, as on another machine: no event of the other side's is told here.
+        let owner_disk = tempfile::tempdir_in("/dev/shm").unwrap();
+        symlink(owner_disk.path(), directory.path().join("owner")).unwrap();
         for path in ["srv", "owner/www", "standby/www"] {
             fs::create_dir_all(directory.path().join(path)).unwrap();
         }
         let layer = Arc::new(Mutex::new(Layer::default()));
         let dial = dial(&layer);
-        let mut engines = Engines { directory, owner: None, standby: None, layer, dial };
+        let mut engines =
+            Engines { directory, _owner_disk: owner_disk, owner: None, standby: None, layer, dial };
         engines.start_standby();
         engines.start_owner();
         engines
@@ -248,4 +253,23 @@ fn p3_an_owner_that_ends_after_any_message_loses_nothing() {
 #[test]
 fn p3_a_standby_side_that_ends_after_any_message_loses_nothing() {
     try_every_end(Victim::Standby, 2);
+}
+
+/// What is written while a series is read belongs to the next one, and no later event may tell of it.
+#[test]
+fn the_end_of_a_burst_comes_by_itself() {
+    let mut engines = Engines::new();
+    engines.sync(Victim::Link);
+    let (owner, standby) = (engines.tree("owner"), engines.tree("standby"));
+    for round in 0..50 {
+        for number in 0..12 {
+            fs::write(owner.join(format!("burst-{number}")), format!("{round}")).unwrap();
+        }
+        let deadline = Instant::now() + PATIENCE;
+        let last = standby.join("burst-11");
+        while fs::read_to_string(&last).ok() != Some(format!("{round}")) {
+            assert!(Instant::now() < deadline, "round {round} never came");
+            thread::sleep(LOOK_EVERY);
+        }
+    }
 }

@@ -77,6 +77,36 @@ fn a_series_ends_when_no_name_waits() {
     assert!(!batch.more);
 }
 
+/// It waits for the next series: whoever gathers must look.
+#[test]
+fn what_is_written_while_others_are_read_waits() {
+    let mut place = Place::new();
+    let (first, second) = (place.tree.join("a"), place.tree.join("b"));
+    fs::write(&second, "before").unwrap();
+    let (series, _) = place.gather();
+    place.record(series);
+    fs::write(&first, "first").unwrap();
+    let pass = place.trees.open(&place.index).unwrap();
+    let mut series = Series::default();
+    let written = std::cell::Cell::new(false);
+    let mut gather = Gather {
+        pass: &pass,
+        index: &place.index,
+        hints: &mut place.hints,
+        forced: &HashSet::new(),
+        // Asked for each name that is read.
+        interrupted: &|| {
+            if !written.replace(true) {
+                fs::write(&second, "meanwhile").unwrap();
+            }
+            false
+        },
+    };
+    let batch = gather.batch(&mut series).unwrap();
+    assert!(batch.ops.iter().all(|op| op.key != key("b")), "{batch:?}");
+    assert_eq!(place.index.waiting(), 1);
+}
+
 /// Such a store moves no time and tells no event: only reading once more finds it.
 #[test]
 fn a_mapped_store_right_after_the_reading_is_found() {
