@@ -192,10 +192,20 @@ pub const STALL_MIN: Duration = Duration::from_millis(25);
 /// A second look at a lost carrier comes after this: a glitch of the PHY is over by then.
 pub const CARRIER_SECOND_LOOK: Duration = Duration::from_millis(5);
 /// Least time for which an ask must be unanswered, after the crossover's carrier was lost, to make a
-/// path silent. Ten times the scheduling noise of an idle host.
-pub const ASK_PATIENCE_MIN: Duration = Duration::from_millis(20);
+/// path silent. Five times the scheduling noise of an idle host; what a busy one shows is added.
+pub const ASK_PATIENCE_MIN: Duration = Duration::from_millis(10);
 /// ... and in measured round trips, if that is longer.
-pub const ASK_PATIENCE_ROUND_TRIPS: u32 = 4;
+pub const ASK_PATIENCE_ROUND_TRIPS: u32 = 3;
+/// An urgent ask is repeated after this: three fall into the least patience.
+pub const ASK_AGAIN_AFTER: Duration = Duration::from_micros(3_300);
+/// A round of this node's own loop that is so late prolongs its patience with asks by as much.
+pub const ASK_LATE_MIN: Duration = Duration::from_millis(1);
+/// Numbers of pulses that are remembered until they are answered: those of one `dead_after`.
+pub const ASKS_REMEMBERED: usize = 64;
+/// The serial line's round trip is measured this often: 30 bytes of 11 520 a second, both ways.
+pub const PULSE_EVERY: Duration = Duration::from_secs(1);
+/// A path on which a beat got lost this recently is not judged by a missing answer.
+pub const LOSS_MEMORY: Duration = Duration::from_secs(10);
 /// Answers to asks and introductions on one path are at least this far apart.
 pub const ANSWER_GAP: Duration = Duration::from_millis(4);
 /// How long a gap in the sender's loop is remembered as its worst recent one.

@@ -4,9 +4,9 @@
 //! frame of the peer's at all, or none that this path can carry.
 
 use super::buffer::FrameBuffer;
-use super::message::{Beat, DropReason, GroupBeat, Path};
+use super::message::{Beat, DropReason, GroupBeat, Incoming, Path, Pulse, PulseKind};
 use super::serial_frame::Heard;
-use super::{frame, serial_frame};
+use super::{frame, pulse, serial_frame};
 use crate::config::NodeIndex;
 use crate::limits::{BEAT_BYTES_MAX, INTRODUCE_EVERY};
 
@@ -36,6 +36,9 @@ pub struct Codec {
     cluster: [u8; 8],
     complete_keys: [[u8; 32]; 3],
     plain_key: [u8; 32],
+    pulse_key: [u8; 32],
+    /// The highest number that this node asked with.
+    asked: u64,
     /// The peer's incarnation that has echoed mine.
     knows_me: u64,
     plain_since_introduction: u32,
@@ -66,6 +69,8 @@ impl Codec {
             cluster: hash.first_chunk().copied().unwrap_or_default(),
             complete_keys: Path::ALL.map(complete_key),
             plain_key: blake3::derive_key("clusterd 1 heartbeat plain serial", &secret),
+            pulse_key: blake3::derive_key("clusterd 1 pulse serial", &secret),
+            asked: 0,
             knows_me: 0,
             plain_since_introduction: 0,
             turn: 0,
@@ -103,6 +108,15 @@ impl Codec {
         }
     }
 
+    /// Writes a pulse as a frame for the serial line.
+    pub fn encode_pulse(&mut self, pulse: &Pulse, out: &mut FrameBuffer) {
+        match pulse.kind {
+            PulseKind::Ask => self.asked = self.asked.max(pulse.number),
+            PulseKind::Answer => {}
+        }
+        pulse::encode(&self.pulse_key, pulse, out);
+    }
+
     fn next_group<'a>(&mut self, beat: &'a Beat) -> Option<&'a GroupBeat> {
         let place = self.turn.checked_rem(beat.groups.len())?;
         self.turn = self.turn.wrapping_add(1);
@@ -129,7 +143,7 @@ impl Codec {
         path: Path,
         bytes: &[u8],
         session: &Session,
-    ) -> Result<Beat, DropReason> {
+    ) -> Result<Incoming, DropReason> {
         if bytes.len() > BEAT_BYTES_MAX {
             return Err(DropReason::Oversized);
         }
@@ -141,11 +155,14 @@ impl Codec {
             (frame::HEAD, _) => frame::decode(self.complete_key(path), self.cluster, peer, bytes)?,
             (serial_frame::HEAD, Path::Serial) => {
                 let read = serial_frame::decode(&self.plain_key, peer, session, &self.heard, bytes);
-                if read.is_err() {
-                    // Perhaps the peer has restarted, or I have: it gets an introduction next.
-                    self.plain_since_introduction = INTRODUCE_EVERY;
-                }
+                self.introduce_after(&read);
                 read?
+            }
+            (pulse::ASK_HEAD | pulse::ANSWER_HEAD, Path::Serial) => {
+                let heard = self.heard.sequence;
+                let read = pulse::decode(&self.pulse_key, session, heard, self.asked, bytes);
+                self.introduce_after(&read);
+                return read.map(Incoming::Pulse);
             }
             _ => return Err(DropReason::Malformed),
         };
@@ -160,7 +177,14 @@ impl Codec {
         } else {
             self.heard_other.raise(&beat);
         }
-        Ok(beat)
+        Ok(Incoming::Beat(beat))
+    }
+
+    /// Perhaps the peer has restarted, or I have: after what could not be read it gets an introduction.
+    fn introduce_after<T>(&mut self, read: &Result<T, DropReason>) {
+        if read.is_err() {
+            self.plain_since_introduction = INTRODUCE_EVERY;
+        }
     }
 
     /// Follows the session to another incarnation of the peer.

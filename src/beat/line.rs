@@ -79,6 +79,11 @@ impl Deframer {
         Deframer { bytes: [0; _], length: 0, skipping: false }
     }
 
+    /// Whether bytes since the last delimiter may become a frame.
+    pub(super) fn is_amid_frame(&self) -> bool {
+        self.length > 0
+    }
+
     /// Takes one byte. `Some` when it ends a frame, or shows that there is none.
     pub(super) fn push(&mut self, byte: u8) -> Option<Result<Unstuffed, DropReason>> {
         if byte == DELIMITER {

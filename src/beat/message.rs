@@ -162,6 +162,38 @@ pub struct Beat {
     pub groups: Vec<GroupBeat>,
 }
 
+/// Which of the two a [`Pulse`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PulseKind {
+    /// Please answer at once.
+    Ask,
+    /// The answer.
+    Answer,
+}
+
+/// An ask on the serial line, or the answer: all that a living heart must say, in twelve bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pulse {
+    /// Ask or answer.
+    pub kind: PulseKind,
+    /// The sender's incarnation.
+    pub incarnation: u64,
+    /// The receiver's.
+    pub peer_incarnation: u64,
+    /// Of an ask: its own number, from the same row as the beats' sequences. Of an answer: the number
+    /// of the ask.
+    pub number: u64,
+}
+
+/// What came in on a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Incoming {
+    /// A heartbeat.
+    Beat(Beat),
+    /// A pulse; on serial only.
+    Pulse(Pulse),
+}
+
 /// Why a frame was not counted as a sign of life. Each is counted per path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

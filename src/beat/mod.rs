@@ -1,5 +1,5 @@
 //! Heartbeats: what they say (`message`), how they look on the wire and are authenticated (`codec`,
-//! which chooses between `frame` and `serial_frame`), and the three paths they travel (`crossover`,
+//! which chooses between `frame`, `serial_frame` and `pulse`), and the three paths they travel (`crossover`,
 //! `serial` with the byte stuffing of `line`, `lan`), held together by `paths`.
 
 mod buffer;
@@ -11,6 +11,7 @@ mod lan;
 mod line;
 pub mod message;
 pub mod paths;
+mod pulse;
 mod serial;
 mod serial_frame;
 #[cfg(test)]
@@ -18,6 +19,8 @@ mod tests;
 
 pub use buffer::FrameBuffer;
 pub use codec::{Codec, Session};
-pub use message::{Ask, Beat, DropReason, GroupBeat, Path, PathSet, Stance};
+pub use message::{
+    Ask, Beat, DropReason, GroupBeat, Incoming, Path, PathSet, Pulse, PulseKind, Stance,
+};
 pub use paths::{Paths, Unsent};
-pub use serial::serial_interval;
+pub use serial::{frame_time, pulse_time, serial_interval};

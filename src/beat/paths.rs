@@ -11,7 +11,7 @@ use super::codec::{Codec, Session};
 use super::crossover::Crossover;
 use super::lan::Lan;
 use super::line::Unstuffed;
-use super::message::{Beat, DropReason, Path};
+use super::message::{Beat, DropReason, Incoming, Path, Pulse};
 use super::serial::Serial;
 use crate::config::{Config, NodeIndex, SerialLine};
 
@@ -161,13 +161,32 @@ impl Paths {
                 serial.send(&self.frame)
             }),
         };
-        let Err(error) = sent else { return Ok(()) };
-        match Setback::of(&error) {
-            Some(Setback::QueueFull) => slot.unsent.queue_full += 1,
-            Some(Setback::Unreachable) => slot.unsent.unreachable += 1,
-            None => return Err(slot.close(error)),
+        slot.after_sending(sent)
+    }
+
+    /// Sends a pulse on the serial line, or drops and counts it. Never blocks.
+    ///
+    /// # Errors
+    /// The line failed for good and is closed now.
+    pub fn send_pulse(&mut self, pulse: &Pulse) -> io::Result<()> {
+        let slot = slot_mut(&mut self.slots, Path::Serial);
+        let Some(Socket::Serial(serial)) = &slot.socket else {
+            slot.unsent.closed += 1;
+            return Ok(());
+        };
+        let sent = serial.check_room().and_then(|()| {
+            self.codec.encode_pulse(pulse, &mut self.frame);
+            serial.send(&self.frame)
+        });
+        slot.after_sending(sent)
+    }
+
+    /// Whether the serial line is in the middle of bringing a frame.
+    pub fn is_line_busy(&self) -> bool {
+        match &self.slot(Path::Serial).socket {
+            Some(Socket::Serial(serial)) => serial.is_amid_frame(),
+            Some(Socket::Crossover(_) | Socket::Lan(_)) | None => false,
         }
-        Ok(())
     }
 
     /// Gives what has come in on the path to `each`, at most `limit` frames or refusals. `true`: more
@@ -182,7 +201,7 @@ impl Paths {
         path: Path,
         session: &Session,
         limit: usize,
-        each: &mut dyn FnMut(Result<Beat, DropReason>),
+        each: &mut dyn FnMut(Result<Incoming, DropReason>),
     ) -> io::Result<bool> {
         let slot = slot_mut(&mut self.slots, path);
         let Some(socket) = &mut slot.socket else { return Ok(false) };
@@ -234,6 +253,17 @@ fn slot_mut(slots: &mut [Slot; 3], path: Path) -> &mut Slot {
 }
 
 impl Slot {
+    /// Counts a frame that could not be sent; closes the path if it failed for good.
+    fn after_sending(&mut self, sent: io::Result<()>) -> io::Result<()> {
+        let Err(error) = sent else { return Ok(()) };
+        match Setback::of(&error) {
+            Some(Setback::QueueFull) => self.unsent.queue_full += 1,
+            Some(Setback::Unreachable) => self.unsent.unreachable += 1,
+            None => return Err(self.close(error)),
+        }
+        Ok(())
+    }
+
     /// Closes the path, keeps the fault and gives back a copy of it.
     fn close(&mut self, fault: io::Error) -> io::Error {
         let copy = match fault.raw_os_error() {

@@ -11,7 +11,7 @@ use serialport::{DataBits, FlowControl, Parity, StopBits, TTYPort};
 use super::buffer::FrameBuffer;
 use super::line::{Deframer, OVERHEAD_BYTES, Stuffed, Unstuffed};
 use super::message::DropReason;
-use super::{frame, serial_frame};
+use super::{frame, pulse, serial_frame};
 use crate::config::SerialLine;
 use crate::limits::{
     INTRODUCE_EVERY, INTRODUCTION_BYTES_MAX, SERIAL_BEAT_BYTES_MAX, SERIAL_BITS_PER_BYTE,
@@ -70,6 +70,11 @@ impl Serial {
         Ok(())
     }
 
+    /// Whether the beginning of a frame has come, and not yet its end.
+    pub(super) fn is_amid_frame(&self) -> bool {
+        self.deframer.is_amid_frame()
+    }
+
     /// The next frame in what was read of the line; `None`: [`Serial::fill`] first.
     pub(super) fn next_frame(&mut self) -> Option<Result<Unstuffed, DropReason>> {
         for at in self.unread.by_ref() {
@@ -105,9 +110,29 @@ impl Drop for Serial {
 
 /// Bytes that have the length of no serial frame are noise, not a frame gone wrong.
 fn plausible(found: Unstuffed) -> Result<Unstuffed, DropReason> {
-    let lengths =
-        [serial_frame::length(0), serial_frame::length(1), frame::length(0), frame::length(1)];
+    let lengths = [
+        pulse::BYTES,
+        serial_frame::length(0),
+        serial_frame::length(1),
+        frame::length(0),
+        frame::length(1),
+    ];
     if lengths.contains(&found.as_slice().len()) { Ok(found) } else { Err(DropReason::LineNoise) }
+}
+
+/// How long the longest frame keeps a line of `baud` bits a second busy.
+pub fn frame_time(baud: u32) -> Duration {
+    bytes_time(baud, INTRODUCTION_BYTES_MAX + OVERHEAD_BYTES)
+}
+
+/// How long a pulse keeps it busy.
+pub fn pulse_time(baud: u32) -> Duration {
+    bytes_time(baud, pulse::BYTES + OVERHEAD_BYTES)
+}
+
+fn bytes_time(baud: u32, bytes: usize) -> Duration {
+    let bits = bytes as u64 * u64::from(SERIAL_BITS_PER_BYTE);
+    Duration::from_micros((bits * 1_000_000).div_ceil(u64::from(baud.max(1))))
 }
 
 /// The time between two beats on a line of `baud` bits a second: `interval`, or longer on a slow line,

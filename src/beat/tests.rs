@@ -67,6 +67,25 @@ fn any_group() -> impl Strategy<Value = GroupBeat> {
     )
 }
 
+impl Codec {
+    /// Reads a frame that must be a beat or refused.
+    fn decode_beat(
+        &mut self,
+        path: Path,
+        bytes: &[u8],
+        session: &Session,
+    ) -> Result<Beat, DropReason> {
+        self.decode(path, bytes, session).map(beat_of)
+    }
+}
+
+pub(super) fn beat_of(incoming: Incoming) -> Beat {
+    match incoming {
+        Incoming::Beat(beat) => beat,
+        Incoming::Pulse(pulse) => panic!("{pulse:?} is no beat"),
+    }
+}
+
 fn any_wish() -> impl Strategy<Value = (u8, Ask)> {
     let ask = prop_oneof![
         Just(Ask::Standby),
@@ -130,7 +149,7 @@ fn acquainted(beat: &Beat) -> (Codec, Codec) {
     };
     let bytes = encoded(&mut lower, Path::Serial, &introduction);
     assert_eq!(bytes[0], frame::HEAD);
-    upper.decode(Path::Serial, &bytes, &session(1)).unwrap();
+    upper.decode_beat(Path::Serial, &bytes, &session(1)).unwrap();
     let reply = Beat {
         node: NodeIndex::Upper,
         incarnation: MINE,
@@ -139,7 +158,7 @@ fn acquainted(beat: &Beat) -> (Codec, Codec) {
     };
     let bytes = encoded(&mut upper, Path::Lan, &reply);
     let of_lower = Session { my_incarnation: ITS, peer_incarnation: MINE, ..session(1) };
-    lower.decode(Path::Lan, &bytes, &of_lower).unwrap();
+    lower.decode_beat(Path::Lan, &bytes, &of_lower).unwrap();
     (lower, upper)
 }
 
@@ -167,14 +186,14 @@ proptest! {
     ) {
         let bytes = encoded(&mut sender(), path, &beat);
         prop_assert!(bytes.len() <= BEAT_BYTES_MAX);
-        prop_assert_eq!(receiver().decode(path, &bytes, &session(now_us)), Ok(beat));
+        prop_assert_eq!(receiver().decode_beat(path, &bytes, &session(now_us)), Ok(beat));
     }
 
     #[test]
     fn introductions_round_trip_on_serial((beat, now_us) in any_beat()) {
         let bytes = encoded(&mut sender(), Path::Serial, &beat);
         prop_assert!(bytes.len() <= INTRODUCTION_BYTES_MAX);
-        let heard = receiver().decode(Path::Serial, &bytes, &session(now_us)).unwrap();
+        let heard = receiver().decode_beat(Path::Serial, &bytes, &session(now_us)).unwrap();
         let groups = beat.groups.first().copied().into_iter().collect();
         prop_assert_eq!(heard, Beat { groups, ..beat });
     }
@@ -183,7 +202,7 @@ proptest! {
     fn plain_frames_round_trip_on_serial((beat, now_us) in any_plain()) {
         let (bytes, mut upper) = frame_for(Path::Serial, &beat);
         prop_assert!(bytes.len() <= SERIAL_BEAT_BYTES_MAX);
-        let heard = upper.decode(Path::Serial, &bytes, &session(now_us));
+        let heard = upper.decode_beat(Path::Serial, &bytes, &session(now_us));
         // The introduction had the first group's turn.
         let group = if beat.groups.len() > 1 { 1 } else { 0 };
         prop_assert_eq!(heard, Ok(as_plain(&beat, group)));
@@ -196,7 +215,7 @@ proptest! {
         let (mut bytes, mut upper) = frame_for(path, &beat);
         let at = at.index(bytes.len());
         bytes[at] ^= 1 << bit;
-        prop_assert!(upper.decode(path, &bytes, &session(now_us)).is_err());
+        prop_assert!(upper.decode_beat(path, &bytes, &session(now_us)).is_err());
     }
 
     #[test]
@@ -206,9 +225,9 @@ proptest! {
     ) {
         let (mut bytes, mut upper) = frame_for(path, &beat);
         let cut = at.index(bytes.len());
-        prop_assert!(upper.decode(path, &bytes[..cut], &session(now_us)).is_err());
+        prop_assert!(upper.decode_beat(path, &bytes[..cut], &session(now_us)).is_err());
         bytes.extend(tail);
-        prop_assert!(upper.decode(path, &bytes, &session(now_us)).is_err());
+        prop_assert!(upper.decode_beat(path, &bytes, &session(now_us)).is_err());
     }
 
     #[test]
@@ -219,7 +238,7 @@ proptest! {
         if let (Some(first), Some(head)) = (bytes.first_mut(), head) {
             *first = head;
         }
-        prop_assert!(receiver().decode(path, &bytes, &session(1 << 40)).is_err());
+        prop_assert!(receiver().decode_beat(path, &bytes, &session(1 << 40)).is_err());
     }
 
     #[test]
@@ -229,7 +248,7 @@ proptest! {
         let other = Path::ALL[(path.index() + step) % Path::ALL.len()];
         let beat = Beat { peer_incarnation: if plain { MINE } else { 0 }, ..beat };
         let (bytes, mut upper) = frame_for(path, &beat);
-        let refused = upper.decode(other, &bytes, &session(now_us)).unwrap_err();
+        let refused = upper.decode_beat(other, &bytes, &session(now_us)).unwrap_err();
         prop_assert!(matches!(refused, DropReason::BadTag | DropReason::Malformed));
     }
 
@@ -245,7 +264,7 @@ proptest! {
             1 => session.peer_incarnation = its,
             _ => session.peer_digest = digest,
         }
-        let refused = upper.decode(Path::Serial, &bytes, &session);
+        let refused = upper.decode_beat(Path::Serial, &bytes, &session);
         prop_assert_eq!(refused, Err(DropReason::BadTag));
     }
 
@@ -316,7 +335,8 @@ fn reasons_name_what_is_wrong() {
     for path in Path::ALL {
         let bytes = encoded(&mut sender(), path, &beat);
         let session = session(60_100_000);
-        let refused = |mut codec: Codec, bytes: &[u8]| codec.decode(path, bytes, &session).err();
+        let refused =
+            |mut codec: Codec, bytes: &[u8]| codec.decode_beat(path, bytes, &session).err();
         let other = |key, cluster| Codec::new(key, cluster, NodeIndex::Upper);
         assert_eq!(refused(other(&KEY, "home"), &bytes), Some(DropReason::ForeignCluster));
         assert_eq!(refused(other(&[8; 32], CLUSTER), &bytes), Some(DropReason::BadTag));
@@ -349,7 +369,7 @@ fn impossible_values_are_malformed_even_with_a_good_tag() {
     ];
     for beat in nonsense {
         let bytes = encoded(&mut sender(), Path::Lan, &beat);
-        let refused = receiver().decode(Path::Lan, &bytes, &session(1));
+        let refused = receiver().decode_beat(Path::Lan, &bytes, &session(1));
         assert_eq!(refused, Err(DropReason::Malformed), "{beat:?}");
     }
 }
@@ -375,7 +395,7 @@ fn groups_take_turns_on_serial_and_every_tenth_frame_introduces() {
         if bytes[0] == frame::HEAD {
             introductions.push(number);
         }
-        let heard = upper.decode(Path::Serial, &bytes, &session(60_100_000)).unwrap();
+        let heard = upper.decode_beat(Path::Serial, &bytes, &session(60_100_000)).unwrap();
         assert_eq!(heard.sequence, beat.sequence);
         seen.push(heard.groups[0].group.0);
     }
@@ -394,7 +414,7 @@ fn a_restarted_peer_heals_on_serial_alone() {
     let mut upper = receiver();
     let newborn = Session { my_incarnation: MINE_2, peer_incarnation: 0, ..session(1000) };
     let stale = encoded(&mut lower, Path::Serial, &sample());
-    assert_eq!(upper.decode(Path::Serial, &stale, &newborn), Err(DropReason::BadTag));
+    assert_eq!(upper.decode_beat(Path::Serial, &stale, &newborn), Err(DropReason::BadTag));
 
     let hello = Beat {
         node: NodeIndex::Upper,
@@ -406,12 +426,12 @@ fn a_restarted_peer_heals_on_serial_alone() {
     };
     let hello = encoded(&mut upper, Path::Serial, &hello);
     let of_lower = Session { my_incarnation: ITS, peer_incarnation: MINE, ..session(60_100_000) };
-    let heard = lower.decode(Path::Serial, &hello, &of_lower).unwrap();
+    let heard = lower.decode_beat(Path::Serial, &hello, &of_lower).unwrap();
     assert_eq!((heard.incarnation, heard.peer_incarnation), (MINE_2, 0));
 
     let answer = Beat { peer_incarnation: MINE_2, echo_us: 500, echo_held_us: 0, ..sample() };
     let bytes = encoded(&mut lower, Path::Serial, &answer);
-    let heard = upper.decode(Path::Serial, &bytes, &newborn).unwrap();
+    let heard = upper.decode_beat(Path::Serial, &bytes, &newborn).unwrap();
     assert_eq!((heard.incarnation, heard.peer_incarnation), (ITS, MINE_2));
 
     // The newborn knows both now, and the other learns of that from its first plain frame.
@@ -422,12 +442,12 @@ fn a_restarted_peer_heals_on_serial_alone() {
     let bytes = encoded(&mut upper, Path::Serial, &plain);
     assert_eq!(bytes.len(), super::serial_frame::length(1));
     let of_lower = Session { peer_incarnation: MINE_2, ..of_lower };
-    let heard = lower.decode(Path::Serial, &bytes, &of_lower).unwrap();
+    let heard = lower.decode_beat(Path::Serial, &bytes, &of_lower).unwrap();
     assert_eq!((heard.sequence, heard.sent_us), (plain.sequence, plain.sent_us));
     let next = Beat { sequence: 1001, sent_us: 50_050_000, ..answer };
     let bytes = encoded(&mut lower, Path::Serial, &next);
     assert_eq!(bytes.len(), super::serial_frame::length(1));
-    let heard = upper.decode(Path::Serial, &bytes, &known).unwrap();
+    let heard = upper.decode_beat(Path::Serial, &bytes, &known).unwrap();
     assert_eq!((heard.sequence, heard.sent_us, heard.echo_us), (1001, 50_050_000, 500));
 }
 
@@ -441,10 +461,10 @@ fn replays_of_an_ended_incarnation_disturb_nothing() {
     let old = encoded(&mut sender(), Path::Lan, &old);
     let session = session(60_100_000);
     for _ in 0..3 {
-        assert_eq!(upper.decode(Path::Lan, &old, &session).unwrap().incarnation, 77);
+        assert_eq!(upper.decode_beat(Path::Lan, &old, &session).unwrap().incarnation, 77);
         let bytes = encoded(&mut lower, Path::Serial, &beat);
         assert_eq!(bytes.len(), super::serial_frame::length(1));
-        assert_eq!(upper.decode(Path::Serial, &bytes, &session).unwrap().sent_us, 1 << 40);
+        assert_eq!(upper.decode_beat(Path::Serial, &bytes, &session).unwrap().sent_us, 1 << 40);
     }
 }
 
@@ -464,10 +484,10 @@ fn a_plain_frame_may_be_older_or_newer_than_what_was_heard() {
         let (mut lower, mut upper) = acquainted(&at(first));
         let session = session(60_100_000);
         let newer = encoded(&mut lower, Path::Crossover, &at(heard));
-        upper.decode(Path::Crossover, &newer, &session).unwrap();
+        upper.decode_beat(Path::Crossover, &newer, &session).unwrap();
         let bytes = encoded(&mut lower, Path::Serial, &at(plain));
         assert_eq!(bytes.len(), super::serial_frame::length(1));
-        let got = upper.decode(Path::Serial, &bytes, &session).unwrap();
+        let got = upper.decode_beat(Path::Serial, &bytes, &session).unwrap();
         assert_eq!((got.sequence, got.sent_us), (plain, plain));
     }
 }
@@ -486,7 +506,7 @@ fn an_echo_is_restored_from_when_it_was_held() {
         let beat = Beat { echo_us, echo_held_us: held_us, ..sample() };
         let (bytes, mut upper) = frame_for(Path::Serial, &beat);
         assert_eq!(bytes.len(), super::serial_frame::length(1));
-        let got = upper.decode(Path::Serial, &bytes, &session(now_us)).unwrap();
+        let got = upper.decode_beat(Path::Serial, &bytes, &session(now_us)).unwrap();
         assert_eq!(got.echo_us, echo_us);
     }
 }

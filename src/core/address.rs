@@ -119,10 +119,13 @@ impl Core {
                 };
                 self.tell_meddling(now, group, text);
             }
-            Role::Passive { .. }
-            | Role::Wanting { .. }
-            | Role::Releasing { .. }
-            | Role::Draining(_) => {}
+            Role::Passive { .. } => {
+                if let Some(probe) = &mut group.early_probe {
+                    probe.seen(now, holder);
+                    group.answered_at = probe.answered_at().or(group.answered_at);
+                }
+            }
+            Role::Wanting { .. } | Role::Releasing { .. } | Role::Draining(_) => {}
         }
     }
 

@@ -75,8 +75,14 @@ impl CarrierWatch {
         self.confirmed_at.is_some()
     }
 
-    /// When the loss was confirmed, if that is so recent (`span`) that it can explain a silence.
+    /// When it was lost, if a second look has confirmed it so recently (`span`) that the loss can
+    /// explain a silence.
     pub fn fresh_loss(&self, now: Time, span: Duration) -> Option<Time> {
-        self.confirmed_at.filter(|&at| now.since(at) <= span)
+        self.lost_at.filter(|_| self.confirmed_at.is_some_and(|at| now.since(at) <= span))
+    }
+
+    /// Whether it has just been lost: confirmed as above, or not yet looked at again.
+    pub fn is_in_doubt(&self, now: Time, span: Duration) -> bool {
+        self.lost_at.is_some() && self.confirmed_at.is_none_or(|at| now.since(at) <= span)
     }
 }

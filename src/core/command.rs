@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::disk::DiskState;
 use super::duty::{MirrorDuty, PeerSync, ServiceDuty};
-use crate::beat::{Beat, Path};
+use crate::beat::{Beat, Path, Pulse};
 use crate::config::GroupIndex;
 use crate::control::event::Told;
 
@@ -20,6 +20,8 @@ pub enum Command {
         /// What it says.
         beat: Beat,
     },
+    /// Send this pulse on the serial line.
+    Pulse(Pulse),
     /// Look at both carriers now; answer `Carrier` for each.
     LookAtCarriers,
     /// Ask every reach host once; answers carry the round.

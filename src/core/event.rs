@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 use serde::{Deserialize, Serialize};
 
 use super::duty::{MirrorReport, ServiceReport};
-use crate::beat::{Beat, DropReason, Path};
+use crate::beat::{Beat, DropReason, Path, Pulse};
 use crate::config::{GroupIndex, NodeIndex};
 use crate::control::event::Kind;
 
@@ -69,6 +69,10 @@ pub enum Event {
         /// What it says.
         beat: Beat,
     },
+    /// An authentic pulse of the peer came in on the serial line.
+    Pulsed(Pulse),
+    /// The serial line is in the middle of bringing a frame: told only while [`super::Core::is_asking`].
+    LineBusy,
     /// A frame was refused before it could be read.
     Refused {
         /// By which way.

@@ -192,6 +192,7 @@ impl Core {
         } else {
             group.unserved_since = None;
         }
+        self.probe_early(now, group, side);
         match side {
             Side::Says(Stance::Active) => {
                 group.why = "the peer serves it".to_string();
@@ -227,6 +228,23 @@ impl Core {
                 passive
             }
             Side::Dead | Side::Unknown => self.claim_by_silence(now, group),
+        }
+    }
+
+    /// Asks the LAN who has the addresses while the peer, which serves them, is asked whether it lives.
+    fn probe_early(&mut self, now: Time, group: &mut GroupState, side: Side) {
+        match side {
+            Side::Says(Stance::Active | Stance::Offering) if self.is_urgent(now) => {
+                let yields = group.prefer != self.me;
+                let new = || Probe::new(now, yields, group.answered_at);
+                let probe = group.early_probe.get_or_insert_with(new);
+                if probe.verdict(now, true) == Verdict::Send {
+                    self.out.push_back(Command::Probe { group: group.index });
+                }
+            }
+            // It is what the claim by silence begins with.
+            Side::Dead => {}
+            Side::Says(_) | Side::Unknown => group.early_probe = None,
         }
     }
 
@@ -268,11 +286,9 @@ impl Core {
                 let want = self.next_want();
                 group.why = "the peer is silent; asking the LAN who has the address".to_string();
                 let yields = group.prefer != self.me;
-                Role::Probing {
-                    want,
-                    granted: false,
-                    probe: Probe::new(now, yields, group.answered_at),
-                }
+                let early = group.early_probe.take().filter(|probe| !probe.is_stale(now));
+                let probe = early.unwrap_or_else(|| Probe::new(now, yields, group.answered_at));
+                Role::Probing { want, granted: false, probe }
             }
             Err(refusal) => {
                 group.why = refusal.to_string();
@@ -471,6 +487,7 @@ impl GroupState {
     /// Adds every time at which something of this group is due.
     pub(super) fn deadlines(&self, times: &mut Vec<Time>) {
         times.extend(self.blocked.as_ref().map(|(until, _)| *until));
+        times.extend(self.early_probe.as_ref().map(Probe::next_at));
         times.extend(self.unfit_until);
         times.extend(self.letting_since.map(|since| since + self.duties.stop_patience()));
         times.extend(self.unserved_since.map(|since| since + limits::YIELD_PATIENCE));

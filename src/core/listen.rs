@@ -10,7 +10,7 @@ use super::reach::Proof;
 use super::role::Role;
 use super::time::Time;
 use super::{Command, Core, Phase};
-use crate::beat::{Beat, DropReason, Path};
+use crate::beat::{Beat, DropReason, Path, Pulse, PulseKind};
 use crate::control::event::Kind;
 use crate::control::status::NodeState;
 use crate::control::status::PathState;
@@ -51,7 +51,7 @@ impl Core {
                 self.answer(now, path, &beat);
             }
             Verdict::Counted { new_incarnation } => {
-                self.end_asks(path);
+                self.end_asks(now);
                 if !self.means_same_groups(&beat) {
                     self.peer.forget_groups();
                 }
@@ -79,13 +79,60 @@ impl Core {
     }
 
     /// Something was heard: what is silent for long is not asked any more in every beat.
-    fn end_asks(&mut self, path: Path) {
-        for watch in &mut self.paths {
-            if watch.path != path && self.crossover.fresh_loss(self.now, watch.dead_after).is_none()
-            {
-                watch.asked_at = None;
-            }
+    fn end_asks(&mut self, now: Time) {
+        if !self.is_urgent(now) {
+            self.stop_asking();
         }
+    }
+
+    fn stop_asking(&mut self) {
+        for watch in &mut self.paths {
+            watch.asked_at = None;
+        }
+    }
+
+    /// The crossover's carrier was lost a moment ago: each path is asked until that moment is over.
+    pub(super) fn is_urgent(&self, now: Time) -> bool {
+        self.peer.is_alive() && self.crossover.is_in_doubt(now, self.config.heartbeat.dead_after)
+    }
+
+    /// Whether the core waits for an answer to an urgent ask, so that each sign of life matters.
+    pub fn is_asking(&self) -> bool {
+        self.is_urgent(self.now)
+    }
+
+    /// A pulse came in on the serial line.
+    pub(super) fn pulsed(&mut self, now: Time, pulse: Pulse) {
+        let ours = pulse.peer_incarnation == self.incarnation
+            && self.peer.incarnation() == Some(pulse.incarnation);
+        let mut newer = false;
+        self.watch_mut(Path::Serial, |watch| {
+            newer = ours
+                && match pulse.kind {
+                    PulseKind::Ask => watch.was_asked(now, pulse.number),
+                    PulseKind::Answer => watch.was_answered(now, pulse.number),
+                };
+            match (ours, newer) {
+                (false, _) => watch.refuse(DropReason::EndedIncarnation),
+                (true, false) => watch.refuse(DropReason::Replay),
+                (true, true) => {}
+            }
+        });
+        if newer && pulse.kind == PulseKind::Ask && self.phase == Phase::Running {
+            let answer = Pulse {
+                kind: PulseKind::Answer,
+                incarnation: self.incarnation,
+                peer_incarnation: pulse.incarnation,
+                number: pulse.number,
+            };
+            self.out.push_back(Command::Pulse(answer));
+        }
+    }
+
+    /// How late the peer's loop was lately: its asks may be answered as late.
+    pub(super) fn peer_late(&self) -> Duration {
+        let gap = self.peer.worst_gap().min(limits::GAP_HEEDED_MAX);
+        gap.saturating_sub(self.config.heartbeat.interval)
     }
 
     /// A new incarnation of the peer was proven.
@@ -161,15 +208,18 @@ impl Core {
                 }
             }
             Link::Crossover => match self.crossover.report(now, up) {
-                CarrierNews::None | CarrierNews::Lost => {}
+                CarrierNews::None => {}
+                CarrierNews::Lost => {
+                    // Asks and probes are on their way while the second look is awaited.
+                    self.stop_asking();
+                    self.reach.suspect(now);
+                    self.ask(now);
+                }
                 CarrierNews::Up => self.tell_carrier("crossover", true),
                 CarrierNews::Confirmed => {
                     self.tell_carrier("crossover", false);
-                    self.suspected_at.get_or_insert(now);
-                    self.reach.suspect(now);
-                    let well = |watch: &PathWatch| watch.path == Path::Lan && !watch.is_late(now);
-                    self.lan_asked_in_time = self.paths.iter().any(well);
-                    self.ask(now);
+                    let lost_at = self.crossover.fresh_loss(now, Duration::ZERO);
+                    self.suspected_at.get_or_insert(lost_at.unwrap_or(now));
                 }
             },
         }
@@ -218,13 +268,13 @@ impl Core {
             self.reach.suspect(now);
         }
         if self.ask_again_at.is_some_and(|at| now >= at) {
-            let waiting = self.paths.iter().any(|watch| watch.asked_at.is_some());
-            let fresh = self.crossover.fresh_loss(now, self.config.heartbeat.dead_after).is_some();
             self.ask_again_at = None;
-            if waiting && fresh {
+            // Also after an answer: a node that loses its power may answer once more.
+            if self.is_urgent(now) {
                 self.ask(now);
             }
         }
+        self.pulse_at_rest(now);
         let all_late = self.configured().all(|watch| watch.is_late(now));
         let carrier_lost =
             self.crossover.fresh_loss(now, self.config.heartbeat.dead_after).is_some();
@@ -258,15 +308,17 @@ impl Core {
         // The crossover's carrier shortens the wait, and only while its loss is fresh: a cable that
         // was pulled long ago is no evidence of a death now.
         let span = self.config.heartbeat.dead_after;
-        let Some(confirmed_at) = self.crossover.fresh_loss(now, span) else { return false };
-        // The carrier alone proves nothing: a path that was well must leave an ask unanswered.
-        let heard_since = watch.counted_at.is_some_and(|at| at >= confirmed_at);
-        if heard_since || !self.lan_asked_in_time {
+        if self.crossover.fresh_loss(now, span).is_none() {
             return false;
         }
+        // The carrier alone proves nothing: the LAN path was well and leaves an ask unanswered.
+        let over =
+            |watch: &PathWatch| watch.ask_over_at(self.peer_late()).is_some_and(|at| now >= at);
         match watch.path {
-            Path::Crossover => true,
-            Path::Lan | Path::Serial => watch.ask_over_at().is_some_and(|at| now >= at),
+            Path::Crossover => {
+                self.paths.iter().any(|watch| watch.path == Path::Lan && over(watch))
+            }
+            Path::Lan | Path::Serial => over(watch),
         }
     }
 

@@ -114,11 +114,11 @@ pub struct Core {
     paths: [PathWatch; 3],
     peer: Peer,
     crossover: CarrierWatch,
-    /// The LAN path was well when the crossover's carrier was lost: its ask then means something.
-    lan_asked_in_time: bool,
     reach: Reach,
     /// When to repeat an ask, if the crossover's carrier makes it urgent.
     ask_again_at: Option<Time>,
+    /// When the serial line's round trip is to be measured next.
+    pulse_at: Time,
     /// Since when the peer gets through to the LAN and this node does not, and whether that began
     /// with a loss of this node's own carrier.
     lags: Option<(Time, bool)>,
@@ -172,7 +172,15 @@ impl Core {
             // A slow serial line beats in every so manieth round.
             let rounds = interval.as_micros().div_ceil(beat.interval.as_micros().max(1));
             let rounds = u32::try_from(rounds).unwrap_or(u32::MAX);
-            PathWatch::new(path, configured, beat.interval * rounds, rounds, beat.dead_after)
+            let watch =
+                PathWatch::new(path, configured, beat.interval * rounds, rounds, beat.dead_after);
+            match (path, serial) {
+                (Path::Serial, Some(line)) => watch.is_line(
+                    crate::beat::frame_time(line.baud),
+                    crate::beat::pulse_time(line.baud),
+                ),
+                (Path::Crossover | Path::Serial | Path::Lan, _) => watch,
+            }
         });
         let orders = (incarnation >> 33) as u32;
         let groups: Vec<GroupState> =
@@ -193,9 +201,9 @@ impl Core {
             paths,
             peer: Peer::new(groups.len()),
             crossover: CarrierWatch::default(),
-            lan_asked_in_time: false,
             reach: Reach::new(config.reach_hosts.len(), now),
             ask_again_at: None,
+            pulse_at: now,
             lags: None,
             suspected_at: None,
             sync_address: None,
@@ -227,7 +235,13 @@ impl Core {
             return;
         }
         let stall = stall::overslept(now, self.now, self.deadline);
+        let late = now.since(self.now.max(self.deadline));
         self.now = now;
+        if late >= limits::ASK_LATE_MIN {
+            for watch in &mut self.paths {
+                watch.forgive_ask(now, late);
+            }
+        }
         if let Some(late) = stall {
             self.overslept(now, late);
         }
@@ -264,6 +278,8 @@ impl Core {
             Event::Tick => {}
             Event::Swept => self.swept(now),
             Event::Heard { path, beat } => self.heard(now, path, beat),
+            Event::Pulsed(pulse) => self.pulsed(now, pulse),
+            Event::LineBusy => self.watch_mut(Path::Serial, |watch| watch.is_busy(now)),
             Event::Refused { path, reason } => self.refused(path, reason),
             Event::Carrier { link, up } => self.carrier(now, link, up),
             Event::ReachAnswered { host, round } => self.reach.answered(host, round),
@@ -505,7 +521,7 @@ impl Core {
                 let gap = self.peer.worst_gap();
                 for watch in self.paths.iter().filter(|watch| watch.configured) {
                     times.extend([watch.late_at(), watch.silent_at(gap)].into_iter().flatten());
-                    times.extend(watch.ask_over_at());
+                    times.extend(watch.ask_over_at(self.peer_late()));
                 }
                 times.extend(self.crossover.look_at());
                 times.extend(self.ask_again_at);

@@ -6,9 +6,11 @@
 //!                        ▲                              │ asks go out on all paths
 //!                        └──────────── beat ────────────┘
 //! ```
-//! One thing shortens this: the crossover's carrier is lost, still lost at a second look, and an ask
-//! stays unanswered for a few round trips.
+//! One thing shortens this: the crossover's carrier is lost, still lost at a second look, and an ask on
+//! a path that was well stays unanswered for a few round trips. A beat that was on its way when the
+//! carrier was lost is no answer; what echoes the ask is.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::time::Time;
@@ -25,11 +27,15 @@ pub struct PathWatch {
     pub configured: bool,
     /// Time between beats on it.
     pub interval: Duration,
+    /// Time between two urgent asks on it.
+    ask_every: Duration,
+    /// How long the longest frame keeps it busy.
+    frame_time: Duration,
     /// The same in rounds of beats: a slow serial line skips some.
     pub rounds: u32,
     /// Silence that makes it silent.
     pub dead_after: Duration,
-    /// When the last counted beat came.
+    /// When the last counted beat or pulse came.
     pub counted_at: Option<Time>,
     /// The same, moved forward by the length of own stalls: silence is measured from here.
     pub heard_at: Option<Time>,
@@ -39,10 +45,23 @@ pub struct PathWatch {
     pub echo: Option<Echo>,
     /// When the oldest ask was sent that nothing has answered yet.
     pub asked_at: Option<Time>,
+    /// It was well when that ask was sent: two-way, measured, and without a loss lately. Only then does
+    /// it mean something that no answer comes.
+    ask_counts: bool,
+    /// The newest pulses that asked on it, by number, and when; an answer takes its own away.
+    asks: VecDeque<(u64, Time)>,
+    /// When the line was last seen in the middle of bringing a frame.
+    busy_at: Time,
+    /// Until when what this node has sent may keep the line busy.
+    sending_until: Time,
+    /// A beat got lost on it; when that was noticed.
+    lost_at: Option<Time>,
     /// When an answer to an ask or introduction was last sent.
     pub answered_at: Option<Time>,
-    /// Smoothed round trip.
+    /// Smoothed round trip of beats.
     pub rtt: Option<Duration>,
+    /// Smoothed round trip of pulses.
+    pulse_rtt: Option<Duration>,
     /// Beats that did not come when they were due.
     pub lost: u64,
     /// Frames refused, by [`DropReason::ALL`].
@@ -80,6 +99,8 @@ impl PathWatch {
             path,
             configured,
             interval,
+            ask_every: limits::ASK_AGAIN_AFTER,
+            frame_time: Duration::ZERO,
             rounds,
             // A slow serial line beats less often, and is silent later.
             dead_after: dead_after.max(interval * (limits::LATE_AFTER_INTERVALS + 1)),
@@ -88,8 +109,14 @@ impl PathWatch {
             sequence: 0,
             echo: None,
             asked_at: None,
+            ask_counts: false,
+            asks: VecDeque::with_capacity(limits::ASKS_REMEMBERED),
+            busy_at: Time(0),
+            sending_until: Time(0),
+            lost_at: None,
             answered_at: None,
             rtt: None,
+            pulse_rtt: None,
             lost: 0,
             refused: [0; DropReason::ALL.len()],
             told: PathState::Silent,
@@ -113,8 +140,9 @@ impl PathWatch {
         counted.filter(|(known, _)| **known == reason).map(|(_, count)| count).sum()
     }
 
-    /// A beat counted: the path is alive. `rtt` is the round trip that it proves, if any.
-    pub fn heard(&mut self, now: Time, sequence: u64, rtt: Option<Duration>) {
+    /// A beat counted: the path is alive. `rtt` is the round trip that it proves, if any; `echo` the
+    /// time of mine that it echoes, after which the peer lived.
+    pub fn heard(&mut self, now: Time, sequence: u64, rtt: Option<Duration>, echo: Time) {
         if let Some(before) = self.counted_at {
             // Half an interval of jitter is no loss.
             // A path that is silent loses nothing more: there may be nobody who sends.
@@ -122,26 +150,105 @@ impl PathWatch {
             let intervals =
                 (gap + self.interval / 2).as_micros() / self.interval.as_micros().max(1);
             self.lost += u64::try_from(intervals.saturating_sub(1)).unwrap_or(u64::MAX);
+            if intervals > 1 {
+                self.lost_at = Some(now);
+            }
         }
-        self.counted_at = Some(now);
-        self.heard_at = Some(now);
-        self.asked_at = None;
+        self.lives(now, echo);
         self.sequence = sequence;
         if let Some(sample) = rtt {
-            // RFC 6298's smoothing: an eighth of each new sample.
-            self.rtt = Some(match self.rtt {
-                Some(smooth) => (smooth * 7 + sample) / 8,
-                None => sample,
-            });
+            self.rtt = Some(smoothed(self.rtt, sample));
+        }
+    }
+
+    /// The peer was heard, and lived after `after`.
+    fn lives(&mut self, now: Time, after: Time) {
+        self.counted_at = Some(now);
+        self.heard_at = Some(now);
+        if self.asked_at.is_some_and(|at| after >= at) {
+            self.asked_at = None;
+        }
+    }
+
+    /// It is a line of bytes: how long the longest frame and a pulse keep it busy.
+    pub fn is_line(mut self, frame_time: Duration, pulse_time: Duration) -> Self {
+        self.frame_time = frame_time;
+        // A pulse, its answer, and as much to spare.
+        self.ask_every = self.ask_every.max(pulse_time * 4);
+        self
+    }
+
+    /// A beat is sent on it now: what comes next waits until a line has taken it.
+    pub fn sends(&mut self, now: Time) {
+        if !self.frame_time.is_zero() {
+            self.sending_until = now + self.frame_time;
+        }
+    }
+
+    /// Asks from now on, unless it does already. `peer_hears`: see [`PathWatch::state`].
+    pub fn begin_asking(&mut self, now: Time, peer_hears: bool) {
+        if self.asked_at.is_none() {
+            self.asked_at = Some(now);
+            self.ask_counts = self.is_well(now, peer_hears);
+        }
+    }
+
+    /// Whether it may be asked on again so soon.
+    pub fn may_ask(&self, now: Time) -> bool {
+        self.asks.back().is_none_or(|(_, at)| now.since(*at) >= self.ask_every)
+    }
+
+    /// A pulse asks on it now.
+    pub fn asks(&mut self, now: Time, number: u64) {
+        if self.asks.len() >= limits::ASKS_REMEMBERED {
+            self.asks.pop_front();
+        }
+        self.asks.push_back((number, now));
+    }
+
+    /// The peer asks by a pulse; false: it is not newer than what was heard.
+    pub fn was_asked(&mut self, now: Time, number: u64) -> bool {
+        let newer = number > self.sequence;
+        if newer {
+            self.sequence = number;
+            self.lives(now, Time(0));
+        }
+        newer
+    }
+
+    /// The peer answers the pulse of that number; false: there is none that waits for it.
+    pub fn was_answered(&mut self, now: Time, number: u64) -> bool {
+        let Some(place) = self.asks.iter().position(|(asked, _)| *asked == number) else {
+            return false;
+        };
+        let Some((_, at)) = self.asks.remove(place) else { return false };
+        self.pulse_rtt = Some(smoothed(self.pulse_rtt, now.since(at)));
+        self.lives(now, at);
+        true
+    }
+
+    /// The line is in the middle of bringing a frame: whoever sends it lives, or just did.
+    pub fn is_busy(&mut self, now: Time) {
+        self.busy_at = now;
+    }
+
+    /// Whether an ask on it would mean something now; see [`PathWatch::ask_counts`].
+    fn is_well(&self, now: Time, peer_hears: bool) -> bool {
+        let lossy = self.lost_at.is_some_and(|at| now.since(at) < limits::LOSS_MEMORY);
+        peer_hears && !lossy && !self.is_late(now) && self.ask_rtt().is_some()
+    }
+
+    /// The round trip of an ask and its answer.
+    fn ask_rtt(&self) -> Option<Duration> {
+        match self.path {
+            Path::Crossover | Path::Lan => self.rtt,
+            Path::Serial => self.pulse_rtt,
         }
     }
 
     /// A gap in our own time says nothing about the peer: silence does not grow by it. A path that
     /// was not silent before is listened to for one more interval before anything is concluded.
     pub fn forgive(&mut self, now: Time, gap: Duration, peer_gap: Duration) {
-        if let Some(at) = self.asked_at {
-            self.asked_at = Some((at + gap).min(now));
-        }
         let Some(silent_at) = self.silent_at(peer_gap) else { return };
         let Some(heard_at) = self.heard_at else { return };
         let before = Time(now.0.saturating_sub(gap.as_micros() as u64));
@@ -167,10 +274,19 @@ impl PathWatch {
     }
 
     /// When an ask that stays unanswered makes it silent, if the crossover's carrier is lost. `None` also
-    /// while no round trip was measured: a slow line is not told from a dead one then.
-    pub fn ask_over_at(&self) -> Option<Time> {
-        let patience = self.rtt? * limits::ASK_PATIENCE_ROUND_TRIPS;
-        self.asked_at.map(|at| at + patience.max(limits::ASK_PATIENCE_MIN))
+    /// if that would mean nothing. `peer_late`: by how much the peer's loop was late lately.
+    pub fn ask_over_at(&self, peer_late: Duration) -> Option<Time> {
+        let patience = self.ask_rtt()? * limits::ASK_PATIENCE_ROUND_TRIPS;
+        let patience = patience.max(limits::ASK_PATIENCE_MIN) + peer_late * 2;
+        let asked_at = self.asked_at.filter(|_| self.ask_counts)?;
+        // An answer waits behind what is already on the line, in both directions.
+        let heard_at = self.heard_at.unwrap_or_default();
+        Some(asked_at.max(heard_at).max(self.busy_at).max(self.sending_until) + patience)
+    }
+
+    /// The node itself came late by this much: so do the answers that wait to be read.
+    pub fn forgive_ask(&mut self, now: Time, late: Duration) {
+        self.asked_at = self.asked_at.map(|at| (at + late).min(now));
     }
 
     /// Whether nothing may be concluded yet (`false`), or it is silent.
@@ -233,4 +349,9 @@ impl PathWatch {
             PathState::OneWay
         }
     }
+}
+
+/// RFC 6298's smoothing: an eighth of each new sample.
+fn smoothed(before: Option<Duration>, sample: Duration) -> Duration {
+    before.map_or(sample, |smooth| (smooth * 7 + sample) / 8)
 }

@@ -211,7 +211,7 @@ impl Peer {
             }
         }
         for watch in watches.iter_mut().filter(|watch| watch.path == path) {
-            watch.heard(now, beat.sequence, round_trip(now, beat));
+            watch.heard(now, beat.sequence, round_trip(now, beat), Time(beat.echo_us));
             watch.echo =
                 Some(Echo { incarnation: beat.incarnation, sent_us: beat.sent_us, at: now });
         }

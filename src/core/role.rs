@@ -238,6 +238,8 @@ pub struct GroupState {
     pub release: u32,
     /// Since when a want of the peer has been waiting for the services here to stop.
     pub letting_since: Option<Time>,
+    /// A probe that goes on while the peer, which serves it, is in doubt.
+    pub early_probe: Option<Probe>,
     /// When the peer's kernel last answered a probe for it.
     pub answered_at: Option<Time>,
     /// Since when the peer has been offering it.
@@ -277,6 +279,7 @@ impl GroupState {
             yield_until: Time(0),
             release: 0,
             letting_since: None,
+            early_probe: None,
             answered_at: None,
             offered_at: None,
             unserved_since: None,

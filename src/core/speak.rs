@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 use super::role::{GroupState, Role};
 use super::time::Time;
 use super::{Command, Core, Phase};
-use crate::beat::{Beat, GroupBeat, Path, PathSet, Stance};
+use crate::beat::{Beat, GroupBeat, Path, PathSet, Pulse, PulseKind, Stance};
 use crate::config::NodeIndex;
 use crate::limits;
 
@@ -34,7 +34,9 @@ impl Core {
     fn send_round(&mut self, now: Time, path: Path) {
         let asking = self.configured().any(|watch| watch.asked_at.is_some());
         let Some(watch) = self.configured().find(|watch| watch.path == path) else { return };
-        if !self.round.is_multiple_of(watch.rounds.max(1)) {
+        // Pulses go ahead of beats, and say as well that this node lives.
+        let pulses = path == Path::Serial && self.is_urgent(now);
+        if pulses || !self.round.is_multiple_of(watch.rounds.max(1)) {
             return;
         }
         self.send(now, path, asking, false, None);
@@ -49,15 +51,40 @@ impl Core {
 
     /// Asks the peer to answer at once; a live heart does.
     pub(super) fn ask(&mut self, now: Time) {
+        let hears = self.peer.hears();
         for watch in self.paths.iter_mut().filter(|watch| watch.configured) {
-            watch.asked_at.get_or_insert(now);
+            watch.begin_asking(now, hears.has(watch.path));
         }
         // One frame may get lost: what a lost carrier makes urgent is asked more than once.
-        self.ask_again_at = Some(now + limits::ASK_PATIENCE_MIN / 3);
-        for path in Path::ALL {
-            if self.configured().any(|watch| watch.path == path) {
-                self.send(now, path, true, false, None);
+        self.ask_again_at = Some(now + limits::ASK_AGAIN_AFTER);
+        self.send_fast(now, true);
+        self.pulse(now);
+    }
+
+    /// A pulse on serial now and then, so that its round trip is known when it matters.
+    pub(super) fn pulse_at_rest(&mut self, now: Time) {
+        if now >= self.pulse_at {
+            self.pulse(now);
+        }
+    }
+
+    /// Asks on the serial line, if there is one and the peer's incarnation is known.
+    fn pulse(&mut self, now: Time) {
+        let Some(peer_incarnation) = self.peer.incarnation() else { return };
+        self.pulse_at = now + limits::PULSE_EVERY;
+        let number = self.sequence + 1;
+        let mut asks = false;
+        self.watch_mut(Path::Serial, |watch| {
+            asks = watch.configured && watch.may_ask(now);
+            if asks {
+                watch.asks(now, number);
             }
+        });
+        if asks {
+            self.sequence = number;
+            let incarnation = self.incarnation;
+            let ask = Pulse { kind: PulseKind::Ask, incarnation, peer_incarnation, number };
+            self.out.push_back(Command::Pulse(ask));
         }
     }
 
@@ -110,6 +137,7 @@ impl Core {
         to: Option<super::path::Echo>,
     ) {
         self.sequence += 1;
+        self.watch_mut(path, |watch| watch.sends(now));
         let proven = self.peer.incarnation();
         let known = self.configured().find(|watch| watch.path == path).and_then(|w| w.echo);
         let peer_incarnation = to.map(|echo| echo.incarnation).or(proven).unwrap_or(0);

@@ -60,7 +60,7 @@ struct Story {
     nodes: [Station; 2],
     cut: PathSet,
     lan: [bool; 2],
-    flying: Vec<(Time, usize, Path, Beat)>,
+    flying: Vec<(Time, usize, Event)>,
     recorded: Vec<(usize, Path, Beat)>,
     both_held: Duration,
     incarnations: u64,
@@ -157,7 +157,12 @@ impl Story {
                 self.recorded.push((node, path, beat.clone()));
                 let lan_cut = path == Path::Lan && !(self.lan[A] && self.lan[B]);
                 if !self.cut.has(path) && !lan_cut {
-                    self.flying.push((self.now + MS / 10, 1 - node, path, beat));
+                    self.flying.push((self.now + MS / 10, 1 - node, Event::Heard { path, beat }));
+                }
+            }
+            Command::Pulse(pulse) => {
+                if !self.cut.has(Path::Serial) {
+                    self.flying.push((self.now + MS / 10, 1 - node, Event::Pulsed(pulse)));
                 }
             }
             Command::LookAtCarriers => {
@@ -237,9 +242,9 @@ impl Story {
             let (arrived, flying) =
                 std::mem::take(&mut self.flying).into_iter().partition(|(at, ..)| *at <= next);
             self.flying = flying;
-            let arrived: Vec<(Time, usize, Path, Beat)> = arrived;
-            for (_, node, path, beat) in arrived {
-                self.give(node, Event::Heard { path, beat });
+            let arrived: Vec<(Time, usize, Event)> = arrived;
+            for (_, node, event) in arrived {
+                self.give(node, event);
             }
             for node in [A, B] {
                 if self.nodes[node].core.next_deadline() <= self.local(node) {
@@ -316,6 +321,18 @@ fn p2_a_power_cut_is_over_soon() {
     story.time_until_held(B, MS * 100);
     assert_eq!(story.status(B).peer.state, PeerState::Dead);
     assert!(story.nodes[B].disk.alone);
+    assert_eq!(story.status(B).groups[0].generation, 2);
+}
+
+/// Told by the kernel at once, the carrier is not waited for until the next round's look.
+#[test]
+fn p2_a_power_cut_that_the_kernel_tells_is_over_in_some_milliseconds() {
+    let mut story = Story::settled();
+    // In the middle between two beats.
+    story.run(MS * 20);
+    story.power_cut(A);
+    story.give(B, Event::Carrier { link: Link::Crossover, up: false });
+    story.time_until_held(B, limits::ASK_PATIENCE_MIN + MS * 2);
     assert_eq!(story.status(B).groups[0].generation, 2);
 }
 
@@ -580,12 +597,14 @@ fn a_foreign_deletion_is_repaired_and_a_foreign_addition_removed() {
 fn a_third_machine_is_never_fought() {
     let mut story = Story::settled();
     story.power_cut(A);
-    while !matches!(story.nodes[B].core.groups[0].role, role::Role::Probing { .. }) {
+    let end = story.now + MS * 1_000;
+    while story.nodes[B].core.groups[0].early_probe.is_none() {
+        assert!(story.now < end, "no probe");
         story.run(MS);
     }
     let holder = Holder::Stranger([2, 0, 0, 0, 0, 9]);
     story.give(B, Event::AddressSeen { group: WEB, holder });
-    story.give(B, Event::Tick);
+    story.run(MS * 100);
     assert!(!story.nodes[B].holds);
     assert_eq!(story.status(B).groups[0].state, Word::Blocked);
     assert!(story.status(B).groups[0].why.contains("02:00:00:00:00:09"));

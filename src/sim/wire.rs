@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::node::Frame;
 use super::world::{Arp, Happening, World};
-use crate::beat::{Beat, FrameBuffer, Path};
+use crate::beat::{Beat, FrameBuffer, Path, Pulse};
 use crate::config::{GroupIndex, NodeIndex};
 use crate::core::Event;
 
@@ -18,6 +18,9 @@ const SERIAL_BYTE_US: u64 = 87;
 const SERIAL_OVERHEAD_BYTES: u64 = 4;
 /// A frame that would wait longer for the serial line is not sent, in µs.
 const SERIAL_WAIT_MAX_US: u64 = 12_000;
+
+/// A frame under way on the serial line is noticed this often, in µs.
+const LINE_SEEN_US: u64 = 2_000;
 
 /// Somebody who records heartbeats and sends them again.
 #[derive(Default)]
@@ -50,8 +53,21 @@ impl World {
         beat.lan_mac = mac(from);
         let mut buffer = FrameBuffer::new();
         heart.codec.encode(path, &beat, &mut buffer);
-        let to = from.other();
-        let frame = Frame { path, bytes: Rc::from(buffer.as_slice()) };
+        self.put_on(from, Frame { path, bytes: Rc::from(buffer.as_slice()) });
+    }
+
+    /// Sends a pulse on the serial line.
+    pub(super) fn transmit_pulse(&mut self, from: NodeIndex, pulse: &Pulse) {
+        let Some(heart) = self.nodes[from].heart.as_mut().filter(|_| self.setup.serial) else {
+            return;
+        };
+        let mut buffer = FrameBuffer::new();
+        heart.codec.encode_pulse(pulse, &mut buffer);
+        self.put_on(from, Frame { path: Path::Serial, bytes: Rc::from(buffer.as_slice()) });
+    }
+
+    fn put_on(&mut self, from: NodeIndex, frame: Frame) {
+        let (path, to) = (frame.path, from.other());
         if self.attacker.seen.len() == REMEMBERED {
             // Old ones are as interesting as new ones.
             let forgotten = self.rng.below(REMEMBERED as u64) as usize;
@@ -69,6 +85,14 @@ impl World {
                 frame.bytes = self.damaged(&frame.bytes);
             }
             if let Some(arrives_us) = self.arrival_us(from, &frame, way.delay_us) {
+                if path == Path::Serial {
+                    // What is under way is seen to be.
+                    let mut seen_us = self.now_us + LINE_SEEN_US;
+                    while seen_us < arrives_us {
+                        self.at(seen_us, Happening::LineBusy { node: to });
+                        seen_us += LINE_SEEN_US;
+                    }
+                }
                 self.at(arrives_us, Happening::Frame { node: to, frame });
             }
         }
@@ -105,6 +129,16 @@ impl World {
             bytes.truncate(place);
         }
         Rc::from(bytes)
+    }
+
+    /// A frame is under way on the serial line to this node.
+    pub(super) fn line_is_busy(&mut self, index: NodeIndex) {
+        if let Some(heart) = &mut self.nodes[index].heart
+            && heart.core.is_asking()
+        {
+            heart.inbox.net.push_back(Event::LineBusy);
+            self.wake_heart(index, 15);
+        }
     }
 
     pub(super) fn frame_arrives(&mut self, index: NodeIndex, frame: Frame) {

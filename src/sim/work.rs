@@ -7,7 +7,7 @@ use super::disk::Write;
 use super::life::link_place;
 use super::node::{InFlight, Request};
 use super::world::{Arp, Happening, World};
-use crate::beat::{Path, Session};
+use crate::beat::{Incoming, Path, Session};
 use crate::config::{GroupIndex, NodeIndex};
 use crate::core::{Command, Event, MirrorDuty, Time};
 use crate::core::{Holder, Link};
@@ -80,7 +80,8 @@ impl World {
                 let (my_incarnation, peer_incarnation, peer_digest) = heart.core.session();
                 let session = Session { my_incarnation, peer_incarnation, peer_digest, now_us };
                 let event = match heart.codec.decode(path, &frame.bytes, &session) {
-                    Ok(beat) => {
+                    Ok(Incoming::Pulse(pulse)) => Event::Pulsed(pulse),
+                    Ok(Incoming::Beat(beat)) => {
                         if beat.peer_incarnation == my_incarnation {
                             self.checkers.reigns.heard(index, beat.may_claim);
                         }
@@ -219,6 +220,7 @@ impl World {
                     }
                     self.transmit(index, path, beat);
                 }
+                Command::Pulse(pulse) => self.transmit_pulse(index, &pulse),
                 Command::LookAtCarriers => self.request(index, Request::Look),
                 Command::AskReach { round } => self.ask_reach(index, round),
                 Command::Probe { group } => self.send_arp(index, group, Arp::Probe),

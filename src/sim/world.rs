@@ -40,6 +40,8 @@ pub enum Happening {
     Round { node: NodeIndex, heart: u32 },
     /// A frame arrives at this node.
     Frame { node: NodeIndex, frame: Frame },
+    /// The serial line is in the middle of bringing a frame to this node.
+    LineBusy { node: NodeIndex },
     /// ARP arrives at this node, from the peer.
     Arp { node: NodeIndex, group: GroupIndex, kind: Arp },
     /// A reach host's answer arrives.
@@ -88,6 +90,7 @@ impl Happening {
         match self {
             Happening::Round { node, .. }
             | Happening::Frame { node, .. }
+            | Happening::LineBusy { node }
             | Happening::Arp { node, .. }
             | Happening::Reach { node, .. }
             | Happening::Carrier { node, .. }
@@ -129,6 +132,7 @@ impl Happening {
             | Happening::DaemonStarts { boot, .. } => Some(*boot),
             Happening::Round { .. }
             | Happening::Frame { .. }
+            | Happening::LineBusy { .. }
             | Happening::Arp { .. }
             | Happening::Reach { .. }
             | Happening::Client(_)
@@ -283,7 +287,10 @@ impl World {
             if node.paused > 0 {
                 let arrival = matches!(
                     what,
-                    Happening::Frame { .. } | Happening::Arp { .. } | Happening::Reach { .. }
+                    Happening::Frame { .. }
+                        | Happening::LineBusy { .. }
+                        | Happening::Arp { .. }
+                        | Happening::Reach { .. }
                 );
                 if !arrival || node.parked.len() < PARKED_MAX {
                     node.parked.push(what);
@@ -294,6 +301,7 @@ impl World {
         match what {
             Happening::Round { node, heart } => self.round(node, heart),
             Happening::Frame { node, frame } => self.frame_arrives(node, frame),
+            Happening::LineBusy { node } => self.line_is_busy(node),
             Happening::Arp { node, group, kind } => self.arp_arrives(node, group, kind),
             Happening::Reach { node, host } => self.reach_answers(node, host),
             Happening::Carrier { node, link, .. } => self.carrier_reported(node, link),

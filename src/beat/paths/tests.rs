@@ -14,6 +14,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 
 use super::*;
 use crate::beat::line::{Deframer, Stuffed};
+use crate::beat::tests::beat_of;
 use crate::beat::{GroupBeat, PathSet, Stance};
 use crate::config::{Failback, Group, GroupIndex, Heartbeat, Node};
 use crate::control::status::NodeState;
@@ -111,7 +112,8 @@ fn session(me: NodeIndex) -> Session {
 /// All that is there now.
 fn drain(paths: &mut Paths, path: Path, me: NodeIndex) -> Vec<Result<Beat, DropReason>> {
     let mut got = Vec::new();
-    while paths.receive(path, &session(me), 8, &mut |beat| got.push(beat)).unwrap() {}
+    while paths.receive(path, &session(me), 8, &mut |frame| got.push(frame.map(beat_of))).unwrap() {
+    }
     got
 }
 
@@ -428,7 +430,7 @@ fn a_line_that_takes_nothing_drops_beats_and_recovers() {
         let last = frames.filter_map(Result::ok).last();
         let mut codec = Codec::new(&KEY, "office", NodeIndex::Upper);
         if let Some(frame) = last
-            && let Ok(heard) =
+            && let Ok(Incoming::Beat(heard)) =
                 codec.decode(Path::Serial, frame.as_slice(), &session(NodeIndex::Upper))
             && heard.sequence > sequence
         {
@@ -449,7 +451,8 @@ fn a_babbling_line_does_not_hold_the_loop() {
     let deadline = Instant::now() + Duration::from_secs(20);
     while got.is_empty() {
         assert!(Instant::now() < deadline);
-        lower.receive(Path::Serial, &session, 2, &mut |beat| got.push(beat)).unwrap();
+        let mut take = |frame: Result<Incoming, DropReason>| got.push(frame.map(beat_of));
+        lower.receive(Path::Serial, &session, 2, &mut take).unwrap();
     }
     assert_eq!(got, [Err(DropReason::Oversized)]);
     assert!(lower.receive(Path::Serial, &session, 2, &mut |_| ()).unwrap(), "all read at once");

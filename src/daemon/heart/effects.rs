@@ -23,6 +23,7 @@ impl Heart {
                 self.wires.send(path, &beat);
                 self.tell_ready();
             }
+            Command::Pulse(pulse) => self.wires.pulse(&pulse),
             Command::LookAtCarriers => self.hands.try_ask(NetRequest::LookAtCarriers),
             Command::AskReach { round } => {
                 self.senses.asked(round, self.clock.now());

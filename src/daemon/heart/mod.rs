@@ -50,7 +50,7 @@ use self::hands::Hands;
 use self::senses::Senses;
 use self::wires::Wires;
 use crate::beat::codec::Session;
-use crate::beat::{Beat, DropReason, Path};
+use crate::beat::{DropReason, Incoming, Path};
 use crate::config::{Config, NodeIndex};
 use crate::control::protocol::{Answer, Payload};
 use crate::control::socket::Server;
@@ -98,7 +98,7 @@ struct Heart {
     /// Keeps the state directory ours as long as this process lives.
     _lock: OwnedFd,
     // Filled and emptied within one reading; kept for their memory.
-    frames: Vec<Result<Beat, DropReason>>,
+    frames: Vec<Result<Incoming, DropReason>>,
     seen: Vec<Seen>,
 }
 
@@ -213,10 +213,19 @@ impl Heart {
         let mut frames = std::mem::take(&mut self.frames);
         for path in Path::ALL {
             let session = self.session();
+            let was_ready = self.wires.is_ready(path);
             self.wires.read_path(path, &session, &mut frames);
+            if path == Path::Serial
+                && was_ready
+                && self.wires.is_line_busy()
+                && self.core.is_asking()
+            {
+                self.handle(Event::LineBusy);
+            }
             for frame in frames.drain(..) {
                 match frame {
-                    Ok(beat) => self.handle(Event::Heard { path, beat }),
+                    Ok(Incoming::Beat(beat)) => self.handle(Event::Heard { path, beat }),
+                    Ok(Incoming::Pulse(pulse)) => self.handle(Event::Pulsed(pulse)),
                     Err(reason) => self.handle(Event::Refused { path, reason }),
                 }
             }

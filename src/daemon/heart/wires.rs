@@ -15,7 +15,7 @@ use mio::{Interest, Registry, Token};
 use super::counts::Counts;
 use crate::beat::codec::Session;
 use crate::beat::paths::Paths;
-use crate::beat::{Beat, DropReason, Path};
+use crate::beat::{Beat, DropReason, Incoming, Path, Pulse};
 use crate::config::{Config, NodeIndex};
 use crate::core::Time;
 use crate::limits;
@@ -164,12 +164,19 @@ impl Wires {
         self.lan_wire.ready || self.path_wires.iter().flatten().any(|wire| wire.ready)
     }
 
+    /// Whether something may be waiting to be read on a path.
+    pub fn is_ready(&self, path: Path) -> bool {
+        self.path_wires
+            .get(path.index())
+            .is_some_and(|wire| wire.as_ref().is_some_and(|wire| wire.ready))
+    }
+
     /// Reads at most [`limits::FRAMES_A_ROUND`] frames of a path.
     pub fn read_path(
         &mut self,
         path: Path,
         session: &Session,
-        into: &mut Vec<Result<Beat, DropReason>>,
+        into: &mut Vec<Result<Incoming, DropReason>>,
     ) {
         let Some(Some(wire)) = self.path_wires.get_mut(path.index()) else { return };
         if !wire.ready {
@@ -200,6 +207,20 @@ impl Wires {
             let sent = self.paths.send(path, beat);
             wire.sent(sent);
         }
+    }
+
+    /// Sends a pulse on the serial line, or drops it as a beat.
+    pub fn pulse(&mut self, pulse: &Pulse) {
+        let Some(Some(wire)) = self.path_wires.get_mut(Path::Serial.index()) else { return };
+        if wire.open {
+            let sent = self.paths.send_pulse(pulse);
+            wire.sent(sent);
+        }
+    }
+
+    /// Whether the serial line is in the middle of bringing a frame.
+    pub fn is_line_busy(&self) -> bool {
+        self.paths.is_line_busy()
     }
 
     /// Asks the LAN who has a service address.
