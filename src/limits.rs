@@ -204,6 +204,10 @@ pub const ASK_LATE_MIN: Duration = Duration::from_millis(1);
 pub const ASKS_REMEMBERED: usize = 64;
 /// The serial line's round trip is measured this often: 30 bytes of 11 520 a second, both ways.
 pub const PULSE_EVERY: Duration = Duration::from_secs(1);
+/// ... and this often until half of the following number are known.
+pub const PULSE_EVERY_AT_FIRST: Duration = Duration::from_millis(100);
+/// Round trips of pulses that are remembered.
+pub const PULSES_REMEMBERED: usize = 16;
 /// A path on which a beat got lost this recently is not judged by a missing answer.
 pub const LOSS_MEMORY: Duration = Duration::from_secs(10);
 /// Answers to asks and introductions on one path are at least this far apart.

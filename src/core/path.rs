@@ -60,8 +60,9 @@ pub struct PathWatch {
     pub answered_at: Option<Time>,
     /// Smoothed round trip of beats.
     pub rtt: Option<Duration>,
-    /// Smoothed round trip of pulses.
-    pulse_rtt: Option<Duration>,
+    /// Newest round trips of pulses. The least of them counts: what an answer may wait for on the line
+    /// is known otherwise.
+    pulse_rtts: VecDeque<Duration>,
     /// Beats that did not come when they were due.
     pub lost: u64,
     /// Frames refused, by [`DropReason::ALL`].
@@ -116,7 +117,7 @@ impl PathWatch {
             lost_at: None,
             answered_at: None,
             rtt: None,
-            pulse_rtt: None,
+            pulse_rtts: VecDeque::with_capacity(limits::PULSES_REMEMBERED),
             lost: 0,
             refused: [0; DropReason::ALL.len()],
             told: PathState::Silent,
@@ -198,6 +199,11 @@ impl PathWatch {
         self.asks.back().is_none_or(|(_, at)| now.since(*at) >= self.ask_every)
     }
 
+    /// Whether too few round trips of pulses are known to tell the line's own.
+    pub fn needs_pulses(&self) -> bool {
+        self.configured && self.pulse_rtts.len() < limits::PULSES_REMEMBERED / 2
+    }
+
     /// A pulse asks on it now.
     pub fn asks(&mut self, now: Time, number: u64) {
         if self.asks.len() >= limits::ASKS_REMEMBERED {
@@ -222,7 +228,10 @@ impl PathWatch {
             return false;
         };
         let Some((_, at)) = self.asks.remove(place) else { return false };
-        self.pulse_rtt = Some(smoothed(self.pulse_rtt, now.since(at)));
+        if self.pulse_rtts.len() >= limits::PULSES_REMEMBERED {
+            self.pulse_rtts.pop_front();
+        }
+        self.pulse_rtts.push_back(now.since(at));
         self.lives(now, at);
         true
     }
@@ -242,7 +251,7 @@ impl PathWatch {
     fn ask_rtt(&self) -> Option<Duration> {
         match self.path {
             Path::Crossover | Path::Lan => self.rtt,
-            Path::Serial => self.pulse_rtt,
+            Path::Serial => self.pulse_rtts.iter().min().copied(),
         }
     }
 

@@ -71,7 +71,10 @@ impl Core {
     /// Asks on the serial line, if there is one and the peer's incarnation is known.
     fn pulse(&mut self, now: Time) {
         let Some(peer_incarnation) = self.peer.incarnation() else { return };
-        self.pulse_at = now + limits::PULSE_EVERY;
+        let first =
+            self.paths.iter().any(|watch| watch.path == Path::Serial && watch.needs_pulses());
+        self.pulse_at =
+            now + if first { limits::PULSE_EVERY_AT_FIRST } else { limits::PULSE_EVERY };
         let number = self.sequence + 1;
         let mut asks = false;
         self.watch_mut(Path::Serial, |watch| {
