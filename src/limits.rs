@@ -19,6 +19,9 @@ pub const INTRODUCTION_BYTES_MAX: usize = 128;
 /// One in so many frames on serial is an introduction, whatever the peer seems to know: a peer that
 /// lost what plain frames rest on understands the line again after half a second.
 pub const INTRODUCE_EVERY: u32 = 10;
+/// Introductions in a row on serial after a reload: without one the peer, where serial is all that is
+/// left, hears nothing; three may get lost.
+pub const DIGEST_INTRODUCTIONS: u32 = 4;
 /// An echo may seem this much younger than the sender says: the session's time is a round of the
 /// loop old, and two clocks drift apart by less than this in the 71 minutes that 32 bits of µs last.
 pub const ECHO_SLACK: Duration = Duration::from_secs(2);
@@ -30,6 +33,11 @@ pub const LAN_PORT: u16 = 694;
 /// SO_PRIORITY of heartbeats on the LAN: the highest that needs no privilege.
 pub const LAN_PRIORITY: i32 = 6;
 
+/// Limits of the counts of the loop's lateness in `status`, in ms: from what nobody feels to what costs
+/// beats.
+pub const LATENESS_BELOW_MS: [u64; 7] = [1, 2, 5, 10, 25, 50, 100];
+/// Patience for a config file that is read anew: a disk that spins up takes less.
+pub const RELOAD_PATIENCE: Duration = Duration::from_secs(10);
 /// Default time between two heartbeats on a path.
 pub const INTERVAL: Duration = Duration::from_millis(50);
 /// Default silence after which a path is silent: three intervals.

@@ -8,7 +8,7 @@ use super::message::{Beat, DropReason, GroupBeat, Incoming, Path, Pulse, PulseKi
 use super::serial_frame::Heard;
 use super::{frame, pulse, serial_frame};
 use crate::config::NodeIndex;
-use crate::limits::{BEAT_BYTES_MAX, INTRODUCE_EVERY};
+use crate::limits::{BEAT_BYTES_MAX, DIGEST_INTRODUCTIONS, INTRODUCE_EVERY};
 
 /// What a receiver knows of the two incarnations at the moment. Serial frames rest on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub struct Session {
 /// frame on any path, and again while it does not; after that every tenth frame, every farewell and
 /// every frame after one that could not be read is still one. A peer that restarted cannot read what
 /// was meant for its old incarnation, nor I what it sends to mine: so both introduce themselves.
+/// Nor can it read a plain frame under a digest that it does not know: after a reload the first frames
+/// are introductions again.
 pub struct Codec {
     me: NodeIndex,
     cluster: [u8; 8],
@@ -42,6 +44,9 @@ pub struct Codec {
     /// The peer's incarnation that has echoed mine.
     knows_me: u64,
     plain_since_introduction: u32,
+    /// The digest that this node said last, and introductions that are still due for it.
+    digest: Option<[u8; 8]>,
+    digest_untold: u32,
     /// Frames sent on serial, for the groups' turns.
     turn: usize,
     /// What was heard from the session's incarnation of the peer.
@@ -73,6 +78,8 @@ impl Codec {
             asked: 0,
             knows_me: 0,
             plain_since_introduction: 0,
+            digest: None,
+            digest_untold: 0,
             turn: 0,
             heard: Heard::default(),
             heard_other: Heard::default(),
@@ -96,8 +103,12 @@ impl Codec {
             }
             Path::Serial => {
                 let group = self.next_group(beat);
+                if self.digest.replace(beat.digest).is_some_and(|said| said != beat.digest) {
+                    self.digest_untold = DIGEST_INTRODUCTIONS;
+                }
                 if self.introduces(beat) {
                     self.plain_since_introduction = 0;
+                    self.digest_untold = self.digest_untold.saturating_sub(1);
                     let groups = group.map(std::slice::from_ref).unwrap_or_default();
                     frame::encode(self.complete_key(path), self.cluster, beat, groups, out);
                 } else {
@@ -127,6 +138,7 @@ impl Codec {
         beat.peer_incarnation == 0
             || beat.peer_incarnation != self.knows_me
             || beat.farewell
+            || self.digest_untold > 0
             || self.plain_since_introduction + 1 >= INTRODUCE_EVERY
     }
 

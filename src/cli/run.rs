@@ -21,7 +21,8 @@ pub(super) fn run(globals: &Globals, record: Option<PathBuf>) -> ExitCode {
         Err(error) => return fail(WRONG, &error.to_string()),
     };
     let (run_dir, state_dir) = (globals.run_dir.clone(), globals.state_dir.clone());
-    match start::run(Settings { config, me, key, run_dir, state_dir, record }) {
+    let config_file = globals.config.clone();
+    match start::run(Settings { config, config_file, me, key, run_dir, state_dir, record }) {
         Ok(status) => status,
         Err(error) => fail(FAILED, &error.to_string()),
     }

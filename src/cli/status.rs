@@ -9,8 +9,8 @@ use super::{FAILED, Globals, NO_DAEMON};
 use crate::control::protocol::{Answer, Payload, Request};
 use crate::control::socket::{self, AskError};
 use crate::control::status::{
-    Direction, Group, GroupState, Mirror, MirrorState, NodeState, PathState, PathStatus, PeerState,
-    Standing, Status,
+    Direction, Group, GroupState, Loop, Mirror, MirrorState, NodeState, PathState, PathStatus,
+    PeerState, Standing, Status,
 };
 use crate::limits;
 
@@ -105,9 +105,27 @@ fn node(out: &mut String, status: &Status, colours: bool) {
         let _ = write!(out, "  {}", paint("UNGUARDED", Tone::Bad, colours));
     }
     out.push('\n');
+    let _ = writeln!(out, "  {}", lateness(&status.r#loop));
     if status.reach.of > 0 {
         let _ = writeln!(out, "  reaches {} of {} hosts", status.reach.local, status.reach.of);
     }
+}
+
+/// How late the loop was, in one line: from each limit up.
+fn lateness(all: &Loop) -> String {
+    let mut from_ms = 0;
+    let mut parts = Vec::new();
+    for bucket in &all.lateness {
+        if bucket.count > 0 {
+            parts.push(match bucket.below_ms {
+                Some(below_ms) => format!("<{below_ms} ms {}", bucket.count),
+                None => format!(">={from_ms} ms {}", bucket.count),
+            });
+        }
+        from_ms = bucket.below_ms.unwrap_or(from_ms);
+    }
+    let worst_ms = all.worst_us as f64 / 1000.0;
+    format!("loop late: {}; worst {worst_ms:.1} ms", parts.join(", "))
 }
 
 fn peer(out: &mut String, status: &Status, colours: bool) {
@@ -261,6 +279,8 @@ mod tests {
         serde_json::from_str(
             r#"{"cluster":"office","node":"serv1","state":"online","version":"0.1.0",
             "incarnation":"a1","guarded":true,"worst_gap_ms":3,
+            "loop":{"lateness":[{"below_ms":1,"count":900},{"below_ms":2,"count":0},
+            {"below_ms":100,"count":7},{"below_ms":null,"count":1}],"worst_us":123456},
             "peer":{"name":"serv2","state":"alive","incarnation":"b2","same_config":true,"paths":[
             {"name":"crossover","state":"up","carrier":true,"heard_ms":12,"rtt_us":180,"lost":0,
              "refused":0,"refused_by":{}},
@@ -283,6 +303,7 @@ mod tests {
 cluster office: in service with redundancy
 
 node serv1  online  (this node, clusterd 0.1.0, longest gap 3 ms)
+  loop late: <1 ms 900, <100 ms 7, >=100 ms 1; worst 123.5 ms
   reaches 2 of 2 hosts
 node serv2  alive
   reaches 1 of 2 hosts

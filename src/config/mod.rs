@@ -3,8 +3,10 @@
 //! `schema` is the file as it is written (`table` reads its tables, `form` single values, `parts` a
 //! group's mirrored trees and services), `check` turns it into the [`Config`] below and refuses what
 //! cannot work, `place` makes errors point at file, line and column, `normal` prints a config back,
-//! `warn` says what deserves a second look, `key` is the key file.
+//! `warn` says what deserves a second look, `key` is the key file, `change` says what a running daemon can
+//! take in of another config.
 
+pub mod change;
 mod check;
 mod form;
 pub mod key;
@@ -106,7 +108,7 @@ impl NodeIndex {
 pub struct GroupIndex(pub u8);
 
 /// A config that was checked: every reference resolves, every value is possible.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
     /// Name of the pair; its hash is in every heartbeat.
     pub cluster: String,
@@ -159,7 +161,7 @@ impl Config {
 }
 
 /// One server of the pair.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Node {
     /// Its name, as in `[node.NAME]` and `--node`.
     pub name: String,
@@ -174,7 +176,7 @@ pub struct Node {
 }
 
 /// A serial device and its speed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SerialLine {
     /// Path of the device.
     pub device: PathBuf,
@@ -183,7 +185,7 @@ pub struct SerialLine {
 }
 
 /// `[heartbeat]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heartbeat {
     /// Time between two heartbeats on a path.
     pub interval: Duration,
@@ -194,7 +196,7 @@ pub struct Heartbeat {
 }
 
 /// Addresses, mirrored trees and services that move together.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Group {
     /// Its name, as in `[group.NAME]`.
     pub name: String,
@@ -296,7 +298,7 @@ pub enum Failback {
 }
 
 /// A service address. The prefix names the on-link network; the kernel gets a /32 or /128.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ServiceAddress {
     /// The address clients use.
     pub ip: IpAddr,

@@ -35,12 +35,32 @@ pub struct Status {
     pub guarded: bool,
     /// Longest gap between two rounds of the loop since the start, in ms.
     pub worst_gap_ms: u64,
+    /// How late the loop was with what was due, since the start.
+    pub r#loop: Loop,
     /// The other node.
     pub peer: Peer,
     /// Who reaches how many reach hosts.
     pub reach: Reach,
     /// The groups, sorted by name.
     pub groups: Vec<Group>,
+}
+
+/// How late the loop was.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loop {
+    /// How often it was so late, from the least to the worst.
+    pub lateness: Vec<LoopBucket>,
+    /// The worst, in µs.
+    pub worst_us: u64,
+}
+
+/// How often the loop was late by less than a limit, and not by less than the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoopBucket {
+    /// The limit, in ms; `null`: none.
+    pub below_ms: Option<u64>,
+    /// How often.
+    pub count: u64,
 }
 
 /// How well the groups are served, as far as this node knows.
@@ -330,6 +350,7 @@ mod tests {
             incarnation: "1".into(),
             guarded: true,
             worst_gap_ms: 0,
+            r#loop: Loop::default(),
             peer: Peer {
                 name: "serv2".into(),
                 state: peer,

@@ -93,6 +93,11 @@ impl Core {
                 group.answered_at = probe.answered_at().or(group.answered_at);
             }
             Role::Active(active) => {
+                if let (Some(adding), None) = (&mut group.adding, active.check)
+                    && adding.seen(now, holder)
+                {
+                    return;
+                }
                 if let (Some(check), Holder::Peer) = (&mut active.check, holder) {
                     check.answered = true;
                     return;

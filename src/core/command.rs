@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::disk::DiskState;
 use super::duty::{MirrorDuty, PeerSync, ServiceDuty};
 use crate::beat::{Beat, Path, Pulse};
-use crate::config::GroupIndex;
+use crate::config::{GroupIndex, ServiceAddress};
 use crate::control::event::Told;
 
 /// One thing to do. Nothing is done that is not one of these.
@@ -59,6 +59,17 @@ pub enum Command {
     Announce {
         /// Which group.
         group: GroupIndex,
+    },
+    /// Another config is in effect, [`super::Core::config`]: take it into use wherever it is kept. A group's
+    /// addresses follow by commands of their own.
+    Configured,
+    /// These are the group's addresses from now on. What is not among them any more is deleted from this
+    /// node; while the group is claimed, what is new is added with a lease.
+    Addresses {
+        /// Which group.
+        group: GroupIndex,
+        /// All of them.
+        addresses: Vec<ServiceAddress>,
     },
     /// Make this durable; answer `Persisted` with the number.
     Persist {

@@ -44,17 +44,24 @@ impl Duties {
     /// `orders`: the number before the first order. Another one in each incarnation: reports about the
     /// orders of the heart before may still come.
     pub fn new(config: &Group, orders: u32) -> Duties {
-        let stops = config.services.iter().map(|service| service.stop_timeout);
-        Duties {
+        let mut duties = Duties {
             has_services: !config.services.is_empty(),
             has_mirror: !config.mirror.is_empty(),
-            stop_patience: stops.sum::<Duration>() + limits::SERVICES_STOP_SLACK,
+            stop_patience: Duration::ZERO,
             order: orders,
             services: (0, ServiceDuty::Leave),
             mirror: (0, MirrorDuty::Still, PeerSync::default()),
             service_report: None,
             mirror_report: None,
-        }
+        };
+        duties.set_stop_patience(config);
+        duties
+    }
+
+    /// Its services have other times now.
+    pub fn set_stop_patience(&mut self, config: &Group) {
+        let stops = config.services.iter().map(|service| service.stop_timeout);
+        self.stop_patience = stops.sum::<Duration>() + limits::SERVICES_STOP_SLACK;
     }
 
     /// Whether the group has a mirror.

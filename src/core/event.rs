@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::duty::{MirrorReport, ServiceReport};
 use crate::beat::{Beat, DropReason, Path, Pulse};
-use crate::config::{GroupIndex, NodeIndex};
+use crate::config::{Config, GroupIndex, NodeIndex};
 use crate::control::event::Kind;
 
 /// An interface whose carrier the core knows.
@@ -199,4 +199,14 @@ pub enum Event {
     Shutdown,
     /// The guard is gone: nobody takes the addresses away if this process dies.
     GuardGone,
+    /// The config file was read anew (SIGHUP) and is a good one.
+    Reload {
+        /// What it says.
+        config: Box<Config>,
+    },
+    /// The config file was to be read anew and could not be.
+    ReloadFailed {
+        /// Why.
+        error: String,
+    },
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::peer::{Death, Life};
 use super::probe::{Probe, Verdict};
+use super::reload::Adding;
 use super::right::{self, Evidence, PeerWord, Refusal, Right};
 use super::role::{Active, GroupState, Role};
 use super::time::Time;
@@ -69,6 +70,7 @@ impl Core {
 
     fn step(&mut self, now: Time, group: &mut GroupState) {
         let side = self.side(group);
+        self.step_adding(now, group);
         if group.blocked.as_ref().is_some_and(|(until, _)| now >= *until) {
             group.blocked = None;
         }
@@ -120,7 +122,7 @@ impl Core {
             intent: self.intent(&group.name),
             accept_loss: group.accept_loss_until.is_some_and(|until| now < until),
             boot_patience: self.boot_patience(),
-            dead_after: self.config.heartbeat.dead_after,
+            dead_after: self.pace.dead_after,
         }
     }
 
@@ -341,11 +343,14 @@ impl Core {
         match side {
             Side::Says(Stance::Granting(granted)) if granted == want => {
                 match self.right_by_grant(now, group, served) {
-                    Ok(right) if right.probe && self.obeys_probe() => Role::Probing {
-                        want,
-                        granted: true,
-                        probe: Probe::new(now, group.prefer != self.me, group.answered_at),
-                    },
+                    // Its config may lack an address that this node is about to claim.
+                    Ok(right) if (right.probe || self.configs_differ) && self.obeys_probe() => {
+                        Role::Probing {
+                            want,
+                            granted: true,
+                            probe: Probe::new(now, group.prefer != self.me, group.answered_at),
+                        }
+                    }
                     Ok(right) if right.settled => self.claim(now, group, right),
                     // The peer's grant stands as long as the want does.
                     Ok(_) => Role::Wanting { want, since, served },
@@ -488,6 +493,7 @@ impl GroupState {
     pub(super) fn deadlines(&self, times: &mut Vec<Time>) {
         times.extend(self.blocked.as_ref().map(|(until, _)| *until));
         times.extend(self.early_probe.as_ref().map(Probe::next_at));
+        times.extend(self.adding.as_ref().map(Adding::next_at));
         times.extend(self.unfit_until);
         times.extend(self.letting_since.map(|since| since + self.duties.stop_patience()));
         times.extend(self.unserved_since.map(|since| since + limits::YIELD_PATIENCE));

@@ -60,7 +60,7 @@ impl Core {
                     return;
                 }
                 if new_incarnation {
-                    self.met(&beat);
+                    self.met();
                 } else if !matches!(was, Life::Alive { .. }) {
                     self.tell(
                         Kind::PeerAlive,
@@ -68,6 +68,7 @@ impl Core {
                         format!("the peer is heard again on {}", path.name()),
                     );
                 }
+                self.compare_configs(beat.digest);
                 self.news_of_state(was_state, beat.state);
                 self.learn_generations(&beat);
                 self.hear_wish(now, &beat);
@@ -93,7 +94,7 @@ impl Core {
 
     /// The crossover's carrier was lost a moment ago: each path is asked until that moment is over.
     pub(super) fn is_urgent(&self, now: Time) -> bool {
-        self.peer.is_alive() && self.crossover.is_in_doubt(now, self.config.heartbeat.dead_after)
+        self.peer.is_alive() && self.crossover.is_in_doubt(now, self.pace.dead_after)
     }
 
     /// Whether the core waits for an answer to an urgent ask, so that each sign of life matters.
@@ -132,11 +133,11 @@ impl Core {
     /// How late the peer's loop was lately: its asks may be answered as late.
     pub(super) fn peer_late(&self) -> Duration {
         let gap = self.peer.worst_gap().min(limits::GAP_HEEDED_MAX);
-        gap.saturating_sub(self.config.heartbeat.interval)
+        gap.saturating_sub(self.pace.sends)
     }
 
     /// A new incarnation of the peer was proven.
-    fn met(&mut self, beat: &Beat) {
+    fn met(&mut self) {
         self.wishes.peer_restarted();
         self.tell(
             Kind::PeerAlive,
@@ -144,19 +145,8 @@ impl Core {
             "the peer is heard, a new incarnation: it swept its addresses before its first beat"
                 .to_string(),
         );
-        if beat.digest != self.config.digest {
-            self.tell(
-                Kind::Config,
-                None,
-                if self.means_same_groups(beat) {
-                    "the two nodes have different config files; copy one over the other and restart"
-                } else {
-                    "the two nodes' config files name different groups: no group is handed over \
-                     until they are equal; copy one over the other and restart"
-                }
-                .to_string(),
-            );
-        }
+        // A new incarnation: what was told of the one before says nothing of this one.
+        self.configs_differ = false;
     }
 
     fn news_of_state(&mut self, was: Option<NodeState>, is: NodeState) {
@@ -276,8 +266,7 @@ impl Core {
         }
         self.pulse_at_rest(now);
         let all_late = self.configured().all(|watch| watch.is_late(now));
-        let carrier_lost =
-            self.crossover.fresh_loss(now, self.config.heartbeat.dead_after).is_some();
+        let carrier_lost = self.crossover.fresh_loss(now, self.pace.dead_after).is_some();
         if all_late && self.peer.is_alive() {
             if self.suspected_at.is_none() {
                 self.suspected_at = Some(now);
@@ -307,7 +296,7 @@ impl Core {
         }
         // The crossover's carrier shortens the wait, and only while its loss is fresh: a cable that
         // was pulled long ago is no evidence of a death now.
-        let span = self.config.heartbeat.dead_after;
+        let span = self.pace.dead_after;
         if self.crossover.fresh_loss(now, span).is_none() {
             return false;
         }
@@ -375,7 +364,8 @@ impl Core {
         let peer = self.peer.last().filter(|_| self.peer.is_alive());
         let by_loss = match (self.reach.carrier_lost_at(now), peer) {
             (Some(at), Some(beat)) if beat.lan_carrier => Some(now.since(at) < limits::REACH_BURST),
-            (None, Some(beat)) if beat.reach > 0 => {
+            // Only counts of the same hosts compare.
+            (None, Some(beat)) if beat.reach > 0 && !self.configs_differ => {
                 self.reach.lost_for(now, limits::REACH_EVERY).then_some(false)
             }
             (Some(_) | None, Some(_) | None) => None,

@@ -16,6 +16,7 @@
 //! | `generation` | what must be on disk first |
 //! | `listen`, `speak` | heartbeats in, heartbeats out |
 //! | `wish` | what operators ask for |
+//! | `reload`, `pace` | another config for a running core, and the heartbeat's times meanwhile |
 //! | `rules` | the rules that tests break on purpose |
 //! | `tell`, `report` | events and status in words |
 
@@ -30,10 +31,12 @@ mod generation;
 mod group;
 mod listen;
 mod owner;
+mod pace;
 mod path;
 mod peer;
 mod probe;
 mod reach;
+mod reload;
 mod report;
 mod right;
 mod role;
@@ -66,11 +69,12 @@ use crate::control::status::NodeState;
 use crate::limits;
 use carrier::CarrierWatch;
 use generation::Disk;
+use pace::Pace;
 use path::PathWatch;
 use peer::Peer;
 use reach::Reach;
 use role::GroupState;
-use stall::Gaps;
+use stall::{Gaps, Lateness};
 use wish::Wishes;
 
 /// Where this incarnation is in its life.
@@ -101,6 +105,10 @@ pub struct Core {
     phase: Phase,
     /// Asked to end in order, since then.
     ending_since: Option<Time>,
+    /// The heartbeat's times in effect.
+    pace: Pace,
+    /// The peer's config is known to be another one, and that was told.
+    configs_differ: bool,
     /// That no frame fits the key was told.
     keys_told: bool,
     guarded: bool,
@@ -110,6 +118,7 @@ pub struct Core {
     now: Time,
     deadline: Time,
     gaps: Gaps,
+    lateness: Lateness,
 
     paths: [PathWatch; 3],
     peer: Peer,
@@ -157,23 +166,15 @@ impl Core {
         disk: DiskState,
         now: Time,
     ) -> Core {
-        let beat = config.heartbeat;
+        let pace = Pace::of(config.heartbeat);
         let serial = config.node(me).serial.as_ref();
         let paths = Path::ALL.map(|path| {
-            let (configured, interval) = match path {
-                Path::Crossover | Path::Lan => (true, beat.interval),
-                Path::Serial => (
-                    serial.is_some(),
-                    serial.map_or(beat.interval, |line| {
-                        crate::beat::serial_interval(line.baud, beat.interval)
-                    }),
-                ),
+            let configured = match path {
+                Path::Crossover | Path::Lan => true,
+                Path::Serial => serial.is_some(),
             };
-            // A slow serial line beats in every so manieth round.
-            let rounds = interval.as_micros().div_ceil(beat.interval.as_micros().max(1));
-            let rounds = u32::try_from(rounds).unwrap_or(u32::MAX);
-            let watch =
-                PathWatch::new(path, configured, beat.interval * rounds, rounds, beat.dead_after);
+            let (interval, rounds) = pace.on(path, &config, me);
+            let watch = PathWatch::new(path, configured, interval, rounds, pace.dead_after);
             match (path, serial) {
                 (Path::Serial, Some(line)) => watch.is_line(
                     crate::beat::frame_time(line.baud),
@@ -191,6 +192,8 @@ impl Core {
             started_at: now,
             phase: Phase::Sweeping,
             ending_since: None,
+            pace,
+            configs_differ: false,
             keys_told: false,
             guarded: true,
             joined: false,
@@ -198,6 +201,7 @@ impl Core {
             now,
             deadline: now,
             gaps: Gaps::default(),
+            lateness: Lateness::default(),
             paths,
             peer: Peer::new(groups.len()),
             crossover: CarrierWatch::default(),
@@ -236,6 +240,9 @@ impl Core {
         }
         let stall = stall::overslept(now, self.now, self.deadline);
         let late = now.since(self.now.max(self.deadline));
+        if self.phase == Phase::Running && now >= self.deadline {
+            self.lateness.saw(late);
+        }
         self.now = now;
         if late >= limits::ASK_LATE_MIN {
             for watch in &mut self.paths {
@@ -323,6 +330,8 @@ impl Core {
             Event::Wished { request, wish } => self.wished(now, request, wish),
             Event::Shutdown => self.shutdown(now),
             Event::GuardGone => self.guard_gone(),
+            Event::Reload { config } => self.reload(now, *config),
+            Event::ReloadFailed { error } => self.reload_failed(&error),
         }
     }
 
@@ -331,6 +340,7 @@ impl Core {
         match self.phase {
             Phase::Sweeping | Phase::Ended => {}
             Phase::Running => {
+                self.settle_pace();
                 self.watch_paths(now);
                 self.judge_peer(now);
                 self.join(now);
@@ -389,10 +399,7 @@ impl Core {
     fn earliest_claim_by_peer(&self) -> Duration {
         match self.crossover.up() {
             // The beat before the gap left up to one interval before it.
-            Some(true) => {
-                let beat = self.config.heartbeat;
-                beat.dead_after.saturating_sub(beat.interval)
-            }
+            Some(true) => self.pace.dead_to_peer_after.saturating_sub(self.pace.expects),
             Some(false) | None => limits::ASK_PATIENCE_MIN,
         }
     }
@@ -403,9 +410,9 @@ impl Core {
             return;
         }
         let waited = now.since(self.started_at);
-        let beat = self.config.heartbeat;
-        let alone = self.disk.was_alone() && waited >= beat.dead_after;
-        self.joined = self.peer.is_alive() || alone || waited >= beat.boot_patience;
+        let alone = self.disk.was_alone() && waited >= self.pace.dead_after;
+        let patience = self.config.heartbeat.boot_patience;
+        self.joined = self.peer.is_alive() || alone || waited >= patience;
     }
 
     /// Keeps `alone` on disk in line with the peer; see [`DiskState::alone`].
@@ -527,13 +534,13 @@ impl Core {
                 times.extend(self.ask_again_at);
                 times.extend(self.reach.next_at());
                 times.extend(self.reach.carrier_sure_at());
-                times.extend(self.suspected_at.map(|at| at + self.config.heartbeat.dead_after));
+                times.extend(self.suspected_at.map(|at| at + self.pace.dead_after));
                 for group in &self.groups {
                     group.deadlines(&mut times);
                 }
             }
         }
         let ahead = times.into_iter().filter(|&at| at > now).min();
-        ahead.unwrap_or(now + self.config.heartbeat.interval)
+        ahead.unwrap_or(now + self.pace.sends)
     }
 }

@@ -96,15 +96,14 @@ impl PathWatch {
         rounds: u32,
         dead_after: Duration,
     ) -> Self {
-        PathWatch {
+        let mut watch = PathWatch {
             path,
             configured,
             interval,
             ask_every: limits::ASK_AGAIN_AFTER,
             frame_time: Duration::ZERO,
             rounds,
-            // A slow serial line beats less often, and is silent later.
-            dead_after: dead_after.max(interval * (limits::LATE_AFTER_INTERVALS + 1)),
+            dead_after,
             counted_at: None,
             heard_at: None,
             sequence: 0,
@@ -124,7 +123,18 @@ impl PathWatch {
             told_since: Time(0),
             said: PathState::Silent,
             late_told_at: None,
-        }
+        };
+        watch.keep_to(interval, rounds, dead_after);
+        watch
+    }
+
+    /// Beats come this often from now on, this node sends in every so manieth round, and so much
+    /// silence makes it silent.
+    pub fn keep_to(&mut self, interval: Duration, rounds: u32, dead_after: Duration) {
+        self.interval = interval;
+        self.rounds = rounds;
+        // A slow serial line beats less often, and is silent later.
+        self.dead_after = dead_after.max(interval * (limits::LATE_AFTER_INTERVALS + 1));
     }
 
     /// Counts a frame that was refused.

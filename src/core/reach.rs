@@ -1,5 +1,6 @@
 //! Reach: whether this node gets through to the LAN. Only answered questions count.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::time::Time;
@@ -47,6 +48,25 @@ impl Reach {
             carrier_seen_at: Time(0),
             carrier_lost_at: None,
         }
+    }
+
+    /// Other hosts are asked from now on. What was asked before does not count against the new ones; until
+    /// they are asked, they count as what proved this node's reach before: no reload looks like a loss.
+    pub fn set_hosts(&mut self, now: Time, old: &[IpAddr], new: &[IpAddr]) {
+        if old == new {
+            return;
+        }
+        let answered = std::mem::take(&mut self.answered);
+        let carrier = Some(self.carrier_seen_at).filter(|_| self.carrier && old.is_empty());
+        let proven = answered.iter().flatten().max().copied().or(carrier);
+        let before = |host: &IpAddr| match old.iter().position(|known| known == host) {
+            Some(place) => answered.get(place).copied().flatten(),
+            None => proven,
+        };
+        self.answered = new.iter().map(before).collect();
+        self.asked = [None; ROUNDS_KEPT as usize];
+        self.next_at = now;
+        self.suspect(now);
     }
 
     /// The LAN carrier, as reported last.

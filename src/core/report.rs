@@ -27,6 +27,7 @@ impl Core {
             incarnation: format!("{:016x}", self.incarnation),
             guarded: self.guarded,
             worst_gap_ms: u64::try_from(self.gaps.ever().as_millis()).unwrap_or(u64::MAX),
+            r#loop: self.lateness.status(),
             peer: self.peer_status(now),
             reach: Reach {
                 local: count(self.reach.count(now)),
@@ -108,7 +109,8 @@ impl Core {
                 .iter()
                 .map(|address| Address {
                     address: address.to_string(),
-                    held: leased.is_some(),
+                    held: leased.is_some()
+                        && !group.adding.as_ref().is_some_and(|new| new.ips.contains(&address.ip)),
                     lease_ms,
                 })
                 .collect(),

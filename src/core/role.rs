@@ -22,6 +22,7 @@ use std::time::Duration;
 use super::disk::Generation;
 use super::duties::Duties;
 use super::probe::Probe;
+use super::reload::Adding;
 use super::time::Time;
 use crate::beat::Stance;
 use crate::config::{Group, GroupIndex, NodeIndex};
@@ -258,6 +259,8 @@ pub struct GroupState {
     pub says: Option<(Stance, bool)>,
     /// What the worker is ordered and reports.
     pub duties: Duties,
+    /// Addresses that it has got while this node serves it, until they are leased.
+    pub adding: Option<Adding>,
     /// The reason of a waiting or refused claim that was last told, without its numbers.
     pub refusal_told: Option<String>,
 }
@@ -289,6 +292,7 @@ impl GroupState {
             meddling_told_at: None,
             says: None,
             duties: Duties::new(config, orders),
+            adding: None,
             refusal_told: None,
         }
     }

@@ -128,7 +128,7 @@ impl Core {
     pub(super) fn boot_patience(&self) -> Duration {
         #[cfg(test)]
         if self.sabotaged(Sabotage::NoBootPatience) {
-            return self.config.heartbeat.dead_after;
+            return self.pace.dead_after;
         }
         self.config.heartbeat.boot_patience
     }

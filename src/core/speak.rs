@@ -13,7 +13,7 @@ impl Core {
     /// Sends what is due: a whole round, or at once on the fast paths if something changed.
     pub(super) fn speak(&mut self, now: Time) {
         if now >= self.round_at {
-            let interval = self.config.heartbeat.interval;
+            let interval = self.pace.sends;
             self.gaps.saw(now, now.since(self.last_round));
             self.last_round = now;
             // The beat stays in step with its start, but never tries to catch up.

@@ -3,7 +3,37 @@
 use std::time::Duration;
 
 use super::time::Time;
+use crate::control::status::{Loop, LoopBucket};
 use crate::limits;
+
+/// How late what was due was done: the loop's own noise, since the start.
+#[derive(Clone, Debug, Default)]
+pub struct Lateness {
+    /// By [`limits::LATENESS_BELOW_MS`], and what was later than all of them.
+    counts: [u64; limits::LATENESS_BELOW_MS.len() + 1],
+    worst: Duration,
+}
+
+impl Lateness {
+    /// Something due was done so late.
+    pub fn saw(&mut self, late: Duration) {
+        self.worst = self.worst.max(late);
+        let below = |ms: &u64| late < Duration::from_millis(*ms);
+        let place = limits::LATENESS_BELOW_MS.iter().position(below);
+        if let Some(count) = self.counts.get_mut(place.unwrap_or(limits::LATENESS_BELOW_MS.len())) {
+            *count = count.saturating_add(1);
+        }
+    }
+
+    /// As `status` shows it.
+    pub fn status(&self) -> Loop {
+        let ends = limits::LATENESS_BELOW_MS.iter().copied().map(Some).chain([None]);
+        let lateness =
+            ends.zip(self.counts).map(|(below_ms, count)| LoopBucket { below_ms, count });
+        let worst_us = u64::try_from(self.worst.as_micros()).unwrap_or(u64::MAX);
+        Loop { lateness: lateness.collect(), worst_us }
+    }
+}
 
 /// The longest gaps between rounds of the loop.
 #[derive(Clone, Debug, Default)]

@@ -12,6 +12,7 @@ use crate::control::status::{GroupState as Word, PathState, PeerState};
 
 mod corners;
 mod duties;
+mod reload;
 
 const CONFIG: &str = r#"
 [cluster]
@@ -48,6 +49,9 @@ struct Station {
     disk: DiskState,
     answers: BTreeMap<u64, Result<String, String>>,
     told: Vec<(Kind, String)>,
+    /// How often it took another config in, and the group's addresses as it was told last.
+    configured: u32,
+    addresses: Vec<config::ServiceAddress>,
     /// Its worker's newest orders.
     services_ordered: Option<(u32, ServiceDuty)>,
     mirror_ordered: Option<(u32, MirrorDuty)>,
@@ -68,6 +72,8 @@ struct Story {
     renewals: u32,
     releases: u32,
     announced: u32,
+    probes: u32,
+    mute_hosts: [bool; 2],
     deaf_to_renewals: bool,
     deaf_to_releases: bool,
 }
@@ -104,6 +110,8 @@ impl Story {
             disk: DiskState::default(),
             answers: BTreeMap::new(),
             told: Vec::new(),
+            configured: 0,
+            addresses: Vec::new(),
             services_ordered: None,
             mirror_ordered: None,
         };
@@ -121,6 +129,8 @@ impl Story {
             renewals: 0,
             releases: 0,
             announced: 0,
+            probes: 0,
+            mute_hosts: [false, false],
             deaf_to_renewals: false,
             deaf_to_releases: false,
         };
@@ -172,11 +182,12 @@ impl Story {
                 self.give(node, Event::Carrier { link: Link::Crossover, up });
             }
             Command::AskReach { round } => {
-                if self.lan[node] {
+                if self.lan[node] && !self.mute_hosts[node] {
                     self.give(node, Event::ReachAnswered { host: 0, round });
                 }
             }
             Command::Probe { group } => {
+                self.probes += 1;
                 let answered = self.nodes[1 - node].powered && self.nodes[1 - node].holds;
                 if answered && self.lan[A] && self.lan[B] {
                     self.give(node, Event::AddressSeen { group, holder: Holder::Peer });
@@ -219,6 +230,8 @@ impl Story {
             Command::Answer { request, outcome } => {
                 self.nodes[node].answers.insert(request, outcome);
             }
+            Command::Configured => self.nodes[node].configured += 1,
+            Command::Addresses { addresses, .. } => self.nodes[node].addresses = addresses,
             Command::Exit => self.nodes[node].powered = false,
         }
     }

@@ -43,8 +43,6 @@ pub struct Guarded {
     pub heart: Program,
     /// The worker's program, which inherits its end of the link.
     pub worker: Program,
-    /// A heart that was asked to end and has not after this is killed.
-    pub end_patience: Duration,
     /// Writing end of the pipe whose end tells the heart that the guard is gone.
     pub alive: OwnedFd,
 }
@@ -65,7 +63,8 @@ pub fn run(guarded: Guarded) -> io::Result<ExitCode> {
 
 struct Guard {
     page: Page,
-    end_patience: Duration,
+    /// SIGHUP came, and no heart that ticks was there to be told.
+    reload_waits: bool,
     /// Dropped when the heart has ended for good: then the worker sees the end of its link.
     programs: Option<(Program, Program)>,
     _alive: OwnedFd,
@@ -118,7 +117,7 @@ impl Guard {
         let now = Instant::now();
         Ok(Guard {
             page: guarded.page,
-            end_patience: guarded.end_patience,
+            reload_waits: false,
             programs: Some((guarded.heart, guarded.worker)),
             _alive: guarded.alive,
             signals: SignalFd::with_flags(&wanted, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?,
@@ -170,7 +169,7 @@ impl Guard {
     fn take_signals(&mut self, now: Instant) {
         while let Ok(Some(info)) = self.signals.read_signal() {
             if info.ssi_signo == Signal::SIGHUP as u32 {
-                log::warn!("SIGHUP: reload is not supported yet, nothing was changed");
+                self.reload_waits = true;
             } else if self.stopping.is_none() {
                 log::info!("asked to end: the heart hands over");
                 self.stopping = Some(now);
@@ -195,13 +194,17 @@ impl Guard {
                     false => Duration::ZERO,
                 };
                 self.ever_ticked |= now_ticks > 0;
+                // Before its first tick it does not yet know what the signal means.
+                if now_ticks > 0 && std::mem::take(&mut self.reload_waits) {
+                    child.signal(Signal::SIGHUP);
+                }
                 let overdue = match now_ticks {
                     0 => now.saturating_duration_since(since) > limits::HEART_START_PATIENCE,
                     _ => silent > limits::TICK_DEADLINE,
                 };
-                let too_slow = self
-                    .stopping
-                    .is_some_and(|asked| now.saturating_duration_since(asked) > self.end_patience);
+                let too_slow = self.stopping.is_some_and(|asked| {
+                    now.saturating_duration_since(asked) > self.page.end_patience()
+                });
                 if !overdue && !too_slow {
                     return Heart::Running { child, since, ticks: now_ticks, silent };
                 }
@@ -306,8 +309,15 @@ impl Guard {
 
     fn tend_worker(&mut self, now: Instant) {
         if let Some(exit) = self.worker.as_mut().and_then(Child::exit) {
-            if self.programs.is_some() {
-                log::error!("the worker {exit}; it is restarted");
+            match exit {
+                _ if self.programs.is_none() => {}
+                Exit::Status(0) => {
+                    log::info!("the worker begins anew, with another config");
+                    self.worker_restarts = Restarts::new(now);
+                }
+                Exit::Status(_) | Exit::Signal(_) => {
+                    log::error!("the worker {exit}; it is restarted");
+                }
             }
             self.worker = None;
         }

@@ -84,6 +84,13 @@ pub enum ToWorker {
         /// Which group.
         group: GroupIndex,
     },
+    /// Read the config file anew and offer it on the shelf; answer `Offered`.
+    Reread {
+        /// Comes back in the answer.
+        nonce: u64,
+    },
+    /// What was offered is in effect now.
+    Configured,
     /// Keep, show and notify this event.
     Tell(Record),
     /// A line for the log.
@@ -151,6 +158,13 @@ pub enum ToHeart {
     },
     /// Link-local address of the crossover interface: goes into the heartbeats.
     SyncAddress(Option<Ipv6Addr>),
+    /// Answer to `Reread`: the config is on the shelf, or why not.
+    Offered {
+        /// From the question.
+        nonce: u64,
+        /// Why there is none.
+        error: Option<String>,
+    },
 }
 
 /// Why a message could not be sent or understood.
@@ -271,6 +285,7 @@ impl HeartLink {
                     | ToHeart::Mirror { .. }
                     | ToHeart::Synced { .. }
                     | ToHeart::Note { .. }
+                    | ToHeart::Offered { .. }
                     | ToHeart::SyncAddress(_) => {}
                 }
             }
@@ -312,6 +327,8 @@ impl HeartLink {
             ToWorker::Tell(_)
             | ToWorker::Ready
             | ToWorker::Hello { .. }
+            | ToWorker::Reread { .. }
+            | ToWorker::Configured
             | ToWorker::Services { .. }
             | ToWorker::Mirror { .. }
             | ToWorker::Sync { .. } => {
@@ -378,6 +395,7 @@ impl HeartLink {
                 | ToHeart::Mirror { .. }
                 | ToHeart::Synced { .. }
                 | ToHeart::Note { .. }
+                | ToHeart::Offered { .. }
                 | ToHeart::SyncAddress(_),
             )
             | None => {}

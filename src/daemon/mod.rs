@@ -2,7 +2,7 @@
 //!
 //! `start` reads the config, takes the state directory, makes what the processes share and becomes the
 //! `guard`, which starts the heart and the `worker` as children of its own. Heart and guard share a
-//! `page`, heart and worker a `link`.
+//! `page`, heart and worker a `link` and the `shelf` with the config.
 
 pub mod guard;
 pub mod guard_netlink;
@@ -10,6 +10,7 @@ pub mod heart;
 pub mod link;
 pub mod logger;
 pub mod page;
+pub mod shelf;
 pub mod start;
 pub mod worker;
 

@@ -72,6 +72,17 @@ impl Page {
         self.words().heart.load(Ordering::Acquire)
     }
 
+    /// Handing everything over may take this long from now on.
+    pub fn set_end_patience(&self, patience: Duration) {
+        let ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
+        self.words().end_patience_ms.store(ms, Ordering::Release);
+    }
+
+    /// A heart that was asked to end and has not after this is killed.
+    pub fn end_patience(&self) -> Duration {
+        Duration::from_millis(self.words().end_patience_ms.load(Ordering::Acquire))
+    }
+
     /// Makes the page ready for the next heart (the guard, while none runs). What was sealed stays.
     pub fn begin_heart(&self) {
         self.words().ticks.store(0, Ordering::Release);

@@ -4,13 +4,13 @@
 //! again with the numbers of the descriptors that they inherit:
 //!
 //! ```text
-//!                launch   page   link's end   guard pipe   lock
-//! heart             x       x        x        reading end    x     clusterd heart A B C D E
-//! worker            x                x                       x     clusterd work A B C
+//!                launch   page   link's end   guard pipe   lock  shelf
+//! heart             x       x        x        reading end    x      x    clusterd heart A B C D E F
+//! worker            x                x                       x      x    clusterd work A B C D
 //! guard                     x      both       writing end    x
 //! ```
-//! A launch is a memfd with what a child must know, read from disk once: a restarted heart needs no file
-//! and cannot meet another config than the one it was started with. The lock is kept by all three: a
+//! A launch is a memfd with what a child must know, the shelf one with the config, both read from disk
+//! once: a restarted heart needs no file, and meets no other config than the one in effect. The lock is kept by all three: a
 //! second daemon must not come up while a heart without its guard still serves.
 
 use std::ffi::OsString;
@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
 use super::guard::{self, Guarded};
 use super::link::{self, HeartLink, WorkerLink};
 use super::page::Page;
+use super::shelf::Shelf;
 use crate::config::{self, Config, NodeIndex, key::Key};
 use crate::limits::{self, LAUNCH_BYTES_MAX};
 use crate::sys::process::{Program, take_inherited};
@@ -37,6 +38,8 @@ use crate::sys::process::{Program, take_inherited};
 pub struct Settings {
     /// The checked config.
     pub config: Config,
+    /// Where it was read from: SIGHUP has it read again.
+    pub config_file: PathBuf,
     /// Which of its nodes this is.
     pub me: NodeIndex,
     /// The pair's key.
@@ -96,7 +99,6 @@ pub(super) fn system(what: &'static str) -> impl Fn(io::Error) -> StartError {
 /// What the guard hands to a heart.
 #[derive(Serialize, Deserialize)]
 struct HeartLaunch {
-    config: String,
     me: NodeIndex,
     key: Key,
     run_dir: PathBuf,
@@ -106,7 +108,7 @@ struct HeartLaunch {
 /// What the guard hands to a worker.
 #[derive(Serialize, Deserialize)]
 struct WorkerLaunch {
-    config: String,
+    config_file: PathBuf,
     me: NodeIndex,
     key: Key,
     run_dir: PathBuf,
@@ -135,6 +137,8 @@ pub struct HeartInherits {
     pub guard: OwnedFd,
     /// Keeps the state directory ours as long as this process lives.
     pub lock: OwnedFd,
+    /// The config in effect, and one that is offered.
+    pub shelf: Shelf,
 }
 
 /// What a worker starts with.
@@ -142,6 +146,8 @@ pub struct HeartInherits {
 pub struct WorkerInherits {
     /// The checked config.
     pub config: Config,
+    /// Where a reload reads it from.
+    pub config_file: PathBuf,
     /// Which of its nodes this is.
     pub me: NodeIndex,
     /// The pair's key.
@@ -156,6 +162,8 @@ pub struct WorkerInherits {
     pub link: WorkerLink,
     /// Keeps the state directory ours as long as this process lives.
     pub lock: OwnedFd,
+    /// The config in effect, and where another is offered.
+    pub shelf: Shelf,
 }
 
 /// Starts the daemon in this process, which becomes the guard. Returns when it has ended.
@@ -171,10 +179,11 @@ pub fn run(settings: Settings) -> Result<ExitCode, StartError> {
     let (heart_end, worker_end) = link::pair().map_err(system("make a socket pair"))?;
     let (guard_read, guard_write) = io::pipe().map_err(system("make a pipe"))?;
 
-    let end_patience = limits::HEART_END_PATIENCE + settings.config.hand_over_time();
-    let config = config::normal::print(&settings.config);
+    page.set_end_patience(settings.config.hand_over_time() + limits::HEART_END_PATIENCE);
+    let shelf = Shelf::create(&config::normal::print(&settings.config));
+    let shelf = shelf.map_err(system("keep the config in memory"))?;
     let worker_launch = launch(&WorkerLaunch {
-        config: config.clone(),
+        config_file: path::absolute(&settings.config_file).map_err(system("find the config"))?,
         me: settings.me,
         key: settings.key,
         // Services are started in `/`.
@@ -183,7 +192,6 @@ pub fn run(settings: Settings) -> Result<ExitCode, StartError> {
         record: settings.record.clone(),
     });
     let heart_launch = launch(&HeartLaunch {
-        config,
         me: settings.me,
         key: settings.key,
         run_dir: settings.run_dir,
@@ -197,51 +205,72 @@ pub fn run(settings: Settings) -> Result<ExitCode, StartError> {
             copy(&heart_end)?,
             OwnedFd::from(guard_read),
             copy(&lock)?,
+            copy(&shelf)?,
         ];
-        let for_worker = vec![worker_launch?, copy(&worker_end)?, lock];
+        let for_worker = vec![worker_launch?, copy(&worker_end)?, lock, copy(&shelf)?];
         Ok((child("heart", for_heart)?, child("work", for_worker)?))
     };
     let (heart, worker) = prepare().map_err(system("prepare the child processes"))?;
     drop((heart_end, worker_end));
-    guard::run(Guarded { page, heart, worker, end_patience, alive: guard_write.into() })
+    guard::run(Guarded { page, heart, worker, alive: guard_write.into() })
         .map_err(system("become the guard"))
 }
 
-/// Takes over what the guard left for a heart: launch, page, link, guard pipe, lock.
+/// Takes over what the guard left for a heart: launch, page, link, guard pipe, lock, shelf.
 ///
 /// # Errors
 /// The descriptors are not these.
 pub fn inherit_heart(descriptors: &[RawFd]) -> Result<HeartInherits, StartError> {
-    let [launch, page, link, guard, lock] = inherit(descriptors)?;
+    let [launch, page, link, guard, lock, shelf] = inherit(descriptors)?;
     let launch: HeartLaunch = read_launch(launch)?;
+    let shelf = Shelf::open(shelf);
+    let config = in_effect(&shelf)?;
     nix::sys::prctl::set_name(c"clusterd-heart")
         .map_err(|error| system("name the process")(error.into()))?;
     Ok(HeartInherits {
-        config: parse_launched(&launch.config)?,
+        config: parse(&config)?,
         me: launch.me,
         key: launch.key,
         run_dir: launch.run_dir,
-        record: launch.record.then_some(launch.config),
+        record: launch.record.then_some(config),
         page: Page::open(page).map_err(|error| StartError::Inherited(error.to_string()))?,
         link: HeartLink::new(link),
         guard,
         lock,
+        shelf,
     })
 }
 
-/// Takes over what the guard left for a worker: launch, link, lock.
+/// Takes over what the guard left for a worker: launch, link, lock, shelf.
 ///
 /// # Errors
 /// The descriptors are not these.
 pub fn inherit_worker(descriptors: &[RawFd]) -> Result<WorkerInherits, StartError> {
-    let [launch, link, lock] = inherit(descriptors)?;
-    let WorkerLaunch { config, me, key, run_dir, state_dir, record } = read_launch(launch)?;
-    let (config, link) = (parse_launched(&config)?, WorkerLink::new(link));
-    Ok(WorkerInherits { config, me, key, run_dir, state_dir, record, link, lock })
+    let [launch, link, lock, shelf] = inherit(descriptors)?;
+    let WorkerLaunch { config_file, me, key, run_dir, state_dir, record } = read_launch(launch)?;
+    let (shelf, link) = (Shelf::open(shelf), WorkerLink::new(link));
+    let config = parse(&in_effect(&shelf)?)?;
+    Ok(WorkerInherits {
+        config,
+        config_file,
+        me,
+        key,
+        run_dir,
+        state_dir,
+        record,
+        link,
+        lock,
+        shelf,
+    })
 }
 
-fn parse_launched(config: &str) -> Result<Config, StartError> {
-    config::parse(config, "the launch").map_err(|error| StartError::Inherited(error.to_string()))
+fn in_effect(shelf: &Shelf) -> Result<String, StartError> {
+    shelf.current().map_err(|error| StartError::Inherited(error.to_string()))
+}
+
+fn parse(config: &str) -> Result<Config, StartError> {
+    config::parse(config, "the config in effect")
+        .map_err(|error| StartError::Inherited(error.to_string()))
 }
 
 fn inherit<const N: usize>(numbers: &[RawFd]) -> Result<[OwnedFd; N], StartError> {
@@ -335,7 +364,7 @@ mod tests {
     #[test]
     fn a_launch_can_be_read_again_and_again() {
         let content = WorkerLaunch {
-            config: String::new(),
+            config_file: "/etc/clusterd/clusterd.toml".into(),
             me: NodeIndex::Upper,
             key: [7; 32],
             run_dir: "/run/clusterd".into(),

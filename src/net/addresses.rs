@@ -51,6 +51,8 @@ pub enum Finding {
 #[derive(Debug)]
 struct Group {
     ips: Vec<IpAddr>,
+    /// Its addresses no more, and not yet seen to be gone.
+    leaving: Vec<IpAddr>,
     hold: Hold,
     told_lost: bool,
     told_found: bool,
@@ -67,6 +69,7 @@ impl Addresses {
     pub fn new(groups: &[Vec<ServiceAddress>]) -> Addresses {
         let group = |addresses: &Vec<ServiceAddress>| Group {
             ips: addresses.iter().map(|address| address.ip).collect(),
+            leaving: Vec::new(),
             hold: Hold::Free,
             told_lost: false,
             told_found: false,
@@ -108,16 +111,48 @@ impl Addresses {
         }
     }
 
-    /// The groups that are being deleted.
-    pub fn releasing(&self) -> impl Iterator<Item = GroupIndex> {
-        self.indexed()
-            .filter(|(_, group)| matches!(group.hold, Hold::Releasing { .. }))
-            .map(|(index, _)| index)
+    /// Sets the group's addresses; returns those that it did not have.
+    pub fn change(&mut self, group: GroupIndex, ips: Vec<IpAddr>) -> Vec<IpAddr> {
+        let Some(group) = self.groups.get_mut(usize::from(group.0)) else { return Vec::new() };
+        let new = ips.iter().copied().filter(|ip| !group.ips.contains(ip)).collect();
+        let before = std::mem::replace(&mut group.ips, ips);
+        group.leaving.extend(before);
+        group.leaving.retain(|ip| !group.ips.contains(ip));
+        new
     }
 
-    /// The group that an address belongs to.
+    /// The groups of which something is being deleted: all of them, or what they have no more.
+    pub fn deleting(&self) -> impl Iterator<Item = GroupIndex> {
+        let deletes = |group: &Group| {
+            matches!(group.hold, Hold::Releasing { .. }) || !group.leaving.is_empty()
+        };
+        self.indexed().filter(move |(_, group)| deletes(group)).map(|(index, _)| index)
+    }
+
+    /// Whether this address of the group is being deleted.
+    pub fn is_doomed(&self, group: GroupIndex, ip: IpAddr) -> bool {
+        self.groups.get(usize::from(group.0)).is_some_and(|group| {
+            let released = matches!(group.hold, Hold::Releasing { .. });
+            group.leaving.contains(&ip) || (released && group.ips.contains(&ip))
+        })
+    }
+
+    /// What the group has no more is gone from this host.
+    pub fn has_left(&mut self, group: GroupIndex) {
+        if let Some(group) = self.groups.get_mut(usize::from(group.0)) {
+            group.leaving.clear();
+        }
+    }
+
+    /// Whether something that a group has no more may still be here.
+    pub fn is_leaving(&self) -> bool {
+        self.groups.iter().any(|group| !group.leaving.is_empty())
+    }
+
+    /// The group that an address belongs to, or did until it is gone.
     pub fn group_of(&self, ip: IpAddr) -> Option<GroupIndex> {
-        self.indexed().find(|(_, group)| group.ips.contains(&ip)).map(|(index, _)| index)
+        let has = |group: &Group| group.ips.contains(&ip) || group.leaving.contains(&ip);
+        self.indexed().find(|(_, group)| has(group)).map(|(index, _)| index)
     }
 
     /// Whether news that this address is there can be of interest: it is a service address, and not
@@ -227,6 +262,25 @@ mod tests {
         assert_eq!(addresses.compare(&[found(2, 32, false), stray]), [Finding::Stray(stray)]);
         assert!(addresses.is_unexpected(&stray));
         assert!(!addresses.is_unexpected(&found(2, 32, false)));
+    }
+
+    #[test]
+    fn a_change_takes_out_and_puts_in() {
+        let mut addresses = addresses();
+        claim(&mut addresses);
+        let [old, new]: [IpAddr; 2] = ["192.0.2.50", "192.0.2.51"].map(|ip| ip.parse().unwrap());
+        assert_eq!(addresses.change(GROUP, vec![new]), [new]);
+        assert!(addresses.is_doomed(GROUP, old) && !addresses.is_doomed(GROUP, new));
+        assert!(addresses.deleting().eq([GROUP]) && addresses.is_leaving());
+        // Still looked for, and not missed when it goes.
+        assert_eq!(addresses.group_of(old), Some(GROUP));
+        assert_eq!(addresses.compare(&[found(2, 32, false)]), [Finding::Lost(GROUP)]);
+        // Back before it was gone: it stays.
+        assert_eq!(addresses.change(GROUP, vec![old]), [old]);
+        assert!(!addresses.is_doomed(GROUP, old) && addresses.is_doomed(GROUP, new));
+        addresses.has_left(GROUP);
+        assert!(addresses.deleting().next().is_none() && !addresses.is_leaving());
+        assert_eq!(addresses.group_of(new), None);
     }
 
     #[test]

@@ -5,17 +5,16 @@ use std::io;
 use std::net::IpAddr;
 
 use super::netlink::{Change, is_gone};
-use super::request::NetSetup;
 use super::route_socket::RouteSocket;
 
-/// One RTM_DELADDR request for every service address on the LAN interface, to be kept ready in the
+/// One RTM_DELADDR request for each of these addresses on the LAN interface, to be kept ready in the
 /// page that heart and guard share. The guard sends each with [`delete_all`].
-pub fn deletions(setup: &NetSetup, lan_index: u32) -> Vec<Vec<u8>> {
+pub fn deletions(addresses: &[IpAddr], lan_index: u32) -> Vec<Vec<u8>> {
     (1u32..)
-        .zip(setup.groups.iter().flatten())
-        .map(|(sequence, address)| {
+        .zip(addresses)
+        .map(|(sequence, &ip)| {
             let mut request = Vec::new();
-            Change::Remove { index: lan_index, ip: address.ip }.build(sequence, &mut request);
+            Change::Remove { index: lan_index, ip }.build(sequence, &mut request);
             request
         })
         .collect()

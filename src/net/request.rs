@@ -14,7 +14,7 @@ pub struct NetSetup {
 }
 
 /// What the heart asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NetRequest {
     /// Delete every service address of every group from every interface. Answer: `Swept`.
     Sweep,
@@ -35,6 +35,16 @@ pub enum NetRequest {
         group: GroupIndex,
         /// Number of the claim.
         claim: u32,
+    },
+    /// These are the group's addresses from now on: what is not among them any more is deleted from every
+    /// interface, and what is new is leased if the group is claimed. Answer: `Trimmed`.
+    Addresses {
+        /// Which group.
+        group: GroupIndex,
+        /// All of them.
+        addresses: Vec<ServiceAddress>,
+        /// Number of the change.
+        change: u32,
     },
     /// Delete the group's addresses from every interface. Answer: `Released`, once a look finds none.
     Release {
@@ -87,6 +97,11 @@ pub enum NetReply {
         group: GroupIndex,
         /// Number of the release that it answers: the newest one asked for.
         release: u32,
+    },
+    /// A look found no address on this host that a change has taken out of its group.
+    Trimmed {
+        /// The newest change.
+        change: u32,
     },
     /// An address of a claimed group is gone: deleted by somebody else, or its lease has ended.
     AddressLost {

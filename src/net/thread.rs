@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +20,7 @@ use super::netlink::{Address, Body, Change};
 use super::outbox::Outbox;
 use super::request::{LinkInfo, NetReply, NetRequest, NetSetup};
 use super::route_socket::{Monitor, RouteSocket};
-use crate::config::GroupIndex;
+use crate::config::{GroupIndex, ServiceAddress};
 use crate::limits::{CLAIM_AGE_MAX, LEASE, NET_REQUESTS_MAX, NET_REST, NET_TRIES, RELEASE_RETRY};
 
 /// A request that was not taken.
@@ -40,7 +41,6 @@ pub struct NetHandle {
 }
 
 /// A request, and when it was made.
-#[derive(Clone, Copy)]
 struct Asked {
     at: Instant,
     request: NetRequest,
@@ -50,7 +50,14 @@ impl Asked {
     /// A claim that waited while this process was stopped rests on a right that may have ended, and
     /// the peer may have the address by now. (A renewal looks at its lease.)
     fn is_stale(&self) -> bool {
-        matches!(self.request, NetRequest::Claim { .. }) && self.at.elapsed() > CLAIM_AGE_MAX
+        let leases = match self.request {
+            NetRequest::Claim { .. } | NetRequest::Addresses { .. } => true,
+            NetRequest::Sweep
+            | NetRequest::LookAtCarriers
+            | NetRequest::Renew { .. }
+            | NetRequest::Release { .. } => false,
+        };
+        leases && self.at.elapsed() > CLAIM_AGE_MAX
     }
 }
 
@@ -123,6 +130,8 @@ pub(super) struct Worker {
     addresses: Addresses,
     /// A sweep was asked for and has not been answered.
     sweeping: bool,
+    /// The newest change of addresses, if it has not been answered.
+    changed: Option<u32>,
     lan: Watched,
     crossover: Watched,
     told_lan: Option<LinkInfo>,
@@ -146,6 +155,7 @@ impl Worker {
             route: RouteSocket::open()?,
             addresses: Addresses::new(&setup.groups),
             sweeping: false,
+            changed: None,
             lan: Watched::new(setup.lan),
             crossover: Watched::new(setup.crossover),
             told_lan: None,
@@ -170,7 +180,7 @@ impl Worker {
 
     /// Sleeps until something comes in. A release that could not be finished is tried again.
     fn rest(&mut self) {
-        let unfinished = self.sweeping || self.addresses.releasing().next().is_some();
+        let unfinished = self.sweeping || self.addresses.deleting().next().is_some();
         let longest = if unfinished { RELEASE_RETRY } else { NET_REST };
         let timeout = PollTimeout::try_from(longest).unwrap_or(PollTimeout::ZERO);
         let mut fds = [
@@ -206,11 +216,42 @@ impl Worker {
                 let error = "this process stood still after the claim was decided".to_owned();
                 self.outbox.put(NetReply::HoldFailed { group, claim, error });
             }
+            // What is new is leased with the next claim or renewal, if there is one.
+            NetRequest::Addresses { group, addresses, change } => {
+                self.change(group, addresses, change);
+                self.finish_releases();
+            }
             NetRequest::Sweep
             | NetRequest::LookAtCarriers
             | NetRequest::Renew { .. }
             | NetRequest::Release { .. } => self.serve(request),
         }
+    }
+
+    /// Takes note of a group's addresses; returns those that it did not have.
+    fn change(
+        &mut self,
+        group: GroupIndex,
+        addresses: Vec<ServiceAddress>,
+        change: u32,
+    ) -> Vec<IpAddr> {
+        self.changed = Some(change);
+        self.addresses.change(group, addresses.into_iter().map(|address| address.ip).collect())
+    }
+
+    /// Leases what is new in a group, if that is claimed and its lease has not ended.
+    fn add(&mut self, group: GroupIndex, new: &[IpAddr]) -> Result<(), String> {
+        let index = match self.addresses.hold(group) {
+            Hold::Claimed { index, leased_at, .. } if leased_at.elapsed() < LEASE => index,
+            Hold::Claimed { .. } | Hold::Free | Hold::Releasing { .. } => return Ok(()),
+        };
+        let leases = new.iter().map(|&ip| Change::Lease { index, ip, create: true });
+        let leases: Vec<Change> = leases.collect();
+        self.route.change(&leases).map_err(|error| error.to_string())?;
+        let found = self.look().map_err(|error| error.to_string())?;
+        let strays = found.iter().filter(|one| new.contains(&one.ip) && !is_ours(one, index));
+        let strays: Vec<Change> = strays.map(|&address| Change::Delete(address)).collect();
+        self.route.change(&strays).map_err(|error| error.to_string())
     }
 
     pub(super) fn serve(&mut self, request: NetRequest) {
@@ -233,6 +274,19 @@ impl Worker {
                 Ok(()) => self.outbox.put(NetReply::Renewed { group, claim }),
                 Err(error) => self.outbox.put(NetReply::HoldFailed { group, claim, error }),
             },
+            NetRequest::Addresses { group, addresses, change } => {
+                let kept: Vec<IpAddr> = self.addresses.ips(group).to_vec();
+                let new = self.change(group, addresses, change);
+                if let Err(error) = self.add(group, &new) {
+                    // What is served goes on; what could not be added is not ours.
+                    let ips = self.addresses.ips(group).iter();
+                    let without = ips.copied().filter(|ip| kept.contains(ip)).collect();
+                    self.addresses.change(group, without);
+                    let leaving = new.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ");
+                    self.outbox.fault(format!("{leaving} cannot be added: {error}"));
+                }
+                self.finish_releases();
+            }
             NetRequest::Release { group, release } => {
                 self.addresses.set(group, Hold::Releasing { asked: Some(release) });
                 self.finish_releases();
@@ -333,20 +387,25 @@ impl Worker {
     /// Answers the releases of which nothing was found; returns the deletions for the others.
     fn settle_releases(&mut self, found: &[Address]) -> Vec<Change> {
         let mut left = Vec::new();
-        let releasing: Vec<GroupIndex> = self.addresses.releasing().collect();
-        for group in releasing {
-            let ips = self.addresses.ips(group);
-            let here = found.iter().filter(|address| ips.contains(&address.ip));
+        let deleting: Vec<GroupIndex> = self.addresses.deleting().collect();
+        for group in deleting {
+            let here = found.iter().filter(|address| self.addresses.is_doomed(group, address.ip));
             let before = left.len();
             left.extend(here.map(|&address| Change::Delete(address)));
             if left.len() > before {
                 continue;
             }
-            let hold = self.addresses.hold(group);
-            self.addresses.set(group, Hold::Free);
-            if let Hold::Releasing { asked: Some(release) } = hold {
-                self.outbox.put(NetReply::Released { group, release });
+            self.addresses.has_left(group);
+            if let Hold::Releasing { asked } = self.addresses.hold(group) {
+                self.addresses.set(group, Hold::Free);
+                if let Some(release) = asked {
+                    self.outbox.put(NetReply::Released { group, release });
+                }
             }
+        }
+        if let Some(change) = self.changed.filter(|_| !self.addresses.is_leaving()) {
+            self.changed = None;
+            self.outbox.put(NetReply::Trimmed { change });
         }
         if self.sweeping && left.is_empty() {
             self.sweeping = false;
@@ -493,7 +552,7 @@ pub(super) mod tests {
     fn renewals_go_first() {
         let (mut worker, sender) = quiet_worker();
         let renew = NetRequest::Renew { group: GroupIndex(1), claim: 4 };
-        for request in [NetRequest::Sweep, NetRequest::LookAtCarriers, renew] {
+        for request in [NetRequest::Sweep, NetRequest::LookAtCarriers, renew.clone()] {
             sender.try_send(Asked { at: Instant::now(), request }).unwrap();
         }
         let order: Vec<NetRequest> =
@@ -505,8 +564,11 @@ pub(super) mod tests {
     fn p1_a_claim_that_waited_too_long_is_not_made() {
         let claim = NetRequest::Claim { group: GroupIndex(0), claim: 1 };
         let asked = |request, age| Asked { at: Instant::now().checked_sub(age).unwrap(), request };
-        assert!(!asked(claim, CLAIM_AGE_MAX / 2).is_stale());
+        assert!(!asked(claim.clone(), CLAIM_AGE_MAX / 2).is_stale());
         assert!(asked(claim, CLAIM_AGE_MAX * 2).is_stale());
+        let change =
+            NetRequest::Addresses { group: GroupIndex(0), addresses: Vec::new(), change: 1 };
+        assert!(asked(change, CLAIM_AGE_MAX * 2).is_stale());
         let release = NetRequest::Release { group: GroupIndex(0), release: 1 };
         assert!(!asked(release, CLAIM_AGE_MAX * 2).is_stale(), "a release is never too late");
     }

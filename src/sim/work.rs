@@ -259,6 +259,8 @@ impl World {
                     }
                     self.order_worker(index, command);
                 }
+                // Nobody edits a file in this world.
+                Command::Configured | Command::Addresses { .. } => {}
                 Command::Exit => exits = true,
             }
         }

@@ -22,6 +22,8 @@ pub struct Words {
     pub ticked_at: AtomicU64,
     /// Number of the current heart, from 1.
     pub heart: AtomicU64,
+    /// A heart that was asked to end and has not after so many ms is killed.
+    pub end_patience_ms: AtomicU64,
     /// Two slots, so that one is whole while the other is written.
     pub slots: [SlotWords; 2],
 }

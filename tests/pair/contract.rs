@@ -48,6 +48,7 @@ fn is_contractual(status: &Value, me: &str, other: &str) {
             "incarnation",
             "guarded",
             "worst_gap_ms",
+            "loop",
             "peer",
             "reach",
             "groups",

@@ -68,14 +68,8 @@ fn stand_in_guard() {
     let network = format!("/proc/{}/task/{}/ns/net", std::process::id(), gettid());
     std::fs::write(directory.join("network.new"), network).unwrap();
     std::fs::rename(directory.join("network.new"), directory.join("network")).unwrap();
-    let status = run(Guarded {
-        page,
-        heart,
-        worker,
-        end_patience: limits::HEART_END_PATIENCE,
-        alive: alive.into(),
-    })
-    .unwrap();
+    page.set_end_patience(limits::HEART_END_PATIENCE);
+    let status = run(Guarded { page, heart, worker, alive: alive.into() }).unwrap();
     std::process::exit(i32::from(status == ExitCode::FAILURE));
 }
 

@@ -15,6 +15,7 @@ use thiserror::Error;
 use super::clock::Clock;
 use super::counts::Counts;
 use super::hands::Hands;
+use super::reload::Reload;
 use super::senses::{Senses, setup};
 use super::wires::Wires;
 use super::{FIRST_CONTROL, FIRST_WIRE, GUARD, Heart, NET_THREAD, SIGNALS, WORKER};
@@ -67,7 +68,8 @@ impl BeginError {
 /// # Errors
 /// It could not begin, or its poll failed.
 pub fn run(inherits: HeartInherits) -> Result<(), BeginError> {
-    let HeartInherits { config, me, key, run_dir, record, page, mut link, guard, lock } = inherits;
+    let HeartInherits { config, me, key, run_dir, record, page, mut link, guard, lock, shelf } =
+        inherits;
     let config = Arc::new(config);
     nix::sys::prctl::set_name(c"clusterd-heart").map_err(io::Error::from)?;
     let signals = take_signals()?;
@@ -126,6 +128,8 @@ pub fn run(inherits: HeartInherits) -> Result<(), BeginError> {
         worker_may_have_more: true,
         server,
         signals,
+        shelf,
+        reload: Reload::default(),
         guard: Some(guard),
         recording,
         _lock: lock,
@@ -141,7 +145,7 @@ pub fn run(inherits: HeartInherits) -> Result<(), BeginError> {
     Ok(heart.live()?)
 }
 
-/// SIGTERM comes through a descriptor. A terminal's signals are for the guard alone, which passes on
+/// SIGTERM and SIGHUP come through a descriptor. A terminal's signals are for the guard alone, which passes on
 /// what it means by them.
 fn take_signals() -> io::Result<SignalFd> {
     let mut blocked = SigSet::empty();
@@ -151,6 +155,7 @@ fn take_signals() -> io::Result<SignalFd> {
     blocked.thread_block()?;
     let mut wanted = SigSet::empty();
     wanted.add(Signal::SIGTERM);
+    wanted.add(Signal::SIGHUP);
     Ok(SignalFd::with_flags(&wanted, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
 }
 

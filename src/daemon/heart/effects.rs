@@ -47,10 +47,12 @@ impl Heart {
             }
             Command::Release { group, release } => self.hands.release(group, release),
             Command::Announce { group } => {
-                for address in addresses(&self.config, group) {
+                for address in self.hands.addresses(group) {
                     self.wires.announce(address);
                 }
             }
+            Command::Configured => self.configured(),
+            Command::Addresses { group, addresses } => self.hands.change(group, addresses),
             Command::Persist { write, state } => {
                 self.worker.send(&ToWorker::Persist { write, state });
             }

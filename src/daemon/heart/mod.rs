@@ -18,6 +18,7 @@
 //! | `clock` | the time that the core is given |
 //! | `wires` | the paths and the LAN watch: reading, sending, opening again |
 //! | `senses` | what was seen on the LAN, in the core's words |
+//! | `reload` | the config file, read anew by the worker |
 //! | `hands` | the netlink thread, and what is sealed for the guard |
 //! | `desk` | what administrators ask, in the core's words |
 //! | `effects` | doing the core's commands |
@@ -29,6 +30,7 @@ mod counts;
 mod desk;
 mod effects;
 mod hands;
+mod reload;
 mod senses;
 mod wires;
 
@@ -39,6 +41,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
+use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 
 pub use begin::{BeginError, run};
@@ -47,6 +50,7 @@ use self::clock::Clock;
 use self::counts::Counts;
 use self::desk::Asked;
 use self::hands::Hands;
+use self::reload::Reload;
 use self::senses::Senses;
 use self::wires::Wires;
 use crate::beat::codec::Session;
@@ -57,6 +61,7 @@ use crate::control::socket::Server;
 use crate::core::{Core, Event, Link, Time};
 use crate::daemon::link::{HeartLink, ToHeart};
 use crate::daemon::page::Page;
+use crate::daemon::shelf::Shelf;
 use crate::limits;
 use crate::net::{NetReply, Seen};
 
@@ -82,6 +87,9 @@ struct Heart {
     worker_may_have_more: bool,
     server: Server,
     signals: SignalFd,
+    /// The config in effect, for the next heart, and one that the worker offers.
+    shelf: Shelf,
+    reload: Reload,
     /// Readable when the guard is gone; `None`: that is known.
     guard: Option<OwnedFd>,
     /// Every event is recorded.
@@ -180,6 +188,7 @@ impl Heart {
                 NetReply::Released { group, release } => {
                     self.handle(Event::Released { group, release });
                 }
+                NetReply::Trimmed { change } => self.hands.trimmed(change, &mut self.page),
                 NetReply::AddressLost { group } => self.handle(Event::AddressLost { group }),
                 NetReply::AddressFound { group } => self.handle(Event::AddressFound { group }),
                 NetReply::LanLink(link) => {
@@ -314,7 +323,11 @@ impl Heart {
                     self.handle(Event::SyncAddress { address });
                 }
                 // The link itself sends it the newest write again.
-                Ok(Some(ToHeart::WorkerStarted)) => self.handle(Event::WorkerStarted),
+                Ok(Some(ToHeart::WorkerStarted)) => {
+                    self.reload_lost();
+                    self.handle(Event::WorkerStarted);
+                }
+                Ok(Some(ToHeart::Offered { nonce, error })) => self.offered(nonce, error),
                 // For a heart that begins.
                 Ok(Some(ToHeart::HelloAck { .. })) => {}
                 Ok(None) => self.worker_may_have_more = false,
@@ -328,9 +341,13 @@ impl Heart {
     }
 
     fn hear_signals(&mut self) {
-        // Only SIGTERM is in the set.
-        while let Ok(Some(_)) = self.signals.read_signal() {
-            self.handle(Event::Shutdown);
+        // Only these two are in the set.
+        while let Ok(Some(info)) = self.signals.read_signal() {
+            if info.ssi_signo == Signal::SIGHUP as u32 {
+                self.begin_reload();
+            } else {
+                self.handle(Event::Shutdown);
+            }
         }
     }
 

@@ -32,6 +32,12 @@ impl Senses {
         Senses { groups, reach_hosts, own_mac: None, asked: None }
     }
 
+    /// Another config is in effect.
+    pub fn configured(&mut self, config: &Config) {
+        let Senses { groups, reach_hosts, .. } = Senses::new(config);
+        (self.groups, self.reach_hosts) = (groups, reach_hosts);
+    }
+
     /// This node's LAN interface has this MAC now; `None`: there is no such interface.
     pub fn own_mac_is(&mut self, mac: Option<Mac>) {
         self.own_mac = mac;

@@ -172,6 +172,8 @@ impl Beating {
                     ToWorker::Ready
                     | ToWorker::Services { .. }
                     | ToWorker::Mirror { .. }
+                    | ToWorker::Reread { .. }
+                    | ToWorker::Configured
                     | ToWorker::Sync { .. } => {}
                 }
             }
@@ -186,6 +188,7 @@ impl Beating {
             link: HeartLink::new(heart_end),
             guard: guard_read.into(),
             lock: std::fs::File::open("/dev/null").unwrap().into(),
+            shelf: Shelf::create(CONFIG).unwrap(),
         };
         let (thread, pthread) = host.run(|| {
             let (tell, told) = mpsc::channel();

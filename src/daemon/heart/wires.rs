@@ -260,6 +260,15 @@ impl Wires {
         }
     }
 
+    /// Another config is in effect: its addresses are watched.
+    pub fn configured(&mut self, config: &Config, now: Time) {
+        let ipv6 = watched_ipv6(config);
+        if ipv6 != self.ipv6 {
+            self.ipv6 = ipv6;
+            self.open_lan_watch(now);
+        }
+    }
+
     /// This is the LAN interface now. If it is not the one that the sockets were opened on, they are
     /// opened anew at once.
     pub fn lan_is(&mut self, link: &LinkInfo) {

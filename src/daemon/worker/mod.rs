@@ -5,17 +5,20 @@
 //! link -> this thread ---+-> keeper      events.jsonl, standard error
 //!                        +-> notifier    notify.exec
 //!                        +-> recorder    run --record FILE
+//!                        +-> rereader    the config file, anew           -> shelf, link
 //!                        +-> supervisor  services, one for each group    -> link
 //!                        +-> engine      mirrored trees, the same         -> link
 //! ```
 //! Each arrow is bounded, so this thread never waits for a disk or a program. When the link ends, heart
-//! and guard are gone or done: the threads finish what they have, within a deadline.
+//! and guard are gone or done: the threads finish what they have, within a deadline. So they do when the
+//! config in effect changes what one of them works with: then the guard starts another worker.
 
 pub mod events;
 mod mirrors;
 pub mod notify;
 pub mod persist;
 pub mod record;
+mod reread;
 mod service_manager;
 mod services;
 
@@ -29,10 +32,13 @@ use self::mirrors::{Mirrors, Pair};
 use self::notify::Notifier;
 use self::persist::{Inbox, Store};
 use self::record::Recorder;
+use self::reread::{Rereader, Source};
 use self::services::Supervisors;
 use super::link::{ToHeart, ToWorker, WorkerLink};
 use super::logger;
+use super::shelf::Shelf;
 use super::start::{StartError, WorkerInherits, system};
+use crate::config::{self, Config, change};
 use crate::limits;
 use crate::sys::{process, realtime};
 
@@ -56,8 +62,19 @@ pub fn run(inherited: WorkerInherits) -> Result<(), StartError> {
 }
 
 fn work(inherited: WorkerInherits) -> Result<(), StartError> {
-    let WorkerInherits { config, me, key, run_dir, state_dir, record, link, lock: _lock } =
-        inherited;
+    let WorkerInherits {
+        config,
+        config_file,
+        me,
+        key,
+        run_dir,
+        state_dir,
+        record,
+        link,
+        lock: _lock,
+        shelf,
+    } = inherited;
+    let shelf = Arc::new(shelf);
     let link = Arc::new(link);
     let (done, all_done) = bounded::<()>(0);
     let threads = || {
@@ -71,7 +88,14 @@ fn work(inherited: WorkerInherits) -> Result<(), StartError> {
         let supervisors = services::begin(&config, me, &run_dir, &link, &done)?;
         let pair = Pair { config: &config, me, key: &key, state_dir: &state_dir };
         let mirrors = mirrors::begin(&pair, &link, &done)?;
-        let notifier = config.notify_exec.map(|exec| {
+        let (rereader, asked) = Rereader::new();
+        let (source, to_heart) =
+            (Source { file: config_file, key, shelf: Arc::clone(&shelf) }, Arc::clone(&link));
+        // It may sit in a disk that hangs: nothing waits for its end.
+        std::thread::Builder::new()
+            .name("rereader".to_owned())
+            .spawn(move || reread::run(&source, &asked, &to_heart))?;
+        let notifier = config.notify_exec.clone().map(|exec| {
             let (notifier, events) = Notifier::new();
             spawn("notifier", &done, move || notify::run(&exec, &events)).map(|()| notifier)
         });
@@ -80,11 +104,11 @@ fn work(inherited: WorkerInherits) -> Result<(), StartError> {
             spawn("recorder", &done, move || record::run(&file, &lines)).map(|()| recorder)
         });
         let (notifier, recorder) = (notifier.transpose()?, recorder.transpose()?);
-        Ok(Desks { inbox, keeper, supervisors, mirrors, notifier, recorder })
+        Ok(Desks { inbox, keeper, supervisors, mirrors, rereader, notifier, recorder })
     };
     let desks = threads().map_err(system("start a thread"))?;
     drop(done);
-    serve(&link, &desks);
+    serve(&link, &desks, &shelf, config);
     desks.inbox.close();
     desks.end();
     if all_done.recv_timeout(limits::WORKER_DRAIN_PATIENCE) == Err(RecvTimeoutError::Timeout) {
@@ -99,23 +123,52 @@ struct Desks {
     keeper: Keeper,
     supervisors: Supervisors,
     mirrors: Mirrors,
+    rereader: Rereader,
     notifier: Option<Notifier>,
     recorder: Option<Recorder>,
 }
 
-fn serve(link: &WorkerLink, desks: &Desks) {
+fn serve(link: &WorkerLink, desks: &Desks, shelf: &Shelf, mut config: Config) {
     if let Err(error) = link.send(&ToHeart::WorkerStarted) {
         log::warn!("the heart could not be told of this worker: {error}");
     }
     let mut malformed = |error| log::warn!("a message of the heart was dropped: {error}");
     loop {
         match link.receive(&mut malformed) {
-            Ok(Some(message)) => desks.take(link, message),
+            Ok(Some(message)) => {
+                // A new heart may be ahead of this worker: the one before it may have died between
+                // taking a config in and telling of it.
+                let news = matches!(message, ToWorker::Configured | ToWorker::Hello { .. });
+                let anew = news && is_over(shelf, &mut config);
+                desks.take(link, message);
+                if anew {
+                    return;
+                }
+            }
             Ok(None) => return,
             Err(error) => {
                 log::error!("the link to the heart failed: {error}");
                 return;
             }
+        }
+    }
+}
+
+/// Takes note of the config in effect; true: threads of this worker were begun with something else.
+fn is_over(shelf: &Shelf, config: &mut Config) -> bool {
+    let text = shelf.current().map_err(|error| error.to_string());
+    let read = text.and_then(|text| {
+        config::parse(&text, "the config in effect").map_err(|errors| errors.to_string())
+    });
+    match read {
+        Ok(new) => {
+            let change = change::compare(config, &new);
+            *config = new;
+            change.map_or(true, |change| change.worker)
+        }
+        Err(error) => {
+            log::error!("the config in effect cannot be read, the one before stays: {error}");
+            false
         }
     }
 }
@@ -140,6 +193,9 @@ impl Desks {
                 self.mirrors.order(link, group, order, duty, peer);
             }
             ToWorker::Sync { request, group } => self.mirrors.sync(link, group, request),
+            ToWorker::Reread { nonce } => self.rereader.ask(nonce),
+            // Looked at before.
+            ToWorker::Configured => {}
             ToWorker::Tell(record) => {
                 if let Some(notifier) = &self.notifier {
                     notifier.push(record.clone());

@@ -208,11 +208,11 @@ fn p1_the_guard_deletes_what_a_dead_heart_held() {
         net.claim(WEB, 1);
         net.claim(MAIL, 1);
         let index = nix::net::if_::if_nametoindex("lan0").unwrap();
-        let deletions = deletions(&setup(), index);
+        let all = [ips(WEB), ips(MAIL)].concat();
+        let deletions = deletions(&all, index);
         assert_eq!(deletions.len(), 3);
         let mut socket = RouteSocket::open().unwrap();
         delete_all(&mut socket, deletions.iter().map(Vec::as_slice)).unwrap();
-        let all = [ips(WEB), ips(MAIL)].concat();
         assert!(!any_held(&mut socket, &all).unwrap());
         // Again, and for an interface that is gone: nothing left to do is no error.
         delete_all(&mut socket, deletions.iter().map(Vec::as_slice)).unwrap();

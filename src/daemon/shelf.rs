@@ -1,0 +1,161 @@
+//! The config in effect, and one that is offered, in memory that heart and worker share: a restarted
+//! heart or worker begins with the one in effect, and reads no file.
+//!
+//! ```text
+//! worker                          heart
+//!   | writes the other slot         |
+//!   |------------ Offered --------->|
+//!   |                               | reads it; taken in: one write of one byte makes it the one in effect
+//!   |<---------- Configured --------|
+//! ```
+//! The worker writes only when the heart has asked, and the heart asks for one at a time. A slot that was
+//! torn by the worker's death has a hash that does not fit.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
+use crate::limits::CONFIG_BYTES_MAX;
+
+/// Behind the byte that names the slot in effect.
+const FIRST_SLOT: u64 = 8;
+const HEAD_BYTES: usize = 8 + blake3::OUT_LEN;
+const SLOT_BYTES: u64 = (HEAD_BYTES + CONFIG_BYTES_MAX) as u64;
+
+/// The shared memory. Configs are in their normal form.
+#[derive(Debug)]
+pub struct Shelf {
+    file: File,
+}
+
+impl Shelf {
+    /// Makes one; this config is in effect.
+    ///
+    /// # Errors
+    /// No memory, or the config is longer than a config file may be.
+    pub fn create(config: &str) -> io::Result<Shelf> {
+        let file = File::from(memfd_create(c"clusterd-config", MFdFlags::MFD_CLOEXEC)?);
+        file.set_len(FIRST_SLOT + 2 * SLOT_BYTES)?;
+        let shelf = Shelf { file };
+        shelf.write(0, config)?;
+        Ok(shelf)
+    }
+
+    /// Takes over one that another process made.
+    pub fn open(fd: OwnedFd) -> Shelf {
+        Shelf { file: fd.into() }
+    }
+
+    /// The config in effect.
+    ///
+    /// # Errors
+    /// The memory does not hold one.
+    pub fn current(&self) -> io::Result<String> {
+        self.read(self.slot()?)
+    }
+
+    /// Offers another config.
+    ///
+    /// # Errors
+    /// It is too long.
+    pub fn offer(&self, config: &str) -> io::Result<()> {
+        self.write(1 - self.slot()?, config)
+    }
+
+    /// The config that is offered.
+    ///
+    /// # Errors
+    /// None was, or not to its end.
+    pub fn offered(&self) -> io::Result<String> {
+        self.read(1 - self.slot()?)
+    }
+
+    /// The one that is offered is in effect from now on.
+    ///
+    /// # Errors
+    /// Memory that cannot be written.
+    pub fn accept(&self) -> io::Result<()> {
+        self.file.write_all_at(&[1 - self.slot()?], 0)
+    }
+
+    /// The slot in effect: 0 or 1.
+    fn slot(&self) -> io::Result<u8> {
+        let mut slot = [0];
+        self.file.read_exact_at(&mut slot, 0)?;
+        let [slot] = slot;
+        Ok(slot.min(1))
+    }
+
+    fn write(&self, slot: u8, config: &str) -> io::Result<()> {
+        if config.len() > CONFIG_BYTES_MAX {
+            let text =
+                format!("with every value in effect it is longer than {CONFIG_BYTES_MAX} bytes");
+            return Err(io::Error::other(text));
+        }
+        let place = FIRST_SLOT + u64::from(slot) * SLOT_BYTES;
+        let (length, hash) = ((config.len() as u64).to_le_bytes(), blake3::hash(config.as_bytes()));
+        let head = [length.as_slice(), hash.as_bytes()];
+        self.file.write_all_at(config.as_bytes(), place + HEAD_BYTES as u64)?;
+        self.file.write_all_at(&head.concat(), place)
+    }
+
+    fn read(&self, slot: u8) -> io::Result<String> {
+        let torn = || io::Error::other("the config in memory is not whole");
+        let place = FIRST_SLOT + u64::from(slot) * SLOT_BYTES;
+        let mut head = [0; HEAD_BYTES];
+        self.file.read_exact_at(&mut head, place)?;
+        let (length, hash) = head.split_first_chunk::<8>().ok_or_else(torn)?;
+        let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|_| torn())?;
+        if length > CONFIG_BYTES_MAX {
+            return Err(torn());
+        }
+        let mut text = vec![0; length];
+        self.file.read_exact_at(&mut text, place + HEAD_BYTES as u64)?;
+        if blake3::hash(&text).as_bytes() != hash {
+            return Err(torn());
+        }
+        String::from_utf8(text).map_err(|_| torn())
+    }
+}
+
+impl AsFd for Shelf {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_offered_is_in_effect_once_it_is_accepted() {
+        let worker = Shelf::create("one").unwrap();
+        let heart = Shelf::open(worker.as_fd().try_clone_to_owned().unwrap());
+        heart.offered().unwrap_err();
+        for (before, text) in [("one", "two"), ("two", "three"), ("three", "")] {
+            worker.offer("never accepted").unwrap();
+            worker.offer(text).unwrap();
+            assert_eq!(
+                (heart.current().unwrap().as_str(), heart.offered().unwrap().as_str()),
+                (before, text)
+            );
+            heart.accept().unwrap();
+            assert_eq!(worker.current().unwrap(), text);
+        }
+        worker.offer(&"x".repeat(CONFIG_BYTES_MAX)).unwrap();
+        worker.offer(&"x".repeat(CONFIG_BYTES_MAX + 1)).unwrap_err();
+    }
+
+    #[test]
+    fn a_torn_offer_is_none() {
+        let shelf = Shelf::create("one").unwrap();
+        shelf.offer("a longer text").unwrap();
+        shelf.file.write_all_at(b"another", FIRST_SLOT + SLOT_BYTES + HEAD_BYTES as u64).unwrap();
+        shelf.offered().unwrap_err();
+        assert_eq!(shelf.current().unwrap(), "one");
+    }
+}

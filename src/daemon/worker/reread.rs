@@ -1,0 +1,60 @@
+//! Reading the config file anew: it may be on a disk that hangs, so this has a thread of its own.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::config::{self, key, key::Key};
+use crate::daemon::link::{ToHeart, WorkerLink};
+use crate::daemon::shelf::Shelf;
+
+/// Where the thread's questions are put.
+pub(super) struct Rereader(Sender<u64>);
+
+/// What the thread works with.
+pub(super) struct Source {
+    /// The config file.
+    pub(super) file: PathBuf,
+    /// The key in use.
+    pub(super) key: Key,
+    /// Where the config is offered to the heart.
+    pub(super) shelf: Arc<Shelf>,
+}
+
+impl Rereader {
+    /// The desk and what its thread reads from.
+    pub(super) fn new() -> (Rereader, Receiver<u64>) {
+        let (sender, receiver) = bounded(1);
+        (Rereader(sender), receiver)
+    }
+
+    /// Read it, and offer it under this number. Never waits: the heart asks again if no answer comes.
+    pub(super) fn ask(&self, nonce: u64) {
+        if self.0.try_send(nonce).is_err() {
+            log::warn!("the config file is still being read: is its disk stuck?");
+        }
+    }
+}
+
+/// The thread.
+pub(super) fn run(source: &Source, asked: &Receiver<u64>, link: &WorkerLink) {
+    for nonce in asked {
+        let error = offer(source).err();
+        if let Err(error) = link.send(&ToHeart::Offered { nonce, error }) {
+            log::warn!("the heart could not be told of the config file: {error}");
+        }
+    }
+}
+
+fn offer(source: &Source) -> Result<(), String> {
+    let Source { file, key, shelf } = source;
+    let config = config::load(file).map_err(|errors| errors.to_string())?;
+    let of_file = |file: &Path| key::read(file).map_err(|error| error.to_string());
+    if of_file(&config.key_file)? != *key {
+        let file = config.key_file.display();
+        return Err(format!("{file} holds another key; restart clusterd on both nodes"));
+    }
+    let refused = |error| format!("{}: {error}", file.display());
+    shelf.offer(&config::normal::print(&config)).map_err(refused)
+}
