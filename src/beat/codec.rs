@@ -10,6 +10,9 @@ use super::{frame, pulse, serial_frame};
 use crate::config::NodeIndex;
 use crate::limits::{BEAT_BYTES_MAX, DIGEST_INTRODUCTIONS, INTRODUCE_EVERY};
 
+/// Version of the frames, in the upper half of their first byte.
+const VERSION: u8 = 1;
+
 /// What a receiver knows of the two incarnations at the moment. Serial frames rest on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Session {
@@ -176,6 +179,7 @@ impl Codec {
                 self.introduce_after(&read);
                 return read.map(Incoming::Pulse);
             }
+            (head, _) if head >> 4 > VERSION => return Err(DropReason::UnknownVersion),
             _ => return Err(DropReason::Malformed),
         };
         if beat.peer_incarnation == session.my_incarnation {

@@ -202,8 +202,10 @@ pub enum DropReason {
     Truncated,
     /// Longer than any frame of ours.
     Oversized,
-    /// A field with an impossible value, an unknown version or kind.
+    /// A field with an impossible value, an unknown kind.
     Malformed,
+    /// A later version of the protocol than this program speaks.
+    UnknownVersion,
     /// Another cluster's name in the header.
     ForeignCluster,
     /// The keyed hash does not fit: flipped bits, another key, a forgery.
@@ -224,10 +226,11 @@ pub enum DropReason {
 
 impl DropReason {
     /// All reasons, in the order of their counters.
-    pub const ALL: [DropReason; 11] = [
+    pub const ALL: [DropReason; 12] = [
         DropReason::Truncated,
         DropReason::Oversized,
         DropReason::Malformed,
+        DropReason::UnknownVersion,
         DropReason::ForeignCluster,
         DropReason::BadTag,
         DropReason::NotPeer,
@@ -243,6 +246,7 @@ impl DropReason {
         match self {
             DropReason::Truncated => "truncated",
             DropReason::Oversized => "oversized",
+            DropReason::UnknownVersion => "unknown-version",
             DropReason::Malformed => "malformed",
             DropReason::ForeignCluster => "foreign-cluster",
             DropReason::BadTag => "bad-tag",

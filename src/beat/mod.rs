@@ -7,6 +7,8 @@ pub mod codec;
 mod crossover;
 mod fields;
 mod frame;
+#[cfg(test)]
+mod frozen;
 mod lan;
 mod line;
 pub mod message;

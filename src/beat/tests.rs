@@ -347,7 +347,7 @@ fn reasons_name_what_is_wrong() {
         assert_eq!(refused(receiver(), &[0x11; 257]), Some(DropReason::Oversized));
         let mut version_2 = bytes.clone();
         version_2[0] = 0x21;
-        assert_eq!(refused(receiver(), &version_2), Some(DropReason::Malformed));
+        assert_eq!(refused(receiver(), &version_2), Some(DropReason::UnknownVersion));
     }
 }
 

@@ -20,9 +20,18 @@ impl Core {
     /// A frame was refused before it could be read.
     pub(super) fn refused(&mut self, path: Path, reason: DropReason) {
         self.watch_mut(path, |watch| watch.refuse(reason));
-        let misfits = self.paths.iter().map(|watch| watch.refused_for(DropReason::BadTag));
+        let refused = |reason: DropReason| -> u64 {
+            self.paths.iter().map(|watch| watch.refused_for(reason)).sum()
+        };
+        let [misfits, newer] = [DropReason::BadTag, DropReason::UnknownVersion].map(refused);
         let never_heard = self.peer.life == Life::NeverHeard;
-        if never_heard && !self.keys_told && misfits.sum::<u64>() >= limits::MISFITS_TOLD_AFTER {
+        let unheard = !self.peer.is_alive();
+        if unheard && !self.newer_told && newer >= limits::MISFITS_TOLD_AFTER {
+            self.newer_told = true;
+            let text = "the peer speaks a newer version of the heartbeat; upgrade this node";
+            self.tell(Kind::Config, None, text.to_string());
+        }
+        if never_heard && !self.keys_told && misfits >= limits::MISFITS_TOLD_AFTER {
             self.keys_told = true;
             let text = "frames of this cluster arrive that the key does not fit; give both nodes the \
                         same key file";

@@ -111,6 +111,8 @@ pub struct Core {
     configs_differ: bool,
     /// That no frame fits the key was told.
     keys_told: bool,
+    /// That the peer speaks a later version was told.
+    newer_told: bool,
     guarded: bool,
     joined: bool,
     stalled: bool,
@@ -195,6 +197,7 @@ impl Core {
             pace,
             configs_differ: false,
             keys_told: false,
+            newer_told: false,
             guarded: true,
             joined: false,
             stalled: false,

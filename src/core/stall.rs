@@ -73,3 +73,23 @@ pub fn overslept(now: Time, last: Time, planned: Time) -> Option<Duration> {
     let late = now.since(last.max(planned));
     (late >= limits::STALL_MIN).then_some(late)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lateness_is_counted_between_its_limits() {
+        let mut lateness = Lateness::default();
+        for us in [0, 999, 1_000, 24_999, 25_000, 99_999, 100_000, 7_000_000] {
+            lateness.saw(Duration::from_micros(us));
+        }
+        let shown = lateness.status();
+        let counts: Vec<u64> = shown.lateness.iter().map(|bucket| bucket.count).collect();
+        assert_eq!(counts, [2, 1, 0, 0, 1, 1, 1, 2]);
+        let limits: Vec<Option<u64>> =
+            shown.lateness.iter().map(|bucket| bucket.below_ms).collect();
+        assert_eq!(limits.first().zip(limits.last()), Some((&Some(1), &None)));
+        assert_eq!(shown.worst_us, 7_000_000);
+    }
+}

@@ -1,6 +1,7 @@
 //! The only room with `unsafe`: thin wrappers over system calls that no crate offers safely. Each
 //! block says why it is sound.
 
+pub mod capabilities;
 pub mod file;
 pub mod notify;
 pub mod ns;

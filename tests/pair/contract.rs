@@ -59,6 +59,15 @@ fn is_contractual(status: &Value, me: &str, other: &str) {
     assert!(all["version"].is_string() && all["incarnation"].is_string(), "{status}");
     assert!(all["guarded"].is_boolean(), "{status}");
     number(&all["worst_gap_ms"]);
+    let late = object(&all["loop"], &["lateness", "worst_us"]);
+    number(&late["worst_us"]);
+    let buckets = late["lateness"].as_array().expect("counts");
+    for bucket in buckets {
+        let bucket = object(bucket, &["below_ms", "count"]);
+        number_or_null(&bucket["below_ms"]);
+        number(&bucket["count"]);
+    }
+    assert_eq!(buckets.len(), 8);
     let peer = object(&all["peer"], &["name", "state", "incarnation", "same_config", "paths"]);
     assert_eq!(peer["name"], other);
     word(&peer["state"], &["alive", "suspect", "dead", "standby", "unknown"]);

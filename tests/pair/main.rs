@@ -9,9 +9,11 @@ mod hostile;
 mod meddling;
 mod mirror;
 mod operator;
+mod reload;
 mod replays;
 mod scene;
 mod services;
+mod stalls;
 
 use clusterd::bed::faults::{Fault, try_one};
 use clusterd::bed::{Bed, node};

@@ -148,3 +148,21 @@ fn two_keys_are_named_once() {
     }
     assert_eq!(count(&story, A, Kind::Config), 1);
 }
+
+#[test]
+fn a_peer_of_a_later_version_is_told_once() {
+    let mut story = Story::settled();
+    story.power_cut(B);
+    story.run(MS * 1_000);
+    let refused = Event::Refused { path: Path::Lan, reason: DropReason::UnknownVersion };
+    for _ in 0..3 * limits::MISFITS_TOLD_AFTER {
+        story.give(A, refused.clone());
+        story.run(MS);
+    }
+    let newer = |(kind, text): &&(Kind, String)| {
+        *kind == Kind::Config && text.contains("newer version of the heartbeat; upgrade this node")
+    };
+    assert_eq!(story.nodes[A].told.iter().filter(newer).count(), 1);
+    let lan = story.status(A).peer.paths.into_iter().find(|path| path.name == "lan").unwrap();
+    assert_eq!(lan.refused_by.get("unknown-version"), Some(&(3 * limits::MISFITS_TOLD_AFTER)));
+}

@@ -27,7 +27,7 @@ use crate::daemon::link::{HelloError, ToWorker};
 use crate::daemon::start::HeartInherits;
 use crate::limits;
 use crate::sim::replay::Header;
-use crate::sys::realtime;
+use crate::sys::{capabilities, realtime};
 
 /// Why the heart cannot begin.
 #[derive(Debug, Error)]
@@ -78,6 +78,10 @@ pub fn run(inherits: HeartInherits) -> Result<(), BeginError> {
     let disk = link.hello(random()?, limits::HELLO_PATIENCE)?;
     for warning in realtime::set_up(limits::HEART_PRIORITY) {
         log::warn!("{warning}");
+    }
+    // Before there is another thread: each has its own.
+    if let Err(error) = capabilities::keep_few() {
+        log::warn!("privileges could not be given up: {error}");
     }
 
     let poll = Poll::new()?;

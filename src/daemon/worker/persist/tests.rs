@@ -155,3 +155,16 @@ proptest! {
         prop_assert!(store.load().is_err());
     }
 }
+
+#[test]
+fn a_state_of_format_1_is_read_and_written_as_ever() {
+    let frozen = include_str!("../../../../tests/state/format-1.json");
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::new(directory.path());
+    std::fs::write(&store.state, frozen).unwrap();
+    assert_eq!(store.load().unwrap(), state(7));
+    store.save(&state(7)).unwrap();
+    assert_eq!(std::fs::read_to_string(&store.state).unwrap(), frozen);
+    std::fs::write(&store.state, frozen.replacen("\"format\": 1", "\"format\": 2", 1)).unwrap();
+    assert!(store.load().unwrap_err().to_string().contains("format 2, expected 1"));
+}
