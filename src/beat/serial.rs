@@ -32,14 +32,16 @@ pub(super) struct Serial {
 }
 
 impl Serial {
-    /// Opens the line: raw, 8N1, no flow control, nobody else beside us, and forgets what was on it.
+    /// Opens the line: raw, 8N1, no flow control, and forgets what was on it.
     pub(super) fn open(line: &SerialLine) -> io::Result<Serial> {
         let port = serialport::new(line.device.to_string_lossy(), line.baud)
             .data_bits(DataBits::Eight)
             .parity(Parity::None)
             .stop_bits(StopBits::One)
             .flow_control(FlowControl::None)
-            .exclusive(true)
+            // TIOCEXCL outlives its owner while anybody else has the device open, and only
+            // CAP_SYS_ADMIN, which the heart does not keep, would open the line again.
+            .exclusive(false)
             .open_native()?;
         let descriptor = tty::descriptor(&port);
         fcntl(descriptor, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;

@@ -8,8 +8,8 @@ use super::*;
 use crate::config::{GroupIndex, NodeIndex};
 use crate::control::status::NodeState;
 use crate::limits::{
-    BEAT_BYTES_MAX, GROUPS_MAX, INTRODUCE_EVERY, INTRODUCTION_BYTES_MAX, REACH_HOSTS_MAX,
-    SERIAL_BEAT_BYTES_MAX,
+    BEAT_BYTES_MAX, DIGEST_INTRODUCTIONS, GROUPS_MAX, INTRODUCE_EVERY, INTRODUCTION_BYTES_MAX,
+    REACH_HOSTS_MAX, SERIAL_BEAT_BYTES_MAX,
 };
 
 const KEY: [u8; 32] = [7; 32];
@@ -403,6 +403,24 @@ fn groups_take_turns_on_serial_and_every_tenth_frame_introduces() {
     assert_eq!(seen, turns);
     let every = u64::from(INTRODUCE_EVERY);
     assert_eq!(introductions, [every - 1, 2 * every - 1, 3 * every - 1, 4 * every - 1]);
+}
+
+/// The sender reloads its config; only the line is left. The receiver loses no frame.
+#[test]
+fn another_digest_is_introduced_on_serial_alone() {
+    let (mut lower, mut upper) = acquainted(&sample());
+    let mut known = session(60_100_000);
+    let mut introductions = 0;
+    for number in 0..8 {
+        let digest = if number < 2 { ITS_DIGEST } else { *b"digest-2" };
+        let beat = Beat { sequence: 1000 + number, digest, ..sample() };
+        let bytes = encoded(&mut lower, Path::Serial, &beat);
+        introductions += u32::from(number >= 2 && bytes[0] == frame::HEAD);
+        let heard = upper.decode_beat(Path::Serial, &bytes, &known).unwrap();
+        assert_eq!(heard.digest, digest);
+        known.peer_digest = heard.digest;
+    }
+    assert_eq!(introductions, DIGEST_INTRODUCTIONS);
 }
 
 /// The receiver restarts; only the line is left. Both understand each other again after one frame

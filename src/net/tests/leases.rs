@@ -78,6 +78,33 @@ fn p1_a_sweep_finds_every_address_on_every_interface() {
 }
 
 #[test]
+fn p1_addresses_that_change_while_they_are_claimed() {
+    in_namespace(|| {
+        cables();
+        let net = Net::start(setup());
+        net.claim(WEB, 1);
+        let [kept, gone] = [ips(WEB)[0], ips(WEB)[1]];
+        let new: IpAddr = "192.0.2.51".parse().unwrap();
+        let addresses = vec![address("192.0.2.50/24"), address("192.0.2.51/24")];
+        net.ask(NetRequest::Addresses { group: WEB, addresses, change: 1 });
+        let before = net.expect(NetReply::Trimmed { change: 1 });
+        assert!(!before.iter().any(|reply| matches!(reply, NetReply::AddressLost { .. })));
+        assert!(held(&[kept]) && held(&[new]) && !held(&[gone]));
+        // The lease goes on, for all of them.
+        net.ask(NetRequest::Renew { group: WEB, claim: 1 });
+        net.expect(NetReply::Renewed { group: WEB, claim: 1 });
+        // A group that is not claimed here gets nothing.
+        let addresses = vec![address("192.0.2.61/24")];
+        net.ask(NetRequest::Addresses { group: MAIL, addresses, change: 2 });
+        net.expect(NetReply::Trimmed { change: 2 });
+        assert!(!held(&["192.0.2.61".parse().unwrap()]));
+        net.ask(NetRequest::Release { group: WEB, release: 7 });
+        net.expect(NetReply::Released { group: WEB, release: 7 });
+        assert!(!held(&[kept, new]));
+    });
+}
+
+#[test]
 fn a_foreign_deletion_is_told_and_repaired_by_a_renewal() {
     in_namespace(|| {
         cables();
