@@ -178,7 +178,7 @@ impl Core {
             let (interval, rounds) = pace.on(path, &config, me);
             let watch = PathWatch::new(path, configured, interval, rounds, pace.dead_after);
             match (path, serial) {
-                (Path::Serial, Some(line)) => watch.is_line(
+                (Path::Serial, Some(line)) => watch.for_line(
                     crate::beat::frame_time(line.baud),
                     crate::beat::pulse_time(line.baud),
                 ),

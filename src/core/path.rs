@@ -182,7 +182,7 @@ impl PathWatch {
     }
 
     /// It is a line of bytes: how long the longest frame and a pulse keep it busy.
-    pub fn is_line(mut self, frame_time: Duration, pulse_time: Duration) -> Self {
+    pub fn for_line(mut self, frame_time: Duration, pulse_time: Duration) -> Self {
         self.frame_time = frame_time;
         // A pulse, its answer, and as much to spare.
         self.ask_every = self.ask_every.max(pulse_time * 4);
