@@ -13,7 +13,7 @@ use nix::sys::signal::Signal;
 use crate::scene::Scene;
 
 /// Writes another config file; both nodes read the same.
-fn edit(scene: &Scene, edits: &[(&str, &str)]) {
+pub fn edit(scene: &Scene, edits: &[(&str, &str)]) {
     let file = scene.bed.node(NodeIndex::Lower).config();
     let mut text = std::fs::read_to_string(file).expect("a config");
     for (from, to) in edits {
@@ -24,7 +24,7 @@ fn edit(scene: &Scene, edits: &[(&str, &str)]) {
 }
 
 /// Sends SIGHUP and waits until the node has told what came of it.
-fn reload(scene: &Scene, node: NodeIndex, told: &str) {
+pub fn reload(scene: &Scene, node: NodeIndex, told: &str) {
     let events = scene.events(node).len();
     assert_eq!(scene.bed.signal(node, Target::Guard, Signal::SIGHUP).expect("told"), 1);
     scene.wait_event(node, events, Kind::Config, told);
@@ -170,4 +170,30 @@ fn p1_addresses_come_and_go_while_a_client_asks() {
     scene.wait_until("one owner of it", || held(owner) != held(owner.other()));
     assert_eq!(scene.bed.watcher.two_owners_since(mark), TwoOwners::default());
     scene.bed.cross_check().expect("a watcher that sees");
+}
+
+#[test]
+fn p2_a_reload_is_heard_where_only_serial_is_left() {
+    let (mut scene, owner) = Scene::whole_pair();
+    let events = NodeIndex::BOTH.map(|node| scene.events(node).len());
+    let mark = Instant::now();
+    scene.bed.plug(|plugs| (plugs.crossover, plugs.switch) = (false, false)).expect("unplugged");
+    for node in NodeIndex::BOTH {
+        scene.wait_event(node, events[node as usize], Kind::Path, "lan is silent");
+    }
+    edit(&scene, &[("[heartbeat]\n", "[heartbeat]\ninterval = \"40ms\"\n")]);
+    for node in [owner, owner.other()] {
+        reload(&scene, node, "reloaded: heartbeat.interval changed");
+        scene.wait_event(node.other(), events[node.other() as usize], Kind::Config, "differ");
+    }
+    same_config(&scene);
+    for node in NodeIndex::BOTH {
+        let news = scene.events(node).into_iter().skip(events[node as usize]);
+        let dead = news.filter(|event| event.told.kind == Kind::PeerDead).count();
+        assert_eq!(dead, 0, "a death where there was none");
+    }
+    scene.bed.plug(|plugs| (plugs.crossover, plugs.switch) = (true, true)).expect("plugged");
+    assert_eq!(scene.whole(), owner);
+    assert_eq!(scene.bed.watcher.moves_since(mark), 0);
+    assert_eq!(scene.bed.watcher.two_owners_since(mark), TwoOwners::default());
 }

@@ -8,6 +8,7 @@ use clusterd::config::NodeIndex;
 use clusterd::control::event::Kind;
 use clusterd::control::status::GroupState;
 
+use crate::reload::{edit, reload};
 use crate::scene::Scene;
 
 /// A service that notes what it is told in its node's directory, and is a process that sleeps.
@@ -126,4 +127,30 @@ fn a_killed_worker_leaves_the_services_alone() {
     wait_active(&scene, owner);
     assert_eq!(fs::read_to_string(pid_file(&scene, owner)).unwrap(), before, "restarted");
     assert!(runs(&scene, owner));
+}
+
+#[test]
+fn p2_a_reload_changes_how_a_service_is_checked_and_not_the_service() {
+    let mut scene = scene("");
+    let owner = scene.power_on();
+    wait_active(&scene, owner);
+    let pid = fs::read_to_string(pid_file(&scene, owner)).unwrap();
+    let failing = r#"check = { exec = "/bin/false", every = "100ms", failures = 100 }"#;
+    let timeout = "stop_timeout = \"5s\"\n";
+    edit(&scene, &[(timeout, &format!("{timeout}{failing}\nwarm = true\n"))]);
+    let workers = NodeIndex::BOTH.map(|node| scene.pid(node, "clusterd-work"));
+    for node in NodeIndex::BOTH {
+        reload(&scene, node, "reloaded: group.web.service changed");
+        scene.wait_until("another worker", || {
+            let new = scene.pid(node, "clusterd-work");
+            new.is_some() && new != workers[node as usize]
+        });
+    }
+    // What is new is in effect: it is checked, and runs on both nodes.
+    scene.wait_until("the check to fail", || {
+        scene.group(owner).services.iter().any(|service| service.check == "failing")
+    });
+    scene.wait_until("it to run there, too", || runs(&scene, owner.other()));
+    assert_eq!(fs::read_to_string(pid_file(&scene, owner)).unwrap(), pid, "it was restarted");
+    assert_eq!(scene.bed.owner(), Some(owner));
 }

@@ -83,17 +83,6 @@ fn p2_other_times_of_the_heartbeat_make_no_death_in_whatever_order() {
 }
 
 #[test]
-fn p2_a_reload_of_the_times_is_heard_where_only_serial_is_left() {
-    let mut story = Story::settled();
-    story.cut = PathSet::default().with(Path::Crossover);
-    story.run(MS * 1_000);
-    story.reload(A, &with_heartbeat(100, 400));
-    story.reload(B, &with_heartbeat(100, 400));
-    story.run(MS * 3_000);
-    story.is_calm();
-}
-
-#[test]
 fn configs_that_differ_are_told_once_and_that_they_do_not_once() {
     let mut story = Story::settled();
     let config = edited(&[("boot_patience = \"5s\"", "boot_patience = \"6s\"")]);
