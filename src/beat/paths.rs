@@ -181,6 +181,14 @@ impl Paths {
         slot.after_sending(sent)
     }
 
+    /// Whether the far end of the serial line shows at its modem lines; `None`: there are none.
+    pub fn far_end_shows(&self) -> Option<bool> {
+        match &self.slot(Path::Serial).socket {
+            Some(Socket::Serial(serial)) => serial.far_end_shows(),
+            Some(Socket::Crossover(_) | Socket::Lan(_)) | None => None,
+        }
+    }
+
     /// Whether the serial line is in the middle of bringing a frame.
     pub fn is_line_busy(&self) -> bool {
         match &self.slot(Path::Serial).socket {

@@ -70,6 +70,11 @@ impl Serial {
         Ok(())
     }
 
+    /// Whether the far end shows at the modem lines; `None`: there are none.
+    pub(super) fn far_end_shows(&self) -> Option<bool> {
+        tty::far_end_shows(&self.port)
+    }
+
     /// Whether the beginning of a frame has come, and not yet its end.
     pub(super) fn is_amid_frame(&self) -> bool {
         self.deframer.is_amid_frame()

@@ -9,7 +9,7 @@ use crate::beat::{Beat, DropReason, Path, Pulse};
 use crate::config::{GroupIndex, NodeIndex};
 use crate::control::event::Kind;
 
-/// An interface whose carrier the core knows.
+/// A cable whose far end shows at this one: by a carrier, or by modem lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Link {
@@ -17,6 +17,9 @@ pub enum Link {
     Lan,
     /// The interface of the crossover cable.
     Crossover,
+    /// The serial line: DSR or DCD is on as long as the peer's UART has power. Not every cable or driver
+    /// has them; then nothing is ever reported.
+    Serial,
 }
 
 /// Who was seen with a service address, other than this node.

@@ -91,9 +91,11 @@ impl Core {
         }
     }
 
-    /// The crossover's carrier was lost a moment ago: each path is asked until that moment is over.
+    /// The far end of a cable was lost a moment ago: each path is asked until that moment is over.
     pub(super) fn is_urgent(&self, now: Time) -> bool {
-        self.peer.is_alive() && self.crossover.is_in_doubt(now, self.config.heartbeat.dead_after)
+        let span = self.config.heartbeat.dead_after;
+        self.peer.is_alive()
+            && (self.crossover.is_in_doubt(now, span) || self.modem.is_in_doubt(now, span))
     }
 
     /// Whether the core waits for an answer to an urgent ask, so that each sign of life matters.
@@ -201,27 +203,38 @@ impl Core {
             Link::Lan => {
                 if self.reach.set_carrier(now, up) {
                     self.reach.suspect(now);
-                    self.tell_carrier("LAN", up);
+                    self.tell_carrier(link, up);
                     if up {
                         self.announce_all_again(now);
                     }
                 }
             }
-            Link::Crossover => match self.crossover.report(now, up) {
-                CarrierNews::None => {}
-                CarrierNews::Lost => {
-                    // Asks and probes are on their way while the second look is awaited.
-                    self.stop_asking();
-                    self.reach.suspect(now);
-                    self.ask(now);
-                }
-                CarrierNews::Up => self.tell_carrier("crossover", true),
-                CarrierNews::Confirmed => {
-                    self.tell_carrier("crossover", false);
-                    let lost_at = self.crossover.fresh_loss(now, Duration::ZERO);
-                    self.suspected_at.get_or_insert(lost_at.unwrap_or(now));
-                }
-            },
+            Link::Crossover => {
+                let news = self.crossover.report(now, up);
+                self.far_end(now, link, news);
+            }
+            Link::Serial => {
+                let news = self.modem.report(now, up);
+                self.far_end(now, link, news);
+            }
+        }
+    }
+
+    /// News of the far end of the crossover or of the serial line.
+    fn far_end(&mut self, now: Time, link: Link, news: CarrierNews) {
+        match news {
+            CarrierNews::None => {}
+            CarrierNews::Lost => {
+                // Asks and probes are on their way while the second look is awaited.
+                self.stop_asking();
+                self.reach.suspect(now);
+                self.ask(now);
+            }
+            CarrierNews::Up => self.tell_carrier(link, true),
+            CarrierNews::Confirmed(lost_at) => {
+                self.tell_carrier(link, false);
+                self.suspected_at.get_or_insert(lost_at);
+            }
         }
     }
 
@@ -236,15 +249,21 @@ impl Core {
         self.groups = groups;
     }
 
-    fn tell_carrier(&mut self, link: &str, up: bool) {
-        let text =
-            format!("the {link} interface {} carrier", if up { "has a" } else { "lost its" });
-        self.tell(Kind::Carrier, None, text);
+    fn tell_carrier(&mut self, link: Link, up: bool) {
+        let text = match (link, up) {
+            (Link::Lan, true) => "the LAN interface has a carrier",
+            (Link::Lan, false) => "the LAN interface lost its carrier",
+            (Link::Crossover, true) => "the crossover interface has a carrier",
+            (Link::Crossover, false) => "the crossover interface lost its carrier",
+            (Link::Serial, true) => "the serial line's far end shows (DSR or DCD)",
+            (Link::Serial, false) => "the serial line's far end went dark (DSR and DCD)",
+        };
+        self.tell(Kind::Carrier, None, text.to_string());
     }
 
     /// Looks at every path's silence: tells changes, sends asks, starts reach bursts.
     pub(super) fn watch_paths(&mut self, now: Time) {
-        if self.crossover.take_look(now) {
+        if self.crossover.take_look(now) | self.modem.take_look(now) {
             self.out.push_back(Command::LookAtCarriers);
         }
         let gap = self.peer.worst_gap();
@@ -276,15 +295,13 @@ impl Core {
         }
         self.pulse_at_rest(now);
         let all_late = self.configured().all(|watch| watch.is_late(now));
-        let carrier_lost =
-            self.crossover.fresh_loss(now, self.config.heartbeat.dead_after).is_some();
         if all_late && self.peer.is_alive() {
             if self.suspected_at.is_none() {
                 self.suspected_at = Some(now);
                 self.reach.suspect(now);
                 self.out.push_back(Command::LookAtCarriers);
             }
-        } else if self.peer.is_alive() && !carrier_lost {
+        } else if self.peer.is_alive() && !self.is_urgent(now) {
             self.suspected_at = None;
         }
     }
@@ -305,20 +322,22 @@ impl Core {
         if watch.is_silent(now, self.peer.worst_gap()) {
             return true;
         }
-        // The crossover's carrier shortens the wait, and only while its loss is fresh: a cable that
-        // was pulled long ago is no evidence of a death now.
+        // The far end of a cable shortens the wait, and only while its loss is fresh: a cable that was
+        // pulled long ago is no evidence of a death now.
         let span = self.config.heartbeat.dead_after;
-        if self.crossover.fresh_loss(now, span).is_none() {
+        let crossover = self.crossover.is_fresh_loss(now, span);
+        let serial = self.modem.is_fresh_loss(now, span);
+        if !crossover && !serial {
             return false;
         }
-        // The carrier alone proves nothing: the LAN path was well and leaves an ask unanswered.
+        // It alone proves nothing: the LAN path was well and leaves an ask unanswered.
         let over =
             |watch: &PathWatch| watch.ask_over_at(self.peer_late()).is_some_and(|at| now >= at);
+        let lan_over = || self.paths.iter().any(|watch| watch.path == Path::Lan && over(watch));
         match watch.path {
-            Path::Crossover => {
-                self.paths.iter().any(|watch| watch.path == Path::Lan && over(watch))
-            }
-            Path::Lan | Path::Serial => over(watch),
+            Path::Crossover if crossover => lan_over(),
+            Path::Serial if serial => lan_over(),
+            Path::Crossover | Path::Serial | Path::Lan => over(watch),
         }
     }
 

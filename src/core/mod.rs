@@ -114,6 +114,8 @@ pub struct Core {
     paths: [PathWatch; 3],
     peer: Peer,
     crossover: CarrierWatch,
+    /// The serial line's modem lines.
+    modem: CarrierWatch,
     reach: Reach,
     /// When to repeat an ask, if the crossover's carrier makes it urgent.
     ask_again_at: Option<Time>,
@@ -201,6 +203,7 @@ impl Core {
             paths,
             peer: Peer::new(groups.len()),
             crossover: CarrierWatch::default(),
+            modem: CarrierWatch::default(),
             reach: Reach::new(config.reach_hosts.len(), now),
             ask_again_at: None,
             pulse_at: now,
@@ -524,6 +527,7 @@ impl Core {
                     times.extend(watch.ask_over_at(self.peer_late()));
                 }
                 times.extend(self.crossover.look_at());
+                times.extend(self.modem.look_at());
                 times.extend(self.ask_again_at);
                 times.extend(self.reach.next_at());
                 times.extend(self.reach.carrier_sure_at());

@@ -75,6 +75,7 @@ impl Core {
         BTreeMap::from([
             ("paths".to_string(), json!(paths)),
             ("crossover_carrier".to_string(), json!(self.crossover.up())),
+            ("serial_modem_lines".to_string(), json!(self.modem.up())),
             ("lan_carrier".to_string(), json!(self.reach.carrier())),
             ("reach".to_string(), json!(self.reach.count(now))),
             ("reach_of".to_string(), json!(self.reach.hosts())),

@@ -70,6 +70,7 @@ struct Story {
     announced: u32,
     deaf_to_renewals: bool,
     deaf_to_releases: bool,
+    crossover_keeps_carrier: bool,
 }
 
 const A: usize = 0;
@@ -123,6 +124,7 @@ impl Story {
             announced: 0,
             deaf_to_renewals: false,
             deaf_to_releases: false,
+            crossover_keeps_carrier: false,
         };
         story.drain(A);
         story.drain(B);
@@ -168,7 +170,8 @@ impl Story {
             Command::LookAtCarriers => {
                 let up = self.lan[node];
                 self.give(node, Event::Carrier { link: Link::Lan, up });
-                let up = self.nodes[1 - node].powered && !self.cut.has(Path::Crossover);
+                let up = self.crossover_keeps_carrier
+                    || (self.nodes[1 - node].powered && !self.cut.has(Path::Crossover));
                 self.give(node, Event::Carrier { link: Link::Crossover, up });
             }
             Command::AskReach { round } => {
@@ -334,6 +337,39 @@ fn p2_a_power_cut_that_the_kernel_tells_is_over_in_some_milliseconds() {
     story.give(B, Event::Carrier { link: Link::Crossover, up: false });
     story.time_until_held(B, limits::ASK_PATIENCE_MIN + MS * 2);
     assert_eq!(story.status(B).groups[0].generation, 2);
+}
+
+/// A switch in the crossover keeps its carrier; the serial line's modem lines go dark.
+#[test]
+fn p2_dark_modem_lines_shorten_the_wait_as_a_lost_carrier_does() {
+    let mut story = Story::settled();
+    let shows = |up| Event::Carrier { link: Link::Serial, up };
+    story.give(B, shows(true));
+    story.run(MS * 220);
+    story.nodes[A].powered = false;
+    story.nodes[A].holds = false;
+    story.cut = PathSet(7);
+    story.crossover_keeps_carrier = true;
+    story.give(B, shows(false));
+    story.run(limits::CARRIER_SECOND_LOOK);
+    assert!(!story.nodes[B].holds, "one look is no evidence");
+    story.give(B, shows(false));
+    story.time_until_held(B, limits::ASK_PATIENCE_MIN);
+    let told = &story.nodes[B].told;
+    assert!(told.iter().any(|(_, text)| text.contains("went dark")), "{told:?}");
+}
+
+#[test]
+fn p1_a_node_that_answers_is_not_dead_whatever_its_modem_lines_say() {
+    let mut story = Story::settled();
+    let shows = |up| Event::Carrier { link: Link::Serial, up };
+    story.give(B, shows(true));
+    for up in [false, false, true, false, false] {
+        story.give(B, shows(up));
+        story.run(MS * 40);
+        assert_eq!(story.status(B).peer.state, PeerState::Alive);
+    }
+    assert!(story.nodes[A].holds && !story.nodes[B].holds);
 }
 
 /// What a lost carrier shortens is not the last word: an answer on serial is.

@@ -32,7 +32,7 @@ impl World {
         node.powered = true;
         node.boot += 1;
         node.kernel = Kernel::new(groups);
-        node.carriers = [None, None];
+        node.carriers = [None; 3];
         let boot = node.boot;
         let start_us = self.rng.between(10_000, 300_000);
         self.after(start_us, Happening::DaemonStarts { node: index, boot });
@@ -369,5 +369,6 @@ pub(super) fn link_place(link: Link) -> usize {
     match link {
         Link::Lan => 0,
         Link::Crossover => 1,
+        Link::Serial => 2,
     }
 }

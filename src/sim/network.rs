@@ -120,6 +120,7 @@ impl Network {
             Link::Crossover => {
                 self.crossover_cable == 0 && (peer_powered || self.crossover_keeps_carrier)
             }
+            Link::Serial => self.serial_cable == 0 && peer_powered,
         }
     }
 

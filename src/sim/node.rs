@@ -205,8 +205,8 @@ pub struct Node {
     pub refuses: u8,
     /// Faults that make every round late at present.
     pub loaded: u8,
-    /// What the heart last heard of its carriers: LAN, crossover.
-    pub carriers: [Option<bool>; 2],
+    /// What the heart last heard of its carriers: LAN, crossover, and the serial line's modem lines.
+    pub carriers: [Option<bool>; 3],
 }
 
 impl Node {
@@ -243,7 +243,7 @@ impl Node {
             disk_failing: 0,
             refuses: 0,
             loaded: 0,
-            carriers: [None, None],
+            carriers: [None; 3],
         }
     }
 

@@ -352,7 +352,14 @@ impl World {
 
     pub(super) fn request_answered(&mut self, index: NodeIndex) {
         let refuses = self.nodes[index].refuses > 0;
-        let carriers = [Link::Lan, Link::Crossover].map(|link| (link, self.carrier(index, link)));
+        // Modem lines are only looked at: no driver tells of them by itself.
+        let links: &[Link] = if self.setup.modem_lines {
+            &[Link::Lan, Link::Crossover, Link::Serial]
+        } else {
+            &[Link::Lan, Link::Crossover]
+        };
+        let carriers: Vec<(Link, bool)> =
+            links.iter().map(|&link| (link, self.carrier(index, link))).collect();
         let node = &mut self.nodes[index];
         let Some(InFlight { heart: id, request, .. }) = node.in_flight else { return };
         let Some(heart) = node.heart.as_mut().filter(|heart| heart.id == id) else {

@@ -7,7 +7,7 @@ use crate::config::{Config, GroupIndex};
 use crate::control::event::{Record, Told};
 use crate::control::protocol::{Answer, Payload};
 use crate::control::wallclock;
-use crate::core::{Command, Event, Time};
+use crate::core::{Command, Event, Link, Time};
 use crate::daemon::link::{HeartLink, ToWorker};
 use crate::net::NetRequest;
 use crate::sim::replay::Line;
@@ -24,7 +24,12 @@ impl Heart {
                 self.tell_ready();
             }
             Command::Pulse(pulse) => self.wires.pulse(&pulse),
-            Command::LookAtCarriers => self.hands.try_ask(NetRequest::LookAtCarriers),
+            Command::LookAtCarriers => {
+                self.hands.try_ask(NetRequest::LookAtCarriers);
+                if let Some(up) = self.wires.far_end_shows() {
+                    self.own_events.push_back(Event::Carrier { link: Link::Serial, up });
+                }
+            }
             Command::AskReach { round } => {
                 self.senses.asked(round, self.clock.now());
                 let from = self.config.node(self.me).address;

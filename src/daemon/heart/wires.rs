@@ -218,6 +218,11 @@ impl Wires {
         }
     }
 
+    /// Whether the far end of the serial line shows; `None`: cable or driver cannot tell.
+    pub fn far_end_shows(&self) -> Option<bool> {
+        self.paths.far_end_shows()
+    }
+
     /// Whether the serial line is in the middle of bringing a frame.
     pub fn is_line_busy(&self) -> bool {
         self.paths.is_line_busy()

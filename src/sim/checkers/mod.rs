@@ -67,7 +67,8 @@ impl World {
         let sight = Sight {
             paths_cut: paths_impaired,
             arp_cut: self.network.arp_impaired(),
-            carrier_lost: self.network.crossover_cable > 0,
+            carrier_lost: self.network.crossover_cable > 0
+                || (self.setup.modem_lines && self.network.serial_cable > 0),
             lan_cut: self.network.impaired(Path::Lan),
             hearts_run,
             machines_run,
