@@ -3,7 +3,7 @@
 //! | file | subject |
 //! | --- | --- |
 //! | `table` | medians, maxima, ratios, as a table |
-//! | `failover` | the bed's pair under clusterd and under keepalived, the same faults |
+//! | `failover` | the bed's pair under clusterd and its peers, the same faults |
 //! | `mirror` | one tree brought over to another namespace, the same changes |
 //! | `scratch` | a directory that is gone at the end |
 
@@ -37,6 +37,9 @@ struct Arguments {
     /// Three times only, and mirror 2 000 files instead of 10 000
     #[arg(long, conflicts_with = "rounds")]
     quick: bool,
+    /// Failover: only those whose name contains this, for example "heartbeat"
+    #[arg(long, value_name = "NAME", default_value = "")]
+    only: String,
     /// Mirror 50 000 files, 6.3 GB
     #[arg(long, conflicts_with = "quick")]
     full: bool,
@@ -44,7 +47,7 @@ struct Arguments {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Subject {
-    /// Outages and moments with two owners, beside keepalived
+    /// Outages and moments with two owners, beside keepalived and heartbeat
     Failover,
     /// Times, bytes on the wire and memory of a mirrored tree, beside rsync
     Mirror,
@@ -96,12 +99,22 @@ enum Size {
     Full,
 }
 
+/// What was measured of one subject, and how it ended: stopped, or with something that failed.
+struct Measured {
+    tables: Vec<Table>,
+    /// As SVG.
+    plot: Option<String>,
+    end: Result<(), BenchError>,
+}
+
 /// What every subject needs.
 struct Setting {
     /// The `clusterd` that is measured: the one beside this program.
     exe: PathBuf,
     rounds: u32,
     size: Size,
+    /// What the names of those who are measured contain.
+    only: String,
     /// Set by Ctrl-C.
     stop: &'static AtomicBool,
 }
@@ -132,31 +145,35 @@ fn bench(arguments: &Arguments) -> Result<(), BenchError> {
             (false, true) => Size::Full,
             (false, false) => Size::Usual,
         },
+        only: arguments.only.clone(),
         stop: stop::by_signal()?,
     };
     // target/release/clusterd-bench -> target/bench
     let out = own.ancestors().nth(2).unwrap_or(Path::new(".")).join("bench");
     let wanted = |subject| arguments.subjects.is_empty() || arguments.subjects.contains(&subject);
     if wanted(Subject::Failover) {
-        publish(&out, "failover", &failover::run(&setting)?)?;
+        publish(&out, "failover", failover::run(&setting))?;
     }
     if wanted(Subject::Mirror) {
-        let mirror::Measured { tables, end } = mirror::run(&setting)?;
-        publish(&out, "mirror", &tables)?;
-        end?;
+        publish(&out, "mirror", mirror::run(&setting)?)?;
     }
     Ok(())
 }
 
-/// Prints the tables, and keeps them in a file.
-fn publish(out: &Path, name: &str, tables: &[Table]) -> Result<(), BenchError> {
-    let text: String = tables.iter().map(|table| table.markdown() + "\n").collect();
+/// Prints the tables, and keeps them and the plot in files.
+fn publish(out: &Path, name: &str, measured: Measured) -> Result<(), BenchError> {
+    let text: String = measured.tables.iter().map(|table| table.markdown() + "\n").collect();
     std::fs::create_dir_all(out)?;
     let path = out.join(format!("{name}.md"));
     std::fs::write(&path, &text)?;
     let _ = write!(std::io::stdout(), "\n{text}");
     say(&format!("written to {}", path.display()));
-    Ok(())
+    if let Some(plot) = measured.plot {
+        let path = path.with_extension("svg");
+        std::fs::write(&path, plot)?;
+        say(&format!("plot: {}", path.display()));
+    }
+    measured.end
 }
 
 /// What is being done, on stderr: stdout has the tables alone.

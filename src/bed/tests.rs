@@ -120,6 +120,9 @@ fn pulled_cables_take_the_carrier_and_nothing_else() {
         expect(&|plugs| plugs.switch = false, [[false, true], [false, true]]);
         expect(&|plugs| plugs.switch = true, [[false, true], [true, true]]);
         expect(&|plugs| plugs.power = [true, false], [[false, false], [false, false]]);
+        expect(&|plugs| plugs.between = true, [[false, true], [false, false]]);
+        expect(&|plugs| plugs.crossover = false, [[false, false], [false, false]]);
+        expect(&|plugs| (plugs.crossover, plugs.between) = (true, false), [[false; 2]; 2]);
         expect(&|plugs| plugs.power = [true; 2], [[false, true], [true, true]]);
     }
 }
