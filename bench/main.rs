@@ -4,12 +4,17 @@
 //! | --- | --- |
 //! | `table` | medians, maxima, ratios, as a table |
 //! | `failover` | the bed's pair under clusterd and its peers, the same faults |
+//! | `idle`, `cost` | what a pair at rest costs |
+//! | `stress` | a pair on a loaded machine |
 //! | `mirror` | one tree brought over to another namespace, the same changes |
 //! | `scratch` | a directory that is gone at the end |
 
+mod cost;
 mod failover;
+mod idle;
 mod mirror;
 mod scratch;
+mod stress;
 mod table;
 
 use std::io::Write;
@@ -40,6 +45,10 @@ struct Arguments {
     /// Failover: only those whose name contains this, for example "heartbeat"
     #[arg(long, value_name = "NAME", default_value = "")]
     only: String,
+    /// Stress: for so long
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    minutes: u32,
     /// Mirror 50 000 files, 6.3 GB
     #[arg(long, conflicts_with = "quick")]
     full: bool,
@@ -49,6 +58,10 @@ struct Arguments {
 enum Subject {
     /// Outages and moments with two owners, beside keepalived and heartbeat
     Failover,
+    /// Processor time and memory of a pair at rest, beside keepalived and heartbeat
+    Idle,
+    /// Moves and outages while the machine is loaded and beats are lost
+    Stress,
     /// Times, bytes on the wire and memory of a mirrored tree, beside rsync
     Mirror,
 }
@@ -112,6 +125,7 @@ struct Setting {
     /// The `clusterd` that is measured: the one beside this program.
     exe: PathBuf,
     rounds: u32,
+    minutes: u32,
     size: Size,
     /// What the names of those who are measured contain.
     only: String,
@@ -140,6 +154,7 @@ fn bench(arguments: &Arguments) -> Result<(), BenchError> {
     let setting = Setting {
         exe: own.with_file_name("clusterd"),
         rounds: if arguments.quick { QUICK_ROUNDS } else { arguments.rounds },
+        minutes: arguments.minutes,
         size: match (arguments.quick, arguments.full) {
             (true, _) => Size::Quick,
             (false, true) => Size::Full,
@@ -154,6 +169,12 @@ fn bench(arguments: &Arguments) -> Result<(), BenchError> {
     if wanted(Subject::Failover) {
         publish(&out, "failover", failover::run(&setting))?;
     }
+    if wanted(Subject::Idle) {
+        publish(&out, "idle", idle::run(&setting))?;
+    }
+    if wanted(Subject::Stress) {
+        publish(&out, "stress", stress::run(&setting)?)?;
+    }
     if wanted(Subject::Mirror) {
         publish(&out, "mirror", mirror::run(&setting)?)?;
     }
@@ -162,7 +183,8 @@ fn bench(arguments: &Arguments) -> Result<(), BenchError> {
 
 /// Prints the tables, and keeps them and the plot in files.
 fn publish(out: &Path, name: &str, measured: Measured) -> Result<(), BenchError> {
-    let text: String = measured.tables.iter().map(|table| table.markdown() + "\n").collect();
+    let tables = measured.tables.iter().filter(|table| table.rows().next().is_some());
+    let text: String = tables.map(|table| table.markdown() + "\n").collect();
     std::fs::create_dir_all(out)?;
     let path = out.join(format!("{name}.md"));
     std::fs::write(&path, &text)?;

@@ -94,6 +94,8 @@ fn number(value: f64) -> String {
         0.0 => "0".to_owned(),
         size if size >= 100.0 => format!("{value:.0}"),
         size if size >= 10.0 => format!("{value:.1}"),
+        size if size < 0.001 => format!("{value:.6}"),
+        size if size < 0.1 => format!("{value:.4}"),
         _ => format!("{value:.2}"),
     }
 }

@@ -80,7 +80,7 @@ impl Peer for Pace {
 
     /// `ipfail` takes a few beats more than a death, the scripts up to a second.
     fn patience(&self) -> Duration {
-        self.dead_after() + 8 * self.beat() + Duration::from_secs(1)
+        self.dead_after() + 10 * self.beat() + Duration::from_secs(1)
     }
 
     fn settles_in(&self) -> Duration {

@@ -92,40 +92,6 @@ impl Pair {
         Pair { bed, exe, peer, children: Vec::new() }
     }
 
-    /// The bed.
-    pub fn bed(&self) -> &Bed {
-        &self.bed
-    }
-
-    /// Waits until the pair is whole, and returns the owner. If it does not become so by itself, both
-    /// nodes begin anew.
-    ///
-    /// # Errors
-    /// It does not help; or the bed failed.
-    pub fn make_whole(&mut self) -> Result<NodeIndex, BenchError> {
-        if self.bed.plugs().power == [true; 2] {
-            match self.wait_whole() {
-                Err(BedError::Late(_)) => {}
-                other => return Ok(other?),
-            }
-        }
-        for node in NodeIndex::BOTH {
-            self.power_cut(node)?;
-        }
-        for node in NodeIndex::BOTH {
-            self.power_on(node)?;
-        }
-        match self.wait_whole() {
-            Err(BedError::Late(reason)) => {
-                let logs = [self.bed.node(HOME).log(), self.peer.log(&self.bed, HOME)];
-                let tails: String = logs.iter().map(|log| tail(log)).collect();
-                let words = format!("{reason}\n{tails}");
-                Err(BenchError::Peer { program: self.peer.name(), words })
-            }
-            other => Ok(other?),
-        }
-    }
-
     fn power_on(&mut self, node: NodeIndex) -> Result<(), BenchError> {
         self.bed.line().flush(node)?;
         self.bed.watcher.on(node);
@@ -250,6 +216,35 @@ impl Pair {
 }
 
 impl Contestant for Pair {
+    fn bed(&self) -> &Bed {
+        &self.bed
+    }
+
+    /// If the pair does not become whole by itself, both nodes begin anew.
+    fn make_whole(&mut self) -> Result<NodeIndex, BenchError> {
+        if self.bed.plugs().power == [true; 2] {
+            match self.wait_whole() {
+                Err(BedError::Late(_)) => {}
+                other => return Ok(other?),
+            }
+        }
+        for node in NodeIndex::BOTH {
+            self.power_cut(node)?;
+        }
+        for node in NodeIndex::BOTH {
+            self.power_on(node)?;
+        }
+        match self.wait_whole() {
+            Err(BedError::Late(reason)) => {
+                let logs = [self.bed.node(HOME).log(), self.peer.log(&self.bed, HOME)];
+                let tails: String = logs.iter().map(|log| tail(log)).collect();
+                let words = format!("{reason}\n{tails}");
+                Err(BenchError::Peer { program: self.peer.name(), words })
+            }
+            other => Ok(other?),
+        }
+    }
+
     fn try_one(&mut self, fault: Fault) -> Result<Seen, BenchError> {
         let owner = self.make_whole()?;
         let mark = Instant::now();
