@@ -54,17 +54,17 @@ impl Pace {
                 "keepalive 100ms\nwarntime 250ms\ndeadtime 500ms\ninitdead 1000ms\ndeadping 500ms\n"
             }
         };
-        let [lower, upper] = NodeIndex::BOTH.map(|node| node_addresses(node).0);
         let [gateway, _] = REACH_HOSTS;
         format!(
             "logfacility none\nlogfile /var/lib/heartbeat/ha-log\n{times}auto_failback off\n\
              rtprio {realtime}\nudpport 694\nbaud {baud}\nserial {serial}\nbcast eth1\n\
-             ucast eth0 {lower}\nucast eth0 {upper}\nnode {nodes}\nping {gateway}\n\
+             ucast eth0 {peer}\nnode {nodes}\nping {gateway}\n\
              respawn hacluster /usr/libexec/heartbeat/ipfail\n",
             // As the daemon that it is measured beside: above the bed's own threads.
             realtime = limits::BED_PRIORITY + 1,
             baud = limits::SERIAL_BAUD,
             serial = bed.line().device(node).display(),
+            peer = node_addresses(node.other()).0,
             nodes = NAMES.join(" "),
         )
     }
