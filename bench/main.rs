@@ -39,8 +39,8 @@ struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 10)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// Three times only, and mirror 2 000 files instead of 10 000
-    #[arg(long, conflicts_with = "rounds")]
+    /// Three times only, a minute of stress, and mirror 2 000 files instead of 10 000
+    #[arg(long, conflicts_with_all = ["rounds", "minutes"])]
     quick: bool,
     /// Failover: only those whose name contains this, for example "heartbeat"
     #[arg(long, value_name = "NAME", default_value = "")]
@@ -147,6 +147,7 @@ fn main() -> ExitCode {
 fn bench(arguments: &Arguments) -> Result<(), BenchError> {
     /// With `--quick`.
     const QUICK_ROUNDS: u32 = 3;
+    const QUICK_MINUTES: u32 = 1;
     if !nix::unistd::geteuid().is_root() {
         return Err(BenchError::NotRoot);
     }
@@ -154,7 +155,7 @@ fn bench(arguments: &Arguments) -> Result<(), BenchError> {
     let setting = Setting {
         exe: own.with_file_name("clusterd"),
         rounds: if arguments.quick { QUICK_ROUNDS } else { arguments.rounds },
-        minutes: arguments.minutes,
+        minutes: if arguments.quick { QUICK_MINUTES } else { arguments.minutes },
         size: match (arguments.quick, arguments.full) {
             (true, _) => Size::Quick,
             (false, true) => Size::Full,

@@ -32,10 +32,12 @@ struct Load {
 }
 
 impl Load {
-    fn start() -> Result<Load, BenchError> {
+    /// It lasts `time` and a minute at most, even if nobody is left to end it.
+    fn start(time: Duration) -> Result<Load, BenchError> {
         let dir = Scratch::new("stress")?;
         let mut command = Command::new("stress-ng");
         command.args(LOAD).arg("--temp-path").arg(dir.path()).process_group(0);
+        command.arg("--timeout").arg(format!("{}s", time.as_secs() + 60));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         Ok(Load { child: command.spawn()?, _dir: dir })
     }
@@ -144,7 +146,7 @@ pub fn run(setting: &Setting) -> Result<Measured, BenchError> {
 }
 
 fn watch(pairs: &mut [Watched], time: Duration) -> Result<(), BenchError> {
-    let mut load = Load::start()?;
+    let mut load = Load::start(time)?;
     let until = Instant::now() + time;
     loop {
         let mark = Instant::now();

@@ -19,6 +19,7 @@ use std::time::Duration;
 use clusterd::bed::faults::{self, Fault};
 use clusterd::bed::{Bed, Options};
 use clusterd::config::NodeIndex;
+use clusterd::limits;
 
 use crate::table::{Goal, OURS, Table};
 use crate::{BenchError, Measured, Setting};
@@ -128,6 +129,17 @@ impl Contender {
         }
     }
 
+    /// How often the client asks. What takes half a minute is measured in many beds at once, and a thousand
+    /// questions a second in each would be what keeps the machine busy.
+    fn ask_every(self) -> Duration {
+        match self {
+            Contender::Heartbeat(Pace::Default) => 10 * limits::BED_ASK_EVERY,
+            Contender::Clusterd | Contender::Keepalived(_) | Contender::Heartbeat(Pace::Fast) => {
+                limits::BED_ASK_EVERY
+            }
+        }
+    }
+
     /// A pair in a bed of its own.
     ///
     /// # Errors
@@ -135,6 +147,7 @@ impl Contender {
     pub fn pair(self, setting: &Setting) -> Result<Box<dyn Contestant>, BenchError> {
         let mut options = Options::new(setting.exe.clone());
         options.stop = setting.stop;
+        options.ask_every = self.ask_every();
         let bed = Bed::new(options)?;
         let pair = |bed, peer| Box::new(Pair::new(bed, setting.exe.clone(), peer));
         Ok(match self {
@@ -255,12 +268,13 @@ fn tables(samples: &[Sample], failures: &[(Contender, Fault, String)]) -> Vec<Ta
         moves.ask(fault.name(), Some(Goal::Never));
     }
     outages.note(
-        "Asked once a millisecond. \"Heart\" is the process that decides and holds the address: keepalived's is \
-         its VRRP process, heartbeat's its master control process. keepalived speaks VRRPv3 on the LAN; its \
-         planned move is a lowered priority and SIGHUP. heartbeat hears its peer on all three paths, has \
-         `ipfail` and the gateway as ping node, and moves by `hb_standby`. All with real-time priority. \
-         \"Open\": still without service when the watch ended. While the LAN switch is dead nobody can be \
-         served: see the moves.",
+        "Asked once a millisecond, of heartbeat with its default times every 10 ms. \"Heart\" is the process \
+         that decides and holds the address: keepalived's is its VRRP process, heartbeat's its master control \
+         process. keepalived speaks VRRPv3 on the LAN; its planned move is a lowered priority and SIGHUP. \
+         heartbeat hears its peer on all three paths, has `ipfail` and the gateway as ping node, and moves \
+         by `hb_standby`. All with real-time priority. \"Open\": still without service when the watch ended. \
+         While the LAN switch is dead nobody can be served: see the moves. A short outage of a frozen or \
+         killed program may be that of two owners: see there.",
     );
     owners.note(
         "From the address messages of both kernels. \"Open\": both still had the address when the watch \

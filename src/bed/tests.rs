@@ -260,7 +260,9 @@ fn an_ipv6_service_answers_from_the_address_asked() {
     let (lan, _) = interface_indexes(B);
     let ip: IpAddr = "2001:db8::50".parse().expect("an address");
     bed.wiring.seat(B).links.add_address(lan, ip, 128).expect("added");
-    let client = Client::start(&bed.wiring.client, ip, NAMES.map(str::to_owned)).expect("a client");
+    let names = NAMES.map(str::to_owned);
+    let client = Client::start(&bed.wiring.client, ip, names, limits::BED_ASK_EVERY);
+    let client = client.expect("a client");
     let since = Instant::now();
     bed.wait("an answer", SOON, || match client.answer_since(since) {
         Some(answer) if answer.from == B => Ok(()),
