@@ -306,7 +306,7 @@ pub const FAILBACK_RETRY: Duration = Duration::from_secs(60);
 /// ... and an offer of any kind that is not taken is withdrawn after this, where it may be.
 pub const OFFER_PATIENCE: Duration = Duration::from_secs(5);
 
-/// The bed's client asks this often: its outages are exact to this.
+/// The bed's client asks this often, unless it is told otherwise: its outages are exact to this.
 pub const BED_ASK_EVERY: Duration = Duration::from_millis(1);
 /// Answers that the bed's client remembers, the oldest go first: five minutes of one a millisecond.
 pub const BED_ANSWERS_MAX: usize = 300_000;

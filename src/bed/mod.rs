@@ -101,6 +101,8 @@ pub struct Options {
     /// Lines for the config's `[group.web]` table, and further tables of it. `{srv}` becomes the path of
     /// a directory that each node sees its own content of: see [`Bed::srv`].
     pub group: String,
+    /// The client asks this often, and its outages are exact to this.
+    pub ask_every: Duration,
     /// When this becomes true, every wait ends with [`BedError::Stopped`].
     pub stop: &'static AtomicBool,
 }
@@ -116,6 +118,7 @@ impl Options {
             same_ifindex: false,
             heartbeat: String::new(),
             group: String::new(),
+            ask_every: limits::BED_ASK_EVERY,
             stop: &NEVER,
         }
     }
@@ -136,7 +139,7 @@ pub const NAMES: [&str; 2] = ["serv1", "serv2"];
 #[derive(Debug)]
 pub struct Bed {
     // In the order in which they are dropped: first those who look at the rest.
-    /// Asks the first service address every millisecond.
+    /// Asks the first service address.
     pub client: Client,
     /// Notes who holds which address.
     pub watcher: Watcher,
@@ -169,7 +172,8 @@ impl Bed {
             namespace.see(&files.srv(node), &files.seen_srv()).map_err(BedError::Namespace)?;
         }
         let watcher = Watcher::start(&wiring, options.ips())?;
-        let client = Client::start(&wiring.client, address, NAMES.map(str::to_owned))?;
+        let names = NAMES.map(str::to_owned);
+        let client = Client::start(&wiring.client, address, names, options.ask_every)?;
         let nodes = NodeIndex::BOTH.map(|node| Node::new(node, &files));
         Ok(Bed { client, watcher, nodes, wiring, line, options, address, files })
     }

@@ -72,12 +72,14 @@ pub struct Plugs {
     pub switch: bool,
     /// Power of each node, lower name first.
     pub power: [bool; 2],
+    /// A switch stands in the crossover: the carrier stays when the other end loses its power.
+    pub between: bool,
 }
 
 impl Plugs {
-    /// Whether the crossover has a carrier: a dead machine sends none.
-    pub fn crossover_carries(&self) -> bool {
-        self.crossover && self.power == [true; 2]
+    /// Whether a node's end of the crossover has a carrier: a dead machine sends none, a switch does.
+    pub fn crossover_carries(&self, node: NodeIndex) -> bool {
+        self.crossover && self.powered(node) && (self.between || self.powered(node.other()))
     }
 
     /// Whether bytes pass on the serial line.
@@ -214,6 +216,7 @@ impl Wiring {
                 lan: [true; 2],
                 switch: true,
                 power: [false; 2],
+                between: false,
             },
         })
     }
@@ -258,9 +261,9 @@ impl Wiring {
                 self.switch_links.set(port, plugs.lan_carries(node))?;
             }
         }
-        if before.crossover_carries() != plugs.crossover_carries() {
-            for port in self.ports.crossover {
-                self.switch_links.set(port, plugs.crossover_carries())?;
+        for (node, port) in NodeIndex::BOTH.into_iter().zip(self.ports.crossover) {
+            if before.crossover_carries(node) != plugs.crossover_carries(node) {
+                self.switch_links.set(port, plugs.crossover_carries(node))?;
             }
         }
         Ok(())

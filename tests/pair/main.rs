@@ -57,6 +57,7 @@ faults! {
     p2_the_owners_lan_cable: Fault::OwnerLanCut,
     p2_a_dead_switch_moves_nothing: Fault::SwitchDead,
     p2_the_owners_power: Fault::OwnerPower,
+    p2_the_owners_power_behind_a_switch: Fault::OwnerPowerUnseen,
     p2_the_standby_nodes_power_moves_nothing: Fault::StandbyPower,
     p1_the_owners_heart_killed: Fault::HeartKilled,
     p1_the_owners_heart_frozen: Fault::HeartFrozen,
