@@ -122,6 +122,8 @@ pub struct Active {
     pub peer_was_away: bool,
     /// The peer was seen serving too.
     pub contested: bool,
+    /// The peer served before: its clients are to be told once the addresses are announced.
+    pub tickle: bool,
     /// The event to tell once the addresses are held.
     pub tell: Option<(Kind, String)>,
 }
