@@ -14,6 +14,8 @@ pub(super) struct Campaign {
     /// The round under way: whom it still has to tell.
     round: Option<Round>,
     next_at: Instant,
+    /// Which list was used last.
+    list_at: Option<Instant>,
     reported: bool,
 }
 
@@ -41,7 +43,15 @@ pub(super) struct Outcome {
 impl Campaign {
     pub(super) fn begin(now: Instant) -> Campaign {
         let tickler = Tickler::default();
-        Campaign { began: now, tickler, rounds: 0, round: None, next_at: now, reported: false }
+        Campaign {
+            began: now,
+            tickler,
+            rounds: 0,
+            round: None,
+            next_at: now,
+            list_at: None,
+            reported: false,
+        }
     }
 
     /// When there is something to do next; `None`: all is done.
@@ -49,10 +59,16 @@ impl Campaign {
         (self.rounds <= TICKLE_AFTER.len()).then_some(self.next_at)
     }
 
-    /// Does what is due. `list`: the newest; the old owner's last words may come after the takeover.
+    /// Does what is due. `list`: the newest; the old owner's last words may come after the takeover, and
+    /// then the next round is due at once.
     pub(super) fn work(&mut self, now: Instant, list: Option<&Shared>) -> Option<Outcome> {
-        if self.next_at().is_none_or(|at| now < at) {
+        let newest = list.map(|list| list.at);
+        let news = self.round.is_none() && newest.is_some() && newest != self.list_at;
+        if self.next_at().is_none_or(|at| now < at && !news) {
             return None;
+        }
+        if self.round.is_none() {
+            self.list_at = newest;
         }
         let round = self.round.get_or_insert_with(|| Round {
             left: list.map(|list| list.connections.clone()).unwrap_or_default(),

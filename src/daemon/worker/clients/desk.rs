@@ -84,6 +84,12 @@ impl Desk {
         self.wire.as_ref()
     }
 
+    /// How many connections of the peer are known.
+    #[cfg(test)]
+    pub(super) fn known(&self, group: GroupIndex) -> usize {
+        self.table.shared(group).map_or(0, |list| list.connections.len())
+    }
+
     /// Carries out what is new.
     pub(super) fn obey(&mut self, now: Instant, index: GroupIndex, order: Order) {
         let Some(group) = self.groups.get_mut(usize::from(index.0)) else { return };
