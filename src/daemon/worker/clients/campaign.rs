@@ -85,7 +85,8 @@ impl Campaign {
             }
         }
         if !round.left.is_empty() {
-            self.next_at = now + TICKLE_GAP;
+            // A round that was late does not make the next ones late.
+            self.next_at = now.max(self.next_at + TICKLE_GAP);
             return None;
         }
         let after = TICKLE_AFTER.get(self.rounds).copied().unwrap_or_default();
