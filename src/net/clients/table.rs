@@ -74,9 +74,12 @@ impl Table {
             return Err(Refusal::Replay);
         }
         self.epoch = Some((part.epoch, now));
-        let awaited = group.growing.take().filter(|(next, _)| *next == part.index);
-        let (next, mut connections) =
-            awaited.filter(|_| part.number == group.number).ok_or(Refusal::Gap)?;
+        let same = part.number == group.number;
+        if group.growing.as_ref().is_some_and(|(next, _)| same && part.index < *next) {
+            return Err(Refusal::Replay);
+        }
+        let awaited = group.growing.take().filter(|(next, _)| same && *next == part.index);
+        let (next, mut connections) = awaited.ok_or(Refusal::Gap)?;
         if connections.len() + part.connections.len() > CONNECTIONS_MAX {
             return Err(Refusal::Malformed);
         }

@@ -208,10 +208,16 @@ fn the_newest_whole_list_counts_and_lasts() {
     assert_eq!(table.shared(WEB).unwrap().connections, small);
     // Nothing of it counts again.
     assert_eq!(table.take(begin, half[0].clone()), Err(Refusal::Replay));
-    for part in parts(1, 3, &large) {
-        table.take(begin, part).unwrap();
+    let whole = parts(1, 3, &large);
+    for (place, part) in whole.iter().enumerate() {
+        table.take(begin, part.clone()).unwrap();
+        // Said again while it comes in, it does no harm.
+        for part in &whole[..place] {
+            assert!(table.take(begin, part.clone()).is_err());
+        }
     }
     assert_eq!(table.take(begin, half[2].clone()), Err(Refusal::Replay));
+    assert_eq!(table.take(begin, whole[1].clone()), Err(Refusal::Gap));
     assert_eq!(table.shared(WEB).unwrap().connections, large);
     // The peer died; this node could not claim for an hour.
     table.age(begin + Duration::from_secs(3600));
@@ -230,7 +236,7 @@ fn a_restarted_sender_is_heard_when_the_former_has_fallen_silent() {
         (taken, table.shared(WEB).map(|list| list.connections.len()))
     };
     let second = Duration::from_secs(1);
-    assert_eq!(take(0 * second, 1, 8, &connections(3)), (Ok(()), Some(3)));
+    assert_eq!(take(Duration::ZERO, 1, 8, &connections(3)), (Ok(()), Some(3)));
     // Recorded in another epoch: as long as the sender lives, nothing of it counts.
     for round in 1..10 {
         assert_eq!(take(round * second, 1, 8 + u64::from(round), &connections(3)).0, Ok(()));
