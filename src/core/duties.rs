@@ -215,10 +215,8 @@ impl Core {
             self.out.push_back(Command::Clients { group: index, duty });
         }
         // Behind the first announcement: what a client answers must come to this node.
-        if let Role::Active(active) = &mut group.role
-            && active.announced > 0
-            && std::mem::take(&mut active.tickle)
-        {
+        let announced = matches!(&group.role, Role::Active(active) if active.announced > 0);
+        if announced && std::mem::take(&mut group.tickle) {
             self.out.push_back(Command::Tickle { group: index });
         }
     }

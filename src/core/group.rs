@@ -429,6 +429,7 @@ impl Core {
     pub(super) fn claim(&mut self, now: Time, group: &mut GroupState, right: Right) -> Role {
         let before = self.disk.served(&group.name);
         let first = before.is_none();
+        group.tickle |= before.is_some_and(|before| before.owner != self.me);
         self.disk.serve(&group.name, right.generation);
         self.claim += 1;
         self.out.push_back(Command::Claim { group: group.index, claim: self.claim });
@@ -463,7 +464,6 @@ impl Core {
             // Not taken from the peer's hands: at home is where it should be.
             peer_was_away: right.probe,
             contested: false,
-            tickle: before.is_some_and(|before| before.owner != self.me),
             tell: Some((kind, text.to_string())),
         })
     }

@@ -76,6 +76,7 @@ struct Story {
     announced: u32,
     deaf_to_renewals: bool,
     deaf_to_releases: bool,
+    refuses_a_claim: bool,
 }
 
 const A: usize = 0;
@@ -132,6 +133,7 @@ impl Story {
             announced: 0,
             deaf_to_renewals: false,
             deaf_to_releases: false,
+            refuses_a_claim: false,
         };
         story.drain(A);
         story.drain(B);
@@ -189,6 +191,10 @@ impl Story {
             Command::Claim { group, claim } => {
                 self.nodes[node].holds = true;
                 self.nodes[node].announced_before = self.announced;
+                if std::mem::take(&mut self.refuses_a_claim) {
+                    let error = "no such device".to_string();
+                    return self.give(node, Event::HoldFailed { group, claim, error });
+                }
                 self.give(node, Event::Held { group, claim });
             }
             Command::Renew { group, claim } => {

@@ -25,6 +25,19 @@ fn who_takes_over_from_a_dead_owner_tickles_once() {
 }
 
 #[test]
+fn a_claim_that_fails_at_first_tickles_when_it_succeeds() {
+    let mut story = Story::settled();
+    story.refuses_a_claim = true;
+    story.power_cut(A);
+    story.run(Duration::from_secs(1));
+    assert!(!story.refuses_a_claim && !story.nodes[B].holds);
+    assert_eq!(story.clients()[B].1, 0);
+    story.run(limits::BLOCKED_RETRY + Duration::from_secs(1));
+    assert!(story.nodes[B].holds);
+    assert_eq!(story.clients()[B], (Some(ClientDuty::Share), 1));
+}
+
+#[test]
 fn a_planned_move_tickles_and_the_old_owner_yields_only_when_the_peer_serves() {
     let mut story = Story::settled();
     let wish = Wish::Move { group: WEB, to: None, accept_loss: false };
