@@ -202,7 +202,7 @@ pub const SHARE_LOOK_SHARE: u32 = 50;
 pub const SHARE_BURST: usize = 32;
 /// ... and the time until the next.
 pub const SHARE_GAP: Duration = Duration::from_millis(10);
-/// Frames that wait to be sent: the longest lists of all groups (IPv6, 36 in a frame), less than 4 MB.
+/// Frames that wait to be sent: the longest lists of all groups (IPv6, 35 in a frame), less than 4 MB.
 pub const SHARE_QUEUE_MAX: usize = GROUPS_MAX * CONNECTIONS_MAX / 32;
 /// Receive buffer for them, in bytes: a list of the greatest length that comes while the worker is busy.
 pub const SHARE_RECEIVE_BYTES: usize = 2 * 1024 * 1024;
