@@ -185,6 +185,50 @@ pub const PERSIST_AGAIN_AFTER: Duration = Duration::from_secs(1);
 pub const STATE_BYTES_MAX: u64 = 1024 * 1024;
 /// The worker's log may wait this long for a standard error that nobody reads; the guard's never waits.
 pub const LOG_PATIENCE: Duration = Duration::from_millis(100);
+// ---- clients' TCP connections ----
+
+/// EtherType of the lists of connections on the crossover: the second of IEEE's two for local use.
+pub const SHARE_ETHERTYPE: u16 = 0x88b6;
+/// Longest of those frames, in bytes, its Ethernet header not counted: below every MTU.
+pub const SHARE_BYTES_MAX: usize = 1400;
+/// Connections of one group that are shared: 640 KiB on either side. A server with more of them has
+/// clients that are seldom idle, and those notice by themselves.
+pub const CONNECTIONS_MAX: usize = 10_000;
+/// An owner looks at its connections this often: what is younger has not been idle yet.
+pub const SHARE_EVERY: Duration = Duration::from_secs(1);
+/// ... and less often where one look takes more than this part of the time.
+pub const SHARE_LOOK_SHARE: u32 = 50;
+/// Frames sent at a time: 45 KB hold up a heartbeat by 4 ms on a crossover of 100 Mbit/s ...
+pub const SHARE_BURST: usize = 32;
+/// ... and the time until the next.
+pub const SHARE_GAP: Duration = Duration::from_millis(10);
+/// Frames that wait to be sent: the longest lists of all groups (IPv6, 35 in a frame), less than 4 MB.
+pub const SHARE_QUEUE_MAX: usize = GROUPS_MAX * CONNECTIONS_MAX / 32;
+/// Receive buffer for them, in bytes: a list of the greatest length that comes while the worker is busy.
+pub const SHARE_RECEIVE_BYTES: usize = 2 * 1024 * 1024;
+/// Frames that are read before anything else is looked at.
+pub const SHARE_FRAMES_A_ROUND: usize = 256;
+/// Another epoch of the peer counts once the present one has been silent for this long. A peer that
+/// serves is heard every second; a restarted worker waits that long, a recording gets no turn.
+pub const SHARE_EPOCH_SILENCE: Duration = Duration::from_secs(3);
+/// A list is forgotten after this. It must outlive its sender for as long as this node cannot claim; a
+/// client that uses TCP's keep-alive knows by itself after 2 h 11 min (Linux's default).
+pub const SHARE_KEPT: Duration = Duration::from_secs(2 * 3600);
+/// That frames were refused, or connections not shared, is logged at most this often.
+pub const SHARE_TOLD_EVERY: Duration = Duration::from_secs(60);
+/// Tickles of a client: at once, then after these times. A first answer may go to the old owner's MAC,
+/// and Linux answers such segments at most once in 500 ms: so one comes after that, and a late one.
+pub const TICKLE_AFTER: [Duration; 4] = [
+    Duration::from_millis(50),
+    Duration::from_millis(200),
+    Duration::from_millis(800),
+    Duration::from_millis(2_000),
+];
+/// Segments sent at a time: a LAN of 100 Mbit/s is filled for 2 ms ...
+pub const TICKLE_BURST: usize = 250;
+/// ... and the time until the next: [`CONNECTIONS_MAX`] clients are told within 200 ms.
+pub const TICKLE_GAP: Duration = Duration::from_millis(5);
+
 // ---- the decision core ----
 
 /// A round of the loop later than this is a stall. Noise of a loaded machine reaches 15 ms.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::disk::DiskState;
-use super::duty::{MirrorDuty, PeerSync, ServiceDuty};
+use super::duty::{ClientDuty, MirrorDuty, PeerSync, ServiceDuty};
 use crate::beat::{Beat, Path, Pulse};
 use crate::config::GroupIndex;
 use crate::control::event::Told;
@@ -86,6 +86,19 @@ pub enum Command {
         duty: MirrorDuty,
         /// Where the peer listens.
         peer: PeerSync,
+    },
+    /// What shall be done about clients' TCP connections, from now on.
+    Clients {
+        /// Which group.
+        group: GroupIndex,
+        /// What.
+        duty: ClientDuty,
+    },
+    /// This node holds what the peer held before: let the clients of its connections find out that
+    /// those have ended; answer `Tickled` if there were any.
+    Tickle {
+        /// Which group.
+        group: GroupIndex,
     },
     /// Mirror now; answer `Synced`.
     Sync {

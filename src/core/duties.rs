@@ -1,19 +1,22 @@
 //! What this node's worker is ordered to do for a group, by the role and by where the peer stands; and
 //! what its reports prove.
 //!
-//! | role | services | mirror |
-//! | --- | --- | --- |
-//! | owner, addresses held | run | out |
-//! | owner about to hand over | cold ones stop | out |
-//! | addresses released, last changes travel | stand by | drain |
-//! | the peer serves | stand by | in |
-//! | about to claim, or nobody serves | as they were | still |
-//! | the daemon ends | end | still |
+//! | role | services | mirror | clients' connections |
+//! | --- | --- | --- | --- |
+//! | owner, addresses held | run | out | share |
+//! | owner about to hand over | cold ones stop | out | share |
+//! | addresses released, last changes travel | stand by | drain | leave |
+//! | the peer serves | stand by | in | yield |
+//! | about to claim, or nobody serves | as they were | still | leave |
+//! | the daemon ends | end | still | leave |
 
 use std::time::Duration;
 
 use super::disk::Generation;
-use super::duty::{MirrorDuty, MirrorReport, PeerSync, ServiceDuty, ServiceReport, ServiceWord};
+use super::duty::{
+    ClientDuty, MirrorDuty, MirrorReport, PeerSync, ServiceDuty, ServiceReport, ServiceWord,
+    Tickled,
+};
 use super::group::Side;
 use super::right::Copy;
 use super::role::{GroupState, Role};
@@ -21,6 +24,7 @@ use super::time::Time;
 use super::{Command, Core};
 use crate::beat::{Path, Stance};
 use crate::config::{Group, GroupIndex, NodeIndex};
+use crate::control::event::Kind;
 use crate::control::status::PathState;
 use crate::limits;
 
@@ -34,6 +38,7 @@ pub struct Duties {
     order: u32,
     services: (u32, ServiceDuty),
     mirror: (u32, MirrorDuty, PeerSync),
+    clients: Option<ClientDuty>,
     service_report: Option<ServiceReport>,
     mirror_report: Option<MirrorReport>,
 }
@@ -52,6 +57,7 @@ impl Duties {
             order: orders,
             services: (0, ServiceDuty::Leave),
             mirror: (0, MirrorDuty::Still, PeerSync::default()),
+            clients: None,
             service_report: None,
             mirror_report: None,
         }
@@ -168,7 +174,8 @@ impl Duties {
         let (order, duty, peer) = self.mirror;
         let mirror = self.has_mirror && order > 0;
         let mirror = mirror.then_some(Command::Mirror { group, order, duty, peer });
-        services.into_iter().chain(mirror)
+        let clients = self.clients.map(|duty| Command::Clients { group, duty });
+        services.into_iter().chain(mirror).chain(clients)
     }
 }
 
@@ -202,6 +209,31 @@ impl Core {
                 self.out.push_back(Command::Mirror { group: index, order, duty, peer });
             }
         }
+        let duty = self.client_duty(group);
+        if group.duties.clients != Some(duty) {
+            group.duties.clients = Some(duty);
+            self.out.push_back(Command::Clients { group: index, duty });
+        }
+        // Behind the first announcement: what a client answers must come to this node.
+        let announced = matches!(&group.role, Role::Active(active) if active.announced > 0);
+        if announced && std::mem::take(&mut group.tickle) {
+            self.out.push_back(Command::Tickle { group: index });
+        }
+    }
+
+    /// The clients of the owner before were told.
+    pub(super) fn tickled(&mut self, group: &GroupState, tickled: Tickled) {
+        let Tickled { known, told, list_age_ms } = tickled;
+        let text = format!(
+            "told the clients of {told} TCP connections, of {known} that the peer had, that those have \
+             ended"
+        );
+        let evidence = [
+            ("connections", serde_json::json!(known)),
+            ("told", serde_json::json!(told)),
+            ("list_age_ms", serde_json::json!(list_age_ms)),
+        ];
+        self.tell_with(Kind::Clients, Some(&group.name), text, &evidence);
     }
 
     /// Whether the crossover carries frames now: its own link would take much longer to notice.
@@ -235,6 +267,20 @@ impl Core {
                     as_before
                 }
             }
+        }
+    }
+
+    fn client_duty(&self, group: &GroupState) -> ClientDuty {
+        match &group.role {
+            Role::Active(active) if active.held => ClientDuty::Share,
+            Role::Active(_) | Role::Releasing { .. } | Role::Draining(_) | Role::Probing { .. } => {
+                ClientDuty::Leave
+            }
+            Role::Passive { .. } | Role::Wanting { .. } => match self.side(group) {
+                Side::Says(Stance::Active | Stance::Offering) => ClientDuty::Yield,
+                // A node that was only cut off may claim again, and find its connections alive.
+                Side::Says(_) | Side::Dead | Side::Unknown => ClientDuty::Leave,
+            },
         }
     }
 

@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 
 use serde::{Deserialize, Serialize};
 
-use super::duty::{MirrorReport, ServiceReport};
+use super::duty::{MirrorReport, ServiceReport, Tickled};
 use crate::beat::{Beat, DropReason, Path, Pulse};
 use crate::config::{GroupIndex, NodeIndex};
 use crate::control::event::Kind;
@@ -169,6 +169,13 @@ pub enum Event {
         group: GroupIndex,
         /// How it is.
         report: MirrorReport,
+    },
+    /// The clients of the owner before were sent a first segment each.
+    Tickled {
+        /// Which group.
+        group: GroupIndex,
+        /// How many.
+        tickled: Tickled,
     },
     /// An operator's `sync` ended.
     Synced {

@@ -443,7 +443,9 @@ impl Core {
     }
 
     pub(super) fn claim(&mut self, now: Time, group: &mut GroupState, right: Right) -> Role {
-        let first = self.disk.served(&group.name).is_none();
+        let before = self.disk.served(&group.name);
+        let first = before.is_none();
+        group.tickle |= before.is_some_and(|before| before.owner != self.me);
         self.disk.serve(&group.name, right.generation);
         self.claim += 1;
         self.out.push_back(Command::Claim { group: group.index, claim: self.claim });

@@ -11,7 +11,7 @@
 //! | `peer`, `path`, `carrier`, `reach`, `stall` | evidence: who is heard, what silence proves |
 //! | `right`, `probe` | the right to serve, and the question to the LAN before a claim |
 //! | `role`, `group`, `owner` | a group's state machine |
-//! | `duty`, `duties` | what the worker is ordered to do with services and mirrors, and what it reports |
+//! | `duty`, `duties` | what the worker is ordered to do with services, mirrors and connections, and what it reports |
 //! | `address` | what the kernel and the LAN report about addresses |
 //! | `generation` | what must be on disk first |
 //! | `listen`, `speak` | heartbeats in, heartbeats out |
@@ -53,7 +53,10 @@ use std::time::Duration;
 
 pub use command::Command;
 pub use disk::{DiskState, Generation, GroupDisk};
-pub use duty::{MirrorDuty, MirrorReport, PeerSync, ServiceDuty, ServiceReport, ServiceWord};
+pub use duty::{
+    ClientDuty, MirrorDuty, MirrorReport, PeerSync, ServiceDuty, ServiceReport, ServiceWord,
+    Tickled,
+};
 pub use event::{Event, Holder, Link, Wish};
 #[cfg(test)]
 pub use rules::Sabotage;
@@ -317,6 +320,9 @@ impl Core {
             }
             Event::Mirror { group, report } => {
                 self.with_group(group, |_, state| state.duties.mirror_reported(report));
+            }
+            Event::Tickled { group, tickled } => {
+                self.with_group(group, |core, state| core.tickled(state, tickled));
             }
             Event::Synced { request, outcome } => self.synced(request, outcome),
             Event::Noted { group, kind, text } => {

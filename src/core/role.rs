@@ -254,6 +254,9 @@ pub struct GroupState {
     pub lost_addresses: u64,
     /// When a foreign deletion, holder or addition was last told.
     pub meddling_told_at: Option<Time>,
+    /// The peer served before this node's claim, and its clients have not been told: they are once the
+    /// addresses are announced, at this attempt or a later one.
+    pub tickle: bool,
     /// What the beats say of it: the stance, and whether it is in service.
     pub says: Option<(Stance, bool)>,
     /// What the worker is ordered and reports.
@@ -287,6 +290,7 @@ impl GroupState {
             failback_at: Time(0),
             lost_addresses: 0,
             meddling_told_at: None,
+            tickle: false,
             says: None,
             duties: Duties::new(config, orders),
             refusal_told: None,

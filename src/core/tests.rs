@@ -10,6 +10,7 @@ use crate::beat::{Beat, DropReason, PathSet, Stance};
 use crate::config::{self, GroupIndex};
 use crate::control::status::{GroupState as Word, PathState, PeerState};
 
+mod clients;
 mod corners;
 mod duties;
 
@@ -51,6 +52,11 @@ struct Station {
     /// Its worker's newest orders.
     services_ordered: Option<(u32, ServiceDuty)>,
     mirror_ordered: Option<(u32, MirrorDuty)>,
+    clients_ordered: Option<ClientDuty>,
+    /// How often it was told to tickle.
+    tickles: u32,
+    /// Announcements of both nodes before its newest claim.
+    announced_before: u32,
 }
 
 /// Two nodes; frames arrive after 100 µs, or never on a path that is cut.
@@ -71,6 +77,7 @@ struct Story {
     deaf_to_renewals: bool,
     deaf_to_releases: bool,
     crossover_keeps_carrier: bool,
+    refuses_a_claim: bool,
 }
 
 const A: usize = 0;
@@ -107,6 +114,9 @@ impl Story {
             told: Vec::new(),
             services_ordered: None,
             mirror_ordered: None,
+            clients_ordered: None,
+            tickles: 0,
+            announced_before: 0,
         };
         let nodes = [station(A), station(B)];
         let mut story = Story {
@@ -125,6 +135,7 @@ impl Story {
             deaf_to_renewals: false,
             deaf_to_releases: false,
             crossover_keeps_carrier: false,
+            refuses_a_claim: false,
         };
         story.drain(A);
         story.drain(B);
@@ -187,6 +198,11 @@ impl Story {
             }
             Command::Claim { group, claim } => {
                 self.nodes[node].holds = true;
+                self.nodes[node].announced_before = self.announced;
+                if std::mem::take(&mut self.refuses_a_claim) {
+                    let error = "no such device".to_string();
+                    return self.give(node, Event::HoldFailed { group, claim, error });
+                }
                 self.give(node, Event::Held { group, claim });
             }
             Command::Renew { group, claim } => {
@@ -208,6 +224,13 @@ impl Story {
             }
             Command::Mirror { order, duty, .. } => {
                 self.nodes[node].mirror_ordered = Some((order, duty));
+            }
+            Command::Clients { duty, .. } => self.nodes[node].clients_ordered = Some(duty),
+            Command::Tickle { .. } => {
+                assert!(self.nodes[node].holds, "tickled, not held");
+                assert!(self.announced > self.nodes[node].announced_before, "not yet announced");
+                assert_eq!(self.nodes[node].clients_ordered, Some(ClientDuty::Share));
+                self.nodes[node].tickles += 1;
             }
             Command::Sync { .. } => {}
             Command::Announce { .. } => {

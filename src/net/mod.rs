@@ -1,7 +1,7 @@
 //! The kernel's network: service addresses, carriers, and what the LAN says about addresses.
 //!
 //! [`thread`] is the heart's second thread: it alone speaks netlink, because any request can wait for
-//! the kernel's rtnl lock. [`lan_watch`] lives in the heart's own loop: ARP and ND are plain frames.
+//! the kernel's rtnl lock. ([`clients`] is for the worker, and asks what takes another lock.) [`lan_watch`] lives in the heart's own loop: ARP and ND are plain frames.
 //!
 //! | file | subject |
 //! | --- | --- |
@@ -15,10 +15,12 @@
 //! | `guard` | what the guard does with addresses when the heart is gone |
 //! | `arp`, `nd` | frames of ARP and neighbour discovery, built and read |
 //! | `lan_watch` | asks and listens on the LAN |
+//! | `clients` | clients' TCP connections: found, shared with the peer, told of a takeover |
 
 pub mod addresses;
 pub mod arp;
 pub mod carrier;
+pub mod clients;
 pub mod guard;
 pub mod lan_watch;
 pub mod nd;

@@ -269,7 +269,7 @@ impl AsRawFd for Monitor {
 }
 
 /// Receives one datagram that the kernel itself sent; one of another process is skipped.
-fn receive(socket: &Socket, datagram: &mut Vec<u8>) -> io::Result<()> {
+pub(super) fn receive(socket: &Socket, datagram: &mut Vec<u8>) -> io::Result<()> {
     loop {
         datagram.clear();
         let (length, from) = socket.recv_from(datagram, libc::MSG_TRUNC)?;

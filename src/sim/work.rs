@@ -252,6 +252,8 @@ impl World {
                 }
                 Command::Tell(told) => self.told(index, &told),
                 Command::Answer { .. } => {}
+                // The simulated world has no connections.
+                Command::Clients { .. } | Command::Tickle { .. } => {}
                 Command::Services { .. } | Command::Mirror { .. } | Command::Sync { .. } => {
                     if let Command::Mirror { group, duty: MirrorDuty::In(generation), .. } = command
                     {

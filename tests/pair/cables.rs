@@ -65,6 +65,11 @@ impl Plug {
         newest.expect("a heartbeat")
     }
 
+    /// Sends a frame of any kind to the node.
+    pub fn send_bytes(&self, frame: &[u8]) -> std::io::Result<()> {
+        self.socket.send(frame)
+    }
+
     /// Sends to the node. A cable that is out takes nothing.
     pub fn send(&self, frame: &Frame) -> std::io::Result<()> {
         self.socket.send(&frame.bytes)

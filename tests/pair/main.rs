@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod cables;
+mod clients;
 mod contract;
 mod hostile;
 mod meddling;

@@ -65,6 +65,10 @@ impl Heart {
             Command::Mirror { group, order, duty, peer } => {
                 self.worker.send(&ToWorker::Mirror { group, order, duty, peer });
             }
+            Command::Clients { group, duty } => {
+                self.worker.send(&ToWorker::Clients { group, duty });
+            }
+            Command::Tickle { group } => self.worker.send(&ToWorker::Tickle { group }),
             Command::Sync { request, group } => {
                 self.worker.send(&ToWorker::Sync { request, group });
             }

@@ -304,6 +304,9 @@ impl Heart {
                 Ok(Some(ToHeart::Mirror { group, report })) => {
                     self.handle(Event::Mirror { group, report });
                 }
+                Ok(Some(ToHeart::Tickled { group, tickled })) => {
+                    self.handle(Event::Tickled { group, tickled });
+                }
                 Ok(Some(ToHeart::Synced { request, outcome })) => {
                     self.handle(Event::Synced { request, outcome });
                 }

@@ -172,6 +172,8 @@ impl Beating {
                     ToWorker::Ready
                     | ToWorker::Services { .. }
                     | ToWorker::Mirror { .. }
+                    | ToWorker::Clients { .. }
+                    | ToWorker::Tickle { .. }
                     | ToWorker::Sync { .. } => {}
                 }
             }

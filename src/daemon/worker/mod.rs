@@ -7,10 +7,12 @@
 //!                        +-> recorder    run --record FILE
 //!                        +-> supervisor  services, one for each group    -> link
 //!                        +-> engine      mirrored trees, the same         -> link
+//!                        +-> clients     their connections               -> link
 //! ```
 //! Each arrow is bounded, so this thread never waits for a disk or a program. When the link ends, heart
 //! and guard are gone or done: the threads finish what they have, within a deadline.
 
+mod clients;
 pub mod events;
 mod mirrors;
 pub mod notify;
@@ -24,6 +26,7 @@ use std::sync::Arc;
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use nix::sys::signal::Signal;
 
+use self::clients::Clients;
 use self::events::{Keeper, Kept};
 use self::mirrors::{Mirrors, Pair};
 use self::notify::Notifier;
@@ -71,6 +74,7 @@ fn work(inherited: WorkerInherits) -> Result<(), StartError> {
         let supervisors = services::begin(&config, me, &run_dir, &link, &done)?;
         let pair = Pair { config: &config, me, key: &key, state_dir: &state_dir };
         let mirrors = mirrors::begin(&pair, &link, &done)?;
+        let clients = clients::begin(&config, me, &key, &link, &done)?;
         let notifier = config.notify_exec.map(|exec| {
             let (notifier, events) = Notifier::new();
             spawn("notifier", &done, move || notify::run(&exec, &events)).map(|()| notifier)
@@ -80,7 +84,7 @@ fn work(inherited: WorkerInherits) -> Result<(), StartError> {
             spawn("recorder", &done, move || record::run(&file, &lines)).map(|()| recorder)
         });
         let (notifier, recorder) = (notifier.transpose()?, recorder.transpose()?);
-        Ok(Desks { inbox, keeper, supervisors, mirrors, notifier, recorder })
+        Ok(Desks { inbox, keeper, supervisors, mirrors, clients, notifier, recorder })
     };
     let desks = threads().map_err(system("start a thread"))?;
     drop(done);
@@ -99,6 +103,7 @@ struct Desks {
     keeper: Keeper,
     supervisors: Supervisors,
     mirrors: Mirrors,
+    clients: Clients,
     notifier: Option<Notifier>,
     recorder: Option<Recorder>,
 }
@@ -124,6 +129,7 @@ impl Desks {
     /// No more messages will come.
     fn end(self) {
         self.mirrors.end();
+        self.clients.end();
     }
 
     fn take(&self, link: &WorkerLink, message: ToWorker) {
@@ -139,6 +145,8 @@ impl Desks {
             ToWorker::Mirror { group, order, duty, peer } => {
                 self.mirrors.order(link, group, order, duty, peer);
             }
+            ToWorker::Clients { group, duty } => self.clients.order(group, duty),
+            ToWorker::Tickle { group } => self.clients.tickle(group),
             ToWorker::Sync { request, group } => self.mirrors.sync(link, group, request),
             ToWorker::Tell(record) => {
                 if let Some(notifier) = &self.notifier {

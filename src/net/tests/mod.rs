@@ -10,6 +10,7 @@ use nix::sched::{CloneFlags, unshare};
 use super::*;
 use crate::config::{GroupIndex, ServiceAddress};
 
+mod clients;
 mod lan;
 mod leases;
 
