@@ -15,6 +15,7 @@
 //! | `address` | what the kernel and the LAN report about addresses |
 //! | `generation` | what must be on disk first |
 //! | `listen`, `speak` | heartbeats in, heartbeats out |
+//! | `will` | what the guard says if this heart dies |
 //! | `wish` | what operators ask for |
 //! | `rules` | the rules that tests break on purpose |
 //! | `tell`, `report` | events and status in words |
@@ -44,6 +45,7 @@ mod tell;
 #[cfg(test)]
 mod tests;
 mod time;
+mod will;
 mod wish;
 
 use std::collections::VecDeque;
@@ -59,7 +61,7 @@ pub use event::{Event, Holder, Link, Wish};
 pub use rules::Sabotage;
 pub use time::Time;
 
-use crate::beat::Path;
+use crate::beat::{Beat, Path};
 use crate::config::{Config, NodeIndex};
 use crate::control::event::Kind;
 use crate::control::status::NodeState;
@@ -141,6 +143,9 @@ pub struct Core {
     claim: u32,
     wishes: Wishes,
 
+    /// The last will as the guard has it, or gets it next.
+    will: Option<Beat>,
+    will_changed: bool,
     out: VecDeque<Command>,
     #[cfg(test)]
     sabotage: Option<rules::Sabotage>,
@@ -209,6 +214,8 @@ impl Core {
             want: 0,
             claim: 0,
             wishes: Wishes::default(),
+            will: None,
+            will_changed: false,
             out: VecDeque::new(),
             #[cfg(test)]
             sabotage: None,
@@ -233,6 +240,7 @@ impl Core {
         }
         self.take_in(now, event);
         self.settle(now);
+        self.write_will();
         self.deadline = self.find_deadline(now);
         #[cfg(test)]
         self.check_invariants();
@@ -245,6 +253,10 @@ impl Core {
 
     /// The next thing to do; `None` when there is nothing more.
     pub fn poll(&mut self) -> Option<Command> {
+        // Before all else: what the will says must be true of what is commanded next.
+        if std::mem::take(&mut self.will_changed) {
+            return Some(Command::Will { beat: self.will.clone() });
+        }
         self.out.pop_front()
     }
 

@@ -130,7 +130,11 @@ impl World {
                 beat.incarnation,
                 beat.peer_incarnation,
                 beat.state,
-                if beat.farewell { " farewell" } else { "" },
+                match (beat.farewell, beat.will) {
+                    (true, _) => " farewell",
+                    (false, true) => " will",
+                    (false, false) => "",
+                },
                 beat.groups
             ),
             other => format!("{} < {other:?}", self.name(index)),
@@ -212,6 +216,7 @@ impl World {
                 other => format!("{} > {other:?}", self.name(index)),
             });
             match command {
+                Command::Will { beat } => self.seal_will(index, beat),
                 Command::Sweep => self.request(index, Request::Sweep),
                 Command::Send { path, beat } => {
                     if let Err(what) = self.checkers.reigns.sent(index, &beat) {

@@ -163,6 +163,7 @@ pub fn forged(path: Path, key: &[u8; 32], cluster: &str, from: NodeIndex) -> Vec
         echo_held_us: 0,
         ask_answer: false,
         farewell: true,
+        will: false,
         state: NodeState::Online,
         may_claim: true,
         hears: PathSet::default(),
