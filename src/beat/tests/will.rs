@@ -2,8 +2,6 @@
 
 use std::net::SocketAddr;
 
-use nix::sys::socket::{SockaddrLike, SockaddrStorage};
-
 use super::super::serial_frame;
 use super::super::will::{link_destination, udp_destination};
 use super::*;
@@ -38,7 +36,11 @@ fn destinations_are_what_the_system_takes() {
     for text in ["203.0.113.11:694", "[2001:db8::11]:694", "[fe80::1%7]:694"] {
         let address: SocketAddr = text.parse().unwrap();
         let bytes = udp_destination(address);
-        assert_eq!(bytes.len(), SockaddrStorage::from(address).len() as usize, "{text}");
+        let length = match address {
+            SocketAddr::V4(_) => size_of::<libc::sockaddr_in>(),
+            SocketAddr::V6(_) => size_of::<libc::sockaddr_in6>(),
+        };
+        assert_eq!(bytes.len(), length, "{text}");
         let back = match bytes.len() {
             16 => SocketAddr::from((<[u8; 4]>::try_from(&bytes[4..8]).unwrap(), 694)),
             _ => SocketAddr::from((<[u8; 16]>::try_from(&bytes[8..24]).unwrap(), 694)),

@@ -67,12 +67,13 @@ fn link(interface: &str) -> Vec<u8> {
 fn a_will_goes_out_on_every_path_as_it_is() {
     let body = || {
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+        // A namespace without even this knows no addresses at all, and binds to none.
+        ip("link set lo up");
         let pty = nix::pty::openpty(None, None).unwrap();
         let device = nix::unistd::ttyname(&pty.slave).unwrap();
         drop(pty.slave);
-        // Opened before there is an interface or an address, as at boot.
+        // Opened before there is the interface or its address, as at boot.
         let mut will = LastWill::open(&config(device.to_str().unwrap()), NodeIndex::Lower);
-        ip("link set lo up");
         ip("link add three type veth peer name four");
         ip("link set three up");
         ip("link set four up");
