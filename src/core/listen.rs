@@ -59,7 +59,7 @@ impl Core {
                     let text = "the peer said goodbye and holds nothing";
                     return self.ended(now, Death::Goodbye, text);
                 }
-                if beat.will {
+                if beat.will && !self.has_just_woken(now) {
                     // Its beats may have lacked the newest reign; it decides who claims with what.
                     self.learn_generations(&beat);
                     let text = format!(
@@ -147,6 +147,12 @@ impl Core {
                 self.disk.learn(&group.name, served, group.prefer);
             }
         }
+    }
+
+    /// What is read now may have waited while this node stood still: a will may be older than the heart
+    /// that followed, which begins soon after. Then silence has to tell.
+    fn has_just_woken(&self, now: Time) -> bool {
+        self.woke_at.is_some_and(|at| now.since(at) < self.config.heartbeat.interval)
     }
 
     /// The peer's incarnation has ended, and it holds nothing.

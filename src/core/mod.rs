@@ -108,6 +108,8 @@ pub struct Core {
     guarded: bool,
     joined: bool,
     stalled: bool,
+    /// When its last long stall ended.
+    woke_at: Option<Time>,
 
     now: Time,
     deadline: Time,
@@ -192,6 +194,7 @@ impl Core {
             guarded: true,
             joined: false,
             stalled: false,
+            woke_at: None,
             now,
             deadline: now,
             gaps: Gaps::default(),
@@ -371,6 +374,7 @@ impl Core {
         let told = late >= longest_safe;
         if told {
             self.stalled = true;
+            self.woke_at = Some(now);
             let text = format!("this node's loop stood still for {} ms", late.as_millis());
             self.tell(Kind::Stall, None, text);
         }

@@ -249,6 +249,10 @@ impl World {
                     self.send_arp(index, group, Arp::Announcement);
                 }
                 Command::Persist { write, state } => {
+                    if state.alone && !self.nodes[index].will.is_empty() {
+                        let name = self.name(index);
+                        self.wrong(format!("{name} has a last will and will say alone on disk"));
+                    }
                     if self.nodes[index].disk.ask(Write { number: write, state }) {
                         self.write_begins(index);
                     }

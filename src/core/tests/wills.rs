@@ -177,3 +177,18 @@ fn the_newest_reign_is_learned_from_a_last_will() {
     story.time_until_held(B, MS * 20);
     assert_eq!(story.status(B).groups[0].generation, 9);
 }
+
+/// It waited in the socket while the receiver stood still: the next heart may live by now.
+#[test]
+fn a_last_will_from_before_a_gap_is_left_to_silence() {
+    let (mut story, will) = settled_with_will();
+    story.power_cut(A);
+    story.nodes[A].killed = true;
+    story.flying.clear();
+    story.now = story.now + MS * 400;
+    story.give(B, Event::Heard { path: Path::Lan, beat: will });
+    assert_eq!(story.status(B).peer.state, PeerState::Alive);
+    story.run(MS * 20);
+    assert!(!story.nodes[B].holds);
+    story.time_until_held(B, MS * 300);
+}
