@@ -148,6 +148,10 @@ pub const GUARD_ROUND: Duration = Duration::from_millis(20);
 pub const HEART_START_PATIENCE: Duration = Duration::from_secs(5);
 /// After SIGKILL, the guard waits this long for the heart's exit before it deletes addresses anyway.
 pub const EXIT_PATIENCE: Duration = Duration::from_millis(100);
+/// After a last will the heart is not started before this: the peer's three probes and its claim take a
+/// fourth of it, and a heart that is heard in their middle would make the peer ask anew.
+pub const WILL_REST: Duration = Duration::from_millis(40);
+
 /// The worker's time to write and notify what it was told before the end.
 pub const WORKER_END_PATIENCE: Duration = Duration::from_secs(10);
 /// What the worker itself grants its threads then: less, so that it ends by itself.

@@ -11,6 +11,12 @@ use crate::control::event::Told;
 /// One thing to do. Nothing is done that is not one of these.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
+    /// Have the guard ready to say this, on every path, should this process die: after all addresses have
+    /// been taken away. To be done before any other command.
+    Will {
+        /// What it says; `None`: nothing may be said.
+        beat: Option<Beat>,
+    },
     /// Delete every service address of every group from this node; answer `Swept`.
     Sweep,
     /// Send this heartbeat on this path.

@@ -6,7 +6,7 @@
 //! | owner, addresses held | run | out | share |
 //! | owner about to hand over | cold ones stop | out | share |
 //! | addresses released, last changes travel | stand by | drain | leave |
-//! | the peer serves | stand by | in | yield |
+//! | the peer serves | stand by | in, once cold ones have stopped | yield |
 //! | about to claim, or nobody serves | as they were | still | leave |
 //! | the daemon ends | end | still | leave |
 
@@ -37,6 +37,10 @@ pub struct Duties {
     stop_patience: Duration,
     order: u32,
     services: (u32, ServiceDuty),
+    /// When that was ordered.
+    services_since: Time,
+    /// Under that order, no service has run that must not write to the trees any more.
+    stood_by: bool,
     mirror: (u32, MirrorDuty, PeerSync),
     clients: Option<ClientDuty>,
     service_report: Option<ServiceReport>,
@@ -56,6 +60,8 @@ impl Duties {
             stop_patience: stops.sum::<Duration>() + limits::SERVICES_STOP_SLACK,
             order: orders,
             services: (0, ServiceDuty::Leave),
+            services_since: Time(0),
+            stood_by: false,
             mirror: (0, MirrorDuty::Still, PeerSync::default()),
             clients: None,
             service_report: None,
@@ -119,6 +125,18 @@ impl Duties {
             Some(report) if ordered == duty => report.word,
             Some(_) | None => ServiceWord::Unknown,
         }
+    }
+
+    /// When standing by counts as done without the services' word: a warm one that does not start must not
+    /// keep the trees from being mirrored.
+    pub fn stood_by_at(&self) -> Option<Time> {
+        let stands_by = self.services.1 == ServiceDuty::Standby && !self.stood_by;
+        (stands_by && self.has_services).then(|| self.services_since + self.stop_patience)
+    }
+
+    fn note_stood_by(&mut self, now: Time) {
+        let done = self.services_are(ServiceDuty::Standby) == ServiceWord::Done;
+        self.stood_by |= done || self.stood_by_at().is_some_and(|at| now >= at);
     }
 
     /// The newest mirror report, if it is about the newest order.
@@ -189,9 +207,12 @@ impl Core {
                 group.duties.order += 1;
                 let order = group.duties.order;
                 group.duties.services = (order, duty);
+                group.duties.services_since = self.now;
+                group.duties.stood_by = false;
                 self.out.push_back(Command::Services { group: index, order, duty });
             }
         }
+        group.duties.note_stood_by(self.now);
         if group.duties.has_mirror {
             let duty = self.mirror_duty(group);
             let peer = match duty {
@@ -294,7 +315,8 @@ impl Core {
             Role::Passive { .. } | Role::Wanting { .. } => {
                 match self.side(group) {
                     // Only from the newest reign that is known: a stale node overwrites nothing.
-                    Side::Says(Stance::Active | Stance::Offering) => {
+                    // Strays of a heart that died write into the trees until they are stopped.
+                    Side::Says(Stance::Active | Stance::Offering) if group.duties.stood_by => {
                         let newest = self.disk.served(&group.name);
                         let theirs = self.peer.generation(group.index);
                         theirs

@@ -132,7 +132,9 @@ impl Core {
                 waited: now.since(self.started_at),
             },
             Life::Alive { .. } => PeerWord::Heard,
-            Life::Dead { death: Death::Goodbye, .. } if self.peer.told_may_claim() => {
+            Life::Dead { death: Death::Goodbye | Death::Will, .. }
+                if self.peer.told_may_claim() =>
+            {
                 PeerWord::Ended
             }
             Life::Dead { at, .. } => PeerWord::Silent {
@@ -453,7 +455,15 @@ impl Core {
             Side::Says(_) if first => (Kind::Takeover, "first service, agreed with the peer"),
             Side::Says(_) => (Kind::Switchover, "agreed with the peer"),
             Side::Unknown => (Kind::Takeover, "the peer was not heard since this node's start"),
-            Side::Dead => (Kind::Takeover, "the peer is dead"),
+            Side::Dead => match self.peer.life {
+                Life::Dead { death: Death::Will, .. } => {
+                    let text = "the peer's heart is dead, and its guard took the addresses away";
+                    (Kind::Takeover, text)
+                }
+                Life::Dead { death: Death::Silent { .. } | Death::Goodbye, .. }
+                | Life::Alive { .. }
+                | Life::NeverHeard => (Kind::Takeover, "the peer is dead"),
+            },
         };
         if let Life::Dead { death: Death::Silent { gone }, .. } = &mut self.peer.life {
             // This node reaches the LAN and nobody there has the address: the peer is gone.
@@ -491,6 +501,7 @@ impl GroupState {
         times.extend(self.blocked.as_ref().map(|(until, _)| *until));
         times.extend(self.early_probe.as_ref().map(Probe::next_at));
         times.extend(self.unfit_until);
+        times.extend(self.duties.stood_by_at());
         times.extend(self.letting_since.map(|since| since + self.duties.stop_patience()));
         times.extend(self.unserved_since.map(|since| since + limits::YIELD_PATIENCE));
         match &self.role {

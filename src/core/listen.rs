@@ -56,8 +56,18 @@ impl Core {
                     self.peer.forget_groups();
                 }
                 if beat.farewell {
-                    self.goodbye(now);
-                    return;
+                    let text = "the peer said goodbye and holds nothing";
+                    return self.ended(now, Death::Goodbye, text);
+                }
+                if beat.will && !self.has_just_woken(now) {
+                    // Its beats may have lacked the newest reign; it decides who claims with what.
+                    self.learn_generations(&beat);
+                    let text = format!(
+                        "the peer's last will, from its guard, came on {}: its heart is dead and every \
+                         service address was taken away there; its services may still run",
+                        path.name()
+                    );
+                    return self.ended(now, Death::Will, &text);
                 }
                 if new_incarnation {
                     self.met(&beat);
@@ -188,13 +198,28 @@ impl Core {
         }
     }
 
-    fn goodbye(&mut self, now: Time) {
+    /// What is read now may have waited while this node stood still: a will may be older than the heart
+    /// that followed, which begins soon after. Then silence has to tell.
+    fn has_just_woken(&self, now: Time) -> bool {
+        self.woke_at.is_some_and(|at| now.since(at) < self.config.heartbeat.interval)
+    }
+
+    /// The peer's incarnation has ended, and it holds nothing.
+    fn ended(&mut self, now: Time, death: Death, text: &str) {
         self.peer.end(now);
-        self.peer.life = Life::Dead { death: Death::Goodbye, at: now };
+        self.peer.life = Life::Dead { death, at: now };
         for watch in &mut self.paths {
             watch.close();
         }
-        self.tell(Kind::PeerDead, None, "the peer said goodbye and holds nothing".to_string());
+        for group in &mut self.groups {
+            // What its kernel answered before says nothing now: who asks, asks anew.
+            group.answered_at = None;
+            group.early_probe = None;
+            if let Role::Probing { .. } = group.role {
+                group.role = Role::Passive { granted: None };
+            }
+        }
+        self.tell(Kind::PeerDead, None, text.to_string());
     }
 
     /// A carrier was looked at or reported.
@@ -367,7 +392,7 @@ impl Core {
             }
             Life::Dead { death, at } => match death {
                 Death::Silent { gone: None } => self.judge_gone(now, at),
-                Death::Silent { gone: Some(_) } | Death::Goodbye => {}
+                Death::Silent { gone: Some(_) } | Death::Goodbye | Death::Will => {}
             },
         }
     }

@@ -15,6 +15,7 @@
 //! | `address` | what the kernel and the LAN report about addresses |
 //! | `generation` | what must be on disk first |
 //! | `listen`, `speak` | heartbeats in, heartbeats out |
+//! | `will` | what the guard says if this heart dies |
 //! | `wish` | what operators ask for |
 //! | `rules` | the rules that tests break on purpose |
 //! | `tell`, `report` | events and status in words |
@@ -44,6 +45,7 @@ mod tell;
 #[cfg(test)]
 mod tests;
 mod time;
+mod will;
 mod wish;
 
 use std::collections::VecDeque;
@@ -62,7 +64,7 @@ pub use event::{Event, Holder, Link, Wish};
 pub use rules::Sabotage;
 pub use time::Time;
 
-use crate::beat::Path;
+use crate::beat::{Beat, Path};
 use crate::config::{Config, NodeIndex};
 use crate::control::event::Kind;
 use crate::control::status::NodeState;
@@ -109,6 +111,8 @@ pub struct Core {
     guarded: bool,
     joined: bool,
     stalled: bool,
+    /// When its last long stall ended.
+    woke_at: Option<Time>,
 
     now: Time,
     deadline: Time,
@@ -146,6 +150,9 @@ pub struct Core {
     claim: u32,
     wishes: Wishes,
 
+    /// The last will as the guard has it, or gets it next.
+    will: Option<Beat>,
+    will_changed: bool,
     out: VecDeque<Command>,
     #[cfg(test)]
     sabotage: Option<rules::Sabotage>,
@@ -200,6 +207,7 @@ impl Core {
             guarded: true,
             joined: false,
             stalled: false,
+            woke_at: None,
             now,
             deadline: now,
             gaps: Gaps::default(),
@@ -223,6 +231,8 @@ impl Core {
             want: 0,
             claim: 0,
             wishes: Wishes::default(),
+            will: None,
+            will_changed: false,
             out: VecDeque::new(),
             #[cfg(test)]
             sabotage: None,
@@ -253,6 +263,7 @@ impl Core {
         }
         self.take_in(now, event);
         self.settle(now);
+        self.write_will();
         self.deadline = self.find_deadline(now);
         #[cfg(test)]
         self.check_invariants();
@@ -265,6 +276,10 @@ impl Core {
 
     /// The next thing to do; `None` when there is nothing more.
     pub fn poll(&mut self) -> Option<Command> {
+        // Before all else: what the will says must be true of what is commanded next.
+        if std::mem::take(&mut self.will_changed) {
+            return Some(Command::Will { beat: self.will.clone() });
+        }
         self.out.pop_front()
     }
 
@@ -384,6 +399,7 @@ impl Core {
         let told = late >= longest_safe;
         if told {
             self.stalled = true;
+            self.woke_at = Some(now);
             let text = format!("this node's loop stood still for {} ms", late.as_millis());
             self.tell(Kind::Stall, None, text);
         }

@@ -13,6 +13,7 @@ use crate::control::status::{GroupState as Word, PathState, PeerState};
 mod clients;
 mod corners;
 mod duties;
+mod wills;
 
 const CONFIG: &str = r#"
 [cluster]
@@ -45,8 +46,12 @@ struct Station {
     core: Core,
     began: Time,
     powered: bool,
+    /// Its heart was killed and the machine runs on: the crossover keeps its carrier.
+    killed: bool,
     holds: bool,
     disk: DiskState,
+    /// What its guard has to say.
+    will: Option<Beat>,
     answers: BTreeMap<u64, Result<String, String>>,
     told: Vec<(Kind, String)>,
     /// Its worker's newest orders.
@@ -78,6 +83,7 @@ struct Story {
     deaf_to_releases: bool,
     crossover_keeps_carrier: bool,
     refuses_a_claim: bool,
+    deaf_disk: bool,
 }
 
 const A: usize = 0;
@@ -108,8 +114,10 @@ impl Story {
             ),
             began: Time(0),
             powered: true,
+            killed: false,
             holds: false,
             disk: DiskState::default(),
+            will: None,
             answers: BTreeMap::new(),
             told: Vec::new(),
             services_ordered: None,
@@ -136,6 +144,7 @@ impl Story {
             deaf_to_releases: false,
             crossover_keeps_carrier: false,
             refuses_a_claim: false,
+            deaf_disk: false,
         };
         story.drain(A);
         story.drain(B);
@@ -162,6 +171,7 @@ impl Story {
 
     fn obey(&mut self, node: usize, command: Command) {
         match command {
+            Command::Will { beat } => self.nodes[node].will = beat,
             Command::Sweep => {
                 self.nodes[node].holds = false;
                 self.give(node, Event::Swept);
@@ -181,8 +191,9 @@ impl Story {
             Command::LookAtCarriers => {
                 let up = self.lan[node];
                 self.give(node, Event::Carrier { link: Link::Lan, up });
-                let up = self.crossover_keeps_carrier
-                    || (self.nodes[1 - node].powered && !self.cut.has(Path::Crossover));
+                let other = &self.nodes[1 - node];
+                let there = (other.powered || other.killed) && !self.cut.has(Path::Crossover);
+                let up = there || self.crossover_keeps_carrier;
                 self.give(node, Event::Carrier { link: Link::Crossover, up });
             }
             Command::AskReach { round } => {
@@ -197,6 +208,13 @@ impl Story {
                 }
             }
             Command::Claim { group, claim } => {
+                if let Some(will) = &self.nodes[node].will {
+                    let served = self.nodes[node].core.disk.served("web").expect("it claims");
+                    assert_eq!(
+                        will.groups[0].generation, served.number,
+                        "an old reign in the will"
+                    );
+                }
                 self.nodes[node].holds = true;
                 self.nodes[node].announced_before = self.announced;
                 if std::mem::take(&mut self.refuses_a_claim) {
@@ -238,6 +256,11 @@ impl Story {
                 self.announced += 1;
             }
             Command::Persist { write, state } => {
+                let will = &self.nodes[node].will;
+                assert!(!state.alone || will.is_none(), "the disk will say alone: {will:?}");
+                if self.deaf_disk {
+                    return;
+                }
                 self.nodes[node].disk = state;
                 self.give(node, Event::Persisted { write });
             }
@@ -285,12 +308,26 @@ impl Story {
 
     fn power_cut(&mut self, node: usize) {
         self.nodes[node].powered = false;
+        self.nodes[node].killed = false;
         self.nodes[node].holds = false;
+    }
+
+    /// Kills the heart: its guard takes the address away and says the will, once.
+    fn kill_heart(&mut self, node: usize) {
+        self.power_cut(node);
+        self.nodes[node].killed = true;
+        if let Some(will) = self.nodes[node].will.take() {
+            for path in Path::ALL {
+                self.obey(node, Command::Send { path, beat: will.clone() });
+            }
+        }
     }
 
     fn power_on(&mut self, node: usize) {
         self.incarnations += 1;
         let station = &mut self.nodes[node];
+        station.killed = false;
+        station.will = None;
         station.began = Time(self.now.0.saturating_sub(1));
         let disk = station.disk.clone();
         let config = self.config.clone();

@@ -20,13 +20,16 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{self, Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::guard::{self, Guarded};
+use super::last_will::LastWill;
 use super::link::{self, HeartLink, WorkerLink};
+use super::logger;
 use super::page::Page;
 use crate::config::{self, Config, NodeIndex, key::Key};
 use crate::limits::{self, LAUNCH_BYTES_MAX};
@@ -163,6 +166,7 @@ pub struct WorkerInherits {
 /// # Errors
 /// Nothing was started.
 pub fn run(settings: Settings) -> Result<ExitCode, StartError> {
+    logger::install("guard", Duration::ZERO);
     for directory in [&settings.run_dir, &settings.state_dir] {
         make_directory(directory)?;
     }
@@ -172,6 +176,7 @@ pub fn run(settings: Settings) -> Result<ExitCode, StartError> {
     let (guard_read, guard_write) = io::pipe().map_err(system("make a pipe"))?;
 
     let end_patience = limits::HEART_END_PATIENCE + settings.config.hand_over_time();
+    let last_will = LastWill::open(&settings.config, settings.me);
     let config = config::normal::print(&settings.config);
     let worker_launch = launch(&WorkerLaunch {
         config: config.clone(),
@@ -203,7 +208,8 @@ pub fn run(settings: Settings) -> Result<ExitCode, StartError> {
     };
     let (heart, worker) = prepare().map_err(system("prepare the child processes"))?;
     drop((heart_end, worker_end));
-    guard::run(Guarded { page, heart, worker, end_patience, alive: guard_write.into() })
+    let alive = guard_write.into();
+    guard::run(Guarded { page, heart, worker, end_patience, last_will, alive })
         .map_err(system("become the guard"))
 }
 

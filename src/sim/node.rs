@@ -171,6 +171,8 @@ pub struct Node {
     pub heart: Option<Heart>,
     /// Number of the next heart.
     pub next_heart: u32,
+    /// What the guard says when the heart is dead, by the heart that sealed it.
+    pub will: Vec<Frame>,
     /// When the last heart died, in the world's time.
     pub heart_died_us: u64,
     /// What the kernel does for the netlink thread.
@@ -226,6 +228,7 @@ impl Node {
             guard_called: false,
             heart: None,
             next_heart: 0,
+            will: Vec::new(),
             heart_died_us: 0,
             in_flight: None,
             unread_answer: false,

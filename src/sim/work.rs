@@ -131,7 +131,11 @@ impl World {
                 beat.incarnation,
                 beat.peer_incarnation,
                 beat.state,
-                if beat.farewell { " farewell" } else { "" },
+                match (beat.farewell, beat.will) {
+                    (true, _) => " farewell",
+                    (false, true) => " will",
+                    (false, false) => "",
+                },
                 beat.groups
             ),
             other => format!("{} < {other:?}", self.name(index)),
@@ -213,6 +217,7 @@ impl World {
                 other => format!("{} > {other:?}", self.name(index)),
             });
             match command {
+                Command::Will { beat } => self.seal_will(index, beat),
                 Command::Sweep => self.request(index, Request::Sweep),
                 Command::Send { path, beat } => {
                     if let Err(what) = self.checkers.reigns.sent(index, &beat) {
@@ -246,6 +251,10 @@ impl World {
                     self.send_arp(index, group, Arp::Announcement);
                 }
                 Command::Persist { write, state } => {
+                    if state.alone && !self.nodes[index].will.is_empty() {
+                        let name = self.name(index);
+                        self.wrong(format!("{name} has a last will and will say alone on disk"));
+                    }
                     if self.nodes[index].disk.ask(Write { number: write, state }) {
                         self.write_begins(index);
                     }

@@ -13,6 +13,7 @@ mod operator;
 mod replays;
 mod scene;
 mod services;
+mod wills;
 
 use clusterd::bed::faults::{Fault, try_one};
 use clusterd::bed::{Bed, node};

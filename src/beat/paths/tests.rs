@@ -77,6 +77,7 @@ fn beat(node: NodeIndex, sequence: u64) -> Beat {
         echo_held_us: 0,
         ask_answer: false,
         farewell: false,
+        will: false,
         state: NodeState::Online,
         may_claim: true,
         hears: PathSet(7),

@@ -115,6 +115,7 @@ pub fn run(inherits: HeartInherits) -> Result<(), BeginError> {
     let mut heart = Heart {
         senses: Senses::new(&config),
         hands: Hands::new(handle, replies, setup),
+        will: None,
         config,
         me,
         clock,

@@ -16,6 +16,10 @@ impl Heart {
     /// Does one command.
     pub(super) fn perform(&mut self, command: Command) {
         match command {
+            Command::Will { beat } => {
+                self.will = beat;
+                self.seal_will();
+            }
             Command::Sweep => self.hands.sweep(),
             Command::Send { path, mut beat } => {
                 // The core knows no MAC of this node.
@@ -82,6 +86,12 @@ impl Heart {
             }
             Command::Exit => self.leaving = true,
         }
+    }
+
+    /// Seals the last will for the paths as they are open now.
+    pub(super) fn seal_will(&mut self) {
+        let will = self.will.as_ref().map(|will| self.wires.farewells(will)).unwrap_or_default();
+        self.hands.will_is(will, &mut self.page);
     }
 
     fn tell(&mut self, told: Told) {

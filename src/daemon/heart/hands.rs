@@ -1,10 +1,11 @@
-//! The heart's hands on the kernel's addresses: requests to the netlink thread, and the deletions that
-//! are sealed for the guard before anything is added.
+//! The heart's hands on the kernel's addresses: requests to the netlink thread, and what is sealed for the
+//! guard: the deletions, before anything is added, and the last will.
 
 use std::net::IpAddr;
 
 use crossbeam_channel::Receiver;
 
+use crate::beat::Farewell;
 use crate::config::GroupIndex;
 use crate::daemon::page::Page;
 use crate::net::{self, LinkInfo, NetHandle, NetReply, NetRequest, NetSetup};
@@ -17,6 +18,10 @@ pub struct Hands {
     addresses: Vec<IpAddr>,
     /// The LAN interface whose deletions are sealed.
     sealed_for: Option<u32>,
+    /// Its deletions.
+    deletions: Vec<Vec<u8>>,
+    /// The last will, as frames; empty: none may be said.
+    will: Vec<Farewell>,
     /// Requests that must not be lost and found the queue full: these, in every round, until sent.
     sweep_waits: bool,
     release_waits: Vec<Option<u32>>,
@@ -27,8 +32,17 @@ impl Hands {
     pub fn new(handle: NetHandle, replies: Receiver<NetReply>, setup: NetSetup) -> Hands {
         let addresses = setup.groups.iter().flatten().map(|address| address.ip).collect();
         let release_waits = vec![None; setup.groups.len()];
-        let sealed_for = None;
-        Hands { handle, replies, setup, addresses, sealed_for, sweep_waits: false, release_waits }
+        Hands {
+            handle,
+            replies,
+            setup,
+            addresses,
+            sealed_for: None,
+            deletions: Vec::new(),
+            will: Vec::new(),
+            sweep_waits: false,
+            release_waits,
+        }
     }
 
     /// The next answer, if there is one.
@@ -44,10 +58,29 @@ impl Hands {
         }
         self.sealed_for = None;
         let Some(index) = index else { return };
-        match page.seal(&net::deletions(&self.setup, index), &self.addresses) {
-            Ok(()) => self.sealed_for = Some(index),
-            Err(error) => log::error!("{error}: no group can be served"),
+        self.deletions = net::deletions(&self.setup, index);
+        if self.seal(page) {
+            self.sealed_for = Some(index);
         }
+    }
+
+    /// This is the last will now: seals it beside the deletions.
+    pub fn will_is(&mut self, will: Vec<Farewell>, page: &mut Page) {
+        if self.will == will {
+            return;
+        }
+        self.will = will;
+        if !self.seal(page) {
+            self.sealed_for = None;
+        }
+    }
+
+    fn seal(&self, page: &mut Page) -> bool {
+        let sealed = page.seal(&self.deletions, &self.addresses, &self.will);
+        if let Err(error) = &sealed {
+            log::error!("{error}: no group can be served");
+        }
+        sealed.is_ok()
     }
 
     /// Adds a group's addresses.

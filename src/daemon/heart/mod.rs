@@ -50,7 +50,7 @@ use self::hands::Hands;
 use self::senses::Senses;
 use self::wires::Wires;
 use crate::beat::codec::Session;
-use crate::beat::{DropReason, Incoming, Path};
+use crate::beat::{Beat, DropReason, Incoming, Path};
 use crate::config::{Config, NodeIndex};
 use crate::control::protocol::{Answer, Payload};
 use crate::control::socket::Server;
@@ -78,6 +78,8 @@ struct Heart {
     wires: Wires,
     senses: Senses,
     hands: Hands,
+    /// What the guard shall say if this heart dies; `None`: nothing.
+    will: Option<Beat>,
     worker: HeartLink,
     worker_may_have_more: bool,
     server: Server,
@@ -200,7 +202,9 @@ impl Heart {
         for event in events {
             self.wires.note(event.token());
         }
-        self.wires.reopen(self.clock.now());
+        if self.wires.reopen(self.clock.now()) {
+            self.seal_will();
+        }
         let mut seen = std::mem::take(&mut self.seen);
         self.wires.read_lan(&mut seen);
         for one in seen.drain(..) {

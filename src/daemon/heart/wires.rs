@@ -15,7 +15,7 @@ use mio::{Interest, Registry, Token};
 use super::counts::Counts;
 use crate::beat::codec::Session;
 use crate::beat::paths::Paths;
-use crate::beat::{Beat, DropReason, Incoming, Path, Pulse};
+use crate::beat::{Beat, DropReason, Farewell, Incoming, Path, Pulse};
 use crate::config::{Config, NodeIndex};
 use crate::core::Time;
 use crate::limits;
@@ -228,6 +228,11 @@ impl Wires {
         self.paths.is_line_busy()
     }
 
+    /// The last will as frames for the paths that are open.
+    pub fn farewells(&mut self, will: &Beat) -> Vec<Farewell> {
+        self.paths.farewells(will)
+    }
+
     /// Asks the LAN who has a service address.
     pub fn probe(&mut self, ip: IpAddr) {
         self.on_lan(|watch| watch.probe(ip));
@@ -243,8 +248,10 @@ impl Wires {
         self.on_lan(|watch| watch.announce(ip));
     }
 
-    /// Opens again what failed and is due. To be called in every round: it only compares times.
-    pub fn reopen(&mut self, now: Time) {
+    /// Opens again what failed and is due; whether that brought a path back. To be called in every round:
+    /// it only compares times.
+    pub fn reopen(&mut self, now: Time) -> bool {
+        let mut opened = false;
         for path in Path::ALL {
             if self.wire(path).is_some_and(|wire| wire.may_reopen(now)) {
                 let result = self.paths.reopen(path);
@@ -252,6 +259,7 @@ impl Wires {
                 let Some(wire) = self.wire(path) else { continue };
                 match (result, fd) {
                     (Ok(()), Some(fd)) => {
+                        opened = true;
                         wire.opened(now);
                         self.register(fd, path.index());
                     }
@@ -263,6 +271,7 @@ impl Wires {
         if self.lan_wire.may_reopen(now) {
             self.open_lan_watch(now);
         }
+        opened
     }
 
     /// This is the LAN interface now. If it is not the one that the sockets were opened on, they are
