@@ -222,12 +222,16 @@ impl PathWatch {
         newer
     }
 
-    /// The peer answers the pulse of that number; false: there is none that waits for it.
+    /// The peer answers the pulse of that number; false: there is none that still waits for it.
     pub fn was_answered(&mut self, now: Time, number: u64) -> bool {
         let Some(place) = self.asks.iter().position(|(asked, _)| *asked == number) else {
             return false;
         };
         let Some((_, at)) = self.asks.remove(place) else { return false };
+        // Held back by somebody for longer than any line takes, it proves nothing.
+        if now.since(at) > self.dead_after {
+            return false;
+        }
         if self.pulse_rtts.len() >= limits::PULSES_REMEMBERED {
             self.pulse_rtts.pop_front();
         }
