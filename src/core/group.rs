@@ -10,7 +10,7 @@ use super::right::{self, Evidence, PeerWord, Refusal, Right};
 use super::role::{Active, GroupState, Role};
 use super::time::Time;
 use super::{Command, Core};
-use crate::beat::Stance;
+use crate::beat::{Path, Stance};
 use crate::control::event::Kind;
 use crate::limits;
 
@@ -233,10 +233,15 @@ impl Core {
         }
     }
 
-    /// Asks the LAN who has the addresses while the peer, which serves them, is asked whether it lives.
+    /// Asks the LAN who has the addresses while the peer, which serves them, is asked whether it lives. Not
+    /// before it seems not to: a node that is about to die would answer, and be waited for.
     fn probe_early(&mut self, now: Time, group: &mut GroupState, side: Side) {
+        let in_doubt = self.is_urgent(now)
+            && self.configured().any(|watch| {
+                watch.path == Path::Lan && watch.is_unanswered(now, limits::ASK_AGAIN_AFTER)
+            });
         match side {
-            Side::Says(Stance::Active | Stance::Offering) if self.is_urgent(now) => {
+            Side::Says(Stance::Active | Stance::Offering) if in_doubt => {
                 let yields = group.prefer != self.me;
                 let new = || Probe::new(now, yields, group.answered_at);
                 let probe = group.early_probe.get_or_insert_with(new);

@@ -194,6 +194,11 @@ impl PathWatch {
         }
     }
 
+    /// Whether an ask on it has gone unanswered for that long.
+    pub fn is_unanswered(&self, now: Time, span: Duration) -> bool {
+        self.asked_at.is_some_and(|at| now.since(at) >= span)
+    }
+
     /// Whether it may be asked on again so soon.
     pub fn may_ask(&self, now: Time) -> bool {
         self.asks.back().is_none_or(|(_, at)| now.since(*at) >= self.ask_every)

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::beat::{Beat, DropReason, PathSet, Stance};
+use crate::beat::{Beat, DropReason, PathSet, Pulse, Stance};
 use crate::config::{self, GroupIndex};
 use crate::control::status::{GroupState as Word, PathState, PeerState};
 
 mod clients;
 mod corners;
 mod duties;
+mod pulses;
 mod wills;
 
 const CONFIG: &str = r#"
@@ -73,12 +74,14 @@ struct Story {
     lan: [bool; 2],
     flying: Vec<(Time, usize, Event)>,
     recorded: Vec<(usize, Path, Beat)>,
+    pulses: Vec<(usize, Pulse)>,
     both_held: Duration,
     incarnations: u64,
     /// What was commanded of either kernel, and whether it answers.
     renewals: u32,
     releases: u32,
     announced: u32,
+    probes: u32,
     deaf_to_renewals: bool,
     deaf_to_releases: bool,
     crossover_keeps_carrier: bool,
@@ -135,11 +138,13 @@ impl Story {
             lan: [true, true],
             flying: Vec::new(),
             recorded: Vec::new(),
+            pulses: Vec::new(),
             both_held: Duration::ZERO,
             incarnations: 2,
             renewals: 0,
             releases: 0,
             announced: 0,
+            probes: 0,
             deaf_to_renewals: false,
             deaf_to_releases: false,
             crossover_keeps_carrier: false,
@@ -184,6 +189,7 @@ impl Story {
                 }
             }
             Command::Pulse(pulse) => {
+                self.pulses.push((node, pulse));
                 if !self.cut.has(Path::Serial) {
                     self.flying.push((self.now + MS / 10, 1 - node, Event::Pulsed(pulse)));
                 }
@@ -202,6 +208,7 @@ impl Story {
                 }
             }
             Command::Probe { group } => {
+                self.probes += 1;
                 let answered = self.nodes[1 - node].powered && self.nodes[1 - node].holds;
                 if answered && self.lan[A] && self.lan[B] {
                     self.give(node, Event::AddressSeen { group, holder: Holder::Peer });
@@ -395,7 +402,7 @@ fn p2_a_power_cut_that_the_kernel_tells_is_over_in_some_milliseconds() {
     story.run(MS * 20);
     story.power_cut(A);
     story.give(B, Event::Carrier { link: Link::Crossover, up: false });
-    story.time_until_held(B, limits::ASK_PATIENCE_MIN + MS * 2);
+    story.time_until_held(B, limits::ASK_PATIENCE_MIN + MS * 4);
     assert_eq!(story.status(B).groups[0].generation, 2);
 }
 
