@@ -258,8 +258,9 @@ pub const PULSE_EVERY_AT_FIRST: Duration = Duration::from_millis(100);
 pub const PULSES_REMEMBERED: usize = 16;
 /// A path on which a beat got lost this recently is not judged by a missing answer.
 pub const LOSS_MEMORY: Duration = Duration::from_secs(10);
-/// Answers to asks and introductions on one path are at least this far apart.
-pub const ANSWER_GAP: Duration = Duration::from_millis(4);
+/// Answers to asks and introductions on one path are at least this far apart: less than
+/// [`ASK_AGAIN_AFTER`], so that each urgent ask is answered.
+pub const ANSWER_GAP: Duration = Duration::from_millis(3);
 /// How long a gap in the sender's loop is remembered as its worst recent one.
 pub const GAP_MEMORY: Duration = Duration::from_secs(10);
 /// A sender's worst gap is heeded up to this: else a sick node could delay its own replacement.
