@@ -5,10 +5,12 @@
 //!
 //! | file | subject |
 //! | --- | --- |
-//! | `netlink` | rtnetlink messages, built and read; the only file that knows their crate |
+//! | `netlink` | rtnetlink messages, built and read; with `link_messages` all that knows their crate |
 //! | `route_socket` | the socket for requests and the socket for changes |
 //! | `addresses` | which group is claimed, and how that compares with what the kernel has |
-//! | `carrier` | the two interfaces: index, MAC, carrier |
+//! | `carrier` | the interfaces that are watched: index, MAC, carrier |
+//! | `link_messages` | rtnetlink messages about interfaces |
+//! | `virtual_links` | the interfaces with a group's own MAC, made and deleted |
 //! | `request` | what heart and netlink thread say to each other |
 //! | `thread` | requests in, answers out |
 //! | `outbox` | the answers on their way |
@@ -21,18 +23,21 @@ pub mod arp;
 pub mod carrier;
 pub mod guard;
 pub mod lan_watch;
+pub mod link_messages;
 pub mod nd;
 pub mod netlink;
 mod outbox;
 pub mod request;
 pub mod route_socket;
 pub mod thread;
+pub mod virtual_links;
 
 #[cfg(test)]
 mod tests;
 
 pub use guard::{any_held, delete_all, deletions};
 pub use lan_watch::{LanWatch, Seen};
-pub use request::{LinkInfo, NetReply, NetRequest, NetSetup};
+pub use request::{GroupSetup, LinkInfo, NetReply, NetRequest, NetSetup};
 pub use route_socket::RouteSocket;
+pub use virtual_links::VirtualLinks;
 pub use thread::{NetHandle, RequestRefused, start};

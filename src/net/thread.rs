@@ -15,11 +15,13 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::addresses::{Addresses, Finding, Hold, all_leased, is_ours};
 use super::carrier::Watched;
+use super::link_messages::Interface;
 use super::netlink::{Address, Body, Change};
 use super::outbox::Outbox;
 use super::request::{LinkInfo, NetReply, NetRequest, NetSetup};
 use super::route_socket::{Monitor, RouteSocket};
-use crate::config::GroupIndex;
+use super::virtual_links::VirtualLinks;
+use crate::config::{GroupIndex, Nic};
 use crate::limits::{CLAIM_AGE_MAX, LEASE, NET_REQUESTS_MAX, NET_REST, NET_TRIES, RELEASE_RETRY};
 
 /// A request that was not taken.
@@ -121,11 +123,16 @@ pub(super) struct Worker {
     route: RouteSocket,
     pub(super) monitor: Monitor,
     addresses: Addresses,
+    /// On which interface each group is held.
+    nics: Vec<Nic>,
+    virtual_links: VirtualLinks,
     /// A sweep was asked for and has not been answered.
     sweeping: bool,
     lan: Watched,
+    redundant: Option<Watched>,
     crossover: Watched,
     told_lan: Option<LinkInfo>,
+    told_redundant: Option<LinkInfo>,
 }
 
 impl Worker {
@@ -145,17 +152,21 @@ impl Worker {
             monitor: Monitor::open()?,
             route: RouteSocket::open()?,
             addresses: Addresses::new(&setup.groups),
+            nics: setup.groups.iter().map(|group| group.nic).collect(),
+            virtual_links: VirtualLinks::new(&setup.groups),
             sweeping: false,
             lan: Watched::new(setup.lan),
+            redundant: setup.redundant.map(Watched::new),
             crossover: Watched::new(setup.crossover),
             told_lan: None,
+            told_redundant: None,
         })
     }
 
     fn run(&mut self) {
         self.look_at_carriers();
         if self.told_lan.is_none() {
-            self.outbox.put(NetReply::LanLink(None));
+            self.outbox.put(NetReply::Link(Nic::Lan, None));
         }
         while !self.shared.end.load(Ordering::Relaxed) {
             let more = self.read_news();
@@ -241,7 +252,10 @@ impl Worker {
     }
 
     fn claim(&mut self, group: GroupIndex, claim: u32) -> Result<(), String> {
-        let index = self.lan_index()?;
+        let (parent, lan) = (self.parent(group)?, self.on_lan());
+        let Worker { virtual_links, route, outbox, .. } = self;
+        let mut fault = |text| outbox.fault(text);
+        let index = virtual_links.make(route, group, parent, &lan, &mut fault)?;
         let mut trouble = String::from("it was not there after it had been added");
         for _ in 0..NET_TRIES {
             let leased_at = Instant::now();
@@ -266,7 +280,7 @@ impl Worker {
     }
 
     fn renew(&mut self, group: GroupIndex, claim: u32) -> Result<(), String> {
-        let index = self.lan_index()?;
+        let index = self.virtual_links.place(group, self.parent(group)?)?;
         let leased_at = match self.addresses.hold(group) {
             Hold::Claimed { claim: held, index: on, leased_at } if held == claim && on == index => {
                 leased_at
@@ -299,24 +313,52 @@ impl Worker {
         self.route.change(&changes).map_err(|error| error.to_string())
     }
 
-    fn lan_index(&self) -> Result<u32, String> {
-        match self.lan.now() {
+    /// Index of the node's interface that the group is held on, or its own one is made of.
+    fn parent(&self, group: GroupIndex) -> Result<u32, String> {
+        let watched = match self.nics.get(usize::from(group.0)) {
+            Some(Nic::Redundant) => self.redundant.as_ref(),
+            Some(Nic::Lan) | None => Some(&self.lan),
+        };
+        let Some(watched) = watched else { return Err("there is no third interface".into()) };
+        match watched.now() {
             Some(interface) => Ok(interface.index),
-            None => Err(format!("there is no interface {}", self.lan.name())),
+            None => Err(format!("there is no interface {}", watched.name())),
         }
     }
 
-    /// Deletes what a look finds of the groups that are being released, until it finds nothing.
+    /// The interfaces on the LAN.
+    fn on_lan(&self) -> Vec<Interface> {
+        let watched = std::iter::once(&self.lan).chain(&self.redundant);
+        watched.filter_map(Watched::now).cloned().collect()
+    }
+
+    fn lan_carrier(&self) -> bool {
+        self.lan.carrier() && self.redundant.as_ref().is_none_or(Watched::carrier)
+    }
+
+    /// Deletes the interfaces of the groups that are being released, and what a look finds of them,
+    /// until it finds nothing.
     fn finish_releases(&mut self) {
+        self.delete_what_is_released();
+        if let Err(error) = self.virtual_links.loosen(&mut self.route) {
+            self.outbox.fault(format!("settings of the LAN interface cannot be put back: {error}"));
+        }
+    }
+
+    fn delete_what_is_released(&mut self) {
         for _ in 0..NET_TRIES {
+            let gone = self.delete_virtual_links().unwrap_or_else(|error| {
+                self.outbox.fault(format!("an interface of clusterd's stays: {error}"));
+                false
+            });
             let found = match self.look() {
                 Ok(found) => found,
                 Err(error) => {
                     return self.outbox.fault(format!("a release cannot be verified: {error}"));
                 }
             };
-            let left = self.settle_releases(&found);
-            if left.is_empty() {
+            let left = self.settle_releases(&found, gone);
+            if left.is_empty() && gone {
                 return;
             }
             if let Err(error) = self.route.change(&left) {
@@ -324,14 +366,27 @@ impl Worker {
             }
         }
         self.outbox.fault(
-            "a service address comes back as often as it is deleted: is it in the host's own \
+            "a service address, or an interface of clusterd's, comes back as often as it is deleted: is it in the host's own \
              network configuration?"
                 .into(),
         );
     }
 
-    /// Answers the releases of which nothing was found; returns the deletions for the others.
-    fn settle_releases(&mut self, found: &[Address]) -> Vec<Change> {
+    /// Deletes the own interfaces of the groups that are being released; whether none is left.
+    fn delete_virtual_links(&mut self) -> io::Result<bool> {
+        if self.sweeping {
+            return self.virtual_links.delete_all(&mut self.route);
+        }
+        let mut gone = true;
+        for group in self.addresses.releasing() {
+            gone &= self.virtual_links.delete(&mut self.route, group)?;
+        }
+        Ok(gone)
+    }
+
+    /// Answers the releases of which nothing was found, if no interface of ours is left either; returns
+    /// the deletions for the others.
+    fn settle_releases(&mut self, found: &[Address], gone: bool) -> Vec<Change> {
         let mut left = Vec::new();
         let releasing: Vec<GroupIndex> = self.addresses.releasing().collect();
         for group in releasing {
@@ -339,7 +394,7 @@ impl Worker {
             let here = found.iter().filter(|address| ips.contains(&address.ip));
             let before = left.len();
             left.extend(here.map(|&address| Change::Delete(address)));
-            if left.len() > before {
+            if left.len() > before || !gone {
                 continue;
             }
             let hold = self.addresses.hold(group);
@@ -348,7 +403,7 @@ impl Worker {
                 self.outbox.put(NetReply::Released { group, release });
             }
         }
-        if self.sweeping && left.is_empty() {
+        if self.sweeping && left.is_empty() && gone {
             self.sweeping = false;
             self.outbox.put(NetReply::Swept);
         }
@@ -370,23 +425,28 @@ impl Worker {
     /// Reads what the kernel reports. News only says where to look; the look decides. Returns whether
     /// there may be more.
     pub(super) fn read_news(&mut self) -> bool {
-        let carriers = (self.lan.carrier(), self.crossover.carrier());
+        let carriers = (self.lan_carrier(), self.crossover.carrier());
         let (mut look_at_addresses, mut look_at_links) = (false, false);
+        let mut look_at_own = false;
         let result = {
-            let Worker { monitor, addresses, lan, crossover, .. } = self;
+            let Worker { monitor, addresses, lan, redundant, crossover, virtual_links, .. } = self;
             monitor.read(&mut |body| match &body {
                 Body::Address(address) => look_at_addresses |= addresses.is_unexpected(address),
                 Body::AddressGone(address) => look_at_addresses |= addresses.is_missed(address),
                 Body::Interface(_) | Body::InterfaceGone(_) => {
                     look_at_links |= lan.news(&body) | crossover.news(&body);
+                    look_at_links |= redundant.as_mut().is_some_and(|one| one.news(&body));
+                    look_at_own |= virtual_links.news(&body);
                 }
-                Body::Overrun => (look_at_addresses, look_at_links) = (true, true),
+                Body::Overrun => {
+                    (look_at_addresses, look_at_links, look_at_own) = (true, true, true);
+                }
                 Body::Answer(_) | Body::Done(_) | Body::Other => {}
             })
         };
         let more = result.unwrap_or_else(|error| {
             // News was lost: nothing is known, so look at everything.
-            (look_at_addresses, look_at_links) = (true, true);
+            (look_at_addresses, look_at_links, look_at_own) = (true, true, true);
             if error.raw_os_error() != Some(libc::ENOBUFS) {
                 self.outbox.fault(format!("news from the kernel was lost: {error}"));
             }
@@ -395,14 +455,17 @@ impl Worker {
         if look_at_links {
             self.look_at_links();
         }
-        self.tell_lan();
-        if carriers != (self.lan.carrier(), self.crossover.carrier()) {
+        self.tell_links();
+        if carriers != (self.lan_carrier(), self.crossover.carrier()) {
             self.outbox.put(NetReply::Carrier {
-                lan: Some(self.lan.carrier()),
+                lan: Some(self.lan_carrier()),
                 crossover: Some(self.crossover.carrier()),
             });
         }
-        if look_at_addresses {
+        if look_at_own && let Err(error) = self.virtual_links.look(&mut self.route) {
+            self.outbox.fault(format!("own interfaces cannot be looked at: {error}"));
+        }
+        if look_at_addresses || look_at_own {
             self.compare();
         }
         more
@@ -415,7 +478,8 @@ impl Worker {
                 return self.outbox.fault(format!("addresses cannot be looked at: {error}"));
             }
         };
-        for finding in self.addresses.compare(&found) {
+        let virtual_links = &self.virtual_links;
+        for finding in self.addresses.compare(&found, |group| virtual_links.is_broken(group)) {
             match finding {
                 Finding::Lost(group) => self.outbox.put(NetReply::AddressLost { group }),
                 Finding::Found(group) => self.outbox.put(NetReply::AddressFound { group }),
@@ -437,13 +501,14 @@ impl Worker {
         // Older news must not be read after the look.
         while self.read_news() {}
         let (lan, crossover) = self.look_at_links();
-        self.tell_lan();
+        self.tell_links();
         self.outbox.put(NetReply::Carrier { lan, crossover });
     }
 
-    /// Looks at both interfaces and returns their carriers; `None` for one that could not be asked.
+    /// Looks at the interfaces and returns the LAN's and the crossover's carrier; `None` for one that
+    /// could not be asked.
     fn look_at_links(&mut self) -> (Option<bool>, Option<bool>) {
-        let Worker { route, outbox, lan, crossover, .. } = self;
+        let Worker { route, outbox, lan, redundant, crossover, .. } = self;
         let mut look = |watched: &mut Watched| match route.interface(watched.name()) {
             Ok(found) => {
                 watched.looked(found);
@@ -454,15 +519,28 @@ impl Worker {
                 None
             }
         };
-        (look(lan), look(crossover))
+        let third = match redundant {
+            Some(watched) => look(watched),
+            None => Some(true),
+        };
+        let lan = look(lan).and_then(|lan| Some(lan && third?));
+        (lan, look(crossover))
     }
 
-    fn tell_lan(&mut self) {
-        let now = self.lan.now();
-        let info = now.and_then(|lan| Some(LinkInfo { index: lan.index, mac: lan.mac? }));
-        if info != self.told_lan {
-            self.told_lan = info;
-            self.outbox.put(NetReply::LanLink(info));
+    fn tell_links(&mut self) {
+        let info = |interface: &Interface| {
+            let ipv4 = self.virtual_links.before(interface);
+            Some(LinkInfo { index: interface.index, mac: interface.mac?, ipv4 })
+        };
+        let lan = self.lan.now().and_then(info);
+        let redundant = self.redundant.as_ref().and_then(Watched::now).and_then(info);
+        if lan != self.told_lan {
+            self.told_lan = lan;
+            self.outbox.put(NetReply::Link(Nic::Lan, lan));
+        }
+        if redundant != self.told_redundant {
+            self.told_redundant = redundant;
+            self.outbox.put(NetReply::Link(Nic::Redundant, redundant));
         }
     }
 }
@@ -480,8 +558,12 @@ pub(super) mod tests {
     }
 
     fn quiet_worker() -> (Worker, Sender<Asked>) {
-        let setup =
-            NetSetup { lan: "nowhere0".into(), crossover: "nowhere1".into(), groups: Vec::new() };
+        let setup = NetSetup {
+            lan: "nowhere0".into(),
+            redundant: None,
+            crossover: "nowhere1".into(),
+            groups: Vec::new(),
+        };
         let (sender, requests) = crossbeam_channel::bounded(NET_REQUESTS_MAX);
         let (replies, _) = crossbeam_channel::bounded(1);
         let mut worker = worker(setup, replies);
