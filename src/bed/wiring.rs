@@ -295,7 +295,8 @@ impl Wiring {
                 self.switch_links.set(port, plugs.lan_carries(node))?;
             }
         }
-        for (node, port) in NodeIndex::BOTH.into_iter().zip(self.ports.redundant.into_iter().flatten())
+        for (node, port) in
+            NodeIndex::BOTH.into_iter().zip(self.ports.redundant.into_iter().flatten())
         {
             if before.redundant_carries(node) != plugs.redundant_carries(node) {
                 self.switch_links.set(port, plugs.redundant_carries(node))?;

@@ -9,8 +9,8 @@ use super::form::{is_on_link, names_whole_network, show_duration};
 use super::place::{At, Problems, any_of};
 use super::schema::{self, Written};
 use super::{
-    Config, Failback, Group, Heartbeat, Mac, Nic, Node, NodeIndex, SerialLine, ServiceAddress, normal,
-    parts,
+    Config, Failback, Group, Heartbeat, Mac, Nic, Node, NodeIndex, SerialLine, ServiceAddress,
+    normal, parts,
 };
 use crate::limits;
 

@@ -241,7 +241,10 @@ mod tests {
         let mut addresses = addresses();
         claim(&mut addresses);
         let stray = found(3, 32, true);
-        assert_eq!(addresses.compare(&[found(2, 32, false), stray], |_| false), [Finding::Stray(stray)]);
+        assert_eq!(
+            addresses.compare(&[found(2, 32, false), stray], |_| false),
+            [Finding::Stray(stray)]
+        );
         assert!(addresses.is_unexpected(&stray));
         assert!(!addresses.is_unexpected(&found(2, 32, false)));
     }

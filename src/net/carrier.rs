@@ -78,6 +78,7 @@ mod tests {
             carrier,
             macvlan_of: None,
             ipv4: None,
+            remembers: Vec::new(),
         }
     }
 

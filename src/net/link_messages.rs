@@ -61,6 +61,37 @@ impl Ipv4Conf {
     }
 }
 
+/// An interface whose settings were changed, and what they were.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Before {
+    /// Index of the interface.
+    pub index: u32,
+    /// Its settings.
+    pub ipv4: Ipv4Conf,
+}
+
+/// In what an interface of ours remembers (its `alias`), the word before each [`Before`].
+const BEFORE: &str = "clusterd-before";
+
+impl Before {
+    fn to_text(self) -> String {
+        let Ipv4Conf { arp_ignore, arp_announce, rp_filter } = self.ipv4;
+        format!("{BEFORE} {} {arp_ignore} {arp_announce} {rp_filter}", self.index)
+    }
+
+    /// What an alias remembers: nothing if somebody else wrote it.
+    fn read_all(text: &str) -> Vec<Before> {
+        let read = |part: &str| {
+            let mut numbers = part.split_whitespace().map(|word| word.parse().ok());
+            let mut next = || numbers.next().flatten();
+            let index = next()?;
+            let (arp_ignore, arp_announce, rp_filter) = (next()?, next()?, next()?);
+            Some(Before { index, ipv4: Ipv4Conf { arp_ignore, arp_announce, rp_filter } })
+        };
+        text.split(BEFORE).skip(1).filter_map(read).collect()
+    }
+}
+
 /// A network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
@@ -78,6 +109,8 @@ pub struct Interface {
     pub macvlan_of: Option<u32>,
     /// Its settings, if the kernel told them.
     pub ipv4: Option<Ipv4Conf>,
+    /// Settings of others that it remembers.
+    pub remembers: Vec<Before>,
 }
 
 /// A change of one interface.
@@ -99,6 +132,13 @@ pub enum LinkChange {
         /// The settings.
         ipv4: Ipv4Conf,
     },
+    /// Have it remember settings of others.
+    Remember {
+        /// Index of the interface.
+        index: u32,
+        /// Those.
+        before: [Option<Before>; 2],
+    },
     /// Set it up.
     Up {
         /// Index of the interface.
@@ -116,9 +156,9 @@ impl LinkChange {
     pub fn subject(&self) -> String {
         match self {
             LinkChange::Make { name, .. } | LinkChange::Delete { name } => name.to_string(),
-            LinkChange::Set { index, .. } | LinkChange::Up { index } => {
-                format!("interface {index}")
-            }
+            LinkChange::Set { index, .. }
+            | LinkChange::Remember { index, .. }
+            | LinkChange::Up { index } => format!("interface {index}"),
         }
     }
 
@@ -127,7 +167,7 @@ impl LinkChange {
         match self {
             // An interface that is gone has no settings left to change.
             LinkChange::Delete { .. } | LinkChange::Set { .. } => errno == libc::ENODEV,
-            LinkChange::Make { .. } | LinkChange::Up { .. } => false,
+            LinkChange::Make { .. } | LinkChange::Remember { .. } | LinkChange::Up { .. } => false,
         }
     }
 
@@ -155,6 +195,12 @@ impl LinkChange {
             LinkChange::Set { index, ipv4 } => {
                 message.header.index = index;
                 message.attributes.push(settings(ipv4));
+                append(RouteNetlinkMessage::SetLink(message), flags, sequence, out);
+            }
+            LinkChange::Remember { index, before } => {
+                message.header.index = index;
+                let parts: Vec<String> = before.iter().flatten().map(|one| one.to_text()).collect();
+                message.attributes.push(LinkAttribute::IfAlias(parts.join(" ")));
                 append(RouteNetlinkMessage::SetLink(message), flags, sequence, out);
             }
             LinkChange::Up { index } => {
@@ -204,11 +250,13 @@ pub(super) fn read_interface(payload: &[u8]) -> Option<Interface> {
         return None;
     }
     let (mut name, mut mac, mut parent, mut is_macvlan, mut ipv4) = (None, None, None, false, None);
+    let mut remembers = Vec::new();
     for nla in NlasIterator::new(payload.get(LINK_HEADER_BYTES..)?) {
         let Ok(nla) = nla else { break };
         match nla.kind() {
             libc::IFLA_IFNAME => name = Some(text(&nla)?),
             libc::IFLA_ADDRESS => mac = <[u8; 6]>::try_from(nla.value()).ok(),
+            libc::IFLA_IFALIAS => remembers = Before::read_all(&text(&nla)?),
             libc::IFLA_LINK => parent = number(&nla),
             libc::IFLA_LINKINFO => {
                 is_macvlan = find(&nla, libc::IFLA_INFO_KIND)
@@ -226,6 +274,7 @@ pub(super) fn read_interface(payload: &[u8]) -> Option<Interface> {
         carrier: header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp),
         macvlan_of: parent.filter(|_| is_macvlan),
         ipv4,
+        remembers,
     })
 }
 
@@ -280,8 +329,24 @@ mod tests {
             carrier: false,
             macvlan_of: Some(7),
             ipv4: None,
+            remembers: Vec::new(),
         };
         assert_eq!(bodies(&bytes), [Body::Interface(made)]);
+    }
+
+    #[test]
+    fn what_an_interface_remembers_is_read_again() {
+        let before = |index| Before { index, ipv4: Ipv4Conf::VIRTUAL };
+        for before in [[None, None], [Some(before(7)), None], [Some(before(7)), Some(before(9))]] {
+            let text: Vec<String> = before.iter().flatten().map(|one| one.to_text()).collect();
+            let read = Before::read_all(&text.join(" "));
+            assert_eq!(read, before.into_iter().flatten().collect::<Vec<_>>());
+        }
+        for foreign in ["", "uplink", "1 2 3 4", "clusterd-before 1 2", "clusterd-before 1 2 3 -4"]
+        {
+            assert_eq!(Before::read_all(foreign), []);
+        }
+        assert!(before(u32::MAX).to_text().len() * 2 < 256, "the kernel's IFALIASZ");
     }
 
     #[test]

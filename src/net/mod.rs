@@ -39,5 +39,5 @@ pub use guard::{any_held, delete_all, deletions};
 pub use lan_watch::{LanWatch, Seen};
 pub use request::{GroupSetup, LinkInfo, NetReply, NetRequest, NetSetup};
 pub use route_socket::RouteSocket;
-pub use virtual_links::VirtualLinks;
 pub use thread::{NetHandle, RequestRefused, start};
+pub use virtual_links::VirtualLinks;

@@ -252,10 +252,15 @@ impl Worker {
     }
 
     fn claim(&mut self, group: GroupIndex, claim: u32) -> Result<(), String> {
+        let begun = Instant::now();
         let (parent, lan) = (self.parent(group)?, self.on_lan());
         let Worker { virtual_links, route, outbox, .. } = self;
         let mut fault = |text| outbox.fault(text);
         let index = virtual_links.make(route, group, parent, &lan, &mut fault)?;
+        if begun.elapsed() > CLAIM_AGE_MAX {
+            // As with a claim that waited: the right that it rests on may have ended.
+            return Err("the kernel took too long to make its interface".into());
+        }
         let mut trouble = String::from("it was not there after it had been added");
         for _ in 0..NET_TRIES {
             let leased_at = Instant::now();

@@ -9,7 +9,7 @@
 
 use std::io;
 
-use super::link_messages::{Interface, Ipv4Conf, LinkChange, VirtualName};
+use super::link_messages::{Before, Interface, Ipv4Conf, LinkChange, VirtualName};
 use super::netlink::{Body, Change};
 use super::request::GroupSetup;
 use super::route_socket::RouteSocket;
@@ -18,7 +18,8 @@ use crate::limits::GROUPS_MAX;
 
 /// Below `/proc/sys/net/ipv6/conf/`: nothing comes to the interface but its service addresses. A router
 /// would give it an address of its own, and send the whole host's traffic through it.
-const IPV6_QUIET: [(&str, &str); 3] = [("accept_ra", "0"), ("autoconf", "0"), ("addr_gen_mode", "1")];
+const IPV6_QUIET: [(&str, &str); 3] =
+    [("accept_ra", "0"), ("autoconf", "0"), ("addr_gen_mode", "1")];
 /// ... and where the group has no IPv6 address, no IPv6 either.
 const IPV6_OFF: [(&str, &str); 1] = [("disable_ipv6", "1")];
 
@@ -37,19 +38,11 @@ struct VirtualLink {
 impl VirtualLink {
     fn is_as_made(&self) -> bool {
         let (Some((index, parent)), Some(found)) = (self.made, &self.found) else { return false };
-        self.fits(found, parent) && found.index == index && found.up
+        found.index == index
+            && found.up
+            && found.macvlan_of == Some(parent)
+            && found.mac == Some(self.mac)
     }
-
-    fn fits(&self, found: &Interface, parent: u32) -> bool {
-        found.macvlan_of == Some(parent) && found.mac == Some(self.mac)
-    }
-}
-
-/// An interface of the LAN whose settings were changed, and what they were.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Before {
-    index: u32,
-    ipv4: Ipv4Conf,
 }
 
 /// All of them.
@@ -57,6 +50,8 @@ struct Before {
 pub struct VirtualLinks {
     /// In the order of the groups; `None`: the group has no MAC of its own.
     links: Vec<Option<VirtualLink>>,
+    /// The interfaces on the LAN whose settings were changed. Each of ours remembers them, too: if heart
+    /// and guard are both killed, that is where the next heart finds them.
     before: Vec<Before>,
 }
 
@@ -96,7 +91,7 @@ impl VirtualLinks {
         }
     }
 
-    /// The groups whose interface should be there and is not as it was made.
+    /// Whether the group's interface should be there and is not as it was made.
     pub fn is_broken(&self, group: GroupIndex) -> bool {
         self.get(group).is_some_and(|link| link.made.is_some() && !link.is_as_made())
     }
@@ -149,13 +144,22 @@ impl VirtualLinks {
         }
         // First: nobody may hear another MAC for the address, not even for a moment.
         self.tighten(route, lan)?;
+        let before = [self.before.first().copied(), self.before.get(1).copied()];
         let Some(link) = self.get_mut(group) else { return Ok(parent) };
         let name = link.name.to_string();
-        link.made = None;
         link.found = look(route, &name)?;
+        if let Some((index, made_of)) = link.made
+            && made_of == parent
+            && link.is_as_made()
+        {
+            return Ok(index);
+        }
+        link.made = None;
         if let Some(found) = link.found.take() {
             if found.macvlan_of.is_none() {
-                return Err(format!("there is an interface {name} that is not clusterd's; rename it"));
+                return Err(format!(
+                    "there is an interface {name} that is not clusterd's; rename it"
+                ));
             }
             change(route, &[LinkChange::Delete { name: link.name }])?;
         }
@@ -164,6 +168,7 @@ impl VirtualLinks {
             return Err(format!("{name} was not there after it had been made"));
         };
         let index = made.index;
+        change(route, &[LinkChange::Remember { index, before }])?;
         let settings: &[(&str, &str)] = if link.ipv6 { &IPV6_QUIET } else { &IPV6_OFF };
         for (setting, value) in settings {
             if let Err(error) = set_ipv6(&name, setting, value, link.ipv6) {
@@ -189,7 +194,7 @@ impl VirtualLinks {
         let Some(link) = self.get_mut(group) else { return Ok(true) };
         link.made = None;
         link.found = None;
-        delete(route, link.name)
+        Ok(delete(route, link.name)?.0)
     }
 
     /// Deletes every interface with a name of ours, also of groups that the config does not have any
@@ -201,11 +206,17 @@ impl VirtualLinks {
         for link in self.links.iter_mut().flatten() {
             (link.made, link.found) = (None, None);
         }
-        let mut gone = true;
+        let mut all_gone = true;
         for group in (0u8..).map(GroupIndex).take(GROUPS_MAX) {
-            gone &= delete(route, VirtualName(group))?;
+            let (gone, remembered) = delete(route, VirtualName(group))?;
+            all_gone &= gone;
+            for before in remembered {
+                if !self.before.iter().any(|known| known.index == before.index) {
+                    self.before.push(before);
+                }
+            }
         }
-        Ok(gone)
+        Ok(all_gone)
     }
 
     /// The settings that an interface of the LAN shall have when all is released.
@@ -248,14 +259,16 @@ impl VirtualLinks {
     }
 }
 
-fn delete(route: &mut RouteSocket, name: VirtualName) -> io::Result<bool> {
-    let is_there = |found: Option<Interface>| found.is_some_and(|one| one.macvlan_of.is_some());
+/// Deletes the macvlan of that name; whether a look finds none, and what it remembered.
+fn delete(route: &mut RouteSocket, name: VirtualName) -> io::Result<(bool, Vec<Before>)> {
     let text = name.to_string();
-    if !is_there(route.interface(&text)?) {
-        return Ok(true);
-    }
+    let is_ours = |found: &Interface| found.macvlan_of.is_some();
+    let Some(found) = route.interface(&text)?.filter(is_ours) else {
+        return Ok((true, Vec::new()));
+    };
     route.change(&[Change::Link(LinkChange::Delete { name })])?;
-    Ok(!is_there(route.interface(&text)?))
+    let gone = route.interface(&text)?.is_none_or(|left| !is_ours(&left));
+    Ok((gone, found.remembers))
 }
 
 fn look(route: &mut RouteSocket, name: &str) -> Result<Option<Interface>, String> {
@@ -276,5 +289,9 @@ fn set_ipv6(interface: &str, setting: &str, value: &str, needed: bool) -> io::Re
         other => other?,
     }
     let now = std::fs::read_to_string(&path)?;
-    if now.trim() == value { Ok(()) } else { Err(io::Error::other(format!("it is {}", now.trim()))) }
+    if now.trim() == value {
+        Ok(())
+    } else {
+        Err(io::Error::other(format!("it is {}", now.trim())))
+    }
 }

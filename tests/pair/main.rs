@@ -6,6 +6,7 @@
 mod cables;
 mod contract;
 mod hostile;
+mod macs;
 mod meddling;
 mod mirror;
 mod operator;

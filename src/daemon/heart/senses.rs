@@ -64,13 +64,7 @@ impl Senses {
     /// What this means to the core; `None`: nothing. `nic`: where it was seen; `peer_mac`: from the
     /// peer's own beats. A group's own MAC is the peer's whenever a frame comes from outside: what this
     /// node sends by an interface is never received there.
-    pub fn event(
-        &self,
-        now: Time,
-        nic: Nic,
-        peer_mac: Option<Mac>,
-        seen: &Seen,
-    ) -> Option<Event> {
+    pub fn event(&self, now: Time, nic: Nic, peer_mac: Option<Mac>, seen: &Seen) -> Option<Event> {
         let (ip, mac, probes) = match *seen {
             Seen::Answer { ip, mac } => (ip, mac, false),
             Seen::Probe { ip, mac } => (ip, mac, true),
@@ -164,8 +158,14 @@ mod tests {
         let senses = senses();
         let seen = |holder| Some(Event::AddressSeen { group: WEB, holder });
         let now = at_s(1);
-        assert_eq!(senses.event(now, Nic::Lan, Some(PEER), &answer(SERVICE, PEER)), seen(Holder::Peer));
-        assert_eq!(senses.event(now, Nic::Lan, Some(PEER), &probe(SERVICE, PEER)), seen(Holder::PeerProbes));
+        assert_eq!(
+            senses.event(now, Nic::Lan, Some(PEER), &answer(SERVICE, PEER)),
+            seen(Holder::Peer)
+        );
+        assert_eq!(
+            senses.event(now, Nic::Lan, Some(PEER), &probe(SERVICE, PEER)),
+            seen(Holder::PeerProbes)
+        );
         assert_eq!(
             senses.event(now, Nic::Lan, Some(PEER), &answer(SERVICE, THIRD)),
             seen(Holder::Stranger(THIRD))
@@ -177,7 +177,10 @@ mod tests {
         assert_eq!(senses.event(now, Nic::Lan, Some(PEER), &answer(SERVICE, OWN)), None);
         assert_eq!(senses.event(now, Nic::Lan, Some(PEER), &answer("203.0.113.99", PEER)), None);
         // A peer that was never heard is a stranger: nothing is claimed from one.
-        assert_eq!(senses.event(now, Nic::Lan, None, &answer(SERVICE, PEER)), seen(Holder::Stranger(PEER)));
+        assert_eq!(
+            senses.event(now, Nic::Lan, None, &answer(SERVICE, PEER)),
+            seen(Holder::Stranger(PEER))
+        );
     }
 
     /// The group's MAC is not this node's on the wire: whoever answers with it is the peer's kernel.

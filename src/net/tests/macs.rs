@@ -100,6 +100,27 @@ fn p1_a_leftover_is_swept_also_of_a_group_that_is_no_more() {
     });
 }
 
+/// Heart and guard are both killed: nobody put the settings back.
+#[test]
+fn the_next_heart_finds_the_settings_in_what_was_left() {
+    in_namespace(|| {
+        cables();
+        odd_settings();
+        let net = Net::start(setup_with_macs());
+        net.claim(WEB, 1);
+        drop(net);
+        assert_eq!(settings("lan0"), STRICT);
+        let net = Net::start(setup_with_macs());
+        net.ask(NetRequest::Sweep);
+        net.expect(NetReply::Swept);
+        assert!(interface(NAME).is_none());
+        until("the settings are put back", || settings("lan0") == ODD);
+        net.claim(WEB, 1);
+        release(&net, WEB);
+        until("the settings are put back again", || settings("lan0") == ODD);
+    });
+}
+
 #[test]
 fn p1_without_renewals_the_addresses_go_and_a_sweep_takes_the_rest() {
     in_namespace(|| {
