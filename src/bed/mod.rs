@@ -41,7 +41,6 @@ use std::time::{Duration, Instant};
 use crate::config::{NodeIndex, ServiceAddress};
 use crate::control::status::{GroupState, PathState, PeerState, Standing, Status};
 use crate::limits;
-use crate::net::{RouteSocket, VirtualLinks};
 use client::Client;
 use node::{Files, Node};
 use serial_line::SerialLine;
@@ -267,7 +266,6 @@ impl Bed {
         for (index, ip, prefix) in watcher::dump(&seat.namespace, &self.options.ips())? {
             seat.links.delete_address(index, ip, prefix)?;
         }
-        seat.namespace.run(|| VirtualLinks::new(&[]).delete_all(&mut RouteSocket::open()?))??;
         Ok(())
     }
 

@@ -30,7 +30,7 @@ mod outbox;
 pub mod request;
 pub mod route_socket;
 pub mod thread;
-pub mod virtual_links;
+mod virtual_links;
 
 #[cfg(test)]
 mod tests;
@@ -40,4 +40,3 @@ pub use lan_watch::{LanWatch, Seen};
 pub use request::{GroupSetup, LinkInfo, NetReply, NetRequest, NetSetup};
 pub use route_socket::RouteSocket;
 pub use thread::{NetHandle, RequestRefused, start};
-pub use virtual_links::VirtualLinks;
