@@ -298,9 +298,9 @@ fn watch(
             let read = received.and_then(|(bytes, number)| Ok((messages(&bytes)?, number)));
             match read {
                 Ok((messages, number)) => {
-                    let numbered = NodeIndex::BOTH.into_iter().zip(namespaces);
-                    let from = numbered.filter(|(_, namespace)| Some(*namespace) == number);
-                    let Some((node, _)) = from.last() else { continue };
+                    let mut nodes = NodeIndex::BOTH.into_iter().zip(namespaces);
+                    let from = nodes.find(|(_, namespace)| Some(*namespace) == number);
+                    let Some((node, _)) = from else { continue };
                     for message in messages {
                         if let Some((ip, held)) = change(&message)
                             && ips.contains(&ip)

@@ -1,6 +1,9 @@
 //! The heart's netlink thread: requests in, answers out. Any request can wait for the kernel's rtnl
 //! lock, so nothing else in the heart may make one.
 
+mod links;
+mod release;
+
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd;
@@ -15,7 +18,6 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::addresses::{Addresses, Finding, Hold, all_leased, is_ours};
 use super::carrier::Watched;
-use super::link_messages::Interface;
 use super::netlink::{Address, Body, Change};
 use super::outbox::Outbox;
 use super::request::{LinkInfo, NetReply, NetRequest, NetSetup};
@@ -318,103 +320,6 @@ impl Worker {
         self.route.change(&changes).map_err(|error| error.to_string())
     }
 
-    /// Index of the node's interface that the group is held on, or its own one is made of.
-    fn parent(&self, group: GroupIndex) -> Result<u32, String> {
-        let watched = match self.nics.get(usize::from(group.0)) {
-            Some(Nic::Redundant) => self.redundant.as_ref(),
-            Some(Nic::Lan) | None => Some(&self.lan),
-        };
-        let Some(watched) = watched else { return Err("there is no third interface".into()) };
-        match watched.now() {
-            Some(interface) => Ok(interface.index),
-            None => Err(format!("there is no interface {}", watched.name())),
-        }
-    }
-
-    /// The interfaces on the LAN.
-    fn on_lan(&self) -> Vec<Interface> {
-        let watched = std::iter::once(&self.lan).chain(&self.redundant);
-        watched.filter_map(Watched::now).cloned().collect()
-    }
-
-    fn lan_carrier(&self) -> bool {
-        self.lan.carrier() && self.redundant.as_ref().is_none_or(Watched::carrier)
-    }
-
-    /// Deletes the interfaces of the groups that are being released, and what a look finds of them,
-    /// until it finds nothing.
-    fn finish_releases(&mut self) {
-        self.delete_what_is_released();
-        if let Err(error) = self.virtual_links.loosen(&mut self.route) {
-            self.outbox.fault(format!("settings of the LAN interface cannot be put back: {error}"));
-        }
-    }
-
-    fn delete_what_is_released(&mut self) {
-        for _ in 0..NET_TRIES {
-            let gone = self.delete_virtual_links().unwrap_or_else(|error| {
-                self.outbox.fault(format!("an interface of clusterd's stays: {error}"));
-                false
-            });
-            let found = match self.look() {
-                Ok(found) => found,
-                Err(error) => {
-                    return self.outbox.fault(format!("a release cannot be verified: {error}"));
-                }
-            };
-            let left = self.settle_releases(&found, gone);
-            if left.is_empty() && gone {
-                return;
-            }
-            if let Err(error) = self.route.change(&left) {
-                self.outbox.fault(format!("a service address cannot be deleted: {error}"));
-            }
-        }
-        self.outbox.fault(
-            "a service address, or an interface of clusterd's, comes back as often as it is deleted: is it in the host's own \
-             network configuration?"
-                .into(),
-        );
-    }
-
-    /// Deletes the own interfaces of the groups that are being released; whether none is left.
-    fn delete_virtual_links(&mut self) -> io::Result<bool> {
-        if self.sweeping {
-            return self.virtual_links.delete_all(&mut self.route);
-        }
-        let mut gone = true;
-        for group in self.addresses.releasing() {
-            gone &= self.virtual_links.delete(&mut self.route, group)?;
-        }
-        Ok(gone)
-    }
-
-    /// Answers the releases of which nothing was found, if no interface of ours is left either; returns
-    /// the deletions for the others.
-    fn settle_releases(&mut self, found: &[Address], gone: bool) -> Vec<Change> {
-        let mut left = Vec::new();
-        let releasing: Vec<GroupIndex> = self.addresses.releasing().collect();
-        for group in releasing {
-            let ips = self.addresses.ips(group);
-            let here = found.iter().filter(|address| ips.contains(&address.ip));
-            let before = left.len();
-            left.extend(here.map(|&address| Change::Delete(address)));
-            if left.len() > before || !gone {
-                continue;
-            }
-            let hold = self.addresses.hold(group);
-            self.addresses.set(group, Hold::Free);
-            if let Hold::Releasing { asked: Some(release) } = hold {
-                self.outbox.put(NetReply::Released { group, release });
-            }
-        }
-        if self.sweeping && left.is_empty() && gone {
-            self.sweeping = false;
-            self.outbox.put(NetReply::Swept);
-        }
-        left
-    }
-
     /// Every service address on any interface of this host.
     fn look(&mut self) -> io::Result<Vec<Address>> {
         let mut found = Vec::new();
@@ -499,53 +404,6 @@ impl Worker {
                     });
                 }
             }
-        }
-    }
-
-    fn look_at_carriers(&mut self) {
-        // Older news must not be read after the look.
-        while self.read_news() {}
-        let (lan, crossover) = self.look_at_links();
-        self.tell_links();
-        self.outbox.put(NetReply::Carrier { lan, crossover });
-    }
-
-    /// Looks at the interfaces and returns the LAN's and the crossover's carrier; `None` for one that
-    /// could not be asked.
-    fn look_at_links(&mut self) -> (Option<bool>, Option<bool>) {
-        let Worker { route, outbox, lan, redundant, crossover, .. } = self;
-        let mut look = |watched: &mut Watched| match route.interface(watched.name()) {
-            Ok(found) => {
-                watched.looked(found);
-                Some(watched.carrier())
-            }
-            Err(error) => {
-                outbox.fault(format!("{} cannot be looked at: {error}", watched.name()));
-                None
-            }
-        };
-        let third = match redundant {
-            Some(watched) => look(watched),
-            None => Some(true),
-        };
-        let lan = look(lan).and_then(|lan| Some(lan && third?));
-        (lan, look(crossover))
-    }
-
-    fn tell_links(&mut self) {
-        let info = |interface: &Interface| {
-            let ipv4 = self.virtual_links.before(interface);
-            Some(LinkInfo { index: interface.index, mac: interface.mac?, ipv4 })
-        };
-        let lan = self.lan.now().and_then(info);
-        let redundant = self.redundant.as_ref().and_then(Watched::now).and_then(info);
-        if lan != self.told_lan {
-            self.told_lan = lan;
-            self.outbox.put(NetReply::Link(Nic::Lan, lan));
-        }
-        if redundant != self.told_redundant {
-            self.told_redundant = redundant;
-            self.outbox.put(NetReply::Link(Nic::Redundant, redundant));
         }
     }
 }
