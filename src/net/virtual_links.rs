@@ -108,9 +108,12 @@ impl VirtualLinks {
             Body::InterfaceGone(index) => {
                 links.any(|link| link.made.is_some_and(|(made, _)| made == *index))
             }
-            Body::Overrun => true,
-            Body::Answer(_) | Body::Done(_) | Body::Address(_) | Body::AddressGone(_) => false,
-            Body::Other => false,
+            Body::Answer(_)
+            | Body::Done(_)
+            | Body::Overrun
+            | Body::Address(_)
+            | Body::AddressGone(_)
+            | Body::Other => false,
         }
     }
 
@@ -225,19 +228,21 @@ impl VirtualLinks {
         before.map(|before| before.ipv4).or(interface.ipv4)
     }
 
-    /// Gives the interfaces of the LAN their settings back, once no interface of ours is there.
+    /// Gives the interfaces of the LAN their settings back, once no interface of ours is there; whether
+    /// anything was changed.
     ///
     /// # Errors
     /// The kernel refused; it is tried again at the next release.
-    pub fn loosen(&mut self, route: &mut RouteSocket) -> io::Result<()> {
+    pub fn loosen(&mut self, route: &mut RouteSocket) -> io::Result<bool> {
         if self.links.iter().flatten().any(|link| link.made.is_some()) {
-            return Ok(());
+            return Ok(false);
         }
+        let changed = !self.before.is_empty();
         while let Some(&Before { index, ipv4 }) = self.before.last() {
             route.change(&[Change::Link(LinkChange::Set { index, ipv4 })])?;
             self.before.pop();
         }
-        Ok(())
+        Ok(changed)
     }
 
     fn tighten(&mut self, route: &mut RouteSocket, lan: &[Interface]) -> Result<(), String> {

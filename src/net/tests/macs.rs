@@ -79,6 +79,15 @@ fn a_mac_comes_with_the_claim_and_goes_with_the_release() {
         release(&net, MAIL);
         assert!(interface("clusterd1").is_none() && !held(&ips(MAIL)));
         until("the settings are put back", || settings("lan0") == ODD);
+
+        // A look in between, as in life, must not take what a claim made of them for their own.
+        net.claim(WEB, 2);
+        net.ask(NetRequest::LookAtCarriers);
+        net.expect(NetReply::Carrier { lan: Some(true), crossover: Some(true) });
+        release(&net, WEB);
+        net.claim(WEB, 3);
+        release(&net, WEB);
+        until("the settings are put back again", || settings("lan0") == ODD);
     });
 }
 
@@ -155,8 +164,13 @@ fn what_somebody_does_to_the_interface_is_told_and_put_right_by_the_next_claim()
             "ip link set clusterd0 name away0",
         ];
         for (claim, deed) in (2..).zip(deeds) {
+            let renewed = Instant::now();
+            net.ask(NetRequest::Renew { group: WEB, claim: claim - 1 });
+            net.expect(NetReply::Renewed { group: WEB, claim: claim - 1 });
             run(deed);
             net.expect(NetReply::AddressLost { group: WEB });
+            let told = renewed.elapsed();
+            assert!(told < LEASE, "{deed}: told after {told:?}, when the lease had ended");
             net.ask(NetRequest::Renew { group: WEB, claim: claim - 1 });
             net.wait(|reply| matches!(reply, NetReply::HoldFailed { .. }));
             if deed.ends_with("away0") {

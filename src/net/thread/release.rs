@@ -14,8 +14,16 @@ impl Worker {
     /// until it finds nothing.
     pub(super) fn finish_releases(&mut self) {
         self.delete_what_is_released();
-        if let Err(error) = self.virtual_links.loosen(&mut self.route) {
-            self.outbox.fault(format!("settings of the LAN interface cannot be put back: {error}"));
+        match self.virtual_links.loosen(&mut self.route) {
+            Ok(false) => {}
+            Ok(true) => {
+                // The next claim must not take its own settings for those from before.
+                self.look_at_links();
+                self.tell_links();
+            }
+            Err(error) => {
+                self.outbox.fault(format!("settings on the LAN cannot be put back: {error}"));
+            }
         }
     }
 
@@ -40,8 +48,8 @@ impl Worker {
             }
         }
         self.outbox.fault(
-            "a service address, or an interface of clusterd's, comes back as often as it is deleted: is it in the host's own \
-             network configuration?"
+            "a service address, or an interface of clusterd's, comes back as often as it is deleted: is \
+             it in the host's own network configuration?"
                 .into(),
         );
     }
