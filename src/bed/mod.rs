@@ -96,6 +96,8 @@ pub struct Options {
     /// Both ends of a cable have the same ifindex: the kernel then tells of lost carriers as late as
     /// it does with real NICs (at most once a second).
     pub same_ifindex: bool,
+    /// Each node has a third interface, on the LAN.
+    pub redundant: bool,
     /// Lines for the config's `[heartbeat]` table, for example `interval = "20ms"`.
     pub heartbeat: String,
     /// Lines for the config's `[group.web]` table, and further tables of it. `{srv}` becomes the path of
@@ -116,6 +118,7 @@ impl Options {
             exe,
             addresses: vec![ServiceAddress { ip, prefix: 24 }],
             same_ifindex: false,
+            redundant: false,
             heartbeat: String::new(),
             group: String::new(),
             ask_every: limits::BED_ASK_EVERY,
@@ -164,7 +167,7 @@ impl Bed {
             .ok_or_else(|| std::io::Error::other("a bed needs a service address"))?;
         // Daemons whose guard was killed become children of this process, which can then bury them.
         nix::sys::prctl::set_child_subreaper(true)?;
-        let mut wiring = Wiring::new(options.same_ifindex)?;
+        let mut wiring = Wiring::new(options.same_ifindex, options.redundant)?;
         let line = SerialLine::new(limits::SERIAL_BAUD)?;
         let files = Files::new(&options, &line)?;
         for node in NodeIndex::BOTH {

@@ -97,6 +97,9 @@ fn config_text(options: &Options, line: &SerialLine, key: &Path, srv: &Path) -> 
             line.device(node).display().to_string(),
             limits::SERIAL_BAUD,
         );
+        if options.redundant {
+            text += "redundant = \"eth2\"\n";
+        }
     }
     let hosts = REACH_HOSTS.map(|host| format!("\"{host}\"")).join(", ");
     let addresses: Vec<String> =

@@ -152,6 +152,11 @@ impl Config {
         2 * stops + if mirrors { limits::DRAIN_PATIENCE_ENDING } else { Duration::ZERO }
     }
 
+    /// Whether some group is held on the third interface.
+    pub fn uses_redundant(&self) -> bool {
+        self.groups.iter().any(|group| group.nic == Nic::Redundant)
+    }
+
     /// The groups with their index.
     pub fn groups(&self) -> impl Iterator<Item = (GroupIndex, &Group)> {
         (0u8..).map(GroupIndex).zip(self.groups.iter())
@@ -171,6 +176,8 @@ pub struct Node {
     pub crossover: String,
     /// The null-modem line, if there is one.
     pub serial: Option<SerialLine>,
+    /// A third interface, on the LAN as well, if there is one.
+    pub redundant: Option<String>,
 }
 
 /// A serial device and its speed.
@@ -206,6 +213,10 @@ pub struct Group {
     pub stable_for: Duration,
     /// The service addresses, at least one.
     pub addresses: Vec<ServiceAddress>,
+    /// The interface that they are held on.
+    pub nic: Nic,
+    /// The Ethernet address that moves with them; `None`: they are at the interface's own.
+    pub mac: Option<Mac>,
     /// The mirrored trees, in the order of the file. May be empty.
     pub mirror: Vec<Tree>,
     /// The services, in the order in which they start. May be empty.
@@ -293,6 +304,35 @@ pub enum Failback {
     Auto,
     /// Only by `clusterd move`.
     Manual,
+}
+
+/// On which of a node's interfaces a group's addresses are held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Nic {
+    /// The one on the LAN.
+    #[default]
+    Lan,
+    /// The third one.
+    Redundant,
+}
+
+/// An Ethernet address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Mac(pub [u8; 6]);
+
+impl Mac {
+    /// Nobody was given it by a maker of network cards (IEEE 802, the second bit of the first byte).
+    pub fn is_local(self) -> bool {
+        let [first, ..] = self.0;
+        first & 2 != 0
+    }
+}
+
+impl std::fmt::Display for Mac {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
 }
 
 /// A service address. The prefix names the on-link network; the kernel gets a /32 or /128.

@@ -7,6 +7,7 @@ mod cables;
 mod clients;
 mod contract;
 mod hostile;
+mod macs;
 mod meddling;
 mod mirror;
 mod operator;

@@ -16,7 +16,7 @@ use super::*;
 use crate::beat::line::{Deframer, Stuffed};
 use crate::beat::tests::beat_of;
 use crate::beat::{GroupBeat, PathSet, PulseKind, Stance};
-use crate::config::{Failback, Group, GroupIndex, Heartbeat, Node};
+use crate::config::{Failback, Group, GroupIndex, Heartbeat, Nic, Node};
 use crate::control::status::NodeState;
 use crate::limits::{BEAT_BYTES_MAX, CROSSOVER_ETHERTYPE, LAN_PORT};
 use crate::sys::packet::PacketSocket;
@@ -32,6 +32,7 @@ fn config(addresses: [&str; 2], serial: [Option<PathBuf>; 2]) -> Config {
         lan: "lan0".into(),
         crossover: "cross0".into(),
         serial: serial.map(|device| SerialLine { device, baud: 115_200 }),
+        redundant: None,
     };
     let [lower, upper] = serial;
     Config {
@@ -51,6 +52,8 @@ fn config(addresses: [&str; 2], serial: [Option<PathBuf>; 2]) -> Config {
             failback: Failback::Auto,
             stable_for: Duration::from_secs(30),
             addresses: Vec::new(),
+            nic: Nic::Lan,
+            mac: None,
             mirror: Vec::new(),
             services: Vec::new(),
         }],

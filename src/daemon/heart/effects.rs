@@ -1,9 +1,10 @@
 //! Doing what the core says. Nothing here waits, and nothing is done that is not a command.
 
+use std::net::IpAddr;
 use std::time::{Instant, SystemTime};
 
 use super::Heart;
-use crate::config::{Config, GroupIndex};
+use crate::config::{Config, GroupIndex, Mac, Nic};
 use crate::control::event::{Record, Told};
 use crate::control::protocol::{Answer, Payload};
 use crate::control::wallclock;
@@ -42,8 +43,8 @@ impl Heart {
                 }
             }
             Command::Probe { group } => {
-                for address in addresses(&self.config, group) {
-                    self.wires.probe(address);
+                for (nic, _, address) in addresses(&self.config, group) {
+                    self.wires.probe(nic, address);
                 }
             }
             Command::Claim { group, claim } => {
@@ -56,8 +57,8 @@ impl Heart {
             }
             Command::Release { group, release } => self.hands.release(group, release),
             Command::Announce { group } => {
-                for address in addresses(&self.config, group) {
-                    self.wires.announce(address);
+                for (nic, mac, address) in addresses(&self.config, group) {
+                    self.wires.announce(nic, mac, address);
                 }
             }
             Command::Persist { write, state } => {
@@ -109,9 +110,15 @@ impl Heart {
     }
 }
 
-fn addresses(config: &Config, group: GroupIndex) -> impl Iterator<Item = std::net::IpAddr> {
+/// A group's addresses, and where each is: the interface and its own MAC, if it has one.
+fn addresses(
+    config: &Config,
+    group: GroupIndex,
+) -> impl Iterator<Item = (Nic, Option<Mac>, IpAddr)> {
     let group = config.groups.get(usize::from(group.0));
-    group.into_iter().flat_map(|group| &group.addresses).map(|address| address.ip)
+    group.into_iter().flat_map(|group| {
+        group.addresses.iter().map(move |address| (group.nic, group.mac, address.ip))
+    })
 }
 
 /// One line of the recording; if the worker does not keep up it is dropped and counted.

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use crossbeam_channel::Receiver;
 
 use crate::beat::Farewell;
-use crate::config::GroupIndex;
+use crate::config::{GroupIndex, Nic};
 use crate::daemon::page::Page;
 use crate::net::{self, LinkInfo, NetHandle, NetReply, NetRequest, NetSetup};
 
@@ -16,9 +16,12 @@ pub struct Hands {
     replies: Receiver<NetReply>,
     setup: NetSetup,
     addresses: Vec<IpAddr>,
-    /// The LAN interface whose deletions are sealed.
-    sealed_for: Option<u32>,
-    /// Its deletions.
+    /// The interfaces on the LAN: the first and the third.
+    lan: Option<LinkInfo>,
+    redundant: Option<LinkInfo>,
+    /// Deletions that fit these are sealed.
+    sealed: bool,
+    /// Those deletions.
     deletions: Vec<Vec<u8>>,
     /// The last will, as frames; empty: none may be said.
     will: Vec<Farewell>,
@@ -30,18 +33,19 @@ pub struct Hands {
 impl Hands {
     /// Takes over the netlink thread.
     pub fn new(handle: NetHandle, replies: Receiver<NetReply>, setup: NetSetup) -> Hands {
-        let addresses = setup.groups.iter().flatten().map(|address| address.ip).collect();
-        let release_waits = vec![None; setup.groups.len()];
+        let addresses = setup.groups.iter().flat_map(|group| &group.addresses);
         Hands {
+            addresses: addresses.map(|address| address.ip).collect(),
+            release_waits: vec![None; setup.groups.len()],
             handle,
             replies,
             setup,
-            addresses,
-            sealed_for: None,
+            lan: None,
+            redundant: None,
+            sealed: false,
             deletions: Vec::new(),
             will: Vec::new(),
             sweep_waits: false,
-            release_waits,
         }
     }
 
@@ -50,18 +54,17 @@ impl Hands {
         self.replies.try_recv().ok()
     }
 
-    /// The LAN interface is this one now: seals the deletions that fit it.
-    pub fn lan_is(&mut self, link: Option<LinkInfo>, page: &mut Page) {
-        let index = link.map(|link| link.index);
-        if index == self.sealed_for {
-            return;
+    /// An interface on the LAN is this one now: seals the deletions that fit it.
+    pub fn link_is(&mut self, nic: Nic, link: Option<LinkInfo>, page: &mut Page) {
+        match nic {
+            Nic::Lan => self.lan = link,
+            Nic::Redundant => self.redundant = link,
         }
-        self.sealed_for = None;
-        let Some(index) = index else { return };
-        self.deletions = net::deletions(&self.setup, index);
-        if self.seal(page) {
-            self.sealed_for = Some(index);
-        }
+        self.sealed = false;
+        let Some(lan) = self.lan else { return };
+        let links: Vec<LinkInfo> = [Some(lan), self.redundant].into_iter().flatten().collect();
+        self.deletions = net::deletions(&self.setup, &links);
+        self.sealed = self.seal(page);
     }
 
     /// This is the last will now: seals it beside the deletions.
@@ -71,7 +74,7 @@ impl Hands {
         }
         self.will = will;
         if !self.seal(page) {
-            self.sealed_for = None;
+            self.sealed = false;
         }
     }
 
@@ -88,7 +91,7 @@ impl Hands {
     /// # Errors
     /// What is in the way; then nothing was asked.
     pub fn claim(&self, group: GroupIndex, claim: u32) -> Result<(), String> {
-        if self.sealed_for.is_none() {
+        if !self.sealed {
             let lan = &self.setup.lan;
             return Err(format!("there is no interface \"{lan}\""));
         }

@@ -51,7 +51,7 @@ use self::senses::Senses;
 use self::wires::Wires;
 use crate::beat::codec::Session;
 use crate::beat::{Beat, DropReason, Incoming, Path};
-use crate::config::{Config, NodeIndex};
+use crate::config::{Config, Nic, NodeIndex};
 use crate::control::protocol::{Answer, Payload};
 use crate::control::socket::Server;
 use crate::core::{Core, Event, Link, Time};
@@ -101,7 +101,7 @@ struct Heart {
     _lock: OwnedFd,
     // Filled and emptied within one reading; kept for their memory.
     frames: Vec<Result<Incoming, DropReason>>,
-    seen: Vec<Seen>,
+    seen: Vec<(Nic, Seen)>,
 }
 
 impl Heart {
@@ -184,12 +184,14 @@ impl Heart {
                 }
                 NetReply::AddressLost { group } => self.handle(Event::AddressLost { group }),
                 NetReply::AddressFound { group } => self.handle(Event::AddressFound { group }),
-                NetReply::LanLink(link) => {
-                    self.senses.own_mac_is(link.map(|link| link.mac));
-                    if let Some(link) = &link {
-                        self.wires.lan_is(link);
+                NetReply::Link(nic, link) => {
+                    if nic == Nic::Lan {
+                        self.senses.own_mac_is(link.map(|link| link.mac));
                     }
-                    self.hands.lan_is(link, &mut self.page);
+                    if let Some(link) = &link {
+                        self.wires.link_is(nic, link);
+                    }
+                    self.hands.link_is(nic, link, &mut self.page);
                 }
                 NetReply::Fault(text) => log::warn!("netlink: {text}"),
             }
@@ -207,8 +209,9 @@ impl Heart {
         }
         let mut seen = std::mem::take(&mut self.seen);
         self.wires.read_lan(&mut seen);
-        for one in seen.drain(..) {
-            if let Some(event) = self.senses.event(self.clock.now(), self.core.peer_mac(), &one) {
+        for (nic, one) in seen.drain(..) {
+            let (now, peer_mac) = (self.clock.now(), self.core.peer_mac());
+            if let Some(event) = self.senses.event(now, nic, peer_mac, &one) {
                 self.handle(event);
             }
         }

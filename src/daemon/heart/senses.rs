@@ -3,18 +3,28 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use crate::config::{Config, GroupIndex, NodeIndex};
+use crate::config::{Config, GroupIndex, Mac as GroupMac, Nic, NodeIndex};
 use crate::core::{Event, Holder, Time};
 use crate::limits;
-use crate::net::Seen;
+use crate::net::{GroupSetup, Seen};
 
 /// A MAC address.
 pub type Mac = [u8; 6];
 
+/// What is known of a service address.
+#[derive(Clone, Copy, Debug)]
+struct Service {
+    group: GroupIndex,
+    /// The interface where it is heard of.
+    nic: Nic,
+    /// The MAC that moves with it.
+    mac: Option<Mac>,
+}
+
 /// Knows who is who on the LAN.
 #[derive(Debug)]
 pub struct Senses {
-    groups: HashMap<IpAddr, GroupIndex>,
+    groups: HashMap<IpAddr, Service>,
     reach_hosts: HashMap<IpAddr, u8>,
     own_mac: Option<Mac>,
     /// The newest round of questions to the reach hosts, and when it was asked.
@@ -26,7 +36,11 @@ impl Senses {
     pub fn new(config: &Config) -> Senses {
         let groups = config
             .groups()
-            .flat_map(|(index, group)| group.addresses.iter().map(move |one| (one.ip, index)))
+            .flat_map(|(index, group)| {
+                let mac = group.mac.map(|GroupMac(bytes)| bytes);
+                let service = Service { group: index, nic: group.nic, mac };
+                group.addresses.iter().map(move |one| (one.ip, service))
+            })
             .collect();
         let reach_hosts = config.reach_hosts.iter().copied().zip(0u8..).collect();
         Senses { groups, reach_hosts, own_mac: None, asked: None }
@@ -47,8 +61,10 @@ impl Senses {
         self.asked = Some((round, now));
     }
 
-    /// What this means to the core; `None`: nothing. `peer_mac`: from the peer's own beats.
-    pub fn event(&self, now: Time, peer_mac: Option<Mac>, seen: &Seen) -> Option<Event> {
+    /// What this means to the core; `None`: nothing. `nic`: where it was seen; `peer_mac`: from the
+    /// peer's own beats. A group's own MAC is the peer's whenever a frame comes from outside: what this
+    /// node sends by an interface is never received there.
+    pub fn event(&self, now: Time, nic: Nic, peer_mac: Option<Mac>, seen: &Seen) -> Option<Event> {
         let (ip, mac, probes) = match *seen {
             Seen::Answer { ip, mac } => (ip, mac, false),
             Seen::Probe { ip, mac } => (ip, mac, true),
@@ -56,13 +72,20 @@ impl Senses {
         if Some(mac) == self.own_mac {
             return None;
         }
-        if let Some(&group) = self.groups.get(&ip) {
-            let holder = match (Some(mac) == peer_mac, probes) {
+        if let Some(&Service { group, nic: its_nic, mac: its_mac }) = self.groups.get(&ip) {
+            // What this node sends by one interface on the LAN it receives by the other.
+            if nic != its_nic {
+                return None;
+            }
+            let holder = match (Some(mac) == peer_mac || Some(mac) == its_mac, probes) {
                 (true, false) => Holder::Peer,
                 (true, true) => Holder::PeerProbes,
                 (false, _) => Holder::Stranger(mac),
             };
             return Some(Event::AddressSeen { group, holder });
+        }
+        if nic != Nic::Lan {
+            return None;
         }
         let host = *self.reach_hosts.get(&ip)?;
         let (round, asked_at) = self.asked?;
@@ -71,13 +94,19 @@ impl Senses {
     }
 }
 
-/// The service addresses of each group, as `net` wants them.
+/// The interfaces and the groups, as `net` wants them.
 pub fn setup(config: &Config, me: NodeIndex) -> crate::net::NetSetup {
     let node = config.node(me);
+    let group = |group: &crate::config::Group| GroupSetup {
+        addresses: group.addresses.clone(),
+        nic: group.nic,
+        mac: group.mac.map(|GroupMac(bytes)| bytes),
+    };
     crate::net::NetSetup {
         lan: node.lan.clone(),
+        redundant: node.redundant.clone().filter(|_| config.uses_redundant()),
         crossover: node.crossover.clone(),
-        groups: config.groups.iter().map(|group| group.addresses.clone()).collect(),
+        groups: config.groups.iter().map(group).collect(),
     }
 }
 
@@ -88,13 +117,22 @@ mod tests {
     const OWN: Mac = [2, 0, 0, 0, 0, 1];
     const PEER: Mac = [2, 0, 0, 0, 0, 2];
     const THIRD: Mac = [2, 0, 0, 0, 0, 3];
+    const GROUP_MAC: Mac = [2, 0, 0, 0, 0, 4];
     const SERVICE: &str = "203.0.113.50";
+    const VIRTUAL: &str = "203.0.113.51";
+    const THIRD_NIC: &str = "203.0.113.52";
     const REACH: &str = "203.0.113.1";
     const WEB: GroupIndex = GroupIndex(0);
 
     fn senses() -> Senses {
         let mut senses = Senses {
-            groups: [(SERVICE.parse().unwrap(), WEB)].into(),
+            groups: [
+                (SERVICE, Nic::Lan, None),
+                (VIRTUAL, Nic::Lan, Some(GROUP_MAC)),
+                (THIRD_NIC, Nic::Redundant, Some(GROUP_MAC)),
+            ]
+            .map(|(ip, nic, mac)| (ip.parse().unwrap(), Service { group: WEB, nic, mac }))
+            .into(),
             reach_hosts: [(REACH.parse().unwrap(), 0)].into(),
             own_mac: None,
             asked: None,
@@ -120,31 +158,57 @@ mod tests {
         let senses = senses();
         let seen = |holder| Some(Event::AddressSeen { group: WEB, holder });
         let now = at_s(1);
-        assert_eq!(senses.event(now, Some(PEER), &answer(SERVICE, PEER)), seen(Holder::Peer));
-        assert_eq!(senses.event(now, Some(PEER), &probe(SERVICE, PEER)), seen(Holder::PeerProbes));
         assert_eq!(
-            senses.event(now, Some(PEER), &answer(SERVICE, THIRD)),
+            senses.event(now, Nic::Lan, Some(PEER), &answer(SERVICE, PEER)),
+            seen(Holder::Peer)
+        );
+        assert_eq!(
+            senses.event(now, Nic::Lan, Some(PEER), &probe(SERVICE, PEER)),
+            seen(Holder::PeerProbes)
+        );
+        assert_eq!(
+            senses.event(now, Nic::Lan, Some(PEER), &answer(SERVICE, THIRD)),
             seen(Holder::Stranger(THIRD))
         );
         assert_eq!(
-            senses.event(now, Some(PEER), &probe(SERVICE, THIRD)),
+            senses.event(now, Nic::Lan, Some(PEER), &probe(SERVICE, THIRD)),
             seen(Holder::Stranger(THIRD))
         );
-        assert_eq!(senses.event(now, Some(PEER), &answer(SERVICE, OWN)), None);
-        assert_eq!(senses.event(now, Some(PEER), &answer("203.0.113.99", PEER)), None);
+        assert_eq!(senses.event(now, Nic::Lan, Some(PEER), &answer(SERVICE, OWN)), None);
+        assert_eq!(senses.event(now, Nic::Lan, Some(PEER), &answer("203.0.113.99", PEER)), None);
         // A peer that was never heard is a stranger: nothing is claimed from one.
-        assert_eq!(senses.event(now, None, &answer(SERVICE, PEER)), seen(Holder::Stranger(PEER)));
+        assert_eq!(
+            senses.event(now, Nic::Lan, None, &answer(SERVICE, PEER)),
+            seen(Holder::Stranger(PEER))
+        );
+    }
+
+    /// The group's MAC is not this node's on the wire: whoever answers with it is the peer's kernel.
+    #[test]
+    fn who_has_an_address_with_its_own_mac() {
+        let senses = senses();
+        let seen = |holder| Some(Event::AddressSeen { group: WEB, holder });
+        let event = |nic, seen| senses.event(at_s(1), nic, None, &seen);
+        assert_eq!(event(Nic::Lan, answer(VIRTUAL, GROUP_MAC)), seen(Holder::Peer));
+        assert_eq!(event(Nic::Lan, answer(SERVICE, GROUP_MAC)), seen(Holder::Stranger(GROUP_MAC)));
+        assert_eq!(event(Nic::Lan, answer(VIRTUAL, THIRD)), seen(Holder::Stranger(THIRD)));
+        // What is held on the third interface is heard there alone: on the other this node would
+        // hear itself.
+        assert_eq!(event(Nic::Redundant, answer(THIRD_NIC, GROUP_MAC)), seen(Holder::Peer));
+        assert_eq!(event(Nic::Lan, answer(THIRD_NIC, GROUP_MAC)), None);
+        assert_eq!(event(Nic::Redundant, answer(VIRTUAL, GROUP_MAC)), None);
     }
 
     #[test]
     fn reach_answers_count_only_for_a_fresh_question() {
         let mut senses = senses();
-        assert_eq!(senses.event(at_s(1), None, &answer(REACH, THIRD)), None);
+        assert_eq!(senses.event(at_s(1), Nic::Lan, None, &answer(REACH, THIRD)), None);
         senses.asked(7, at_s(2));
         let answered = Some(Event::ReachAnswered { host: 0, round: 7 });
-        assert_eq!(senses.event(at_s(2), None, &answer(REACH, THIRD)), answered);
-        assert_eq!(senses.event(at_s(3), None, &answer(REACH, THIRD)), answered);
-        assert_eq!(senses.event(at_s(4), None, &answer(REACH, THIRD)), None);
-        assert_eq!(senses.event(at_s(2), None, &probe(REACH, THIRD)), None);
+        assert_eq!(senses.event(at_s(2), Nic::Lan, None, &answer(REACH, THIRD)), answered);
+        assert_eq!(senses.event(at_s(3), Nic::Lan, None, &answer(REACH, THIRD)), answered);
+        assert_eq!(senses.event(at_s(4), Nic::Lan, None, &answer(REACH, THIRD)), None);
+        assert_eq!(senses.event(at_s(2), Nic::Lan, None, &probe(REACH, THIRD)), None);
+        assert_eq!(senses.event(at_s(2), Nic::Redundant, None, &answer(REACH, THIRD)), None);
     }
 }

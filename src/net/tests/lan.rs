@@ -70,7 +70,7 @@ fn probes_answers_and_announcements_pass_between_two_hosts() {
                 see(&mut watch, |_| {}, |seen| seen == Seen::Probe { ip, mac });
             }
             // Our own frames are never seen.
-            watch.announce("192.0.2.11".parse().unwrap()).unwrap();
+            watch.announce("192.0.2.11".parse().unwrap(), watch.mac()).unwrap();
             let mac = watch.mac();
             let own = |seen| matches!(seen, Seen::Answer { mac: m, .. } if m == mac);
             watch.receive(1000, &mut |seen| assert!(!own(seen))).unwrap();
@@ -85,8 +85,8 @@ fn probes_answers_and_announcements_pass_between_two_hosts() {
             let pause = Duration::from_millis(10);
             while finished.recv_timeout(pause) == Err(crossbeam_channel::RecvTimeoutError::Timeout)
             {
-                watch.announce("192.0.2.77".parse().unwrap()).unwrap();
-                watch.announce("2001:db8::77".parse().unwrap()).unwrap();
+                watch.announce("192.0.2.77".parse().unwrap(), watch.mac()).unwrap();
+                watch.announce("2001:db8::77".parse().unwrap(), watch.mac()).unwrap();
                 watch.probe("192.0.2.99".parse().unwrap()).unwrap();
                 watch.probe(other.into()).unwrap();
             }
@@ -118,7 +118,7 @@ fn an_announcement_moves_the_neighbours_cache() {
             while finished.recv_timeout(pause) == Err(crossbeam_channel::RecvTimeoutError::Timeout)
             {
                 for ip in ips(WEB) {
-                    watch.announce(ip).unwrap();
+                    watch.announce(ip, watch.mac()).unwrap();
                 }
             }
         },
