@@ -235,6 +235,19 @@ pub const REACH_BURST: Duration = Duration::from_millis(500);
 pub const REACH_ROUNDS: u32 = 3;
 /// The last of those rounds must be this old: a loaded host answers late.
 pub const REACH_PATIENCE: Duration = Duration::from_millis(30);
+/// ... and twice the round trip of the quickest host besides, up to this: a host beyond the LAN answers
+/// late. Longer waits would be felt in every takeover.
+pub const REACH_PATIENCE_MAX: Duration = Duration::from_millis(500);
+/// Handovers of a group that a node may make by itself within [`MOVES_WITHIN`] though it could serve on:
+/// because it reaches less than the peer, or because the group goes home. Moves that clients need (a lost
+/// carrier, a failed service), that somebody asked for, and takeovers from a dead node are not counted.
+/// The other node may do as many: four in all.
+pub const MOVES_MAX: usize = 2;
+/// See [`MOVES_MAX`]: longer than any restart of a switch, short enough that a person who mends it need
+/// not wait.
+pub const MOVES_WITHIN: Duration = Duration::from_secs(600);
+/// A node that no reach host answers any more hands over after this even when [`MOVES_MAX`] is used up.
+pub const REACH_LOST_AGAIN: Duration = Duration::from_secs(60);
 /// A reach host's answer counts in `status` and beats for this long: two rounds at rest and a margin.
 pub const REACH_MEMORY: Duration = Duration::from_millis(2_500);
 /// Reach that a claim rests on, outside any suspicion, is not older than this.

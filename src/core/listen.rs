@@ -370,19 +370,6 @@ impl Core {
         self.tell(Kind::PeerDead, None, text.to_string());
     }
 
-    /// Keeps [`Core::lags`]: a LAN that comes back does so on one node first, and that moves nothing.
-    pub(super) fn note_lag(&mut self, now: Time) {
-        let peer = self.peer.last().filter(|_| self.peer.is_alive());
-        let by_loss = match (self.reach.carrier_lost_at(now), peer) {
-            (Some(at), Some(beat)) if beat.lan_carrier => Some(now.since(at) < limits::REACH_BURST),
-            (None, Some(beat)) if beat.reach > 0 => {
-                self.reach.lost_for(now, limits::REACH_EVERY).then_some(false)
-            }
-            (Some(_) | None, Some(_) | None) => None,
-        };
-        self.lags = by_loss.map(|by_loss| self.lags.unwrap_or((now, by_loss)));
-    }
-
     /// Reach that a claim may rest on now. `asked_for_at`: the peer offered the group then, perhaps
     /// because the LAN is dead for both: only an answer to a later question counts.
     pub(super) fn fresh_reach(&mut self, now: Time, asked_for_at: Option<Time>) -> Proof {
