@@ -135,6 +135,9 @@ pub const MESSAGES_A_ROUND: usize = 64;
 pub const NET_REPLIES_MAX: usize = 1024;
 /// An answer of a reach host counts for a question at most this old: hosts are asked once a second.
 pub const REACH_ANSWER_WITHIN: Duration = Duration::from_secs(1);
+/// Longest packet of an echo reply that is read, in bytes: the longest IPv4 header, and more than what
+/// was asked, to notice replies that are too long.
+pub const ECHO_PACKET_BYTES: usize = 60 + 40;
 /// A socket that failed is opened again at most this often.
 pub const REOPEN_EVERY: Duration = Duration::from_secs(1);
 /// The heart's patience with the worker at its own end: the last events should be kept.
@@ -384,6 +387,8 @@ pub const OUTAGE_MAX: Duration = Duration::from_millis(250);
 /// Tests allow so many times the promised outage: they show that it works, the demo how fast. A noisy
 /// machine may hold everything up for tens of ms.
 pub const OUTAGE_SLACK: u32 = 4;
+/// Longest outage promised for a handover over the serial line alone: each of its words waits for a beat.
+pub const OUTAGE_SERIAL_MAX: Duration = Duration::from_millis(500);
 /// Longest outage promised when the heart is killed or frozen: the guard's deadline, and a takeover.
 pub const OUTAGE_HEART_MAX: Duration = Duration::from_millis(900);
 /// Longest outage promised when only the kernel is left to end the lease: [`LEASE`], [`LEASE_GRACE`],

@@ -3,12 +3,16 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod author;
 mod cables;
 mod contract;
+mod flood;
 mod hostile;
 mod meddling;
 mod mirror;
+mod mutual;
 mod operator;
+mod reach;
 mod replays;
 mod scene;
 mod services;

@@ -15,7 +15,10 @@ pub type Mac = [u8; 6];
 #[derive(Debug)]
 pub struct Senses {
     groups: HashMap<IpAddr, GroupIndex>,
-    reach_hosts: HashMap<IpAddr, u8>,
+    /// Reach hosts that ARP and neighbour discovery ask, by their place in the config.
+    on_lan: HashMap<IpAddr, u8>,
+    /// Those that echo asks.
+    beyond: HashMap<IpAddr, u8>,
     own_mac: Option<Mac>,
     /// The newest round of questions to the reach hosts, and when it was asked.
     asked: Option<(u32, Time)>,
@@ -28,8 +31,9 @@ impl Senses {
             .groups()
             .flat_map(|(index, group)| group.addresses.iter().map(move |one| (one.ip, index)))
             .collect();
-        let reach_hosts = config.reach_hosts.iter().copied().zip(0u8..).collect();
-        Senses { groups, reach_hosts, own_mac: None, asked: None }
+        let hosts = config.reach_hosts.iter().copied().zip(0u8..);
+        let (on_lan, beyond) = hosts.partition(|(host, _)| config.is_on_lan(*host));
+        Senses { groups, on_lan, beyond, own_mac: None, asked: None }
     }
 
     /// This node's LAN interface has this MAC now; `None`: there is no such interface.
@@ -64,10 +68,15 @@ impl Senses {
             };
             return Some(Event::AddressSeen { group, holder });
         }
-        let host = *self.reach_hosts.get(&ip)?;
+        let host = *self.on_lan.get(&ip)?;
         let (round, asked_at) = self.asked?;
         let fresh = !probes && now.since(asked_at) <= limits::REACH_ANSWER_WITHIN;
         fresh.then_some(Event::ReachAnswered { host, round })
+    }
+
+    /// A host beyond the LAN answered the question of that round.
+    pub fn echoed(&self, ip: IpAddr, round: u32) -> Option<Event> {
+        self.beyond.get(&ip).map(|&host| Event::ReachAnswered { host, round })
     }
 }
 
@@ -90,12 +99,14 @@ mod tests {
     const THIRD: Mac = [2, 0, 0, 0, 0, 3];
     const SERVICE: &str = "203.0.113.50";
     const REACH: &str = "203.0.113.1";
+    const BEYOND: &str = "198.51.100.1";
     const WEB: GroupIndex = GroupIndex(0);
 
     fn senses() -> Senses {
         let mut senses = Senses {
             groups: [(SERVICE.parse().unwrap(), WEB)].into(),
-            reach_hosts: [(REACH.parse().unwrap(), 0)].into(),
+            on_lan: [(REACH.parse().unwrap(), 0)].into(),
+            beyond: [(BEYOND.parse().unwrap(), 1)].into(),
             own_mac: None,
             asked: None,
         };
@@ -134,6 +145,16 @@ mod tests {
         assert_eq!(senses.event(now, Some(PEER), &answer("203.0.113.99", PEER)), None);
         // A peer that was never heard is a stranger: nothing is claimed from one.
         assert_eq!(senses.event(now, None, &answer(SERVICE, PEER)), seen(Holder::Stranger(PEER)));
+    }
+
+    #[test]
+    fn each_host_answers_in_its_own_way() {
+        let mut senses = senses();
+        senses.asked(7, at_s(2));
+        assert_eq!(senses.event(at_s(2), None, &answer(BEYOND, THIRD)), None);
+        assert_eq!(senses.echoed(REACH.parse().unwrap(), 7), None);
+        let answered = Some(Event::ReachAnswered { host: 1, round: 6 });
+        assert_eq!(senses.echoed(BEYOND.parse().unwrap(), 6), answered);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The heart's sockets: the three paths and the LAN watch. Reads a bounded number of frames from each
+//! The heart's sockets: the three paths, the LAN watch and the echo. Reads a bounded number of frames from each
 //! in a round, and opens again what failed, at most once a second.
 //!
 //! ```text
@@ -19,9 +19,9 @@ use crate::beat::{Beat, DropReason, Incoming, Path, Pulse};
 use crate::config::{Config, NodeIndex};
 use crate::core::Time;
 use crate::limits;
-use crate::net::{LanWatch, LinkInfo, Seen};
+use crate::net::{Echo, LanWatch, LinkInfo, Seen};
 
-/// State of one socket, or of the LAN watch's pair.
+/// State of one socket, or of the pair of the LAN watch or the echo.
 #[derive(Debug)]
 struct Wire {
     /// As events and the log call it.
@@ -90,10 +90,12 @@ impl Wire {
     }
 }
 
-/// Tokens that [`Wires`] uses, from its first one on: the paths, then the LAN watch.
-pub const TOKENS: usize = 4;
+/// Tokens that [`Wires`] uses, from its first one on: the paths, the LAN watch, the echo.
+pub const TOKENS: usize = 5;
+const LAN_WATCH: usize = 3;
+const ECHO: usize = 4;
 
-/// The paths and the LAN watch.
+/// The paths, the LAN watch and the echo.
 pub struct Wires {
     paths: Paths,
     /// In the order of [`Path::ALL`]; `None`: not configured.
@@ -103,14 +105,22 @@ pub struct Wires {
     ipv6: Vec<Ipv6Addr>,
     lan_watch: Option<LanWatch>,
     lan_wire: Wire,
+    own_address: IpAddr,
+    /// Reach hosts beyond the LAN.
+    beyond: Vec<IpAddr>,
+    echo: Option<Echo>,
+    /// `None`: nobody is to be asked that way.
+    echo_wire: Option<Wire>,
     registry: Registry,
     first_token: usize,
     /// ARP and neighbour discovery frames that were not sent: queue full, interface down.
     unsent: u64,
+    /// Echoes that were not sent: no route, queue full, interface down.
+    echoes_unsent: u64,
 }
 
 impl Wires {
-    /// Takes over the paths, opens the LAN watch, and registers all of it with tokens from
+    /// Takes over the paths, opens LAN watch and echo, and registers all of it with tokens from
     /// `first_token` on. What cannot be opened is tried again by [`Wires::reopen`].
     pub fn new(
         config: &Config,
@@ -120,6 +130,8 @@ impl Wires {
         first_token: usize,
     ) -> Wires {
         let wire = |path: Path| paths.is_configured(path).then(|| Wire::new(path.name()));
+        let hosts = config.reach_hosts.iter().copied();
+        let beyond: Vec<IpAddr> = hosts.filter(|host| !config.is_on_lan(*host)).collect();
         let mut wires = Wires {
             path_wires: Path::ALL.map(wire),
             paths,
@@ -127,9 +139,14 @@ impl Wires {
             ipv6: watched_ipv6(config),
             lan_watch: None,
             lan_wire: Wire::new("LAN watch"),
+            own_address: config.node(me).address,
+            echo: None,
+            echo_wire: (!beyond.is_empty()).then(|| Wire::new("reach echo")),
+            beyond,
             registry,
             first_token,
             unsent: 0,
+            echoes_unsent: 0,
         };
         for path in Path::ALL {
             let fd = wires.paths.fd(path);
@@ -139,6 +156,7 @@ impl Wires {
             }
         }
         wires.open_lan_watch(Time::default());
+        wires.open_echo(Time::default());
         wires
     }
 
@@ -151,8 +169,14 @@ impl Wires {
                 }
                 true
             }
-            Some(place) if place < TOKENS => {
+            Some(LAN_WATCH) => {
                 self.lan_wire.ready = true;
+                true
+            }
+            Some(ECHO) => {
+                if let Some(wire) = &mut self.echo_wire {
+                    wire.ready = true;
+                }
                 true
             }
             Some(_) | None => false,
@@ -161,7 +185,8 @@ impl Wires {
 
     /// Whether some socket was left with frames unread.
     pub fn more_waiting(&self) -> bool {
-        self.lan_wire.ready || self.path_wires.iter().flatten().any(|wire| wire.ready)
+        let mut wires = self.path_wires.iter().chain([&self.echo_wire]).flatten();
+        self.lan_wire.ready || wires.any(|wire| wire.ready)
     }
 
     /// Whether something may be waiting to be read on a path.
@@ -200,6 +225,18 @@ impl Wires {
         }
     }
 
+    /// Reads at most [`limits::FRAMES_A_ROUND`] answers of hosts beyond the LAN: who, and to which round.
+    pub fn read_echo(&mut self, into: &mut Vec<(IpAddr, u32)>) {
+        let (Some(echo), Some(wire)) = (&mut self.echo, &mut self.echo_wire) else { return };
+        if !wire.ready {
+            return;
+        }
+        match echo.receive(limits::FRAMES_A_ROUND, &mut |host, round| into.push((host, round))) {
+            Ok(more) => wire.read(more),
+            Err(error) => wire.failed(&error),
+        }
+    }
+
     /// Sends a beat, or drops it if its path is closed or full: a late beat is worthless.
     pub fn send(&mut self, path: Path, beat: &Beat) {
         let Some(Some(wire)) = self.path_wires.get_mut(path.index()) else { return };
@@ -233,6 +270,16 @@ impl Wires {
         self.on_lan(|watch| watch.ask(ip, from));
     }
 
+    /// Asks a reach host beyond the LAN.
+    pub fn echo(&mut self, host: IpAddr, round: u32) {
+        let (Some(echo), Some(wire)) = (&self.echo, &mut self.echo_wire) else { return };
+        match echo.ask(host, round) {
+            Ok(()) => wire.works(),
+            Err(error) if is_gone(&error) => wire.failed(&error),
+            Err(_) => self.echoes_unsent += 1,
+        }
+    }
+
     /// Tells the LAN that this node has a service address.
     pub fn announce(&mut self, ip: IpAddr) {
         self.on_lan(|watch| watch.announce(ip));
@@ -258,11 +305,21 @@ impl Wires {
         if self.lan_wire.may_reopen(now) {
             self.open_lan_watch(now);
         }
+        if self.echo_wire.as_ref().is_some_and(|wire| wire.may_reopen(now)) {
+            self.open_echo(now);
+        }
     }
 
     /// This is the LAN interface now. If it is not the one that the sockets were opened on, they are
     /// opened anew at once.
     pub fn lan_is(&mut self, link: &LinkInfo) {
+        let replaced = io::Error::other("the interface is another one now");
+        if self.echo.as_ref().is_some_and(|echo| echo.interface_index() != link.index) {
+            self.echo = None;
+            if let Some(wire) = &mut self.echo_wire {
+                wire.close(&replaced);
+            }
+        }
         let same = self
             .lan_watch
             .as_ref()
@@ -270,7 +327,6 @@ impl Wires {
         if same {
             return;
         }
-        let replaced = io::Error::other("the interface is another one now");
         self.lan_watch = None;
         self.lan_wire.close(&replaced);
         if let Some(wire) = self.wire(Path::Lan) {
@@ -291,6 +347,13 @@ impl Wires {
             }
         }
         counts.insert("ARP or ND frames not sent".to_owned(), self.unsent);
+        counts.insert("echoes not sent".to_owned(), self.echoes_unsent);
+        let refused = self.echo.as_ref().map(Echo::refused).unwrap_or_default();
+        for (reason, count) in
+            [("length", refused.length), ("foreign", refused.foreign), ("forged", refused.forged)]
+        {
+            counts.insert(format!("echo replies refused, {reason}"), count);
+        }
     }
 
     fn on_lan(&mut self, send: impl FnOnce(&mut LanWatch) -> io::Result<()>) {
@@ -309,11 +372,26 @@ impl Wires {
             Ok(watch) => {
                 self.lan_wire.opened(now);
                 for fd in watch.fds() {
-                    self.register(fd, Path::ALL.len());
+                    self.register(fd, LAN_WATCH);
                 }
                 self.lan_watch = Some(watch);
             }
             Err(error) => self.lan_wire.not_opened(now, &error),
+        }
+    }
+
+    fn open_echo(&mut self, now: Time) {
+        let Some(wire) = &mut self.echo_wire else { return };
+        self.echo = None;
+        match Echo::open(&self.lan_interface, self.own_address, &self.beyond) {
+            Ok(echo) => {
+                wire.opened(now);
+                for fd in echo.fds() {
+                    self.register(fd, ECHO);
+                }
+                self.echo = Some(echo);
+            }
+            Err(error) => wire.not_opened(now, &error),
         }
     }
 
@@ -333,7 +411,8 @@ impl Wires {
 
 fn watched_ipv6(config: &Config) -> Vec<Ipv6Addr> {
     let services = config.groups.iter().flat_map(|group| &group.addresses).map(|one| one.ip);
-    let all = services.chain(config.reach_hosts.iter().copied());
+    let hosts = config.reach_hosts.iter().copied().filter(|host| config.is_on_lan(*host));
+    let all = services.chain(hosts);
     all.filter_map(|ip| match ip {
         IpAddr::V6(ip) => Some(ip),
         IpAddr::V4(_) => None,
