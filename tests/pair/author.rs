@@ -41,7 +41,7 @@ enum Must {
     Keep,
     /// The other node takes the group over, within this time.
     Move(Duration),
-    /// The owner lets go and nobody takes it: neither can know what the other does.
+    /// The owner is cut off from everything and lets go; nobody takes it.
     LetGo,
     /// There is nobody.
     Nobody,
@@ -90,7 +90,7 @@ const ROWS: [Row; 24] = [
     row("the owner's power", &[OwnerPower], QUICK),
     row("the other node's power", &[OtherPower], Must::Stay),
     row("the power of both", &[OwnerPower, OtherPower], Must::Nobody),
-    row("the other node's power, and the LAN switch", &[OtherPower, Switch], Must::Keep),
+    row("the other node's power, and the LAN switch", &[OtherPower, Switch], Must::LetGo),
 ];
 
 /// Owner and peer hear each other by the serial line alone, and each word of a handover takes a beat.
@@ -102,7 +102,9 @@ impl Must {
             Must::Stay => "nothing moves; the administrator is told",
             Must::Keep => "nothing moves: the other node reaches no more than the owner",
             Must::Move(_) => "the other node takes over",
-            Must::LetGo => "the owner lets go, nobody takes over: each is cut off from everything",
+            Must::LetGo => {
+                "the owner lets go: cut off from everything, it cannot know who else serves"
+            }
             Must::Nobody => "when power is back, one node serves again",
         }
     }
