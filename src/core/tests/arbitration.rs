@@ -61,6 +61,20 @@ fn who_reaches_fewer_for_three_rounds_hands_over() {
 }
 
 #[test]
+fn p1_an_owner_whose_cables_are_all_pulled_lets_go_before_the_peer_takes_over() {
+    for phase in 0..25 {
+        let mut story = Story::settled();
+        // Out of step, as two clocks are: one node hears its last a while before the other.
+        story.run(SECOND + MS * 2 * phase);
+        story.cut = PathSet(7);
+        story.lan[A] = false;
+        story.time_until_held(B, MS * 250);
+        assert!(!story.nodes[A].holds, "phase {phase}: {:?}", story.status(A));
+        assert_eq!(story.both_held, Duration::ZERO, "phase {phase}");
+    }
+}
+
+#[test]
 fn ties_and_short_differences_move_nothing() {
     let short = SECOND * 2;
     for mute in [
