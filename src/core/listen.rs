@@ -324,14 +324,14 @@ impl Core {
 
     /// Whether no cable is left by which anybody could be heard. An owner then lets go at once, before
     /// the peer, which sees the crossover's carrier lost too, can take over; it proves no death. A serial
-    /// line that is late, or leaves an ask unanswered, is as good as none: the peer may have heard its last
-    /// up to a beat before this node did, so waiting for silence here would be too long. It costs little:
-    /// without a LAN carrier nobody is served here.
+    /// line that is late, or where an ask hangs, is as good as none: the peer may have heard its last up to
+    /// a beat before this node did, and its own asks may prove more to it, so waiting for silence here would
+    /// be too long. It costs little: without a LAN carrier nobody is served here.
     pub(super) fn has_no_cable(&self, now: Time) -> bool {
-        let over =
-            |watch: &PathWatch| watch.ask_over_at(self.peer_late()).is_some_and(|at| now >= at);
+        let hangs =
+            |watch: &PathWatch| watch.ask_hangs_at(Duration::ZERO).is_some_and(|at| now >= at);
         let line_silent =
-            |watch: &PathWatch| watch.path != Path::Serial || watch.is_late(now) || over(watch);
+            |watch: &PathWatch| watch.path != Path::Serial || watch.is_late(now) || hangs(watch);
         self.peer.is_alive()
             && self.crossover.is_lost()
             && self.reach.carrier_lost_at(now).is_some()

@@ -523,6 +523,7 @@ impl Core {
                 for watch in self.paths.iter().filter(|watch| watch.configured) {
                     times.extend([watch.late_at(), watch.silent_at(gap)].into_iter().flatten());
                     times.extend(watch.ask_over_at(self.peer_late()));
+                    times.extend(watch.ask_hangs_at(Duration::ZERO));
                 }
                 times.extend(self.crossover.look_at());
                 times.extend(self.ask_again_at);
