@@ -135,6 +135,9 @@ pub const MESSAGES_A_ROUND: usize = 64;
 pub const NET_REPLIES_MAX: usize = 1024;
 /// An answer of a reach host counts for a question at most this old: hosts are asked once a second.
 pub const REACH_ANSWER_WITHIN: Duration = Duration::from_secs(1);
+/// Longest packet of an echo reply that is read, in bytes: the longest IPv4 header, and more than what
+/// was asked, to notice replies that are too long.
+pub const ECHO_PACKET_BYTES: usize = 60 + 40;
 /// A socket that failed is opened again at most this often.
 pub const REOPEN_EVERY: Duration = Duration::from_secs(1);
 /// The heart's patience with the worker at its own end: the last events should be kept.
@@ -284,6 +287,19 @@ pub const REACH_BURST: Duration = Duration::from_millis(500);
 pub const REACH_ROUNDS: u32 = 3;
 /// The last of those rounds must be this old: a loaded host answers late.
 pub const REACH_PATIENCE: Duration = Duration::from_millis(30);
+/// ... and twice the round trip of the quickest host besides, up to this: a host beyond the LAN answers
+/// late. Longer waits would be felt in every takeover.
+pub const REACH_PATIENCE_MAX: Duration = Duration::from_millis(500);
+/// Handovers of a group that a node may make by itself within [`MOVES_WITHIN`] though it could serve on:
+/// because it reaches less than the peer, or because the group goes home. Moves that clients need (a lost
+/// carrier, a failed service), that somebody asked for, and takeovers from a dead node are not counted.
+/// The other node may do as many: four in all.
+pub const MOVES_MAX: usize = 2;
+/// See [`MOVES_MAX`]: longer than any restart of a switch, short enough that a person who mends it need
+/// not wait.
+pub const MOVES_WITHIN: Duration = Duration::from_secs(600);
+/// A node that no reach host answers any more hands over after this even when [`MOVES_MAX`] is used up.
+pub const REACH_LOST_AGAIN: Duration = Duration::from_secs(60);
 /// A reach host's answer counts in `status` and beats for this long: two rounds at rest and a margin.
 pub const REACH_MEMORY: Duration = Duration::from_millis(2_500);
 /// Reach that a claim rests on, outside any suspicion, is not older than this.
@@ -420,6 +436,8 @@ pub const OUTAGE_MAX: Duration = Duration::from_millis(250);
 /// Tests allow so many times the promised outage: they show that it works, the demo how fast. A noisy
 /// machine may hold everything up for tens of ms.
 pub const OUTAGE_SLACK: u32 = 4;
+/// Longest outage promised for a handover over the serial line alone: each of its words waits for a beat.
+pub const OUTAGE_SERIAL_MAX: Duration = Duration::from_millis(500);
 /// Longest outage promised when the heart is killed or frozen: the guard's deadline, and a takeover.
 pub const OUTAGE_HEART_MAX: Duration = Duration::from_millis(900);
 /// Longest outage promised when only the kernel is left to end the lease: [`LEASE`], [`LEASE_GRACE`],

@@ -301,30 +301,13 @@ fn check_reach(written: &Written, problems: &mut Problems) {
     }
 }
 
-/// Reach hosts are asked by ARP or neighbour solicitation, which no router passes on, in the name of
-/// the node's own address.
+/// A host on the LAN must be one.
 fn check_on_link(written: &Written, host: IpAddr, place: &Range<usize>, problems: &mut Problems) {
-    let mut nodes = written.nodes.iter().flat_map(|node| &node.address).peekable();
-    if nodes.peek().is_some() && !nodes.any(|at| at.value.is_ipv4() == host.is_ipv4()) {
-        let kind = if host.is_ipv4() { "an IPv4" } else { "an IPv6" };
-        let what = format!("{kind} reach host when the nodes have no address of its kind");
-        return problems.report_later(place, &what);
-    }
-    let mut services = written.groups.iter().flat_map(|group| &group.addresses).peekable();
-    if services.peek().is_none() {
-        return;
-    }
-    match services.find(|at| is_on_link(host, at.value)) {
-        Some(At { value: ServiceAddress { prefix, .. }, .. }) => {
-            if names_whole_network(ServiceAddress { ip: host, prefix: *prefix }) {
-                let what = format!("reach host {host} is the address of a whole network");
-                problems.report(place, what, "the address of a host");
-            }
-        }
-        None => {
-            let what =
-                format!("{host} is in no service address' network: reach hosts beyond the LAN");
-            problems.report_later(place, &what);
-        }
+    let mut services = written.groups.iter().flat_map(|group| &group.addresses);
+    if let Some(At { value, .. }) = services.find(|at| is_on_link(host, at.value))
+        && names_whole_network(ServiceAddress { ip: host, prefix: value.prefix })
+    {
+        let what = format!("reach host {host} is the address of a whole network");
+        problems.report(place, what, "the address of a host");
     }
 }

@@ -116,7 +116,7 @@ pub struct Config {
     pub nodes: [Node; 2],
     /// Heartbeat times.
     pub heartbeat: Heartbeat,
-    /// Hosts on the LAN that both nodes should reach. May be empty.
+    /// Hosts that both nodes should reach over the LAN, on it or beyond. May be empty.
     pub reach_hosts: Vec<IpAddr>,
     /// Program that gets each event as JSON on its standard input.
     pub notify_exec: Option<PathBuf>,
@@ -155,6 +155,17 @@ impl Config {
     /// Whether some group is held on the third interface.
     pub fn uses_redundant(&self) -> bool {
         self.groups.iter().any(|group| group.nic == Nic::Redundant)
+    }
+
+    /// Whether a reach host is on the LAN itself and of the nodes' own kind of address: it is asked by ARP
+    /// or neighbour solicitation, which every host answers. All others are asked by ICMP echo, by the
+    /// kernel's routes. The networks of the service addresses say what is on the LAN: both nodes then ask
+    /// a host in the same way, which what a kernel has at the moment could not promise; and a host on the
+    /// LAN that is taken for one beyond it is found by the kernel all the same.
+    pub fn is_on_lan(&self, host: IpAddr) -> bool {
+        let services = self.groups.iter().flat_map(|group| &group.addresses);
+        self.nodes.iter().all(|node| node.address.is_ipv4() == host.is_ipv4())
+            && services.into_iter().any(|address| form::is_on_link(host, *address))
     }
 
     /// The groups with their index.

@@ -492,8 +492,8 @@ impl Core {
             check: None,
             offer: None,
             stopping: None,
-            // Not taken from the peer's hands: at home is where it should be.
-            peer_was_away: right.probe,
+            // Not taken from the hands of a peer that is well: at home is where it should be.
+            peer_was_away: right.probe || self.peer_reaches_fewer(now),
             contested: false,
             tell: Some((kind, text.to_string())),
         })

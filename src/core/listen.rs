@@ -367,11 +367,15 @@ impl Core {
     }
 
     /// Whether no cable is left by which anybody could be heard. An owner then lets go at once, before
-    /// the peer, which sees the crossover's carrier lost too, can take over; it proves no death.
+    /// the peer, which sees the crossover's carrier lost too, can take over; it proves no death. A serial
+    /// line that is late, or where an ask hangs, is as good as none: the peer may have heard its last up to
+    /// a beat before this node did, and its own asks may prove more to it, so waiting for silence here would
+    /// be too long. It costs little: without a LAN carrier nobody is served here.
     pub(super) fn has_no_cable(&self, now: Time) -> bool {
-        let gap = self.peer.worst_gap();
+        let hangs =
+            |watch: &PathWatch| watch.ask_hangs_at(Duration::ZERO).is_some_and(|at| now >= at);
         let line_silent =
-            |watch: &PathWatch| watch.path != Path::Serial || watch.is_silent(now, gap);
+            |watch: &PathWatch| watch.path != Path::Serial || watch.is_late(now) || hangs(watch);
         self.peer.is_alive()
             && self.crossover.is_lost()
             && self.reach.carrier_lost_at(now).is_some()
@@ -412,19 +416,6 @@ impl Core {
              this node is cut off"
         };
         self.tell(Kind::PeerDead, None, text.to_string());
-    }
-
-    /// Keeps [`Core::lags`]: a LAN that comes back does so on one node first, and that moves nothing.
-    pub(super) fn note_lag(&mut self, now: Time) {
-        let peer = self.peer.last().filter(|_| self.peer.is_alive());
-        let by_loss = match (self.reach.carrier_lost_at(now), peer) {
-            (Some(at), Some(beat)) if beat.lan_carrier => Some(now.since(at) < limits::REACH_BURST),
-            (None, Some(beat)) if beat.reach > 0 => {
-                self.reach.lost_for(now, limits::REACH_EVERY).then_some(false)
-            }
-            (Some(_) | None, Some(_) | None) => None,
-        };
-        self.lags = by_loss.map(|by_loss| self.lags.unwrap_or((now, by_loss)));
     }
 
     /// Reach that a claim may rest on now. `asked_for_at`: the peer offered the group then, perhaps

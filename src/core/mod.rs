@@ -9,6 +9,7 @@
 //! | --- | --- |
 //! | `event`, `command`, `disk`, `time` | what goes in and out |
 //! | `peer`, `path`, `carrier`, `reach`, `stall` | evidence: who is heard, what silence proves |
+//! | `lag` | arbitration: who gets through to the LAN better, and how often that moves a group |
 //! | `right`, `probe` | the right to serve, and the question to the LAN before a claim |
 //! | `role`, `group`, `owner` | a group's state machine |
 //! | `duty`, `duties` | what the worker is ordered to do with services, mirrors and connections, and what it reports |
@@ -29,6 +30,7 @@ mod duty;
 mod event;
 mod generation;
 mod group;
+mod lag;
 mod listen;
 mod owner;
 mod path;
@@ -128,9 +130,8 @@ pub struct Core {
     ask_again_at: Option<Time>,
     /// When the serial line's round trip is to be measured next.
     pulse_at: Time,
-    /// Since when the peer gets through to the LAN and this node does not, and whether that began
-    /// with a loss of this node's own carrier.
-    lags: Option<(Time, bool)>,
+    /// The peer gets through to the LAN better than this node.
+    lag: Option<lag::Lag>,
     /// Since when every path has been late, or a carrier has been lost.
     suspected_at: Option<Time>,
 
@@ -218,7 +219,7 @@ impl Core {
             reach: Reach::new(config.reach_hosts.len(), now),
             ask_again_at: None,
             pulse_at: now,
-            lags: None,
+            lag: None,
             suspected_at: None,
             sync_address: None,
             sequence: 0,
@@ -303,7 +304,7 @@ impl Core {
             Event::LineBusy => self.watch_mut(Path::Serial, |watch| watch.is_busy(now)),
             Event::Refused { path, reason } => self.refused(path, reason),
             Event::Carrier { link, up } => self.carrier(now, link, up),
-            Event::ReachAnswered { host, round } => self.reach.answered(host, round),
+            Event::ReachAnswered { host, round } => self.reach.answered(now, host, round),
             Event::AddressSeen { group, holder } => {
                 self.with_group(group, |core, state| core.address_seen(now, state, holder));
             }
@@ -547,6 +548,7 @@ impl Core {
                 for watch in self.paths.iter().filter(|watch| watch.configured) {
                     times.extend([watch.late_at(), watch.silent_at(gap)].into_iter().flatten());
                     times.extend(watch.ask_over_at(self.peer_late()));
+                    times.extend(watch.ask_hangs_at(Duration::ZERO));
                 }
                 times.extend(self.crossover.look_at());
                 times.extend(self.modem.look_at());

@@ -294,9 +294,14 @@ impl PathWatch {
     /// When an ask that stays unanswered makes it silent, if the crossover's carrier is lost. `None` also
     /// if that would mean nothing. `peer_late`: by how much the peer's loop was late lately.
     pub fn ask_over_at(&self, peer_late: Duration) -> Option<Time> {
+        self.ask_hangs_at(peer_late).filter(|_| self.ask_counts)
+    }
+
+    /// When an ask has stayed unanswered for that long, whether it proves anything or not.
+    pub fn ask_hangs_at(&self, peer_late: Duration) -> Option<Time> {
         let patience = self.ask_rtt()? * limits::ASK_PATIENCE_ROUND_TRIPS;
         let patience = patience.max(limits::ASK_PATIENCE_MIN) + peer_late * 2;
-        let asked_at = self.asked_at.filter(|_| self.ask_counts)?;
+        let asked_at = self.asked_at?;
         // An answer waits behind what is already on the line, in both directions.
         let heard_at = self.heard_at.unwrap_or_default();
         Some(asked_at.max(heard_at).max(self.busy_at).max(self.sending_until) + patience)

@@ -10,6 +10,7 @@ use crate::beat::{Beat, DropReason, PathSet, Pulse, Stance};
 use crate::config::{self, GroupIndex};
 use crate::control::status::{GroupState as Word, PathState, PeerState};
 
+mod arbitration;
 mod clients;
 mod corners;
 mod duties;
@@ -31,7 +32,7 @@ lan       = "eth0"
 crossover = "eth1"
 serial    = "/dev/ttyS0"
 [reach]
-hosts = ["203.0.113.1"]
+hosts = ["203.0.113.1", "203.0.113.2"]
 [heartbeat]
 boot_patience = "5s"
 [group.web]
@@ -72,6 +73,8 @@ struct Story {
     nodes: [Station; 2],
     cut: PathSet,
     lan: [bool; 2],
+    /// Reach hosts that do not answer a node.
+    mute: Vec<(usize, u8)>,
     flying: Vec<(Time, usize, Event)>,
     recorded: Vec<(usize, Path, Beat)>,
     pulses: Vec<(usize, Pulse)>,
@@ -136,6 +139,7 @@ impl Story {
             nodes,
             cut: PathSet::default(),
             lan: [true, true],
+            mute: Vec::new(),
             flying: Vec::new(),
             recorded: Vec::new(),
             pulses: Vec::new(),
@@ -203,8 +207,10 @@ impl Story {
                 self.give(node, Event::Carrier { link: Link::Crossover, up });
             }
             Command::AskReach { round } => {
-                if self.lan[node] {
-                    self.give(node, Event::ReachAnswered { host: 0, round });
+                for host in [0, 1] {
+                    if self.lan[node] && !self.mute.contains(&(node, host)) {
+                        self.give(node, Event::ReachAnswered { host, round });
+                    }
                 }
             }
             Command::Probe { group } => {

@@ -1,7 +1,8 @@
 //! The kernel's network: service addresses, carriers, and what the LAN says about addresses.
 //!
 //! [`thread`] is the heart's second thread: it alone speaks netlink, because any request can wait for
-//! the kernel's rtnl lock. ([`clients`] is for the worker, and asks what takes another lock.) [`lan_watch`] lives in the heart's own loop: ARP and ND are plain frames.
+//! the kernel's rtnl lock. ([`clients`] is for the worker, and asks what takes another lock.) [`lan_watch`]
+//! and [`echo`] live in the heart's own loop: ARP and ND are plain frames, ICMP is plain packets.
 //!
 //! | file | subject |
 //! | --- | --- |
@@ -18,11 +19,13 @@
 //! | `arp`, `nd` | frames of ARP and neighbour discovery, built and read |
 //! | `lan_watch` | asks and listens on the LAN |
 //! | `clients` | clients' TCP connections: found, shared with the peer, told of a takeover |
+//! | `echo` | asks hosts beyond the LAN |
 
 pub mod addresses;
 pub mod arp;
 pub mod carrier;
 pub mod clients;
+pub mod echo;
 pub mod guard;
 pub mod lan_watch;
 pub mod link_messages;
@@ -37,6 +40,7 @@ mod virtual_links;
 #[cfg(test)]
 mod tests;
 
+pub use echo::Echo;
 pub use guard::{any_held, delete_all, deletions};
 pub use lan_watch::{LanWatch, Seen};
 pub use request::{GroupSetup, LinkInfo, NetReply, NetRequest, NetSetup};

@@ -201,7 +201,7 @@ impl World {
         for host in 0..self.setup.reach_hosts {
             let way = self.network.arp[index];
             let lost = self.rng.chance(way.loss) || self.rng.chance(way.loss);
-            if self.network.hosts[usize::from(host)] == 0 && !lost {
+            if self.network.hosts[usize::from(host)][index] == 0 && !lost {
                 let delay_us = self.rng.between(200, 2_000);
                 self.after(delay_us, Happening::Reach { node: index, host });
             }

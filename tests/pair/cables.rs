@@ -84,6 +84,11 @@ impl Plug {
         heard
     }
 
+    /// Whether it is a LAN cable's.
+    pub fn is_lan(&self) -> bool {
+        self.path == Path::Lan
+    }
+
     /// Sends to the node. A cable that is out takes nothing.
     pub fn send(&self, frame: &Frame) -> std::io::Result<()> {
         self.socket.send(&frame.bytes)
@@ -91,6 +96,11 @@ impl Plug {
 }
 
 impl Frame {
+    /// Any frame of the LAN, headers included.
+    pub fn other(bytes: Vec<u8>) -> Frame {
+        Frame { path: Path::Lan, bytes }
+    }
+
     /// `None`: it is something else.
     fn heartbeat(path: Path, mut bytes: Vec<u8>) -> Option<Frame> {
         let at = |index: usize| bytes.get(index).copied();

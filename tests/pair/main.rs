@@ -3,14 +3,18 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod author;
 mod cables;
 mod clients;
 mod contract;
+mod flood;
 mod hostile;
 mod macs;
 mod meddling;
 mod mirror;
+mod mutual;
 mod operator;
+mod reach;
 mod replays;
 mod scene;
 mod services;

@@ -138,6 +138,7 @@ pub fn run(inherits: HeartInherits) -> Result<(), BeginError> {
         leaving: false,
         frames: Vec::with_capacity(limits::FRAMES_A_ROUND),
         seen: Vec::with_capacity(limits::FRAMES_A_ROUND),
+        echoed: Vec::with_capacity(limits::FRAMES_A_ROUND),
     };
     Ok(heart.live()?)
 }

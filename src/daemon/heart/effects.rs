@@ -39,7 +39,11 @@ impl Heart {
                 self.senses.asked(round, self.clock.now());
                 let from = self.config.node(self.me).address;
                 for &host in &self.config.reach_hosts {
-                    self.wires.ask(host, from);
+                    if self.config.is_on_lan(host) {
+                        self.wires.ask(host, from);
+                    } else {
+                        self.wires.echo(host, round);
+                    }
                 }
             }
             Command::Probe { group } => {

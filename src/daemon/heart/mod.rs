@@ -5,7 +5,7 @@
 //! 0. sleep until something is there, the core's deadline, or [`limits::ROUND_MAX`];
 //! 1. tick, for the guard;
 //! 2. answers of the netlink thread: carriers, addresses, claims;
-//! 3. the LAN watch and the paths, a bounded number of frames from each; if more is waiting the next
+//! 3. the LAN watch, the echo and the paths, a bounded number of frames from each; if more is waiting the next
 //!    round follows without sleep;
 //! 4. the worker, the control socket, signals, the guard;
 //! 5. the core's deadline, if it is over, after each of these.
@@ -16,7 +16,7 @@
 //! | --- | --- |
 //! | `begin` | from a started process to the first round |
 //! | `clock` | the time that the core is given |
-//! | `wires` | the paths and the LAN watch: reading, sending, opening again |
+//! | `wires` | the paths, the LAN watch and the echo: reading, sending, opening again |
 //! | `senses` | what was seen on the LAN, in the core's words |
 //! | `hands` | the netlink thread, and what is sealed for the guard |
 //! | `desk` | what administrators ask, in the core's words |
@@ -34,6 +34,7 @@ mod wires;
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -102,6 +103,7 @@ struct Heart {
     // Filled and emptied within one reading; kept for their memory.
     frames: Vec<Result<Incoming, DropReason>>,
     seen: Vec<(Nic, Seen)>,
+    echoed: Vec<(IpAddr, u32)>,
 }
 
 impl Heart {
@@ -216,6 +218,14 @@ impl Heart {
             }
         }
         self.seen = seen;
+        let mut echoed = std::mem::take(&mut self.echoed);
+        self.wires.read_echo(&mut echoed);
+        for (host, round) in echoed.drain(..) {
+            if let Some(event) = self.senses.echoed(host, round) {
+                self.handle(event);
+            }
+        }
+        self.echoed = echoed;
         self.tick_if_due();
         let mut frames = std::mem::take(&mut self.frames);
         for path in Path::ALL {

@@ -25,7 +25,10 @@ struct Service {
 #[derive(Debug)]
 pub struct Senses {
     groups: HashMap<IpAddr, Service>,
-    reach_hosts: HashMap<IpAddr, u8>,
+    /// Reach hosts that ARP and neighbour discovery ask, by their place in the config.
+    on_lan: HashMap<IpAddr, u8>,
+    /// Those that echo asks.
+    beyond: HashMap<IpAddr, u8>,
     own_mac: Option<Mac>,
     /// The newest round of questions to the reach hosts, and when it was asked.
     asked: Option<(u32, Time)>,
@@ -42,8 +45,9 @@ impl Senses {
                 group.addresses.iter().map(move |one| (one.ip, service))
             })
             .collect();
-        let reach_hosts = config.reach_hosts.iter().copied().zip(0u8..).collect();
-        Senses { groups, reach_hosts, own_mac: None, asked: None }
+        let hosts = config.reach_hosts.iter().copied().zip(0u8..);
+        let (on_lan, beyond) = hosts.partition(|(host, _)| config.is_on_lan(*host));
+        Senses { groups, on_lan, beyond, own_mac: None, asked: None }
     }
 
     /// This node's LAN interface has this MAC now; `None`: there is no such interface.
@@ -87,10 +91,15 @@ impl Senses {
         if nic != Nic::Lan {
             return None;
         }
-        let host = *self.reach_hosts.get(&ip)?;
+        let host = *self.on_lan.get(&ip)?;
         let (round, asked_at) = self.asked?;
         let fresh = !probes && now.since(asked_at) <= limits::REACH_ANSWER_WITHIN;
         fresh.then_some(Event::ReachAnswered { host, round })
+    }
+
+    /// A host beyond the LAN answered the question of that round.
+    pub fn echoed(&self, ip: IpAddr, round: u32) -> Option<Event> {
+        self.beyond.get(&ip).map(|&host| Event::ReachAnswered { host, round })
     }
 }
 
@@ -122,6 +131,7 @@ mod tests {
     const VIRTUAL: &str = "203.0.113.51";
     const THIRD_NIC: &str = "203.0.113.52";
     const REACH: &str = "203.0.113.1";
+    const BEYOND: &str = "198.51.100.1";
     const WEB: GroupIndex = GroupIndex(0);
 
     fn senses() -> Senses {
@@ -133,7 +143,8 @@ mod tests {
             ]
             .map(|(ip, nic, mac)| (ip.parse().unwrap(), Service { group: WEB, nic, mac }))
             .into(),
-            reach_hosts: [(REACH.parse().unwrap(), 0)].into(),
+            on_lan: [(REACH.parse().unwrap(), 0)].into(),
+            beyond: [(BEYOND.parse().unwrap(), 1)].into(),
             own_mac: None,
             asked: None,
         };
@@ -197,6 +208,16 @@ mod tests {
         assert_eq!(event(Nic::Redundant, answer(THIRD_NIC, GROUP_MAC)), seen(Holder::Peer));
         assert_eq!(event(Nic::Lan, answer(THIRD_NIC, GROUP_MAC)), None);
         assert_eq!(event(Nic::Redundant, answer(VIRTUAL, GROUP_MAC)), None);
+    }
+
+    #[test]
+    fn each_host_answers_in_its_own_way() {
+        let mut senses = senses();
+        senses.asked(7, at_s(2));
+        assert_eq!(senses.event(at_s(2), Nic::Lan, None, &answer(BEYOND, THIRD)), None);
+        assert_eq!(senses.echoed(REACH.parse().unwrap(), 7), None);
+        let answered = Some(Event::ReachAnswered { host: 1, round: 6 });
+        assert_eq!(senses.echoed(BEYOND.parse().unwrap(), 6), answered);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The heart's sockets: the three paths and the LAN watches. Reads a bounded number of frames from each
-//! in a round, and opens again what failed, at most once a second.
+//! The heart's sockets: the three paths, the LAN watches and the echo. Reads a bounded number of frames
+//! from each in a round, and opens again what failed, at most once a second.
 //!
 //! ```text
 //!   open --error--> closed --REOPEN_EVERY after the last opening--> open
@@ -19,9 +19,9 @@ use crate::beat::{Beat, DropReason, Farewell, Incoming, Path, Pulse};
 use crate::config::{Config, Mac, Nic, NodeIndex};
 use crate::core::Time;
 use crate::limits;
-use crate::net::{LanWatch, LinkInfo, Seen};
+use crate::net::{Echo, LanWatch, LinkInfo, Seen};
 
-/// State of one socket, or of the LAN watch's pair.
+/// State of one socket, or of the pair of the LAN watch or the echo.
 #[derive(Debug)]
 struct Wire {
     /// As events and the log call it.
@@ -90,9 +90,10 @@ impl Wire {
     }
 }
 
-/// Tokens that [`Wires`] uses, from its first one on: the paths, then the LAN watches.
-pub const TOKENS: usize = 5;
+/// Tokens that [`Wires`] uses, from its first one on: the paths, the LAN watches, the echo.
+pub const TOKENS: usize = 6;
 const LAN_TOKEN: usize = Path::ALL.len();
+const ECHO_TOKEN: usize = LAN_TOKEN + 2;
 
 /// The watch of an interface on the LAN.
 struct Lan {
@@ -103,7 +104,7 @@ struct Lan {
     token: Token,
 }
 
-/// The paths and the LAN watches.
+/// The paths, the LAN watches and the echo.
 pub struct Wires {
     paths: Paths,
     /// In the order of [`Path::ALL`]; `None`: not configured.
@@ -112,14 +113,22 @@ pub struct Wires {
     lans: Vec<Lan>,
     /// Service addresses and reach hosts that need neighbour discovery.
     ipv6: Vec<Ipv6Addr>,
+    own_address: IpAddr,
+    /// Reach hosts beyond the LAN.
+    beyond: Vec<IpAddr>,
+    echo: Option<Echo>,
+    /// `None`: nobody is to be asked that way.
+    echo_wire: Option<Wire>,
     registry: Registry,
     first_token: usize,
     /// ARP and neighbour discovery frames that were not sent: queue full, interface down.
     unsent: u64,
+    /// Echoes that were not sent: no route, queue full, interface down.
+    echoes_unsent: u64,
 }
 
 impl Wires {
-    /// Takes over the paths, opens the LAN watches, and registers all of it with tokens from
+    /// Takes over the paths, opens LAN watches and echo, and registers all of it with tokens from
     /// `first_token` on. What cannot be opened is tried again by [`Wires::reopen`].
     pub fn new(
         config: &Config,
@@ -141,14 +150,21 @@ impl Wires {
             lans.push(lan(Nic::Redundant, redundant, "LAN watch of the third interface", 1));
         }
         let wire = |path: Path| paths.is_configured(path).then(|| Wire::new(path.name()));
+        let hosts = config.reach_hosts.iter().copied();
+        let beyond: Vec<IpAddr> = hosts.filter(|host| !config.is_on_lan(*host)).collect();
         let mut wires = Wires {
             path_wires: Path::ALL.map(wire),
             paths,
             lans,
             ipv6: watched_ipv6(config),
+            own_address: node.address,
+            echo: None,
+            echo_wire: (!beyond.is_empty()).then(|| Wire::new("reach echo")),
+            beyond,
             registry,
             first_token,
             unsent: 0,
+            echoes_unsent: 0,
         };
         for path in Path::ALL {
             let fd = wires.paths.fd(path);
@@ -158,6 +174,7 @@ impl Wires {
             }
         }
         wires.open_lan_watches(Time::default());
+        wires.open_echo(Time::default());
         wires
     }
 
@@ -166,6 +183,12 @@ impl Wires {
         match token.0.checked_sub(self.first_token) {
             Some(place) if place < self.path_wires.len() => {
                 if let Some(Some(wire)) = self.path_wires.get_mut(place) {
+                    wire.ready = true;
+                }
+                true
+            }
+            Some(ECHO_TOKEN) => {
+                if let Some(wire) = &mut self.echo_wire {
                     wire.ready = true;
                 }
                 true
@@ -182,8 +205,8 @@ impl Wires {
 
     /// Whether some socket was left with frames unread.
     pub fn more_waiting(&self) -> bool {
-        self.lans.iter().any(|lan| lan.wire.ready)
-            || self.path_wires.iter().flatten().any(|wire| wire.ready)
+        let mut wires = self.path_wires.iter().chain([&self.echo_wire]).flatten();
+        self.lans.iter().any(|lan| lan.wire.ready) || wires.any(|wire| wire.ready)
     }
 
     /// Whether something may be waiting to be read on a path.
@@ -221,6 +244,18 @@ impl Wires {
                 // Told once by the kernel (ENETDOWN); the next call receives again.
                 Err(_) => wire.read(true),
             }
+        }
+    }
+
+    /// Reads at most [`limits::FRAMES_A_ROUND`] answers of hosts beyond the LAN: who, and to which round.
+    pub fn read_echo(&mut self, into: &mut Vec<(IpAddr, u32)>) {
+        let (Some(echo), Some(wire)) = (&mut self.echo, &mut self.echo_wire) else { return };
+        if !wire.ready {
+            return;
+        }
+        match echo.receive(limits::FRAMES_A_ROUND, &mut |host, round| into.push((host, round))) {
+            Ok(more) => wire.read(more),
+            Err(error) => wire.failed(&error),
         }
     }
 
@@ -268,6 +303,16 @@ impl Wires {
         self.on_lan(Nic::Lan, |watch| watch.ask(ip, from));
     }
 
+    /// Asks a reach host beyond the LAN.
+    pub fn echo(&mut self, host: IpAddr, round: u32) {
+        let (Some(echo), Some(wire)) = (&self.echo, &mut self.echo_wire) else { return };
+        match echo.ask(host, round) {
+            Ok(()) => wire.works(),
+            Err(error) if is_gone(&error) => wire.failed(&error),
+            Err(_) => self.echoes_unsent += 1,
+        }
+    }
+
     /// Tells the LAN that this node has a service address, at the interface's MAC or the group's own.
     pub fn announce(&mut self, nic: Nic, mac: Option<Mac>, ip: IpAddr) {
         self.on_lan(nic, |watch| watch.announce(ip, mac.map_or(watch.mac(), |Mac(bytes)| bytes)));
@@ -294,12 +339,23 @@ impl Wires {
             }
         }
         self.open_lan_watches(now);
+        if self.echo_wire.as_ref().is_some_and(|wire| wire.may_reopen(now)) {
+            self.open_echo(now);
+        }
         opened
     }
 
     /// This is that interface on the LAN now. If it is not the one that the sockets were opened on,
     /// they are opened anew at once.
     pub fn link_is(&mut self, nic: Nic, link: &LinkInfo) {
+        let replaced = io::Error::other("the interface is another one now");
+        let echo_is_old = |echo: &Echo| nic == Nic::Lan && echo.interface_index() != link.index;
+        if self.echo.as_ref().is_some_and(echo_is_old) {
+            self.echo = None;
+            if let Some(wire) = &mut self.echo_wire {
+                wire.close(&replaced);
+            }
+        }
         let Some(lan) = self.lans.iter_mut().find(|lan| lan.nic == nic) else { return };
         let same = lan
             .watch
@@ -308,7 +364,6 @@ impl Wires {
         if same {
             return;
         }
-        let replaced = io::Error::other("the interface is another one now");
         lan.watch = None;
         lan.wire.close(&replaced);
         if nic == Nic::Lan
@@ -331,6 +386,13 @@ impl Wires {
             }
         }
         counts.insert("ARP or ND frames not sent".to_owned(), self.unsent);
+        counts.insert("echoes not sent".to_owned(), self.echoes_unsent);
+        let refused = self.echo.as_ref().map(Echo::refused).unwrap_or_default();
+        for (reason, count) in
+            [("length", refused.length), ("foreign", refused.foreign), ("forged", refused.forged)]
+        {
+            counts.insert(format!("echo replies refused, {reason}"), count);
+        }
     }
 
     fn on_lan(&mut self, nic: Nic, send: impl FnOnce(&mut LanWatch) -> io::Result<()>) {
@@ -364,6 +426,22 @@ impl Wires {
         }
     }
 
+    fn open_echo(&mut self, now: Time) {
+        let Some(lan) = self.lans.first() else { return };
+        let Some(wire) = &mut self.echo_wire else { return };
+        self.echo = None;
+        match Echo::open(&lan.interface, self.own_address, &self.beyond) {
+            Ok(echo) => {
+                wire.opened(now);
+                for fd in echo.fds() {
+                    register(&self.registry, fd, Token(self.first_token + ECHO_TOKEN));
+                }
+                self.echo = Some(echo);
+            }
+            Err(error) => wire.not_opened(now, &error),
+        }
+    }
+
     fn register(&self, fd: RawFd, path: Path) {
         register(&self.registry, fd, Token(self.first_token + path.index()));
     }
@@ -375,7 +453,8 @@ impl Wires {
 
 fn watched_ipv6(config: &Config) -> Vec<Ipv6Addr> {
     let services = config.groups.iter().flat_map(|group| &group.addresses).map(|one| one.ip);
-    let all = services.chain(config.reach_hosts.iter().copied());
+    let hosts = config.reach_hosts.iter().copied().filter(|host| config.is_on_lan(*host));
+    let all = services.chain(hosts);
     all.filter_map(|ip| match ip {
         IpAddr::V6(ip) => Some(ip),
         IpAddr::V4(_) => None,
