@@ -228,21 +228,20 @@ impl VirtualLinks {
         before.map(|before| before.ipv4).or(interface.ipv4)
     }
 
-    /// Gives the interfaces of the LAN their settings back, once no interface of ours is there; whether
-    /// anything was changed.
+    /// Gives the interfaces of the LAN their settings back, once no interface of ours is there. The
+    /// kernel tells of each change that is made by netlink: the next claim knows them as they are.
     ///
     /// # Errors
     /// The kernel refused; it is tried again at the next release.
-    pub fn loosen(&mut self, route: &mut RouteSocket) -> io::Result<bool> {
+    pub fn loosen(&mut self, route: &mut RouteSocket) -> io::Result<()> {
         if self.links.iter().flatten().any(|link| link.made.is_some()) {
-            return Ok(false);
+            return Ok(());
         }
-        let changed = !self.before.is_empty();
         while let Some(&Before { index, ipv4 }) = self.before.last() {
             route.change(&[Change::Link(LinkChange::Set { index, ipv4 })])?;
             self.before.pop();
         }
-        Ok(changed)
+        Ok(())
     }
 
     fn tighten(&mut self, route: &mut RouteSocket, lan: &[Interface]) -> Result<(), String> {

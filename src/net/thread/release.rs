@@ -14,16 +14,8 @@ impl Worker {
     /// until it finds nothing.
     pub(super) fn finish_releases(&mut self) {
         self.delete_what_is_released();
-        match self.virtual_links.loosen(&mut self.route) {
-            Ok(false) => {}
-            Ok(true) => {
-                // The next claim must not take its own settings for those from before.
-                self.look_at_links();
-                self.tell_links();
-            }
-            Err(error) => {
-                self.outbox.fault(format!("settings on the LAN cannot be put back: {error}"));
-            }
+        if let Err(error) = self.virtual_links.loosen(&mut self.route) {
+            self.outbox.fault(format!("settings on the LAN cannot be put back: {error}"));
         }
     }
 
