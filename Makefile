@@ -43,8 +43,9 @@ test: deps
 soak: deps
 	$(CARGO) run --release --locked -- demo --rounds 20
 
-# keepalived is the peer that is measured beside; its service does not start without a config in /etc.
-bench: PACKAGES += keepalived
+# keepalived and heartbeat are the peers that are measured beside; without a config in /etc neither service
+# runs. stress-ng loads the machine, nft loses beats.
+bench: PACKAGES += keepalived heartbeat stress-ng nftables
 bench: deps
 	$(CARGO) build --release --locked
 	$(CARGO) run --release --locked --bin clusterd-bench -- $(ARGS)

@@ -3,13 +3,18 @@
 //! | file | subject |
 //! | --- | --- |
 //! | `table` | medians, maxima, ratios, as a table |
-//! | `failover` | the bed's pair under clusterd and under keepalived, the same faults |
+//! | `failover` | the bed's pair under clusterd and its peers, the same faults |
+//! | `idle`, `cost` | what a pair at rest costs |
+//! | `stress` | a pair on a loaded machine |
 //! | `mirror` | one tree brought over to another namespace, the same changes |
 //! | `scratch` | a directory that is gone at the end |
 
+mod cost;
 mod failover;
+mod idle;
 mod mirror;
 mod scratch;
+mod stress;
 mod table;
 
 use std::io::Write;
@@ -34,9 +39,16 @@ struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 10)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// Three times only, and mirror 2 000 files instead of 10 000
-    #[arg(long, conflicts_with = "rounds")]
+    /// Three times only, a minute of stress, and mirror 2 000 files instead of 10 000
+    #[arg(long, conflicts_with_all = ["rounds", "minutes"])]
     quick: bool,
+    /// Failover: only those whose name contains this, for example "heartbeat"
+    #[arg(long, value_name = "NAME", default_value = "")]
+    only: String,
+    /// Stress: for so long
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    minutes: u32,
     /// Mirror 50 000 files, 6.3 GB
     #[arg(long, conflicts_with = "quick")]
     full: bool,
@@ -44,8 +56,12 @@ struct Arguments {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Subject {
-    /// Outages and moments with two owners, beside keepalived
+    /// Outages and moments with two owners, beside keepalived and heartbeat
     Failover,
+    /// Processor time and memory of a pair at rest, beside keepalived and heartbeat
+    Idle,
+    /// Moves and outages while the machine is loaded and beats are lost
+    Stress,
     /// Times, bytes on the wire and memory of a mirrored tree, beside rsync
     Mirror,
 }
@@ -96,12 +112,23 @@ enum Size {
     Full,
 }
 
+/// What was measured of one subject, and how it ended: stopped, or with something that failed.
+struct Measured {
+    tables: Vec<Table>,
+    /// As SVG.
+    plot: Option<String>,
+    end: Result<(), BenchError>,
+}
+
 /// What every subject needs.
 struct Setting {
     /// The `clusterd` that is measured: the one beside this program.
     exe: PathBuf,
     rounds: u32,
+    minutes: u32,
     size: Size,
+    /// What the names of those who are measured contain.
+    only: String,
     /// Set by Ctrl-C.
     stop: &'static AtomicBool,
 }
@@ -120,6 +147,7 @@ fn main() -> ExitCode {
 fn bench(arguments: &Arguments) -> Result<(), BenchError> {
     /// With `--quick`.
     const QUICK_ROUNDS: u32 = 3;
+    const QUICK_MINUTES: u32 = 1;
     if !nix::unistd::geteuid().is_root() {
         return Err(BenchError::NotRoot);
     }
@@ -127,36 +155,48 @@ fn bench(arguments: &Arguments) -> Result<(), BenchError> {
     let setting = Setting {
         exe: own.with_file_name("clusterd"),
         rounds: if arguments.quick { QUICK_ROUNDS } else { arguments.rounds },
+        minutes: if arguments.quick { QUICK_MINUTES } else { arguments.minutes },
         size: match (arguments.quick, arguments.full) {
             (true, _) => Size::Quick,
             (false, true) => Size::Full,
             (false, false) => Size::Usual,
         },
+        only: arguments.only.clone(),
         stop: stop::by_signal()?,
     };
     // target/release/clusterd-bench -> target/bench
     let out = own.ancestors().nth(2).unwrap_or(Path::new(".")).join("bench");
     let wanted = |subject| arguments.subjects.is_empty() || arguments.subjects.contains(&subject);
     if wanted(Subject::Failover) {
-        publish(&out, "failover", &failover::run(&setting)?)?;
+        publish(&out, "failover", failover::run(&setting))?;
+    }
+    if wanted(Subject::Idle) {
+        publish(&out, "idle", idle::run(&setting))?;
+    }
+    if wanted(Subject::Stress) {
+        publish(&out, "stress", stress::run(&setting)?)?;
     }
     if wanted(Subject::Mirror) {
-        let mirror::Measured { tables, end } = mirror::run(&setting)?;
-        publish(&out, "mirror", &tables)?;
-        end?;
+        publish(&out, "mirror", mirror::run(&setting)?)?;
     }
     Ok(())
 }
 
-/// Prints the tables, and keeps them in a file.
-fn publish(out: &Path, name: &str, tables: &[Table]) -> Result<(), BenchError> {
-    let text: String = tables.iter().map(|table| table.markdown() + "\n").collect();
+/// Prints the tables, and keeps them and the plot in files.
+fn publish(out: &Path, name: &str, measured: Measured) -> Result<(), BenchError> {
+    let tables = measured.tables.iter().filter(|table| table.rows().next().is_some());
+    let text: String = tables.map(|table| table.markdown() + "\n").collect();
     std::fs::create_dir_all(out)?;
     let path = out.join(format!("{name}.md"));
     std::fs::write(&path, &text)?;
     let _ = write!(std::io::stdout(), "\n{text}");
     say(&format!("written to {}", path.display()));
-    Ok(())
+    if let Some(plot) = measured.plot {
+        let path = path.with_extension("svg");
+        std::fs::write(&path, plot)?;
+        say(&format!("plot: {}", path.display()));
+    }
+    measured.end
 }
 
 /// What is being done, on stderr: stdout has the tables alone.

@@ -10,17 +10,26 @@ pub enum Goal {
     Times(f64),
     /// At most this.
     AtMost(f64),
+    /// Nothing at all, not even once.
+    Never,
 }
 
 impl Goal {
-    /// `own` and `theirs` are medians; what failed has met nothing.
-    fn text(self, own: Option<f64>, theirs: Option<f64>, failed: bool) -> String {
+    /// `own` and `theirs` are medians, `most` is the own maximum; what failed has met nothing.
+    fn text(
+        self,
+        own: Option<f64>,
+        most: Option<f64>,
+        theirs: Option<f64>,
+        failed: bool,
+    ) -> String {
         let (goal, met) = match self {
             Goal::Times(times) => (
                 format!(">= {} x", number(times)),
                 own.zip(theirs).map(|(own, theirs)| theirs >= own * times),
             ),
             Goal::AtMost(most) => (format!("<= {}", number(most)), own.map(|own| own <= most)),
+            Goal::Never => ("never".to_owned(), most.map(|most| most == 0.0)),
         };
         match met {
             Some(true) if !failed => format!("{goal}: met"),
@@ -53,8 +62,18 @@ impl Series {
         Some(f64::midpoint(*lower, *upper))
     }
 
+    /// The largest.
+    pub fn most(&self) -> Option<f64> {
+        self.values.last().copied()
+    }
+
+    /// Whether one of what it measures was not over when the watch ended.
+    pub fn is_open(&self) -> bool {
+        self.open > 0
+    }
+
     fn text(&self) -> String {
-        let (Some(median), Some(most)) = (self.median(), self.values.last()) else {
+        let (Some(median), Some(most)) = (self.median(), self.most()) else {
             return if self.failed { "failed".into() } else { String::new() };
         };
         let open = match self.open {
@@ -64,7 +83,7 @@ impl Series {
         let failed = if self.failed { ", failed" } else { "" };
         match self.values.as_slice() {
             [_] => format!("{}{open}{failed}", number(median)),
-            _ => format!("{} ({}){open}{failed}", number(median), number(*most)),
+            _ => format!("{} ({}){open}{failed}", number(median), number(most)),
         }
     }
 }
@@ -72,8 +91,11 @@ impl Series {
 /// Three digits that say something.
 fn number(value: f64) -> String {
     match value.abs() {
+        0.0 => "0".to_owned(),
         size if size >= 100.0 => format!("{value:.0}"),
         size if size >= 10.0 => format!("{value:.1}"),
+        size if size < 0.001 => format!("{value:.6}"),
+        size if size < 0.1 => format!("{value:.4}"),
         _ => format!("{value:.2}"),
     }
 }
@@ -131,6 +153,21 @@ impl Table {
         cells.get_mut(column)
     }
 
+    /// What is measured, in which unit.
+    pub fn title(&self) -> &str {
+        &self.title
+    }
+
+    /// Who is measured.
+    pub fn contenders(&self) -> &[String] {
+        &self.contenders
+    }
+
+    /// The rows: what, by contender, and what is asked of clusterd.
+    pub fn rows(&self) -> impl Iterator<Item = (&str, &[Series], Option<Goal>)> {
+        self.rows.iter().map(|row| (row.name.as_str(), row.cells.as_slice(), row.goal))
+    }
+
     /// Adds a sentence below the table, once.
     pub fn note(&mut self, text: &str) {
         if !self.notes.iter().any(|known| known == text) {
@@ -170,7 +207,8 @@ impl Table {
                 let (own, other) =
                     (ours.and_then(median), (0..).find(|column| ours != Some(*column)));
                 let failed = ours.and_then(|ours| cells.get(ours)).is_some_and(|own| own.failed);
-                let text = goal.map(|goal| goal.text(own, other.and_then(median), failed));
+                let most = ours.and_then(|ours| cells.get(ours)).and_then(Series::most);
+                let text = goal.map(|goal| goal.text(own, most, other.and_then(median), failed));
                 line.push(text.unwrap_or_default());
             }
             lines.push(line);
@@ -230,7 +268,7 @@ mod tests {
              |  | clusterd | other | ratio |\n\
              | --- | --- | --- | --- |\n\
              | power | 12.0 (20.0) | 3000 | 250 x |\n\
-             | cut | 0.00 | 5.00, 1 of 1 open |  |\n\
+             | cut | 0 | 5.00, 1 of 1 open |  |\n\
              | move |  | 7.00 |  |\n\
              \na note\n"
         );
@@ -263,6 +301,21 @@ mod tests {
             "| f | 10.0, failed | 20.0 | 2.00 x | <= 11.0: missed |",
             "| e | failed | 1.00 |  | <= 1.00 |",
         ] {
+            assert!(text.contains(end), "{end}: {text}");
+        }
+    }
+
+    #[test]
+    fn never_means_not_even_once() {
+        let mut table = Table::new("t");
+        for (row, values) in [("a", [0.0, 0.0, 0.0]), ("b", [0.0, 0.0, 0.1])] {
+            for value in values {
+                table.put(row, OURS, value, false);
+            }
+            table.ask(row, Some(Goal::Never));
+        }
+        let text = table.markdown();
+        for end in ["| a | 0 (0) | never: met |", "| b | 0 (0.10) | never: missed |"] {
             assert!(text.contains(end), "{end}: {text}");
         }
     }

@@ -143,6 +143,9 @@ pub const MESSAGES_A_ROUND: usize = 64;
 pub const NET_REPLIES_MAX: usize = 1024;
 /// An answer of a reach host counts for a question at most this old: hosts are asked once a second.
 pub const REACH_ANSWER_WITHIN: Duration = Duration::from_secs(1);
+/// Longest packet of an echo reply that is read, in bytes: the longest IPv4 header, and more than what
+/// was asked, to notice replies that are too long.
+pub const ECHO_PACKET_BYTES: usize = 60 + 40;
 /// A socket that failed is opened again at most this often.
 pub const REOPEN_EVERY: Duration = Duration::from_secs(1);
 /// The heart's patience with the worker at its own end: the last events should be kept.
@@ -156,6 +159,10 @@ pub const GUARD_ROUND: Duration = Duration::from_millis(20);
 pub const HEART_START_PATIENCE: Duration = Duration::from_secs(5);
 /// After SIGKILL, the guard waits this long for the heart's exit before it deletes addresses anyway.
 pub const EXIT_PATIENCE: Duration = Duration::from_millis(100);
+/// After a last will the heart is not started before this: the peer's three probes and its claim take a
+/// fourth of it, and a heart that is heard in their middle would make the peer ask anew.
+pub const WILL_REST: Duration = Duration::from_millis(40);
+
 /// The worker's time to write and notify what it was told before the end.
 pub const WORKER_END_PATIENCE: Duration = Duration::from_secs(10);
 /// What the worker itself grants its threads then: less, so that it ends by itself.
@@ -193,6 +200,50 @@ pub const PERSIST_AGAIN_AFTER: Duration = Duration::from_secs(1);
 pub const STATE_BYTES_MAX: u64 = 1024 * 1024;
 /// The worker's log may wait this long for a standard error that nobody reads; the guard's never waits.
 pub const LOG_PATIENCE: Duration = Duration::from_millis(100);
+// ---- clients' TCP connections ----
+
+/// EtherType of the lists of connections on the crossover: the second of IEEE's two for local use.
+pub const SHARE_ETHERTYPE: u16 = 0x88b6;
+/// Longest of those frames, in bytes, its Ethernet header not counted: below every MTU.
+pub const SHARE_BYTES_MAX: usize = 1400;
+/// Connections of one group that are shared: 640 KiB on either side. A server with more of them has
+/// clients that are seldom idle, and those notice by themselves.
+pub const CONNECTIONS_MAX: usize = 10_000;
+/// An owner looks at its connections this often: what is younger has not been idle yet.
+pub const SHARE_EVERY: Duration = Duration::from_secs(1);
+/// ... and less often where one look takes more than this part of the time.
+pub const SHARE_LOOK_SHARE: u32 = 50;
+/// Frames sent at a time: 45 KB hold up a heartbeat by 4 ms on a crossover of 100 Mbit/s ...
+pub const SHARE_BURST: usize = 32;
+/// ... and the time until the next.
+pub const SHARE_GAP: Duration = Duration::from_millis(10);
+/// Frames that wait to be sent: the longest lists of all groups (IPv6, 35 in a frame), less than 4 MB.
+pub const SHARE_QUEUE_MAX: usize = GROUPS_MAX * CONNECTIONS_MAX / 32;
+/// Receive buffer for them, in bytes: a list of the greatest length that comes while the worker is busy.
+pub const SHARE_RECEIVE_BYTES: usize = 2 * 1024 * 1024;
+/// Frames that are read before anything else is looked at.
+pub const SHARE_FRAMES_A_ROUND: usize = 256;
+/// Another epoch of the peer counts once the present one has been silent for this long. A peer that
+/// serves is heard every second; a restarted worker waits that long, a recording gets no turn.
+pub const SHARE_EPOCH_SILENCE: Duration = Duration::from_secs(3);
+/// A list is forgotten after this. It must outlive its sender for as long as this node cannot claim; a
+/// client that uses TCP's keep-alive knows by itself after 2 h 11 min (Linux's default).
+pub const SHARE_KEPT: Duration = Duration::from_secs(2 * 3600);
+/// That frames were refused, or connections not shared, is logged at most this often.
+pub const SHARE_TOLD_EVERY: Duration = Duration::from_secs(60);
+/// Tickles of a client: at once, then after these times. A first answer may go to the old owner's MAC,
+/// and Linux answers such segments at most once in 500 ms: so one comes after that, and a late one.
+pub const TICKLE_AFTER: [Duration; 4] = [
+    Duration::from_millis(50),
+    Duration::from_millis(200),
+    Duration::from_millis(800),
+    Duration::from_millis(2_000),
+];
+/// Segments sent at a time: a LAN of 100 Mbit/s is filled for 2 ms ...
+pub const TICKLE_BURST: usize = 250;
+/// ... and the time until the next: [`CONNECTIONS_MAX`] clients are told within 200 ms.
+pub const TICKLE_GAP: Duration = Duration::from_millis(5);
+
 // ---- the decision core ----
 
 /// A round of the loop later than this is a stall. Noise of a loaded machine reaches 15 ms.
@@ -218,8 +269,9 @@ pub const PULSE_EVERY_AT_FIRST: Duration = Duration::from_millis(100);
 pub const PULSES_REMEMBERED: usize = 16;
 /// A path on which a beat got lost this recently is not judged by a missing answer.
 pub const LOSS_MEMORY: Duration = Duration::from_secs(10);
-/// Answers to asks and introductions on one path are at least this far apart.
-pub const ANSWER_GAP: Duration = Duration::from_millis(4);
+/// Answers to asks and introductions on one path are at least this far apart: less than
+/// [`ASK_AGAIN_AFTER`], so that each urgent ask is answered.
+pub const ANSWER_GAP: Duration = Duration::from_millis(3);
 /// How long a gap in the sender's loop is remembered as its worst recent one.
 pub const GAP_MEMORY: Duration = Duration::from_secs(10);
 /// A sender's worst gap is heeded up to this: else a sick node could delay its own replacement.
@@ -243,6 +295,19 @@ pub const REACH_BURST: Duration = Duration::from_millis(500);
 pub const REACH_ROUNDS: u32 = 3;
 /// The last of those rounds must be this old: a loaded host answers late.
 pub const REACH_PATIENCE: Duration = Duration::from_millis(30);
+/// ... and twice the round trip of the quickest host besides, up to this: a host beyond the LAN answers
+/// late. Longer waits would be felt in every takeover.
+pub const REACH_PATIENCE_MAX: Duration = Duration::from_millis(500);
+/// Handovers of a group that a node may make by itself within [`MOVES_WITHIN`] though it could serve on:
+/// because it reaches less than the peer, or because the group goes home. Moves that clients need (a lost
+/// carrier, a failed service), that somebody asked for, and takeovers from a dead node are not counted.
+/// The other node may do as many: four in all.
+pub const MOVES_MAX: usize = 2;
+/// See [`MOVES_MAX`]: longer than any restart of a switch, short enough that a person who mends it need
+/// not wait.
+pub const MOVES_WITHIN: Duration = Duration::from_secs(600);
+/// A node that no reach host answers any more hands over after this even when [`MOVES_MAX`] is used up.
+pub const REACH_LOST_AGAIN: Duration = Duration::from_secs(60);
 /// A reach host's answer counts in `status` and beats for this long: two rounds at rest and a margin.
 pub const REACH_MEMORY: Duration = Duration::from_millis(2_500);
 /// Reach that a claim rests on, outside any suspicion, is not older than this.
@@ -314,7 +379,7 @@ pub const FAILBACK_RETRY: Duration = Duration::from_secs(60);
 /// ... and an offer of any kind that is not taken is withdrawn after this, where it may be.
 pub const OFFER_PATIENCE: Duration = Duration::from_secs(5);
 
-/// The bed's client asks this often: its outages are exact to this.
+/// The bed's client asks this often, unless it is told otherwise: its outages are exact to this.
 pub const BED_ASK_EVERY: Duration = Duration::from_millis(1);
 /// Answers that the bed's client remembers, the oldest go first: five minutes of one a millisecond.
 pub const BED_ANSWERS_MAX: usize = 300_000;
@@ -379,6 +444,8 @@ pub const OUTAGE_MAX: Duration = Duration::from_millis(250);
 /// Tests allow so many times the promised outage: they show that it works, the demo how fast. A noisy
 /// machine may hold everything up for tens of ms.
 pub const OUTAGE_SLACK: u32 = 4;
+/// Longest outage promised for a handover over the serial line alone: each of its words waits for a beat.
+pub const OUTAGE_SERIAL_MAX: Duration = Duration::from_millis(500);
 /// Longest outage promised when the heart is killed or frozen: the guard's deadline, and a takeover.
 pub const OUTAGE_HEART_MAX: Duration = Duration::from_millis(900);
 /// Longest outage promised when only the kernel is left to end the lease: [`LEASE`], [`LEASE_GRACE`],

@@ -23,7 +23,7 @@ use clusterd::bed::BedError;
 use clusterd::bed::judge::differences;
 
 use crate::table::{Goal, Table};
-use crate::{BenchError, Setting, Size, say};
+use crate::{BenchError, Measured, Setting, Size, say};
 use contender::{Brought, Contender};
 use work::{Change, Field, Work};
 
@@ -57,14 +57,6 @@ struct Tables {
     wire: Table,
     memory: Table,
     failed: usize,
-}
-
-/// What was measured, and how it ended: stopped, or with works that failed.
-pub struct Measured {
-    /// Times, bytes and memory.
-    pub tables: Vec<Table>,
-    /// How it ended.
-    pub end: Result<(), BenchError>,
 }
 
 /// Measures one contender after the other; what one cannot do does not keep the next from it.
@@ -116,7 +108,7 @@ pub fn run(setting: &Setting) -> Result<Measured, BenchError> {
         (false, 0) => Ok(()),
         (false, failed) => Err(BenchError::Failed(failed)),
     };
-    Ok(Measured { tables: vec![time, whole, wire, memory], end })
+    Ok(Measured { tables: vec![time, whole, wire, memory], plot: None, end })
 }
 
 fn measure(

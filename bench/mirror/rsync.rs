@@ -48,7 +48,7 @@ impl Rsync {
         // What its daemon forks comes to this process, which buries it.
         nix::sys::prctl::set_child_subreaper(true).map_err(BedError::from)?;
         let files = Scratch::new("rsync")?;
-        let mut wiring = Wiring::new(false)?;
+        let mut wiring = Wiring::new(false, false)?;
         wiring.apply(Plugs { power: [true; 2], ..wiring.plugs() })?;
         for (node, ip) in [(SOURCE, SOURCE_IP), (REPLICA, REPLICA_IP)] {
             let (_, crossover) = interface_indexes(node);

@@ -131,6 +131,16 @@ impl Codec {
         pulse::encode(&self.pulse_key, pulse, out);
     }
 
+    /// Writes a last will as a complete frame for `path`, with as many groups as there is room for. It may
+    /// never be sent, so nobody loses a turn by it.
+    pub fn encode_will(&self, path: Path, will: &Beat, out: &mut FrameBuffer) {
+        let groups = match path {
+            Path::Crossover | Path::Lan => will.groups.as_slice(),
+            Path::Serial => will.groups.get(..1).unwrap_or_default(),
+        };
+        frame::encode(self.complete_key(path), self.cluster, will, groups, out);
+    }
+
     fn next_group<'a>(&mut self, beat: &'a Beat) -> Option<&'a GroupBeat> {
         let place = self.turn.checked_rem(beat.groups.len())?;
         self.turn = self.turn.wrapping_add(1);

@@ -6,7 +6,8 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 
 use super::buffer::FrameBuffer;
-use super::message::DropReason;
+use super::message::{DropReason, Path};
+use super::will::{Farewell, link_destination};
 use crate::limits::{BEAT_BYTES_MAX, CROSSOVER_ETHERTYPE};
 use crate::sys::packet::PacketSocket;
 
@@ -37,6 +38,15 @@ impl Crossover {
 
     pub(super) fn fd(&self) -> RawFd {
         self.socket.as_raw_fd()
+    }
+
+    /// The frame with its header, and where it goes, for somebody else to send.
+    pub(super) fn will(&self, frame: &FrameBuffer) -> Farewell {
+        Farewell {
+            path: Path::Crossover,
+            to: link_destination(self.socket.interface_index(), CROSSOVER_ETHERTYPE),
+            frame: [&self.header, frame.as_slice()].concat(),
+        }
     }
 
     /// Sends one frame.

@@ -5,7 +5,7 @@
 //! | bytes | what |
 //! | --- | --- |
 //! | 1 | bit 0 sender is the upper node, 1 ask, 2 farewell, 3 may claim, 4 LAN carrier, 5-6 state, 7 an echo follows |
-//! | 1 | bits 0-2 the paths it hears, 3-4 wish (0 none, 1 standby, 2 online, 3 hand over), 5-6 answer (0 none, 1 refused, 2 accepted), 7 zero |
+//! | 1 | bits 0-2 the paths it hears, 3-4 wish (0 none, 1 standby, 2 online, 3 hand over), 5-6 answer (0 none, 1 refused, 2 accepted), 7 last will |
 //! | 1, 1, 1 | number of the wish, its group, number of the answer; zero where there is none |
 //! | 1, 1 | reach, reach of |
 //! | 2 | worst gap in ms |
@@ -42,7 +42,7 @@ const ECHO: u8 = 1 << 7;
 const PATHS_MASK: u8 = 0b111;
 const WISH_SHIFT: u32 = 3;
 const ANSWER_SHIFT: u32 = 5;
-const MARKS_ZERO: u8 = 1 << 7;
+const WILL: u8 = 1 << 7;
 
 const STANCE_MASK: u8 = 0b111;
 const OWNER_UPPER: u8 = 1 << 3;
@@ -88,7 +88,10 @@ pub(super) fn put_said(out: &mut FrameBuffer, beat: &Beat, with_echo: bool) {
         Some((number, false)) => (1, number),
         Some((number, true)) => (2, number),
     };
-    let marks = (beat.hears.0 & PATHS_MASK) | (wish << WISH_SHIFT) | (answer << ANSWER_SHIFT);
+    let marks = (beat.hears.0 & PATHS_MASK)
+        | (wish << WISH_SHIFT)
+        | (answer << ANSWER_SHIFT)
+        | flag(beat.will, WILL);
     out.put(&[flags, marks, wish_number, wish_group, answer_number, beat.reach, beat.reach_of]);
     out.put(&beat.worst_gap_ms.to_be_bytes());
     out.put(&beat.echo_held_us.to_be_bytes());
@@ -99,7 +102,12 @@ pub(super) fn take_said(reader: &mut Reader<'_>) -> Result<Beat, DropReason> {
     let [flags, marks, wish_number, wish_group, answer_number, reach, reach_of] = reader.take()?;
     let worst_gap_ms = reader.u16()?;
     let echo_held_us = reader.u32()?;
-    if marks & MARKS_ZERO != 0 || reach > reach_of || usize::from(reach_of) > REACH_HOSTS_MAX {
+    if reach > reach_of || usize::from(reach_of) > REACH_HOSTS_MAX {
+        return Err(DropReason::Malformed);
+    }
+    let (farewell, will) = (flags & FAREWELL != 0, marks & WILL != 0);
+    // The heart says goodbye, or the guard sends the will: never both.
+    if farewell && will {
         return Err(DropReason::Malformed);
     }
     let state = match (flags >> STATE_SHIFT) & 0b11 {
@@ -130,7 +138,8 @@ pub(super) fn take_said(reader: &mut Reader<'_>) -> Result<Beat, DropReason> {
         echo_us: 0,
         echo_held_us,
         ask_answer: flags & ASK_ANSWER != 0,
-        farewell: flags & FAREWELL != 0,
+        farewell,
+        will,
         state,
         may_claim: flags & MAY_CLAIM != 0,
         hears: PathSet(marks & PATHS_MASK),

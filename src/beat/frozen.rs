@@ -38,6 +38,7 @@ fn beat() -> Beat {
         echo_held_us: 50_000,
         ask_answer: true,
         farewell: false,
+        will: false,
         state: NodeState::Standby,
         may_claim: true,
         hears: PathSet::default().with(Path::Serial).with(Path::Lan),

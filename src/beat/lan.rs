@@ -10,7 +10,8 @@ use nix::sys::socket::{
 };
 
 use super::buffer::FrameBuffer;
-use super::message::DropReason;
+use super::message::{DropReason, Path};
+use super::will::{Farewell, udp_destination};
 use crate::limits::{BEAT_BYTES_MAX, LAN_PORT, LAN_PRIORITY};
 
 /// An open LAN path.
@@ -50,6 +51,12 @@ impl Lan {
 
     pub(super) fn fd(&self) -> RawFd {
         self.socket.as_raw_fd()
+    }
+
+    /// The frame, and where it goes, for somebody else to send.
+    pub(super) fn will(&self, frame: &FrameBuffer) -> Farewell {
+        let to = udp_destination(self.peer);
+        Farewell { path: Path::Lan, to, frame: frame.as_slice().to_vec() }
     }
 
     /// Sends one frame. ENODEV if the interface that it was opened on is gone: the kernel says only

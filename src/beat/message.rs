@@ -131,6 +131,10 @@ pub struct Beat {
     pub ask_answer: bool,
     /// The sender ends its incarnation with this beat and holds no address any more.
     pub farewell: bool,
+    /// The last will: the sender's heart is dead, and its guard has taken every service address away.
+    /// Its services may still run.
+    #[serde(default)]
+    pub will: bool,
     /// How the sender is.
     pub state: NodeState,
     /// The sender's disk does not say that it is alone: should it fall silent, the receiver may claim.

@@ -1,6 +1,7 @@
 //! Heartbeats: what they say (`message`), how they look on the wire and are authenticated (`codec`,
 //! which chooses between `frame`, `serial_frame` and `pulse`), and the three paths they travel (`crossover`,
-//! `serial` with the byte stuffing of `line`, `lan`), held together by `paths`.
+//! `serial` with the byte stuffing of `line`, `lan`), held together by `paths`. `will`: what the guard
+//! sends in their place when the heart is dead.
 
 mod buffer;
 pub mod codec;
@@ -18,6 +19,7 @@ mod serial;
 mod serial_frame;
 #[cfg(test)]
 mod tests;
+mod will;
 
 pub use buffer::FrameBuffer;
 pub use codec::{Codec, Session};
@@ -26,3 +28,4 @@ pub use message::{
 };
 pub use paths::{Paths, Unsent};
 pub use serial::{frame_time, pulse_time, serial_interval};
+pub use will::Farewell;

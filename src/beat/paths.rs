@@ -13,6 +13,7 @@ use super::lan::Lan;
 use super::line::Unstuffed;
 use super::message::{Beat, DropReason, Incoming, Path, Pulse};
 use super::serial::Serial;
+use super::will::Farewell;
 use crate::config::{Config, NodeIndex, SerialLine};
 
 /// Beats of a path that were not sent, by reason. They are not sent later: a late beat is worthless.
@@ -181,12 +182,35 @@ impl Paths {
         slot.after_sending(sent)
     }
 
+    /// Whether the far end of the serial line shows at its modem lines; `None`: there are none.
+    pub fn far_end_shows(&self) -> Option<bool> {
+        match &self.slot(Path::Serial).socket {
+            Some(Socket::Serial(serial)) => serial.far_end_shows(),
+            Some(Socket::Crossover(_) | Socket::Lan(_)) | None => None,
+        }
+    }
+
     /// Whether the serial line is in the middle of bringing a frame.
     pub fn is_line_busy(&self) -> bool {
         match &self.slot(Path::Serial).socket {
             Some(Socket::Serial(serial)) => serial.is_amid_frame(),
             Some(Socket::Crossover(_) | Socket::Lan(_)) | None => false,
         }
+    }
+
+    /// The last will as frames for every path that is open, for the guard to send.
+    pub fn farewells(&mut self, will: &Beat) -> Vec<Farewell> {
+        let mut farewells = Vec::new();
+        for path in Path::ALL {
+            let Some(socket) = &slot_mut(&mut self.slots, path).socket else { continue };
+            self.codec.encode_will(path, will, &mut self.frame);
+            farewells.extend(match socket {
+                Socket::Crossover(crossover) => Some(crossover.will(&self.frame)),
+                Socket::Lan(lan) => Some(lan.will(&self.frame)),
+                Socket::Serial(_) => Serial::will(&self.frame),
+            });
+        }
+        farewells
     }
 
     /// Gives what has come in on the path to `each`, at most `limit` frames or refusals. `true`: more

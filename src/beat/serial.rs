@@ -10,7 +10,8 @@ use serialport::{DataBits, FlowControl, Parity, StopBits, TTYPort};
 
 use super::buffer::FrameBuffer;
 use super::line::{Deframer, OVERHEAD_BYTES, Stuffed, Unstuffed};
-use super::message::DropReason;
+use super::message::{DropReason, Path};
+use super::will::Farewell;
 use super::{frame, pulse, serial_frame};
 use crate::config::SerialLine;
 use crate::limits::{
@@ -72,9 +73,21 @@ impl Serial {
         Ok(())
     }
 
+    /// Whether the far end shows at the modem lines; `None`: there are none.
+    pub(super) fn far_end_shows(&self) -> Option<bool> {
+        tty::far_end_shows(&self.port)
+    }
+
     /// Whether the beginning of a frame has come, and not yet its end.
     pub(super) fn is_amid_frame(&self) -> bool {
         self.deframer.is_amid_frame()
+    }
+
+    /// The frame as it goes on the line, for somebody else to send. `None`: too long for it.
+    pub(super) fn will(frame: &FrameBuffer) -> Option<Farewell> {
+        let stuffed = Stuffed::new(frame.as_slice())?;
+        let frame = stuffed.as_slice().to_vec();
+        Some(Farewell { path: Path::Serial, to: Vec::new(), frame })
     }
 
     /// The next frame in what was read of the line; `None`: [`Serial::fill`] first.

@@ -12,6 +12,8 @@ use crate::limits::{
     REACH_HOSTS_MAX, SERIAL_BEAT_BYTES_MAX,
 };
 
+mod will;
+
 const KEY: [u8; 32] = [7; 32];
 const CLUSTER: &str = "office";
 /// Incarnation of the receiver, the upper node.
@@ -110,21 +112,21 @@ prop_compose! {
     /// Any beat of the lower node that the core could send, and the receiver's time when it arrives.
     fn any_beat()(
         (sequence, sent_us, echo_us, echo_held_us, now_us) in any_numbers(),
-        has_echo: bool, flags: [bool; 4], state in 0..4usize, hears in 0..8u8,
+        has_echo: bool, flags: [bool; 5], state in 0..4usize, hears in 0..8u8,
         (reach, reach_of) in (0..=REACH_HOSTS_MAX as u8).prop_flat_map(|of| (0..=of, Just(of))),
         worst_gap_ms: u16, lan_mac: [u8; 6], sync: [u8; 8], wish in prop::option::of(any_wish()),
         answer in prop::option::of((1..=u8::MAX, any::<bool>())),
         groups in prop::collection::vec(any_group(), 0..=GROUPS_MAX),
         peer_incarnation in prop_oneof![Just(0), Just(MINE), any::<u64>()],
     ) -> (Beat, u64) {
-        let [ask_answer, farewell, may_claim, lan_carrier] = flags;
+        let [ask_answer, farewell, will, may_claim, lan_carrier] = flags;
         let states = [NodeState::Joining, NodeState::Online, NodeState::Standby, NodeState::Stalled];
         let groups = (0..).map(GroupIndex).zip(groups)
             .map(|(group, beat)| GroupBeat { group, ..beat }).collect();
         let beat = Beat {
             node: NodeIndex::Lower, incarnation: ITS, peer_incarnation, sequence, sent_us,
             echo_us: if has_echo { echo_us } else { 0 }, echo_held_us, ask_answer, farewell,
-            state: states[state], may_claim, hears: PathSet(hears), lan_carrier, reach, reach_of,
+            will: will && !farewell, state: states[state], may_claim, hears: PathSet(hears), lan_carrier, reach, reach_of,
             worst_gap_ms, lan_mac, sync, digest: ITS_DIGEST, wish, answer, groups,
         };
         (beat, now_us)
@@ -311,6 +313,7 @@ fn sample() -> Beat {
         echo_held_us: 20_000,
         ask_answer: false,
         farewell: false,
+        will: false,
         state: NodeState::Online,
         may_claim: true,
         hears: PathSet(7),
@@ -358,6 +361,7 @@ fn impossible_values_are_malformed_even_with_a_good_tag() {
     let nonsense = [
         Beat { incarnation: 0, ..sample() },
         Beat { sent_us: 0, ..sample() },
+        Beat { farewell: true, will: true, ..sample() },
         Beat { reach: 3, reach_of: 2, ..sample() },
         Beat { reach_of: REACH_HOSTS_MAX as u8 + 1, ..sample() },
         Beat { wish: Some((0, Ask::Online)), ..sample() },

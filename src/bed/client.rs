@@ -1,4 +1,4 @@
-//! The client: asks the service address every millisecond and notes who answered when.
+//! The client: asks the service address, usually every millisecond, and notes who answered when.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
@@ -53,7 +53,7 @@ impl Shared {
 }
 
 impl Client {
-    /// Starts to ask `address` from `namespace`. `names` are those of the nodes, lower first.
+    /// Starts to ask `address` from `namespace`, so often. `names` are those of the nodes, lower first.
     ///
     /// # Errors
     /// No socket or no thread.
@@ -61,6 +61,7 @@ impl Client {
         namespace: &Namespace,
         address: IpAddr,
         names: [String; 2],
+        every: Duration,
     ) -> Result<Client, BedError> {
         let any = match address {
             IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
@@ -80,7 +81,7 @@ impl Client {
         let thread = std::thread::Builder::new().name("bed-client".into()).spawn(move || {
             // Without the right to real time the machine's noise is measured too.
             let _ = realtime::set_thread_priority(limits::BED_PRIORITY);
-            ask(&socket, to, &names, &in_thread);
+            ask(&socket, to, &names, every, &in_thread);
         })?;
         Ok(Client { shared, thread: Some(thread) })
     }
@@ -136,7 +137,7 @@ pub(super) fn longest_gap(
     longest.max(later.saturating_duration_since(started.max(mark)))
 }
 
-fn ask(socket: &UdpSocket, to: SocketAddr, names: &[String; 2], shared: &Shared) {
+fn ask(socket: &UdpSocket, to: SocketAddr, names: &[String; 2], every: Duration, shared: &Shared) {
     let mut number = 0u64;
     let mut next = Instant::now();
     while !shared.stop.load(Ordering::SeqCst) {
@@ -149,7 +150,7 @@ fn ask(socket: &UdpSocket, to: SocketAddr, names: &[String; 2], shared: &Shared)
                 shared.refused.fetch_add(1, Ordering::Relaxed);
             }
             // No volley for the time that this thread itself was late.
-            next = (next + limits::BED_ASK_EVERY).max(now);
+            next = (next + every).max(now);
         }
         let wait = next.saturating_duration_since(Instant::now());
         let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];

@@ -28,6 +28,8 @@ pub enum Fault {
     SwitchDead,
     /// The owner loses its power.
     OwnerPower,
+    /// The same with a switch in the crossover, or a slow NIC: the carrier stays.
+    OwnerPowerUnseen,
     /// The other node loses its power.
     StandbyPower,
     /// The owner's heart is killed (SIGKILL).
@@ -112,13 +114,14 @@ pub struct Seen {
 
 impl Fault {
     /// All of them, in the order in which `demo` shows them.
-    pub const ALL: [Fault; 13] = [
+    pub const ALL: [Fault; 14] = [
         Fault::CrossoverCut,
         Fault::SerialCut,
         Fault::BothCut,
         Fault::OwnerLanCut,
         Fault::SwitchDead,
         Fault::OwnerPower,
+        Fault::OwnerPowerUnseen,
         Fault::StandbyPower,
         Fault::HeartKilled,
         Fault::HeartFrozen,
@@ -137,6 +140,7 @@ impl Fault {
             Fault::OwnerLanCut => "owner's LAN cable pulled",
             Fault::SwitchDead => "LAN switch dead",
             Fault::OwnerPower => "owner's power cut",
+            Fault::OwnerPowerUnseen => "owner's power cut, carrier stays",
             Fault::StandbyPower => "standby node's power cut",
             Fault::HeartKilled => "owner's heart killed",
             Fault::HeartFrozen => "owner's heart frozen",
@@ -153,7 +157,10 @@ impl Fault {
             Fault::CrossoverCut | Fault::SerialCut | Fault::BothCut | Fault::OwnerLanCut => {
                 Some("plug in again")
             }
-            Fault::SwitchDead | Fault::OwnerPower | Fault::StandbyPower => Some("power on again"),
+            Fault::SwitchDead
+            | Fault::OwnerPower
+            | Fault::OwnerPowerUnseen
+            | Fault::StandbyPower => Some("power on again"),
             Fault::AllFrozen => Some("let it run on"),
             Fault::AllKilled | Fault::OrderlyStop => Some("start it again"),
             Fault::HeartKilled | Fault::HeartFrozen | Fault::PlannedMove => None,
@@ -167,9 +174,11 @@ impl Fault {
                 (Some(limits::OUTAGE_MAX), Moves::None)
             }
             Fault::SwitchDead => (None, Moves::None),
-            Fault::OwnerLanCut | Fault::OwnerPower | Fault::OrderlyStop | Fault::PlannedMove => {
-                (Some(limits::OUTAGE_MAX), Moves::One)
-            }
+            Fault::OwnerLanCut
+            | Fault::OwnerPower
+            | Fault::OwnerPowerUnseen
+            | Fault::OrderlyStop
+            | Fault::PlannedMove => (Some(limits::OUTAGE_MAX), Moves::One),
             Fault::HeartKilled | Fault::HeartFrozen => {
                 (Some(limits::OUTAGE_HEART_MAX), Moves::AtMostOne)
             }
@@ -186,6 +195,10 @@ impl Fault {
             Fault::OwnerLanCut => bed.plug(|plugs| *Plugs::of(&mut plugs.lan, owner) = false),
             Fault::SwitchDead => bed.plug(|plugs| plugs.switch = false),
             Fault::OwnerPower => bed.power_cut(owner),
+            Fault::OwnerPowerUnseen => {
+                bed.plug(|plugs| plugs.between = true)?;
+                bed.power_cut(owner)
+            }
             Fault::StandbyPower => bed.power_cut(owner.other()),
             Fault::HeartKilled => signal_one(bed, owner, Target::Heart, Signal::SIGKILL),
             Fault::HeartFrozen => signal_one(bed, owner, Target::Heart, Signal::SIGSTOP),
@@ -240,6 +253,7 @@ impl Fault {
             }
             Fault::OwnerLanCut
             | Fault::OwnerPower
+            | Fault::OwnerPowerUnseen
             | Fault::AllFrozen
             | Fault::AllKilled
             | Fault::OrderlyStop
@@ -255,6 +269,10 @@ impl Fault {
             Fault::OwnerLanCut => bed.plug(|plugs| *Plugs::of(&mut plugs.lan, owner) = true),
             Fault::SwitchDead => bed.plug(|plugs| plugs.switch = true),
             Fault::OwnerPower => bed.power_on(owner),
+            Fault::OwnerPowerUnseen => {
+                bed.power_on(owner)?;
+                bed.plug(|plugs| plugs.between = false)
+            }
             Fault::StandbyPower => bed.power_on(owner.other()),
             Fault::AllFrozen => bed.signal(owner, Target::All, Signal::SIGCONT).map(drop),
             Fault::AllKilled | Fault::OrderlyStop => {

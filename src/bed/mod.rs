@@ -32,6 +32,7 @@ pub mod tree;
 pub mod watcher;
 pub mod wiring;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::Output;
@@ -90,17 +91,27 @@ impl From<nix::Error> for BedError {
 pub struct Options {
     /// The `clusterd` to run.
     pub exe: PathBuf,
-    /// The service addresses of the one group `web`; the client asks the first. Of 203.0.113.0/24 and
+    /// The service addresses of the group `web`; the client asks the first. Of 203.0.113.0/24 and
     /// 2001:db8::/64.
     pub addresses: Vec<ServiceAddress>,
+    /// Those of a second group `mail`, which prefers the other node; empty: there is none.
+    pub second_addresses: Vec<ServiceAddress>,
+    /// The reach hosts.
+    pub reach: Vec<IpAddr>,
     /// Both ends of a cable have the same ifindex: the kernel then tells of lost carriers as late as
     /// it does with real NICs (at most once a second).
     pub same_ifindex: bool,
+    /// Each node has a third interface, on the LAN.
+    pub redundant: bool,
     /// Lines for the config's `[heartbeat]` table, for example `interval = "20ms"`.
     pub heartbeat: String,
     /// Lines for the config's `[group.web]` table, and further tables of it. `{srv}` becomes the path of
     /// a directory that each node sees its own content of: see [`Bed::srv`].
     pub group: String,
+    /// The client asks this often, and its outages are exact to this.
+    pub ask_every: Duration,
+    /// The same for `[group.mail]`.
+    pub second_group: String,
     /// When this becomes true, every wait ends with [`BedError::Stopped`].
     pub stop: &'static AtomicBool,
 }
@@ -113,22 +124,29 @@ impl Options {
         Options {
             exe,
             addresses: vec![ServiceAddress { ip, prefix: 24 }],
+            second_addresses: Vec::new(),
+            reach: wiring::REACH_HOSTS.map(IpAddr::V4).to_vec(),
             same_ifindex: false,
+            redundant: false,
             heartbeat: String::new(),
             group: String::new(),
+            ask_every: limits::BED_ASK_EVERY,
+            second_group: String::new(),
             stop: &NEVER,
         }
     }
 
     fn ips(&self) -> Vec<IpAddr> {
-        self.addresses.iter().map(|address| address.ip).collect()
+        self.addresses.iter().chain(&self.second_addresses).map(|address| address.ip).collect()
     }
 }
 
 /// The cluster of every bed.
 pub const CLUSTER: &str = "bed";
-/// The group of every bed.
+/// The group of every bed, at home on the lower node.
 pub const GROUP: &str = "web";
+/// The second group, where there is one, at home on the upper node.
+pub const SECOND_GROUP: &str = "mail";
 /// The nodes' names, lower first.
 pub const NAMES: [&str; 2] = ["serv1", "serv2"];
 
@@ -136,7 +154,7 @@ pub const NAMES: [&str; 2] = ["serv1", "serv2"];
 #[derive(Debug)]
 pub struct Bed {
     // In the order in which they are dropped: first those who look at the rest.
-    /// Asks the first service address every millisecond.
+    /// Asks the first service address.
     pub client: Client,
     /// Notes who holds which address.
     pub watcher: Watcher,
@@ -161,7 +179,7 @@ impl Bed {
             .ok_or_else(|| std::io::Error::other("a bed needs a service address"))?;
         // Daemons whose guard was killed become children of this process, which can then bury them.
         nix::sys::prctl::set_child_subreaper(true)?;
-        let mut wiring = Wiring::new(options.same_ifindex)?;
+        let mut wiring = Wiring::new(options.same_ifindex, options.redundant)?;
         let line = SerialLine::new(limits::SERIAL_BAUD)?;
         let files = Files::new(&options, &line)?;
         for node in NodeIndex::BOTH {
@@ -169,7 +187,8 @@ impl Bed {
             namespace.see(&files.srv(node), &files.seen_srv()).map_err(BedError::Namespace)?;
         }
         let watcher = Watcher::start(&wiring, options.ips())?;
-        let client = Client::start(&wiring.client, address, NAMES.map(str::to_owned))?;
+        let names = NAMES.map(str::to_owned);
+        let client = Client::start(&wiring.client, address, names, options.ask_every)?;
         let nodes = NodeIndex::BOTH.map(|node| Node::new(node, &files));
         Ok(Bed { client, watcher, nodes, wiring, line, options, address, files })
     }
@@ -345,19 +364,25 @@ impl Bed {
         self.node(node).status(&self.options)
     }
 
-    /// The node whose daemon serves the group, if one says so.
+    /// The node whose daemon serves the group `web`, if one says so.
     pub fn owner(&self) -> Option<NodeIndex> {
+        self.owner_of(GROUP)
+    }
+
+    /// The node whose daemon serves this group, if one says so.
+    pub fn owner_of(&self, name: &str) -> Option<NodeIndex> {
         NodeIndex::BOTH.into_iter().find(|node| {
             self.status(*node).is_some_and(|status| {
-                status.groups.iter().any(|group| group.state == GroupState::Active)
+                let mut groups = status.groups.iter();
+                groups.any(|group| group.name == name && group.state == GroupState::Active)
             })
         })
     }
 
     /// `None` if the pair is whole: both daemons answer, hear each other on every path, could both
-    /// serve, agree on the owner, and the client is served by that one. Else what is wrong.
+    /// serve, agree on the owner of each group, and the client is served by that one. Else what is wrong.
     pub fn ailment(&self) -> Option<String> {
-        let mut owners = Vec::new();
+        let mut said = Vec::new();
         for node in NodeIndex::BOTH {
             let name = node::name(node);
             let Some(status) = self.status(node) else {
@@ -372,18 +397,28 @@ impl Bed {
             if status.standing() != Standing::Redundant {
                 return Some(format!("{name} says it is {}", status.standing().text()));
             }
-            owners.extend(status.groups.into_iter().map(|group| group.owner));
+            let owners = status.groups.into_iter().map(|group| (group.name, group.owner));
+            said.push(owners.collect::<BTreeMap<_, _>>());
         }
         let now = Instant::now();
-        let owner = match owners.as_slice() {
-            [Some(first), Some(second)] if first == second => first,
+        let owners = match said.as_slice() {
+            [first, second] if first == second => first,
             others => return Some(format!("the owners are said to be {others:?}")),
         };
-        let holders: Vec<&str> =
-            self.watcher.holders(self.address).into_iter().map(node::name).collect();
-        if holders != [owner.as_str()] {
-            return Some(format!("{owner} should hold the address, {holders:?} do"));
+        let Options { addresses, second_addresses, .. } = &self.options;
+        for (group, addresses) in [(GROUP, addresses), (SECOND_GROUP, second_addresses)] {
+            for ServiceAddress { ip, .. } in addresses {
+                let holders = self.watcher.holders(*ip).into_iter().map(node::name);
+                let holders: Vec<String> = holders.map(str::to_owned).collect();
+                let owner = owners.get(group).cloned().flatten();
+                if holders.as_slice() != owner.as_slice() || owner.is_none() {
+                    return Some(format!("{owner:?} should hold {ip}, {holders:?} do"));
+                }
+            }
         }
+        let Some(owner) = owners.get(GROUP).cloned().flatten() else {
+            return Some("the group has no owner".to_owned());
+        };
         match self.client.answer_since(now.checked_sub(limits::BED_LOOK_EVERY).unwrap_or(now)) {
             Some(answer) if node::name(answer.from) == owner => None,
             Some(answer) => Some(format!("the client is served by {}", node::name(answer.from))),

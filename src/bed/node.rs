@@ -11,8 +11,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::serial_line::SerialLine;
-use super::wiring::{REACH_HOSTS, node_addresses};
-use super::{BedError, CLUSTER, GROUP, NAMES, Options};
+use super::wiring::node_addresses;
+use super::{BedError, CLUSTER, GROUP, NAMES, Options, SECOND_GROUP};
 use crate::config::NodeIndex;
 use crate::control::status::Status;
 use crate::limits;
@@ -97,18 +97,31 @@ fn config_text(options: &Options, line: &SerialLine, key: &Path, srv: &Path) -> 
             line.device(node).display().to_string(),
             limits::SERIAL_BAUD,
         );
+        if options.redundant {
+            text += "redundant = \"eth2\"\n";
+        }
     }
-    let hosts = REACH_HOSTS.map(|host| format!("\"{host}\"")).join(", ");
-    let addresses: Vec<String> =
-        options.addresses.iter().map(|address| format!("\"{address}\"")).collect();
+    let hosts = listed(&options.reach);
     text += &format!("\n[heartbeat]\n{}\n\n[reach]\nhosts = [{hosts}]\n", options.heartbeat);
-    text += &format!(
-        "\n[group.{GROUP}]\nprefer = \"{}\"\naddress = [{}]\n{}\n",
-        name(NodeIndex::Lower),
-        addresses.join(", "),
-        options.group.replace("{srv}", &srv.display().to_string()),
-    );
+    let mut groups = vec![(GROUP, NodeIndex::Lower, &options.addresses, &options.group)];
+    if !options.second_addresses.is_empty() {
+        let second = (&options.second_addresses, &options.second_group);
+        groups.push((SECOND_GROUP, NodeIndex::Upper, second.0, second.1));
+    }
+    for (group, prefer, addresses, lines) in groups {
+        text += &format!(
+            "\n[group.{group}]\nprefer = \"{}\"\naddress = [{}]\n{}\n",
+            name(prefer),
+            listed(addresses),
+            lines.replace("{srv}", &srv.display().to_string()),
+        );
+    }
     text
+}
+
+/// The values of a list in the config file.
+fn listed(values: &[impl std::fmt::Display]) -> String {
+    values.iter().map(|value| format!("\"{value}\"")).collect::<Vec<String>>().join(", ")
 }
 
 /// A node's files, and the processes that were started there.
@@ -159,8 +172,8 @@ impl Node {
     pub fn start(&mut self, namespace: &Namespace, options: &Options) -> Result<(), BedError> {
         let mut responder = Command::new(&options.exe);
         responder.args(["bed-responder", "--name", self.name]);
-        for address in &options.addresses {
-            responder.arg("--address").arg(address.ip.to_string());
+        for ip in options.ips() {
+            responder.arg("--address").arg(ip.to_string());
         }
         let mut daemon = Command::new(&options.exe);
         daemon.arg("run");

@@ -120,6 +120,9 @@ fn pulled_cables_take_the_carrier_and_nothing_else() {
         expect(&|plugs| plugs.switch = false, [[false, true], [false, true]]);
         expect(&|plugs| plugs.switch = true, [[false, true], [true, true]]);
         expect(&|plugs| plugs.power = [true, false], [[false, false], [false, false]]);
+        expect(&|plugs| plugs.between = true, [[false, true], [false, false]]);
+        expect(&|plugs| plugs.crossover = false, [[false, false], [false, false]]);
+        expect(&|plugs| (plugs.crossover, plugs.between) = (true, false), [[false; 2]; 2]);
         expect(&|plugs| plugs.power = [true; 2], [[false, true], [true, true]]);
     }
 }
@@ -257,7 +260,9 @@ fn an_ipv6_service_answers_from_the_address_asked() {
     let (lan, _) = interface_indexes(B);
     let ip: IpAddr = "2001:db8::50".parse().expect("an address");
     bed.wiring.seat(B).links.add_address(lan, ip, 128).expect("added");
-    let client = Client::start(&bed.wiring.client, ip, NAMES.map(str::to_owned)).expect("a client");
+    let names = NAMES.map(str::to_owned);
+    let client = Client::start(&bed.wiring.client, ip, names, limits::BED_ASK_EVERY);
+    let client = client.expect("a client");
     let since = Instant::now();
     bed.wait("an answer", SOON, || match client.answer_since(since) {
         Some(answer) if answer.from == B => Ok(()),

@@ -2,8 +2,9 @@
 //!
 //! One netlink socket hears the address messages of both nodes' namespaces, so they come in the order
 //! in which the kernel did them: two owners are never an accident of reading two sockets in turn. A
-//! node is known by its ifindexes, which differ from node to node.
+//! node is known by the number that its namespace has for the socket: interfaces come and go.
 
+use std::io::IoSliceMut;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,10 +19,10 @@ use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::poll::{PollFd, PollFlags, poll};
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
 
 use super::BedError;
-use super::wiring::{Wiring, interface_indexes};
+use super::wiring::Wiring;
 use crate::config::NodeIndex;
 use crate::limits;
 use crate::sys::ns::Namespace;
@@ -31,6 +32,8 @@ use crate::sys::realtime;
 const ADDRESS_GROUPS: [u32; 2] = [5, 9];
 /// Room for address messages that wait for the watcher, in bytes.
 const RECEIVE_BUFFER_BYTES: usize = 8 << 20;
+/// Longest datagram of the kernel, in bytes (netlink(7): a page or 8 KiB, dumps up to 32).
+const DATAGRAM_BYTES: usize = 64 << 10;
 /// Longest time between two looks at whether to stop.
 const LOOK_EVERY_MS: u16 = 50;
 
@@ -79,14 +82,14 @@ impl Watcher {
     /// # Errors
     /// No netlink socket, or no right to hear other namespaces (CAP_NET_BROADCAST in each).
     pub fn start(wiring: &Wiring, ips: Vec<IpAddr>) -> Result<Watcher, BedError> {
-        let socket = wiring.switch.run(|| listen(wiring))??;
+        let (socket, namespaces) = wiring.switch.run(|| listen(wiring))??;
         let book = Arc::new(Mutex::new(Book::default()));
         let stop = Arc::new(AtomicBool::new(false));
         let (in_thread, stop_thread, watched) = (Arc::clone(&book), Arc::clone(&stop), ips.clone());
         let thread = std::thread::Builder::new().name("bed-watcher".into()).spawn(move || {
             // Without the right to real time the durations are a little less exact, the order is not.
             let _ = realtime::set_thread_priority(limits::BED_PRIORITY);
-            watch(&socket, &watched, &in_thread, &stop_thread);
+            watch(&socket, namespaces, &watched, &in_thread, &stop_thread);
         })?;
         Ok(Watcher { ips, book, stop, thread: Some(thread) })
     }
@@ -202,8 +205,9 @@ fn two_owners(holdings: &[Holding], mark: Instant, now: Instant) -> TwoOwners {
     found
 }
 
-/// A socket in the calling thread's namespace that hears the addresses of both nodes.
-fn listen(wiring: &Wiring) -> Result<Socket, BedError> {
+/// A socket in the calling thread's namespace that hears the addresses of both nodes, and the numbers of
+/// the nodes' namespaces for it, lower name first.
+fn listen(wiring: &Wiring) -> Result<(Socket, [i32; 2]), BedError> {
     let mut socket = Socket::new(NETLINK_ROUTE)?;
     socket.bind_auto()?;
     // The kernel passes on only what comes from namespaces that have a number here.
@@ -223,6 +227,8 @@ fn listen(wiring: &Wiring) -> Result<Socket, BedError> {
             }
         }
     }
+    let number = |node| number_of(&socket, &wiring.seat(node).namespace);
+    let namespaces = [number(NodeIndex::Lower)?, number(NodeIndex::Upper)?];
     socket.set_listen_all_namespaces(true)?;
     if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER_BYTES).is_err() {
         // Without CAP_NET_ADMIN in the first namespace: as much as is allowed.
@@ -232,21 +238,71 @@ fn listen(wiring: &Wiring) -> Result<Socket, BedError> {
         socket.add_membership(group)?;
     }
     socket.set_non_blocking(true)?;
-    Ok(socket)
+    Ok((socket, namespaces))
 }
 
-fn watch(socket: &Socket, ips: &[IpAddr], book: &Mutex<Book>, stop: &AtomicBool) {
+/// The number that a namespace has in that of the socket.
+fn number_of(socket: &Socket, namespace: &Namespace) -> Result<i32, BedError> {
+    let fd = u32::try_from(namespace.as_raw_fd()).map_err(std::io::Error::other)?;
+    let mut message = NsidMessage::default();
+    message.attributes = vec![NsidAttribute::Fd(fd)];
+    request(socket, RouteNetlinkMessage::GetNsId(message), 0)?;
+    let (answer, _) = socket.recv_from_full()?;
+    let id = messages(&answer)?.into_iter().find_map(|message| match message.payload {
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNsId(answer)) => {
+            answer.attributes.into_iter().find_map(|attribute| match attribute {
+                NsidAttribute::Id(id) => Some(id),
+                _ => None,
+            })
+        }
+        _ => None,
+    });
+    id.ok_or_else(|| BedError::Netlink("a namespace has no number".to_owned()))
+}
+
+/// One datagram, and the number of the namespace that it is from.
+fn receive(socket: &Socket, buffer: &mut [u8]) -> Result<(Vec<u8>, Option<i32>), BedError> {
+    let mut space = nix::cmsg_space!(i32);
+    let mut parts = [IoSliceMut::new(buffer)];
+    let fd = socket.as_raw_fd();
+    let received = recvmsg::<()>(fd, &mut parts, Some(&mut space), MsgFlags::MSG_TRUNC)?;
+    let number = received.cmsgs()?.find_map(|message| match message {
+        ControlMessageOwned::Unknown(other)
+            if other.cmsg_header.cmsg_level == libc::SOL_NETLINK
+                && other.cmsg_header.cmsg_type == libc::NETLINK_LISTEN_ALL_NSID =>
+        {
+            other.data_bytes.first_chunk().copied().map(i32::from_ne_bytes)
+        }
+        _ => None,
+    });
+    let length = received.bytes;
+    let bytes = buffer.get(..length).map(<[u8]>::to_vec);
+    let bytes = bytes.ok_or_else(|| BedError::Netlink(format!("{length} bytes at once")))?;
+    Ok((bytes, number))
+}
+
+fn watch(
+    socket: &Socket,
+    namespaces: [i32; 2],
+    ips: &[IpAddr],
+    book: &Mutex<Book>,
+    stop: &AtomicBool,
+) {
+    let mut buffer = vec![0; DATAGRAM_BYTES];
     while !stop.load(Ordering::SeqCst) {
         let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
         let _ = poll(&mut fds, LOOK_EVERY_MS);
         loop {
-            let received = socket.recv_from_full();
+            let received = receive(socket, &mut buffer);
             let mut book = book.lock().unwrap_or_else(PoisonError::into_inner);
-            match received.map_err(BedError::from).and_then(|(bytes, _)| messages(&bytes)) {
-                Ok(messages) => {
+            let read = received.and_then(|(bytes, number)| Ok((messages(&bytes)?, number)));
+            match read {
+                Ok((messages, number)) => {
+                    let mut nodes = NodeIndex::BOTH.into_iter().zip(namespaces);
+                    let from = nodes.find(|(_, namespace)| Some(*namespace) == number);
+                    let Some((node, _)) = from else { continue };
                     for message in messages {
-                        if let Some((index, ip, held)) = change(&message)
-                            && let Some(node) = node_of(index)
+                        if let Some((ip, held)) = change(&message)
                             && ips.contains(&ip)
                         {
                             book.note(ip, node, held);
@@ -318,14 +374,14 @@ fn messages(bytes: &[u8]) -> Result<Vec<NetlinkMessage<RouteNetlinkMessage>>, Be
     Ok(found)
 }
 
-/// What an address message says: ifindex, address, whether it is there now.
-fn change(message: &NetlinkMessage<RouteNetlinkMessage>) -> Option<(u32, IpAddr, bool)> {
+/// What an address message says: address, whether it is there now.
+fn change(message: &NetlinkMessage<RouteNetlinkMessage>) -> Option<(IpAddr, bool)> {
     match &message.payload {
         NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(address)) => {
-            Some((address.header.index, ip_of(address)?, true))
+            Some((ip_of(address)?, true))
         }
         NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelAddress(address)) => {
-            Some((address.header.index, ip_of(address)?, false))
+            Some((ip_of(address)?, false))
         }
         _ => None,
     }
@@ -345,12 +401,5 @@ fn ip_of(address: &AddressMessage) -> Option<IpAddr> {
             AddressAttribute::Address(ip) => Some(*ip),
             _ => None,
         })
-    })
-}
-
-fn node_of(index: u32) -> Option<NodeIndex> {
-    NodeIndex::BOTH.into_iter().find(|node| {
-        let (lan, crossover) = interface_indexes(*node);
-        index == lan || index == crossover
     })
 }

@@ -12,6 +12,8 @@
 //!    eth0 eth1        eth1 eth0
 //!     serv1              serv2
 //! ```
+//! With a third interface, each node's `eth2` is on the LAN switch as well.
+//!
 //! A plain veth pair can't be unplugged: an end that is set down takes the carrier from the other end
 //! only by being administratively down itself. Behind a port of a bridge in a third namespace both
 //! nodes keep their interface up and lose the carrier, as with a cable.
@@ -29,6 +31,13 @@ pub fn interface_indexes(node: NodeIndex) -> (u32, u32) {
     match node {
         NodeIndex::Lower => (10, 11),
         NodeIndex::Upper => (12, 13),
+    }
+}
+/// ifindex of a node's third interface.
+fn redundant_index(node: NodeIndex) -> u32 {
+    match node {
+        NodeIndex::Lower => 14,
+        NodeIndex::Upper => 15,
     }
 }
 /// Added to the ifindex of a far end to get that of its port, unless both shall be the same.
@@ -68,16 +77,20 @@ pub struct Plugs {
     pub serial: bool,
     /// The LAN cable of each node, lower name first.
     pub lan: [bool; 2],
+    /// The cable of each node's third interface, if it has one.
+    pub redundant: [bool; 2],
     /// Power of the LAN switch, as far as the nodes are concerned.
     pub switch: bool,
     /// Power of each node, lower name first.
     pub power: [bool; 2],
+    /// A switch stands in the crossover: the carrier stays when the other end loses its power.
+    pub between: bool,
 }
 
 impl Plugs {
-    /// Whether the crossover has a carrier: a dead machine sends none.
-    pub fn crossover_carries(&self) -> bool {
-        self.crossover && self.power == [true; 2]
+    /// Whether a node's end of the crossover has a carrier: a dead machine sends none, a switch does.
+    pub fn crossover_carries(&self, node: NodeIndex) -> bool {
+        self.crossover && self.powered(node) && (self.between || self.powered(node.other()))
     }
 
     /// Whether bytes pass on the serial line.
@@ -88,6 +101,16 @@ impl Plugs {
     /// Whether a node's LAN cable has a carrier.
     pub fn lan_carries(&self, node: NodeIndex) -> bool {
         let [lower, upper] = self.lan;
+        let plugged = match node {
+            NodeIndex::Lower => lower,
+            NodeIndex::Upper => upper,
+        };
+        plugged && self.switch && self.powered(node)
+    }
+
+    /// Whether the cable of a node's third interface has a carrier.
+    pub fn redundant_carries(&self, node: NodeIndex) -> bool {
+        let [lower, upper] = self.redundant;
         let plugged = match node {
             NodeIndex::Lower => lower,
             NodeIndex::Upper => upper,
@@ -140,17 +163,19 @@ pub struct Wiring {
 #[derive(Debug)]
 struct Ports {
     lan: [u32; 2],
+    redundant: Option<[u32; 2]>,
     crossover: [u32; 2],
 }
 
 impl Wiring {
     /// Makes namespaces, links and addresses, with power off on both nodes and every cable plugged in.
     /// With `same_ifindex` both ends of a veth have the same ifindex: then the kernel holds back its
-    /// messages on a lost carrier as it does for real NICs.
+    /// messages on a lost carrier as it does for real NICs. With `redundant` each node has a third
+    /// interface.
     ///
     /// # Errors
     /// Not root, or a kernel without veth, bridge or network namespaces.
-    pub fn new(same_ifindex: bool) -> Result<Wiring, BedError> {
+    pub fn new(same_ifindex: bool, redundant: bool) -> Result<Wiring, BedError> {
         let switch = namespace(&[
             ("ipv6/conf/all/disable_ipv6", "1"),
             ("ipv6/conf/default/disable_ipv6", "1"),
@@ -174,6 +199,17 @@ impl Wiring {
             switch_links.veth(port, HUB.index, eth1, &namespace)?;
             links.set(lan, true)?;
             links.set(crossover, true)?;
+            if redundant {
+                let index = redundant_index(node);
+                let name = match node {
+                    NodeIndex::Lower => "ra",
+                    NodeIndex::Upper => "rb",
+                };
+                let port = End { name, index: index + offset };
+                let eth2 = End { name: "eth2", index };
+                switch_links.veth(port, SWITCH.index, eth2, &namespace)?;
+                links.set(index, true)?;
+            }
             let (v4, v6) = node_addresses(node);
             links.add_address(lan, v4.into(), 24)?;
             links.add_address(lan, v6.into(), 64)?;
@@ -206,14 +242,18 @@ impl Wiring {
             switch_links,
             ports: Ports {
                 lan: [lan_a + offset, lan_b + offset],
+                redundant: redundant
+                    .then(|| NodeIndex::BOTH.map(|node| redundant_index(node) + offset)),
                 crossover: [cross_a + offset, cross_b + offset],
             },
             plugs: Plugs {
                 crossover: true,
                 serial: true,
                 lan: [true; 2],
+                redundant: [true; 2],
                 switch: true,
                 power: [false; 2],
+                between: false,
             },
         })
     }
@@ -258,9 +298,16 @@ impl Wiring {
                 self.switch_links.set(port, plugs.lan_carries(node))?;
             }
         }
-        if before.crossover_carries() != plugs.crossover_carries() {
-            for port in self.ports.crossover {
-                self.switch_links.set(port, plugs.crossover_carries())?;
+        for (node, port) in
+            NodeIndex::BOTH.into_iter().zip(self.ports.redundant.into_iter().flatten())
+        {
+            if before.redundant_carries(node) != plugs.redundant_carries(node) {
+                self.switch_links.set(port, plugs.redundant_carries(node))?;
+            }
+        }
+        for (node, port) in NodeIndex::BOTH.into_iter().zip(self.ports.crossover) {
+            if before.crossover_carries(node) != plugs.crossover_carries(node) {
+                self.switch_links.set(port, plugs.crossover_carries(node))?;
             }
         }
         Ok(())

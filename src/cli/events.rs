@@ -160,7 +160,7 @@ fn sentence(record: &Record, colours: bool) -> String {
         | Kind::Config
         | Kind::Mirror => Tone::Warn,
         Kind::Start | Kind::Stop | Kind::PeerAlive | Kind::PeerState | Kind::Standby => Tone::Good,
-        Kind::Switchover | Kind::Failback | Kind::Release => Tone::Good,
+        Kind::Switchover | Kind::Failback | Kind::Release | Kind::Clients => Tone::Good,
     };
     let kind = serde_json::to_value(told.kind).unwrap_or_default();
     let kind = format!("{:<10}", kind.as_str().unwrap_or_default());

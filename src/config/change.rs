@@ -55,6 +55,12 @@ pub fn compare(old: &Config, new: &Config) -> Result<Change, Vec<String>> {
         for (was, is) in old.groups.iter().zip(&new.groups) {
             let key = |what: &str| format!("group.{}.{what}", is.name);
             refuse(was.prefer == is.prefer, &key("prefer"));
+            refuse(was.mac == is.mac, &key("mac"));
+            refuse(was.nic == is.nic, &key("nic"));
+            // Its own interface was made without IPv6.
+            let ipv6 = |group: &Group| group.addresses.iter().any(|one| one.ip.is_ipv6());
+            let text = "address (the first IPv6 address beside a mac)";
+            refuse(is.mac.is_none() || ipv6(was) || !ipv6(is), &key(text));
             refuse(was.mirror == is.mirror, &key("mirror"));
             refuse(
                 programs(was).eq(programs(is)),
@@ -107,10 +113,12 @@ mod tests {
         address = "203.0.113.11"
         lan = "eth0"
         crossover = "eth1"
+        redundant = "eth2"
         [node.serv2]
         address = "203.0.113.12"
         lan = "eth0"
         crossover = "eth1"
+        redundant = "eth2"
         [heartbeat]
         interval = "50ms"
         dead_after = "150ms"
@@ -121,6 +129,7 @@ mod tests {
         exec = "/etc/clusterd/notify"
         [group.mail]
         prefer = "serv2"
+        mac = "02:00:00:00:00:50"
         address = ["203.0.113.60/24"]
         [group.web]
         prefer = "serv1"
@@ -173,6 +182,21 @@ mod tests {
             ("group.mail", "group.post", "the list of groups"),
             ("\"serv2\"", "\"serv1\"", "group.mail.prefer"),
             ("cache/**", "tmp/**", "group.web.mirror"),
+            (
+                "prefer = \"serv1\"",
+                "prefer = \"serv1\"\nmac = \"02:00:00:00:00:51\"",
+                "group.web.mac",
+            ),
+            (
+                "mac = \"02:00:00:00:00:50\"",
+                "mac = \"02:00:00:00:00:50\"\nnic = \"redundant\"",
+                "group.mail.nic",
+            ),
+            (
+                "60/24\"",
+                "60/24\", \"2001:db8::60/64\"",
+                "group.mail.address (the first IPv6 address beside a mac)",
+            ),
             (
                 "/etc/clusterd/web",
                 "/etc/clusterd/w3",

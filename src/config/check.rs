@@ -9,7 +9,8 @@ use super::form::{is_on_link, names_whole_network, show_duration};
 use super::place::{At, Problems, any_of};
 use super::schema::{self, Written};
 use super::{
-    Config, Failback, Group, Heartbeat, Node, NodeIndex, SerialLine, ServiceAddress, normal, parts,
+    Config, Failback, Group, Heartbeat, Mac, Nic, Node, NodeIndex, SerialLine, ServiceAddress,
+    normal, parts,
 };
 use crate::limits;
 
@@ -21,6 +22,7 @@ pub(super) fn check(written: &Written, problems: &mut Problems) -> Option<Config
     check_serial(written, problems);
     check_groups(written, problems);
     check_addresses(written, problems);
+    check_macs(written, problems);
     parts::check(&written.groups, problems);
     check_reach(written, problems);
     build(written, heartbeat)
@@ -41,6 +43,8 @@ fn build(written: &Written, heartbeat: Heartbeat) -> Option<Config> {
             failback: group.failback.as_ref().map_or(Failback::Manual, |at| at.value),
             stable_for: group.stable_for.as_ref().map_or(limits::STABLE_FOR, |at| at.value),
             addresses,
+            nic: group.nic.as_ref().map_or(Nic::Lan, |at| at.value),
+            mac: group.mac.as_ref().map(|at| at.value),
             mirror: group.mirror.iter().map(parts::Tree::build).collect::<Option<_>>()?,
             services: group.services.iter().map(parts::Service::build).collect::<Option<_>>()?,
         })
@@ -76,6 +80,7 @@ fn build_node(node: &schema::Node) -> Option<Node> {
         lan: node.lan.as_ref()?.value.clone(),
         crossover: node.crossover.as_ref()?.value.clone(),
         serial,
+        redundant: node.redundant.as_ref().map(|at| at.value.clone()),
     })
 }
 
@@ -98,6 +103,15 @@ fn check_nodes(written: &Written, problems: &mut Problems) {
         {
             let what = format!("crossover {:?} is also the LAN interface", crossover.value);
             problems.report(&crossover.place, what, "an interface of its own for the cable");
+        }
+        let others = [("LAN", &node.lan), ("crossover", &node.crossover)];
+        for (kind, other) in others {
+            if let (Some(redundant), Some(other)) = (&node.redundant, other)
+                && redundant.value == other.value
+            {
+                let what = format!("redundant {:?} is also the {kind} interface", other.value);
+                problems.report(&redundant.place, what, "a third interface, on the LAN");
+            }
         }
     }
     if let [first, second] = written.nodes.as_slice()
@@ -237,6 +251,28 @@ fn check_addresses(written: &Written, problems: &mut Problems) {
     }
 }
 
+/// A group on the third interface is known there by its MAC alone: beats tell that of the first.
+fn check_macs(written: &Written, problems: &mut Problems) {
+    let mut seen: BTreeMap<[u8; 6], &str> = BTreeMap::new();
+    for group in &written.groups {
+        if let Some(At { value: Mac(bytes), place }) = &group.mac
+            && let Some(first) = seen.insert(*bytes, &group.name.value)
+        {
+            let what = format!("{} is already the mac of group {first}", Mac(*bytes));
+            problems.report(place, what, "a mac that nothing else has");
+        }
+        let Some(At { value: Nic::Redundant, place }) = &group.nic else { continue };
+        if group.mac.is_none() {
+            let what = format!("group {} has nic = \"redundant\" and no mac", group.name.value);
+            problems.report(place, what, "mac = \"02:…\" as well: it moves with the addresses");
+        }
+        if let Some(node) = written.nodes.iter().find(|node| node.redundant.is_none()) {
+            let what = format!("node {} has no redundant interface", node.name.value);
+            problems.report(place, what, "redundant = \"eth2\" or the like on both nodes");
+        }
+    }
+}
+
 fn node_with(written: &Written, ip: IpAddr) -> Option<&str> {
     let has = |node: &&schema::Node| node.address.as_ref().is_some_and(|at| at.value == ip);
     written.nodes.iter().find(has).map(|node| node.name.value.as_str())
@@ -265,30 +301,13 @@ fn check_reach(written: &Written, problems: &mut Problems) {
     }
 }
 
-/// Reach hosts are asked by ARP or neighbour solicitation, which no router passes on, in the name of
-/// the node's own address.
+/// A host on the LAN must be one.
 fn check_on_link(written: &Written, host: IpAddr, place: &Range<usize>, problems: &mut Problems) {
-    let mut nodes = written.nodes.iter().flat_map(|node| &node.address).peekable();
-    if nodes.peek().is_some() && !nodes.any(|at| at.value.is_ipv4() == host.is_ipv4()) {
-        let kind = if host.is_ipv4() { "an IPv4" } else { "an IPv6" };
-        let what = format!("{kind} reach host when the nodes have no address of its kind");
-        return problems.report_later(place, &what);
-    }
-    let mut services = written.groups.iter().flat_map(|group| &group.addresses).peekable();
-    if services.peek().is_none() {
-        return;
-    }
-    match services.find(|at| is_on_link(host, at.value)) {
-        Some(At { value: ServiceAddress { prefix, .. }, .. }) => {
-            if names_whole_network(ServiceAddress { ip: host, prefix: *prefix }) {
-                let what = format!("reach host {host} is the address of a whole network");
-                problems.report(place, what, "the address of a host");
-            }
-        }
-        None => {
-            let what =
-                format!("{host} is in no service address' network: reach hosts beyond the LAN");
-            problems.report_later(place, &what);
-        }
+    let mut services = written.groups.iter().flat_map(|group| &group.addresses);
+    if let Some(At { value, .. }) = services.find(|at| is_on_link(host, at.value))
+        && names_whole_network(ServiceAddress { ip: host, prefix: value.prefix })
+    {
+        let what = format!("reach host {host} is the address of a whole network");
+        problems.report(place, what, "the address of a host");
     }
 }

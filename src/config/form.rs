@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::ServiceAddress;
+use super::{Mac, ServiceAddress};
 use crate::limits::{FILE_NAME_BYTES_MAX, INTERFACE_BYTES_MAX, NAME_BYTES_MAX, PATH_BYTES_MAX};
 
 /// How a kind of value is written.
@@ -53,6 +53,9 @@ pub(super) const SERVICE_ADDRESS: Form<ServiceAddress> = Form {
     expected: "an address with its prefix length such as \"203.0.113.50/24\"",
     parse: service_address,
 };
+
+pub(super) const MAC: Form<Mac> =
+    Form { expected: "an Ethernet address such as \"02:00:5e:00:00:32\"", parse: mac };
 
 /// The shortest way to write a duration that [`DURATION`] reads back.
 pub(super) fn show_duration(duration: Duration) -> String {
@@ -240,6 +243,28 @@ fn service_address(text: &str) -> Result<ServiceAddress, &'static str> {
     Ok(address)
 }
 
+fn mac(text: &str) -> Result<Mac, &'static str> {
+    let mut bytes = [0; 6];
+    let mut parts = text.split(':');
+    for byte in &mut bytes {
+        let part = parts.next().filter(|part| part.len() == 2);
+        let digits = part.filter(|part| part.chars().all(|c| c.is_ascii_hexdigit()));
+        let value = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        *byte = value.ok_or("is not six pairs of hexadecimal digits with \":\" between them")?;
+    }
+    if parts.next().is_some() {
+        return Err("is not six pairs of hexadecimal digits with \":\" between them");
+    }
+    let [first, ..] = bytes;
+    if bytes == [0; 6] {
+        return Err("is all zeros");
+    }
+    if first & 1 != 0 {
+        return Err("is not the address of one host: its first byte is odd");
+    }
+    Ok(Mac(bytes))
+}
+
 /// Refuses addresses that no host on a LAN can have for others to reach.
 fn usable(ip: IpAddr) -> Result<IpAddr, &'static str> {
     if ip.is_unspecified() {
@@ -300,6 +325,24 @@ mod tests {
             "web.example.com/24",
         ] {
             assert!(service_address(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn macs() {
+        assert_eq!(mac("02:00:5E:00:00:32"), Ok(Mac([2, 0, 0x5e, 0, 0, 0x32])));
+        for bad in [
+            "",
+            "02:00:5e:00:00",
+            "02:00:5e:00:00:32:00",
+            "2:0:5e:0:0:32",
+            "02-00-5e-00-00-32",
+            "02:00:5e:00:00:+2",
+            "00:00:00:00:00:00",
+            "ff:ff:ff:ff:ff:ff",
+            "01:00:5e:00:00:01",
+        ] {
+            assert!(mac(bad).is_err(), "{bad}");
         }
     }
 
@@ -366,7 +409,7 @@ mod tests {
         fn no_text_panics(text in "\\PC{0,40}") {
             let _ = (name(&text), interface(&text), absolute_path(&text), duration(&text));
             let _ = (host(&text), service_address(&text), tree(&text), glob(&text));
-            let _ = (url(&text), url(&format!("http://{text}")), socket(&text));
+            let _ = (url(&text), url(&format!("http://{text}")), socket(&text), mac(&text));
         }
 
         #[test]

@@ -118,7 +118,7 @@ pub struct Config {
     pub nodes: [Node; 2],
     /// Heartbeat times.
     pub heartbeat: Heartbeat,
-    /// Hosts on the LAN that both nodes should reach. May be empty.
+    /// Hosts that both nodes should reach over the LAN, on it or beyond. May be empty.
     pub reach_hosts: Vec<IpAddr>,
     /// Program that gets each event as JSON on its standard input.
     pub notify_exec: Option<PathBuf>,
@@ -154,6 +154,22 @@ impl Config {
         2 * stops + if mirrors { limits::DRAIN_PATIENCE_ENDING } else { Duration::ZERO }
     }
 
+    /// Whether some group is held on the third interface.
+    pub fn uses_redundant(&self) -> bool {
+        self.groups.iter().any(|group| group.nic == Nic::Redundant)
+    }
+
+    /// Whether a reach host is on the LAN itself and of the nodes' own kind of address: it is asked by ARP
+    /// or neighbour solicitation, which every host answers. All others are asked by ICMP echo, by the
+    /// kernel's routes. The networks of the service addresses say what is on the LAN: both nodes then ask
+    /// a host in the same way, which what a kernel has at the moment could not promise; and a host on the
+    /// LAN that is taken for one beyond it is found by the kernel all the same.
+    pub fn is_on_lan(&self, host: IpAddr) -> bool {
+        let services = self.groups.iter().flat_map(|group| &group.addresses);
+        self.nodes.iter().all(|node| node.address.is_ipv4() == host.is_ipv4())
+            && services.into_iter().any(|address| form::is_on_link(host, *address))
+    }
+
     /// The groups with their index.
     pub fn groups(&self) -> impl Iterator<Item = (GroupIndex, &Group)> {
         (0u8..).map(GroupIndex).zip(self.groups.iter())
@@ -173,6 +189,8 @@ pub struct Node {
     pub crossover: String,
     /// The null-modem line, if there is one.
     pub serial: Option<SerialLine>,
+    /// A third interface, on the LAN as well, if there is one.
+    pub redundant: Option<String>,
 }
 
 /// A serial device and its speed.
@@ -208,10 +226,21 @@ pub struct Group {
     pub stable_for: Duration,
     /// The service addresses, at least one.
     pub addresses: Vec<ServiceAddress>,
+    /// The interface that they are held on.
+    pub nic: Nic,
+    /// The Ethernet address that moves with them; `None`: they are at the interface's own.
+    pub mac: Option<Mac>,
     /// The mirrored trees, in the order of the file. May be empty.
     pub mirror: Vec<Tree>,
     /// The services, in the order in which they start. May be empty.
     pub services: Vec<Service>,
+}
+
+impl Group {
+    /// The service addresses without their networks.
+    pub fn ips(&self) -> Vec<IpAddr> {
+        self.addresses.iter().map(|address| address.ip).collect()
+    }
 }
 
 /// A mirrored tree.
@@ -295,6 +324,35 @@ pub enum Failback {
     Auto,
     /// Only by `clusterd move`.
     Manual,
+}
+
+/// On which of a node's interfaces a group's addresses are held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Nic {
+    /// The one on the LAN.
+    #[default]
+    Lan,
+    /// The third one.
+    Redundant,
+}
+
+/// An Ethernet address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Mac(pub [u8; 6]);
+
+impl Mac {
+    /// Nobody was given it by a maker of network cards (IEEE 802, the second bit of the first byte).
+    pub fn is_local(self) -> bool {
+        let [first, ..] = self.0;
+        first & 2 != 0
+    }
+}
+
+impl std::fmt::Display for Mac {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
 }
 
 /// A service address. The prefix names the on-link network; the kernel gets a /32 or /128.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::form::show_duration;
 use super::table::show_key;
-use super::{Config, Failback, Hash, Probe, Service, Tree};
+use super::{Config, Failback, Hash, Nic, Probe, Service, Tree};
 
 /// The config as text, with nothing left out that has an effect.
 pub fn print(config: &Config) -> String {
@@ -37,6 +37,9 @@ fn write_config(out: &mut String, config: &Config) -> std::fmt::Result {
         writeln!(out, "address = \"{}\"", node.address)?;
         writeln!(out, "lan = {}", quoted(&node.lan))?;
         writeln!(out, "crossover = {}", quoted(&node.crossover))?;
+        if let Some(redundant) = &node.redundant {
+            writeln!(out, "redundant = {}", quoted(redundant))?;
+        }
         if let Some(serial) = &node.serial {
             let device = quoted_path(&serial.device);
             writeln!(out, "serial = {{ device = {device}, baud = {} }}", serial.baud)?;
@@ -62,7 +65,14 @@ fn write_config(out: &mut String, config: &Config) -> std::fmt::Result {
         writeln!(out, "failback = \"{failback}\"")?;
         writeln!(out, "stable_for = \"{}\"", show_duration(group.stable_for))?;
         writeln!(out, "address = {}", list(&group.addresses))?;
-        writeln!(out, "nic = \"lan\"")?;
+        let nic = match group.nic {
+            Nic::Lan => "lan",
+            Nic::Redundant => "redundant",
+        };
+        writeln!(out, "nic = \"{nic}\"")?;
+        if let Some(mac) = group.mac {
+            writeln!(out, "mac = \"{mac}\"")?;
+        }
         if !group.mirror.is_empty() {
             let trees: Vec<String> = group.mirror.iter().map(tree).collect();
             writeln!(out, "mirror = [{}]", trees.join(", "))?;

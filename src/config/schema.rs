@@ -13,7 +13,7 @@ use super::form;
 use super::parts;
 use super::place::{At, Problems};
 use super::table::{Keys, Table, type_name};
-use super::{Failback, ServiceAddress};
+use super::{Failback, Mac, Nic, ServiceAddress};
 
 const TOP: Keys = Keys {
     built: &["cluster", "node", "heartbeat", "reach", "notify", "group"],
@@ -21,14 +21,14 @@ const TOP: Keys = Keys {
 };
 const CLUSTER: Keys = Keys { built: &["name", "key"], later: &[] };
 const NODE: Keys =
-    Keys { built: &["address", "lan", "crossover", "serial"], later: &["redundant"] };
+    Keys { built: &["address", "lan", "crossover", "serial", "redundant"], later: &[] };
 const SERIAL: Keys = Keys { built: &["device", "baud"], later: &[] };
 const HEARTBEAT: Keys = Keys { built: &["interval", "dead_after", "boot_patience"], later: &[] };
 const REACH: Keys = Keys { built: &["hosts"], later: &[] };
 const NOTIFY: Keys = Keys { built: &["exec"], later: &["mail"] };
 const GROUP: Keys = Keys {
-    built: &["prefer", "failback", "stable_for", "address", "nic", "mirror", "service"],
-    later: &["mac", "after", "with"],
+    built: &["prefer", "failback", "stable_for", "address", "nic", "mac", "mirror", "service"],
+    later: &["after", "with"],
 };
 
 /// A whole config file.
@@ -56,6 +56,7 @@ pub(super) struct Node {
     pub lan: Option<At<String>>,
     pub crossover: Option<At<String>>,
     pub serial: Option<Serial>,
+    pub redundant: Option<At<String>>,
 }
 
 /// `serial`, in either form.
@@ -80,6 +81,8 @@ pub(super) struct Group {
     pub failback: Option<At<Failback>>,
     pub stable_for: Option<At<Duration>>,
     pub addresses: Vec<At<ServiceAddress>>,
+    pub nic: Option<At<Nic>>,
+    pub mac: Option<At<Mac>>,
     pub mirror: Vec<parts::Tree>,
     pub services: Vec<parts::Service>,
 }
@@ -126,6 +129,7 @@ fn node(name: &At<String>, table: &Table<'_>, problems: &mut Problems) -> Node {
         lan: table.required("lan", &form::INTERFACE, problems),
         crossover: table.required("crossover", &form::INTERFACE, problems),
         serial: serial(table, problems),
+        redundant: table.optional("redundant", &form::INTERFACE, problems),
     }
 }
 
@@ -157,16 +161,15 @@ fn serial(node: &Table<'_>, problems: &mut Problems) -> Option<Serial> {
 
 fn group(name: &At<String>, table: &Table<'_>, problems: &mut Problems) -> Group {
     let choices = [("auto", Failback::Auto), ("manual", Failback::Manual)];
-    let nics = [("lan", true), ("redundant", false)];
-    if let Some(At { value: false, place }) = table.choice("nic", &nics, problems) {
-        problems.report_later(&place, "nic = \"redundant\"");
-    }
+    let nics = [("lan", Nic::Lan), ("redundant", Nic::Redundant)];
     Group {
         name: name.clone(),
         prefer: table.required("prefer", &form::NODE_NAME, problems),
         failback: table.choice("failback", &choices, problems),
         stable_for: table.optional("stable_for", &form::DURATION, problems),
         addresses: table.required_list("address", &form::SERVICE_ADDRESS, problems),
+        nic: table.choice("nic", &nics, problems),
+        mac: table.optional("mac", &form::MAC, problems),
         mirror: parts::mirror(table, problems),
         services: parts::services(table, problems),
     }

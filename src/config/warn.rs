@@ -46,6 +46,13 @@ pub fn warnings(config: &Config) -> Vec<String> {
         }
     }
     for group in &config.groups {
+        if let Some(mac) = group.mac.filter(|mac| !mac.is_local()) {
+            warnings.push(format!(
+                "the mac {mac} of group {} is one that a maker gives to a card: if any has it, both \
+                 are unreachable; one that begins with 02 is nobody's",
+                group.name
+            ));
+        }
         for service in &group.services {
             if let Some(ip) = asked(service)
                 && config.groups.iter().flat_map(|group| &group.addresses).any(|at| at.ip == ip)

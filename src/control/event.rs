@@ -50,6 +50,8 @@ pub enum Kind {
     Mirror,
     /// Files went to the conflict store.
     Conflict,
+    /// Clients were told that their connections have ended with the owner before.
+    Clients,
     /// Something of the daemon's own failed: a write, a child process, the guard.
     Fault,
 }

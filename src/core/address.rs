@@ -144,10 +144,12 @@ impl Core {
             return self.put_back(now, group);
         }
         group.lost_addresses += 1;
-        let text = format!(
-            "a service address was deleted here, not by clusterd (time {}); put back",
-            group.lost_addresses
-        );
+        let config = self.config.groups.get(usize::from(group.index.0));
+        let what = match config.and_then(|config| config.mac) {
+            None => "a service address was deleted here",
+            Some(_) => "a service address, or its interface, was changed or deleted here",
+        };
+        let text = format!("{what}, not by clusterd (time {}); put back", group.lost_addresses);
         self.tell_meddling(now, group, text);
         self.put_back(now, group);
     }

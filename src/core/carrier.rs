@@ -1,12 +1,13 @@
-//! The crossover's carrier as evidence. A peer that loses power drops it at once; but a cable that
-//! falls out does too, so it only makes asks urgent, and only for a short time.
+//! The far end of a cable as evidence: the crossover's carrier, the serial line's modem lines. A peer
+//! that loses power drops both at once; but a cable that falls out does too, so it only makes asks
+//! urgent, and only for a short time.
 
 use std::time::Duration;
 
 use super::time::Time;
 use crate::limits;
 
-/// What is known of the crossover's carrier.
+/// What is known of a carrier, or of what stands for one.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CarrierWatch {
     up: Option<bool>,
@@ -25,8 +26,8 @@ pub enum CarrierNews {
     Up,
     /// It was lost: to be looked at again.
     Lost,
-    /// It is still lost at the second look.
-    Confirmed,
+    /// It is still lost at the second look: since then.
+    Confirmed(Time),
 }
 
 impl CarrierWatch {
@@ -46,7 +47,7 @@ impl CarrierWatch {
         match self.lost_at {
             Some(at) if self.confirmed_at.is_none() && now >= at + limits::CARRIER_SECOND_LOOK => {
                 self.confirmed_at = Some(now);
-                CarrierNews::Confirmed
+                CarrierNews::Confirmed(at)
             }
             Some(_) | None => CarrierNews::None,
         }
@@ -75,10 +76,9 @@ impl CarrierWatch {
         self.confirmed_at.is_some()
     }
 
-    /// When it was lost, if a second look has confirmed it so recently (`span`) that the loss can
-    /// explain a silence.
-    pub fn fresh_loss(&self, now: Time, span: Duration) -> Option<Time> {
-        self.lost_at.filter(|_| self.confirmed_at.is_some_and(|at| now.since(at) <= span))
+    /// Whether a second look has confirmed the loss so recently (`span`) that it can explain a silence.
+    pub fn is_fresh_loss(&self, now: Time, span: Duration) -> bool {
+        self.confirmed_at.is_some_and(|at| now.since(at) <= span)
     }
 
     /// Whether it has just been lost: confirmed as above, or not yet looked at again.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::disk::DiskState;
-use super::duty::{MirrorDuty, PeerSync, ServiceDuty};
+use super::duty::{ClientDuty, MirrorDuty, PeerSync, ServiceDuty};
 use crate::beat::{Beat, Path, Pulse};
 use crate::config::{GroupIndex, ServiceAddress};
 use crate::control::event::Told;
@@ -11,6 +11,12 @@ use crate::control::event::Told;
 /// One thing to do. Nothing is done that is not one of these.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
+    /// Have the guard ready to say this, on every path, should this process die: after all addresses have
+    /// been taken away. To be done before any other command.
+    Will {
+        /// What it says; `None`: nothing may be said.
+        beat: Option<Beat>,
+    },
     /// Delete every service address of every group from this node; answer `Swept`.
     Sweep,
     /// Send this heartbeat on this path.
@@ -97,6 +103,19 @@ pub enum Command {
         duty: MirrorDuty,
         /// Where the peer listens.
         peer: PeerSync,
+    },
+    /// What shall be done about clients' TCP connections, from now on.
+    Clients {
+        /// Which group.
+        group: GroupIndex,
+        /// What.
+        duty: ClientDuty,
+    },
+    /// This node holds what the peer held before: let the clients of its connections find out that
+    /// those have ended; answer `Tickled` if there were any.
+    Tickle {
+        /// Which group.
+        group: GroupIndex,
     },
     /// Mirror now; answer `Synced`.
     Sync {

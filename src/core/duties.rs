@@ -1,19 +1,22 @@
 //! What this node's worker is ordered to do for a group, by the role and by where the peer stands; and
 //! what its reports prove.
 //!
-//! | role | services | mirror |
-//! | --- | --- | --- |
-//! | owner, addresses held | run | out |
-//! | owner about to hand over | cold ones stop | out |
-//! | addresses released, last changes travel | stand by | drain |
-//! | the peer serves | stand by | in |
-//! | about to claim, or nobody serves | as they were | still |
-//! | the daemon ends | end | still |
+//! | role | services | mirror | clients' connections |
+//! | --- | --- | --- | --- |
+//! | owner, addresses held | run | out | share |
+//! | owner about to hand over | cold ones stop | out | share |
+//! | addresses released, last changes travel | stand by | drain | leave |
+//! | the peer serves | stand by | in, once cold ones have stopped | yield |
+//! | about to claim, or nobody serves | as they were | still | leave |
+//! | the daemon ends | end | still | leave |
 
 use std::time::Duration;
 
 use super::disk::Generation;
-use super::duty::{MirrorDuty, MirrorReport, PeerSync, ServiceDuty, ServiceReport, ServiceWord};
+use super::duty::{
+    ClientDuty, MirrorDuty, MirrorReport, PeerSync, ServiceDuty, ServiceReport, ServiceWord,
+    Tickled,
+};
 use super::group::Side;
 use super::right::Copy;
 use super::role::{GroupState, Role};
@@ -21,6 +24,7 @@ use super::time::Time;
 use super::{Command, Core};
 use crate::beat::{Path, Stance};
 use crate::config::{Group, GroupIndex, NodeIndex};
+use crate::control::event::Kind;
 use crate::control::status::PathState;
 use crate::limits;
 
@@ -33,7 +37,12 @@ pub struct Duties {
     stop_patience: Duration,
     order: u32,
     services: (u32, ServiceDuty),
+    /// When that was ordered.
+    services_since: Time,
+    /// Under that order, no service has run that must not write to the trees any more.
+    stood_by: bool,
     mirror: (u32, MirrorDuty, PeerSync),
+    clients: Option<ClientDuty>,
     service_report: Option<ServiceReport>,
     mirror_report: Option<MirrorReport>,
 }
@@ -50,7 +59,10 @@ impl Duties {
             stop_patience: Duration::ZERO,
             order: orders,
             services: (0, ServiceDuty::Leave),
+            services_since: Time(0),
+            stood_by: false,
             mirror: (0, MirrorDuty::Still, PeerSync::default()),
+            clients: None,
             service_report: None,
             mirror_report: None,
         };
@@ -122,6 +134,18 @@ impl Duties {
         }
     }
 
+    /// When standing by counts as done without the services' word: a warm one that does not start must not
+    /// keep the trees from being mirrored.
+    pub fn stood_by_at(&self) -> Option<Time> {
+        let stands_by = self.services.1 == ServiceDuty::Standby && !self.stood_by;
+        (stands_by && self.has_services).then(|| self.services_since + self.stop_patience)
+    }
+
+    fn note_stood_by(&mut self, now: Time) {
+        let done = self.services_are(ServiceDuty::Standby) == ServiceWord::Done;
+        self.stood_by |= done || self.stood_by_at().is_some_and(|at| now >= at);
+    }
+
     /// The newest mirror report, if it is about the newest order.
     fn mirror_now(&self) -> Option<&MirrorReport> {
         let (order, ..) = self.mirror;
@@ -175,7 +199,8 @@ impl Duties {
         let (order, duty, peer) = self.mirror;
         let mirror = self.has_mirror && order > 0;
         let mirror = mirror.then_some(Command::Mirror { group, order, duty, peer });
-        services.into_iter().chain(mirror)
+        let clients = self.clients.map(|duty| Command::Clients { group, duty });
+        services.into_iter().chain(mirror).chain(clients)
     }
 }
 
@@ -189,9 +214,12 @@ impl Core {
                 group.duties.order += 1;
                 let order = group.duties.order;
                 group.duties.services = (order, duty);
+                group.duties.services_since = self.now;
+                group.duties.stood_by = false;
                 self.out.push_back(Command::Services { group: index, order, duty });
             }
         }
+        group.duties.note_stood_by(self.now);
         if group.duties.has_mirror {
             let duty = self.mirror_duty(group);
             let peer = match duty {
@@ -209,6 +237,31 @@ impl Core {
                 self.out.push_back(Command::Mirror { group: index, order, duty, peer });
             }
         }
+        let duty = self.client_duty(group);
+        if group.duties.clients != Some(duty) {
+            group.duties.clients = Some(duty);
+            self.out.push_back(Command::Clients { group: index, duty });
+        }
+        // Behind the first announcement: what a client answers must come to this node.
+        let announced = matches!(&group.role, Role::Active(active) if active.announced > 0);
+        if announced && std::mem::take(&mut group.tickle) {
+            self.out.push_back(Command::Tickle { group: index });
+        }
+    }
+
+    /// The clients of the owner before were told.
+    pub(super) fn tickled(&mut self, group: &GroupState, tickled: Tickled) {
+        let Tickled { known, told, list_age_ms } = tickled;
+        let text = format!(
+            "told the clients of {told} TCP connections, of {known} that the peer had, that those have \
+             ended"
+        );
+        let evidence = [
+            ("connections", serde_json::json!(known)),
+            ("told", serde_json::json!(told)),
+            ("list_age_ms", serde_json::json!(list_age_ms)),
+        ];
+        self.tell_with(Kind::Clients, Some(&group.name), text, &evidence);
     }
 
     /// Whether the crossover carries frames now: its own link would take much longer to notice.
@@ -245,6 +298,20 @@ impl Core {
         }
     }
 
+    fn client_duty(&self, group: &GroupState) -> ClientDuty {
+        match &group.role {
+            Role::Active(active) if active.held => ClientDuty::Share,
+            Role::Active(_) | Role::Releasing { .. } | Role::Draining(_) | Role::Probing { .. } => {
+                ClientDuty::Leave
+            }
+            Role::Passive { .. } | Role::Wanting { .. } => match self.side(group) {
+                Side::Says(Stance::Active | Stance::Offering) => ClientDuty::Yield,
+                // A node that was only cut off may claim again, and find its connections alive.
+                Side::Says(_) | Side::Dead | Side::Unknown => ClientDuty::Leave,
+            },
+        }
+    }
+
     fn mirror_duty(&self, group: &GroupState) -> MirrorDuty {
         match &group.role {
             Role::Active(active) if active.held => MirrorDuty::Out(active.generation),
@@ -255,7 +322,8 @@ impl Core {
             Role::Passive { .. } | Role::Wanting { .. } => {
                 match self.side(group) {
                     // Only from the newest reign that is known: a stale node overwrites nothing.
-                    Side::Says(Stance::Active | Stance::Offering) => {
+                    // Strays of a heart that died write into the trees until they are stopped.
+                    Side::Says(Stance::Active | Stance::Offering) if group.duties.stood_by => {
                         let newest = self.disk.served(&group.name);
                         let theirs = self.peer.generation(group.index);
                         theirs

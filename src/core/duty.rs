@@ -88,6 +88,29 @@ pub struct MirrorReport {
     pub status: status::Mirror,
 }
 
+/// What shall be done about the TCP connections that clients have with a group's addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClientDuty {
+    /// Nothing: nobody serves, or it is not known who does. What the peer shared is kept.
+    Leave,
+    /// This node holds the addresses: the peer is told who is connected.
+    Share,
+    /// The peer serves: what is still open here leads nowhere, and is closed.
+    Yield,
+}
+
+/// What became of an order to tell the clients of the owner before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tickled {
+    /// Connections that the owner before had told of.
+    pub known: u32,
+    /// Those whose client was sent a first segment.
+    pub told: u32,
+    /// Age of that list, in ms.
+    pub list_age_ms: u64,
+}
+
 /// Where the peer listens for mirror sessions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerSync {

@@ -4,12 +4,12 @@ use std::net::Ipv6Addr;
 
 use serde::{Deserialize, Serialize};
 
-use super::duty::{MirrorReport, ServiceReport};
+use super::duty::{MirrorReport, ServiceReport, Tickled};
 use crate::beat::{Beat, DropReason, Path, Pulse};
 use crate::config::{Config, GroupIndex, NodeIndex};
 use crate::control::event::Kind;
 
-/// An interface whose carrier the core knows.
+/// A cable whose far end shows at this one: by a carrier, or by modem lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Link {
@@ -17,6 +17,9 @@ pub enum Link {
     Lan,
     /// The interface of the crossover cable.
     Crossover,
+    /// The serial line: DSR or DCD is on as long as the peer's UART has power. Not every cable or driver
+    /// has them; then nothing is ever reported.
+    Serial,
 }
 
 /// Who was seen with a service address, other than this node.
@@ -166,6 +169,13 @@ pub enum Event {
         group: GroupIndex,
         /// How it is.
         report: MirrorReport,
+    },
+    /// The clients of the owner before were sent a first segment each.
+    Tickled {
+        /// Which group.
+        group: GroupIndex,
+        /// How many.
+        tickled: Tickled,
     },
     /// An operator's `sync` ended.
     Synced {

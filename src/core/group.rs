@@ -11,7 +11,7 @@ use super::right::{self, Evidence, PeerWord, Refusal, Right};
 use super::role::{Active, GroupState, Role};
 use super::time::Time;
 use super::{Command, Core};
-use crate::beat::Stance;
+use crate::beat::{Path, Stance};
 use crate::control::event::Kind;
 use crate::limits;
 
@@ -134,7 +134,9 @@ impl Core {
                 waited: now.since(self.started_at),
             },
             Life::Alive { .. } => PeerWord::Heard,
-            Life::Dead { death: Death::Goodbye, .. } if self.peer.told_may_claim() => {
+            Life::Dead { death: Death::Goodbye | Death::Will, .. }
+                if self.peer.told_may_claim() =>
+            {
                 PeerWord::Ended
             }
             Life::Dead { at, .. } => PeerWord::Silent {
@@ -233,10 +235,15 @@ impl Core {
         }
     }
 
-    /// Asks the LAN who has the addresses while the peer, which serves them, is asked whether it lives.
+    /// Asks the LAN who has the addresses while the peer, which serves them, is asked whether it lives. Not
+    /// before it seems not to: a node that is about to die would answer, and be waited for.
     fn probe_early(&mut self, now: Time, group: &mut GroupState, side: Side) {
+        let in_doubt = self.is_urgent(now)
+            && self.configured().any(|watch| {
+                watch.path == Path::Lan && watch.is_unanswered(now, limits::ASK_AGAIN_AFTER)
+            });
         match side {
-            Side::Says(Stance::Active | Stance::Offering) if self.is_urgent(now) => {
+            Side::Says(Stance::Active | Stance::Offering) if in_doubt => {
                 let yields = group.prefer != self.me;
                 let new = || Probe::new(now, yields, group.answered_at);
                 let probe = group.early_probe.get_or_insert_with(new);
@@ -448,7 +455,9 @@ impl Core {
     }
 
     pub(super) fn claim(&mut self, now: Time, group: &mut GroupState, right: Right) -> Role {
-        let first = self.disk.served(&group.name).is_none();
+        let before = self.disk.served(&group.name);
+        let first = before.is_none();
+        group.tickle |= before.is_some_and(|before| before.owner != self.me);
         self.disk.serve(&group.name, right.generation);
         self.claim += 1;
         self.out.push_back(Command::Claim { group: group.index, claim: self.claim });
@@ -456,7 +465,15 @@ impl Core {
             Side::Says(_) if first => (Kind::Takeover, "first service, agreed with the peer"),
             Side::Says(_) => (Kind::Switchover, "agreed with the peer"),
             Side::Unknown => (Kind::Takeover, "the peer was not heard since this node's start"),
-            Side::Dead => (Kind::Takeover, "the peer is dead"),
+            Side::Dead => match self.peer.life {
+                Life::Dead { death: Death::Will, .. } => {
+                    let text = "the peer's heart is dead, and its guard took the addresses away";
+                    (Kind::Takeover, text)
+                }
+                Life::Dead { death: Death::Silent { .. } | Death::Goodbye, .. }
+                | Life::Alive { .. }
+                | Life::NeverHeard => (Kind::Takeover, "the peer is dead"),
+            },
         };
         if let Life::Dead { death: Death::Silent { gone }, .. } = &mut self.peer.life {
             // This node reaches the LAN and nobody there has the address: the peer is gone.
@@ -480,8 +497,8 @@ impl Core {
             check: None,
             offer: None,
             stopping: None,
-            // Not taken from the peer's hands: at home is where it should be.
-            peer_was_away: right.probe,
+            // Not taken from the hands of a peer that is well: at home is where it should be.
+            peer_was_away: right.probe || self.peer_reaches_fewer(now),
             contested: false,
             tell: Some((kind, text.to_string())),
         })
@@ -495,6 +512,7 @@ impl GroupState {
         times.extend(self.early_probe.as_ref().map(Probe::next_at));
         times.extend(self.adding.as_ref().map(Adding::next_at));
         times.extend(self.unfit_until);
+        times.extend(self.duties.stood_by_at());
         times.extend(self.letting_since.map(|since| since + self.duties.stop_patience()));
         times.extend(self.unserved_since.map(|since| since + limits::YIELD_PATIENCE));
         match &self.role {

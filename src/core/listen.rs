@@ -65,8 +65,18 @@ impl Core {
                     self.peer.forget_groups();
                 }
                 if beat.farewell {
-                    self.goodbye(now);
-                    return;
+                    let text = "the peer said goodbye and holds nothing";
+                    return self.ended(now, Death::Goodbye, text);
+                }
+                if beat.will && !self.has_just_woken(now) {
+                    // Its beats may have lacked the newest reign; it decides who claims with what.
+                    self.learn_generations(&beat);
+                    let text = format!(
+                        "the peer's last will, from its guard, came on {}: its heart is dead and every \
+                         service address was taken away there; its services may still run",
+                        path.name()
+                    );
+                    return self.ended(now, Death::Will, &text);
                 }
                 if new_incarnation {
                     self.met();
@@ -101,9 +111,11 @@ impl Core {
         }
     }
 
-    /// The crossover's carrier was lost a moment ago: each path is asked until that moment is over.
+    /// The far end of a cable was lost a moment ago: each path is asked until that moment is over.
     pub(super) fn is_urgent(&self, now: Time) -> bool {
-        self.peer.is_alive() && self.crossover.is_in_doubt(now, self.pace.dead_after)
+        let span = self.pace.dead_after;
+        self.peer.is_alive()
+            && (self.crossover.is_in_doubt(now, span) || self.modem.is_in_doubt(now, span))
     }
 
     /// Whether the core waits for an answer to an urgent ask, so that each sign of life matters.
@@ -185,13 +197,28 @@ impl Core {
         }
     }
 
-    fn goodbye(&mut self, now: Time) {
+    /// What is read now may have waited while this node stood still: a will may be older than the heart
+    /// that followed, which begins soon after. Then silence has to tell.
+    fn has_just_woken(&self, now: Time) -> bool {
+        self.woke_at.is_some_and(|at| now.since(at) < self.pace.expects)
+    }
+
+    /// The peer's incarnation has ended, and it holds nothing.
+    fn ended(&mut self, now: Time, death: Death, text: &str) {
         self.peer.end(now);
-        self.peer.life = Life::Dead { death: Death::Goodbye, at: now };
+        self.peer.life = Life::Dead { death, at: now };
         for watch in &mut self.paths {
             watch.close();
         }
-        self.tell(Kind::PeerDead, None, "the peer said goodbye and holds nothing".to_string());
+        for group in &mut self.groups {
+            // What its kernel answered before says nothing now: who asks, asks anew.
+            group.answered_at = None;
+            group.early_probe = None;
+            if let Role::Probing { .. } = group.role {
+                group.role = Role::Passive { granted: None };
+            }
+        }
+        self.tell(Kind::PeerDead, None, text.to_string());
     }
 
     /// A carrier was looked at or reported.
@@ -200,27 +227,38 @@ impl Core {
             Link::Lan => {
                 if self.reach.set_carrier(now, up) {
                     self.reach.suspect(now);
-                    self.tell_carrier("LAN", up);
+                    self.tell_carrier(link, up);
                     if up {
                         self.announce_all_again(now);
                     }
                 }
             }
-            Link::Crossover => match self.crossover.report(now, up) {
-                CarrierNews::None => {}
-                CarrierNews::Lost => {
-                    // Asks and probes are on their way while the second look is awaited.
-                    self.stop_asking();
-                    self.reach.suspect(now);
-                    self.ask(now);
-                }
-                CarrierNews::Up => self.tell_carrier("crossover", true),
-                CarrierNews::Confirmed => {
-                    self.tell_carrier("crossover", false);
-                    let lost_at = self.crossover.fresh_loss(now, Duration::ZERO);
-                    self.suspected_at.get_or_insert(lost_at.unwrap_or(now));
-                }
-            },
+            Link::Crossover => {
+                let news = self.crossover.report(now, up);
+                self.far_end(now, link, news);
+            }
+            Link::Serial => {
+                let news = self.modem.report(now, up);
+                self.far_end(now, link, news);
+            }
+        }
+    }
+
+    /// News of the far end of the crossover or of the serial line.
+    fn far_end(&mut self, now: Time, link: Link, news: CarrierNews) {
+        match news {
+            CarrierNews::None => {}
+            CarrierNews::Lost => {
+                // Asks and probes are on their way while the second look is awaited.
+                self.stop_asking();
+                self.reach.suspect(now);
+                self.ask(now);
+            }
+            CarrierNews::Up => self.tell_carrier(link, true),
+            CarrierNews::Confirmed(lost_at) => {
+                self.tell_carrier(link, false);
+                self.suspected_at.get_or_insert(lost_at);
+            }
         }
     }
 
@@ -235,15 +273,21 @@ impl Core {
         self.groups = groups;
     }
 
-    fn tell_carrier(&mut self, link: &str, up: bool) {
-        let text =
-            format!("the {link} interface {} carrier", if up { "has a" } else { "lost its" });
-        self.tell(Kind::Carrier, None, text);
+    fn tell_carrier(&mut self, link: Link, up: bool) {
+        let text = match (link, up) {
+            (Link::Lan, true) => "the LAN interface has a carrier",
+            (Link::Lan, false) => "the LAN interface lost its carrier",
+            (Link::Crossover, true) => "the crossover interface has a carrier",
+            (Link::Crossover, false) => "the crossover interface lost its carrier",
+            (Link::Serial, true) => "the serial line's far end shows (DSR or DCD)",
+            (Link::Serial, false) => "the serial line's far end went dark (DSR and DCD)",
+        };
+        self.tell(Kind::Carrier, None, text.to_string());
     }
 
     /// Looks at every path's silence: tells changes, sends asks, starts reach bursts.
     pub(super) fn watch_paths(&mut self, now: Time) {
-        if self.crossover.take_look(now) {
+        if self.crossover.take_look(now) | self.modem.take_look(now) {
             self.out.push_back(Command::LookAtCarriers);
         }
         let gap = self.peer.worst_gap();
@@ -275,14 +319,13 @@ impl Core {
         }
         self.pulse_at_rest(now);
         let all_late = self.configured().all(|watch| watch.is_late(now));
-        let carrier_lost = self.crossover.fresh_loss(now, self.pace.dead_after).is_some();
         if all_late && self.peer.is_alive() {
             if self.suspected_at.is_none() {
                 self.suspected_at = Some(now);
                 self.reach.suspect(now);
                 self.out.push_back(Command::LookAtCarriers);
             }
-        } else if self.peer.is_alive() && !carrier_lost {
+        } else if self.peer.is_alive() && !self.is_urgent(now) {
             self.suspected_at = None;
         }
     }
@@ -303,29 +346,35 @@ impl Core {
         if watch.is_silent(now, self.peer.worst_gap()) {
             return true;
         }
-        // The crossover's carrier shortens the wait, and only while its loss is fresh: a cable that
-        // was pulled long ago is no evidence of a death now.
+        // The far end of a cable shortens the wait, and only while its loss is fresh: a cable that was
+        // pulled long ago is no evidence of a death now.
         let span = self.pace.dead_after;
-        if self.crossover.fresh_loss(now, span).is_none() {
+        let crossover = self.crossover.is_fresh_loss(now, span);
+        let serial = self.modem.is_fresh_loss(now, span);
+        if !crossover && !serial {
             return false;
         }
-        // The carrier alone proves nothing: the LAN path was well and leaves an ask unanswered.
+        // It alone proves nothing: the LAN path was well and leaves an ask unanswered.
         let over =
             |watch: &PathWatch| watch.ask_over_at(self.peer_late()).is_some_and(|at| now >= at);
+        let lan_over = || self.paths.iter().any(|watch| watch.path == Path::Lan && over(watch));
         match watch.path {
-            Path::Crossover => {
-                self.paths.iter().any(|watch| watch.path == Path::Lan && over(watch))
-            }
-            Path::Lan | Path::Serial => over(watch),
+            Path::Crossover if crossover => lan_over(),
+            Path::Serial if serial => lan_over(),
+            Path::Crossover | Path::Serial | Path::Lan => over(watch),
         }
     }
 
     /// Whether no cable is left by which anybody could be heard. An owner then lets go at once, before
-    /// the peer, which sees the crossover's carrier lost too, can take over; it proves no death.
+    /// the peer, which sees the crossover's carrier lost too, can take over; it proves no death. A serial
+    /// line that is late, or where an ask hangs, is as good as none: the peer may have heard its last up to
+    /// a beat before this node did, and its own asks may prove more to it, so waiting for silence here would
+    /// be too long. It costs little: without a LAN carrier nobody is served here.
     pub(super) fn has_no_cable(&self, now: Time) -> bool {
-        let gap = self.peer.worst_gap();
+        let hangs =
+            |watch: &PathWatch| watch.ask_hangs_at(Duration::ZERO).is_some_and(|at| now >= at);
         let line_silent =
-            |watch: &PathWatch| watch.path != Path::Serial || watch.is_silent(now, gap);
+            |watch: &PathWatch| watch.path != Path::Serial || watch.is_late(now) || hangs(watch);
         self.peer.is_alive()
             && self.crossover.is_lost()
             && self.reach.carrier_lost_at(now).is_some()
@@ -346,7 +395,7 @@ impl Core {
             }
             Life::Dead { death, at } => match death {
                 Death::Silent { gone: None } => self.judge_gone(now, at),
-                Death::Silent { gone: Some(_) } | Death::Goodbye => {}
+                Death::Silent { gone: Some(_) } | Death::Goodbye | Death::Will => {}
             },
         }
     }
@@ -366,20 +415,6 @@ impl Core {
              this node is cut off"
         };
         self.tell(Kind::PeerDead, None, text.to_string());
-    }
-
-    /// Keeps [`Core::lags`]: a LAN that comes back does so on one node first, and that moves nothing.
-    pub(super) fn note_lag(&mut self, now: Time) {
-        let peer = self.peer.last().filter(|_| self.peer.is_alive());
-        let by_loss = match (self.reach.carrier_lost_at(now), peer) {
-            (Some(at), Some(beat)) if beat.lan_carrier => Some(now.since(at) < limits::REACH_BURST),
-            // Only counts of the same hosts compare.
-            (None, Some(beat)) if beat.reach > 0 && !self.configs_differ => {
-                self.reach.lost_for(now, limits::REACH_EVERY).then_some(false)
-            }
-            (Some(_) | None, Some(_) | None) => None,
-        };
-        self.lags = by_loss.map(|by_loss| self.lags.unwrap_or((now, by_loss)));
     }
 
     /// Reach that a claim may rest on now. `asked_for_at`: the peer offered the group then, perhaps

@@ -9,12 +9,14 @@
 //! | --- | --- |
 //! | `event`, `command`, `disk`, `time` | what goes in and out |
 //! | `peer`, `path`, `carrier`, `reach`, `stall` | evidence: who is heard, what silence proves |
+//! | `lag` | arbitration: who gets through to the LAN better, and how often that moves a group |
 //! | `right`, `probe` | the right to serve, and the question to the LAN before a claim |
 //! | `role`, `group`, `owner` | a group's state machine |
-//! | `duty`, `duties` | what the worker is ordered to do with services and mirrors, and what it reports |
+//! | `duty`, `duties` | what the worker is ordered to do with services, mirrors and connections, and what it reports |
 //! | `address` | what the kernel and the LAN report about addresses |
 //! | `generation` | what must be on disk first |
 //! | `listen`, `speak` | heartbeats in, heartbeats out |
+//! | `will` | what the guard says if this heart dies |
 //! | `wish` | what operators ask for |
 //! | `reload`, `pace` | another config for a running core, and the heartbeat's times meanwhile |
 //! | `rules` | the rules that tests break on purpose |
@@ -29,6 +31,7 @@ mod duty;
 mod event;
 mod generation;
 mod group;
+mod lag;
 mod listen;
 mod owner;
 mod pace;
@@ -47,6 +50,7 @@ mod tell;
 #[cfg(test)]
 mod tests;
 mod time;
+mod will;
 mod wish;
 
 use std::collections::VecDeque;
@@ -56,13 +60,16 @@ use std::time::Duration;
 
 pub use command::Command;
 pub use disk::{DiskState, Generation, GroupDisk};
-pub use duty::{MirrorDuty, MirrorReport, PeerSync, ServiceDuty, ServiceReport, ServiceWord};
+pub use duty::{
+    ClientDuty, MirrorDuty, MirrorReport, PeerSync, ServiceDuty, ServiceReport, ServiceWord,
+    Tickled,
+};
 pub use event::{Event, Holder, Link, Wish};
 #[cfg(test)]
 pub use rules::Sabotage;
 pub use time::Time;
 
-use crate::beat::Path;
+use crate::beat::{Beat, Path};
 use crate::config::{Config, NodeIndex};
 use crate::control::event::Kind;
 use crate::control::status::NodeState;
@@ -116,6 +123,8 @@ pub struct Core {
     guarded: bool,
     joined: bool,
     stalled: bool,
+    /// When its last long stall ended.
+    woke_at: Option<Time>,
 
     now: Time,
     deadline: Time,
@@ -125,14 +134,15 @@ pub struct Core {
     paths: [PathWatch; 3],
     peer: Peer,
     crossover: CarrierWatch,
+    /// The serial line's modem lines.
+    modem: CarrierWatch,
     reach: Reach,
     /// When to repeat an ask, if the crossover's carrier makes it urgent.
     ask_again_at: Option<Time>,
     /// When the serial line's round trip is to be measured next.
     pulse_at: Time,
-    /// Since when the peer gets through to the LAN and this node does not, and whether that began
-    /// with a loss of this node's own carrier.
-    lags: Option<(Time, bool)>,
+    /// The peer gets through to the LAN better than this node.
+    lag: Option<lag::Lag>,
     /// Since when every path has been late, or a carrier has been lost.
     suspected_at: Option<Time>,
 
@@ -152,6 +162,9 @@ pub struct Core {
     claim: u32,
     wishes: Wishes,
 
+    /// The last will as the guard has it, or gets it next.
+    will: Option<Beat>,
+    will_changed: bool,
     out: VecDeque<Command>,
     #[cfg(test)]
     sabotage: Option<rules::Sabotage>,
@@ -201,6 +214,7 @@ impl Core {
             guarded: true,
             joined: false,
             stalled: false,
+            woke_at: None,
             now,
             deadline: now,
             gaps: Gaps::default(),
@@ -208,10 +222,11 @@ impl Core {
             paths,
             peer: Peer::new(groups.len()),
             crossover: CarrierWatch::default(),
+            modem: CarrierWatch::default(),
             reach: Reach::new(config.reach_hosts.len(), now),
             ask_again_at: None,
             pulse_at: now,
-            lags: None,
+            lag: None,
             suspected_at: None,
             sync_address: None,
             sequence: 0,
@@ -224,6 +239,8 @@ impl Core {
             want: 0,
             claim: 0,
             wishes: Wishes::default(),
+            will: None,
+            will_changed: false,
             out: VecDeque::new(),
             #[cfg(test)]
             sabotage: None,
@@ -257,6 +274,7 @@ impl Core {
         }
         self.take_in(now, event);
         self.settle(now);
+        self.write_will();
         self.deadline = self.find_deadline(now);
         #[cfg(test)]
         self.check_invariants();
@@ -269,6 +287,10 @@ impl Core {
 
     /// The next thing to do; `None` when there is nothing more.
     pub fn poll(&mut self) -> Option<Command> {
+        // Before all else: what the will says must be true of what is commanded next.
+        if std::mem::take(&mut self.will_changed) {
+            return Some(Command::Will { beat: self.will.clone() });
+        }
         self.out.pop_front()
     }
 
@@ -292,7 +314,7 @@ impl Core {
             Event::LineBusy => self.watch_mut(Path::Serial, |watch| watch.is_busy(now)),
             Event::Refused { path, reason } => self.refused(path, reason),
             Event::Carrier { link, up } => self.carrier(now, link, up),
-            Event::ReachAnswered { host, round } => self.reach.answered(host, round),
+            Event::ReachAnswered { host, round } => self.reach.answered(now, host, round),
             Event::AddressSeen { group, holder } => {
                 self.with_group(group, |core, state| core.address_seen(now, state, holder));
             }
@@ -324,6 +346,9 @@ impl Core {
             }
             Event::Mirror { group, report } => {
                 self.with_group(group, |_, state| state.duties.mirror_reported(report));
+            }
+            Event::Tickled { group, tickled } => {
+                self.with_group(group, |core, state| core.tickled(state, tickled));
             }
             Event::Synced { request, outcome } => self.synced(request, outcome),
             Event::Noted { group, kind, text } => {
@@ -388,6 +413,7 @@ impl Core {
         let told = late >= longest_safe;
         if told {
             self.stalled = true;
+            self.woke_at = Some(now);
             let text = format!("this node's loop stood still for {} ms", late.as_millis());
             self.tell(Kind::Stall, None, text);
         }
@@ -532,8 +558,10 @@ impl Core {
                 for watch in self.paths.iter().filter(|watch| watch.configured) {
                     times.extend([watch.late_at(), watch.silent_at(gap)].into_iter().flatten());
                     times.extend(watch.ask_over_at(self.peer_late()));
+                    times.extend(watch.ask_hangs_at(Duration::ZERO));
                 }
                 times.extend(self.crossover.look_at());
+                times.extend(self.modem.look_at());
                 times.extend(self.ask_again_at);
                 times.extend(self.reach.next_at());
                 times.extend(self.reach.carrier_sure_at());

@@ -58,6 +58,7 @@ impl Core {
         if matches!(side, Side::Dead | Side::Says(Stance::Unable)) || self.peer.is_standby() {
             active.peer_was_away = true;
         }
+        self.hold_failback_down(now, group, side);
         active.offer = self.offer(now, group, side, &active);
         if let Some(offer) = active.offer {
             let nobody = !self.peer.is_alive() || self.peer.is_standby();
@@ -134,6 +135,9 @@ impl Core {
     ) -> Role {
         if matches!(offer, Offer::ServiceFailed { .. }) {
             group.unfit_until = Some(now + limits::SERVICE_UNFIT);
+        }
+        if offer.is_budgeted() && wanted {
+            group.moves.note(now);
         }
         let (patience, let_go) = offer.drain_patience();
         let accepted = group.accept_loss_until.take().is_some_and(|until| now < until);
@@ -250,7 +254,7 @@ impl Core {
 
     /// Whether this owner would hand over, and why.
     fn offer(
-        &self,
+        &mut self,
         now: Time,
         group: &mut GroupState,
         side: Side,
@@ -262,12 +266,8 @@ impl Core {
         if self.disk.standby_wanted() {
             return Some(Offer::Standby);
         }
-        // A difference that this node's own carrier loss did not make must last: rounds get lost, and
-        // a switch that comes back serves one port first.
-        let span = limits::REACH_EVERY * limits::REACH_ROUNDS;
-        if self.lags.is_some_and(|(since, by_loss)| by_loss || now.since(since) >= span) {
-            let carrier = self.reach.carrier();
-            return Some(if carrier { Offer::NotReached } else { Offer::NoCarrier });
+        if let Some(offer) = self.offer_by_reach(now, group) {
+            return Some(offer);
         }
         let failed = group.duties.services_are(ServiceDuty::Run) == ServiceWord::Failed;
         match active.offer {
@@ -294,8 +294,18 @@ impl Core {
         self.failback_due(now, group, side, active)
     }
 
+    /// A preferred node that is not well begins its time of being stable anew: a port that flaps moves
+    /// the group away, and must not fetch it back each time.
+    fn hold_failback_down(&self, now: Time, group: &mut GroupState, side: Side) {
+        let unwell = side == Side::Says(Stance::Unable) || self.peer_reaches_fewer(now);
+        let config = self.config.groups.get(usize::from(group.index.0));
+        if let Some(config) = config.filter(|_| unwell) {
+            group.failback_at = group.failback_at.max(now + config.stable_for);
+        }
+    }
+
     fn failback_due(
-        &self,
+        &mut self,
         now: Time,
         group: &mut GroupState,
         side: Side,
@@ -312,7 +322,7 @@ impl Core {
             && group.duties.is_in_sync()
             && stable
             && now >= group.failback_at;
-        if !due {
+        if !due || !self.has_moves_left(now, group) {
             return None;
         }
         group.failback_at = now + limits::FAILBACK_RETRY;

@@ -204,6 +204,11 @@ impl PathWatch {
         }
     }
 
+    /// Whether an ask on it has gone unanswered for that long.
+    pub fn is_unanswered(&self, now: Time, span: Duration) -> bool {
+        self.asked_at.is_some_and(|at| now.since(at) >= span)
+    }
+
     /// Whether it may be asked on again so soon.
     pub fn may_ask(&self, now: Time) -> bool {
         self.asks.back().is_none_or(|(_, at)| now.since(*at) >= self.ask_every)
@@ -232,12 +237,16 @@ impl PathWatch {
         newer
     }
 
-    /// The peer answers the pulse of that number; false: there is none that waits for it.
+    /// The peer answers the pulse of that number; false: there is none that still waits for it.
     pub fn was_answered(&mut self, now: Time, number: u64) -> bool {
         let Some(place) = self.asks.iter().position(|(asked, _)| *asked == number) else {
             return false;
         };
         let Some((_, at)) = self.asks.remove(place) else { return false };
+        // Held back by somebody for longer than any line takes, it proves nothing.
+        if now.since(at) > self.dead_after {
+            return false;
+        }
         if self.pulse_rtts.len() >= limits::PULSES_REMEMBERED {
             self.pulse_rtts.pop_front();
         }
@@ -295,9 +304,14 @@ impl PathWatch {
     /// When an ask that stays unanswered makes it silent, if the crossover's carrier is lost. `None` also
     /// if that would mean nothing. `peer_late`: by how much the peer's loop was late lately.
     pub fn ask_over_at(&self, peer_late: Duration) -> Option<Time> {
+        self.ask_hangs_at(peer_late).filter(|_| self.ask_counts)
+    }
+
+    /// When an ask has stayed unanswered for that long, whether it proves anything or not.
+    pub fn ask_hangs_at(&self, peer_late: Duration) -> Option<Time> {
         let patience = self.ask_rtt()? * limits::ASK_PATIENCE_ROUND_TRIPS;
         let patience = patience.max(limits::ASK_PATIENCE_MIN) + peer_late * 2;
-        let asked_at = self.asked_at.filter(|_| self.ask_counts)?;
+        let asked_at = self.asked_at?;
         // An answer waits behind what is already on the line, in both directions.
         let heard_at = self.heard_at.unwrap_or_default();
         Some(asked_at.max(heard_at).max(self.busy_at).max(self.sending_until) + patience)

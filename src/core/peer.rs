@@ -8,7 +8,8 @@
 //!
 //! ```text
 //!   NeverHeard ──counted beat──▶ Alive ──every path silent──▶ Dead(Silent)
-//!                                 ▲  └──────goodbye─────────▶ Dead(Goodbye)
+//!                                 ▲  ├──────goodbye─────────▶ Dead(Goodbye)
+//!                                 │  └──────last will───────▶ Dead(Will)
 //!                                 └───────counted beat────────┘
 //! ```
 
@@ -34,6 +35,9 @@ pub enum Death {
     },
     /// It said goodbye: it held nothing any more, and its incarnation has ended.
     Goodbye,
+    /// Its heart died, and its guard said so: it has taken the addresses away, and the incarnation has
+    /// ended. Services may still run there.
+    Will,
 }
 
 /// Whether it lives.
@@ -105,7 +109,7 @@ impl Peer {
         }
     }
 
-    /// The proven incarnation; `None` before any, and after a goodbye.
+    /// The proven incarnation; `None` before any, and after a goodbye or a last will.
     pub fn incarnation(&self) -> Option<u64> {
         self.incarnation
     }
@@ -125,7 +129,7 @@ impl Peer {
         match self.life {
             Life::Dead { death, .. } => match death {
                 Death::Silent { gone } => gone == Some(true),
-                Death::Goodbye => true,
+                Death::Goodbye | Death::Will => true,
             },
             Life::Alive { .. } | Life::NeverHeard => false,
         }

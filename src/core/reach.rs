@@ -14,6 +14,8 @@ const ROUNDS_KEPT: u32 = 32;
 pub struct Reach {
     /// For each reach host: when the newest question was *asked* that it answered.
     answered: Vec<Option<Time>>,
+    /// For each reach host: how long its answers take.
+    round_trips: Vec<Option<Duration>>,
     /// When the newest rounds were asked, by round number modulo the length.
     asked: [Option<(u32, Time)>; ROUNDS_KEPT as usize],
     round: u32,
@@ -40,6 +42,7 @@ impl Reach {
     pub fn new(hosts: usize, now: Time) -> Reach {
         Reach {
             answered: vec![None; hosts],
+            round_trips: vec![None; hosts],
             asked: [None; ROUNDS_KEPT as usize],
             round: 0,
             next_at: now,
@@ -64,6 +67,12 @@ impl Reach {
             None => proven,
         };
         self.answered = new.iter().map(before).collect();
+        let round_trips = std::mem::take(&mut self.round_trips);
+        let known = |host: &IpAddr| {
+            let place = old.iter().position(|known| known == host)?;
+            round_trips.get(place).copied().flatten()
+        };
+        self.round_trips = new.iter().map(known).collect();
         self.asked = [None; ROUNDS_KEPT as usize];
         self.next_at = now;
         self.suspect(now);
@@ -140,12 +149,30 @@ impl Reach {
     }
 
     /// A host answered the question of `round`.
-    pub fn answered(&mut self, host: u8, round: u32) {
+    pub fn answered(&mut self, now: Time, host: u8, round: u32) {
         let slot = self.asked.get((round % ROUNDS_KEPT) as usize).copied().flatten();
         let Some((_, asked)) = slot.filter(|(known, _)| *known == round) else { return };
-        if let Some(newest) = self.answered.get_mut(usize::from(host)) {
-            *newest = (*newest).max(Some(asked));
+        let host = usize::from(host);
+        let (Some(newest), Some(round_trip)) =
+            (self.answered.get_mut(host), self.round_trips.get_mut(host))
+        else {
+            return;
+        };
+        // A host may say something twice, the second time long after it was asked.
+        if *newest < Some(asked) {
+            *newest = Some(asked);
+            let took = now.since(asked);
+            // One late answer makes no slow host.
+            let most = round_trip.map_or(took, |known| known * 2 + limits::REACH_PATIENCE / 10);
+            *round_trip = Some(took.min(most));
         }
+    }
+
+    /// How old a question must be to count as unanswered. Any host's answer would do, so the quickest
+    /// counts.
+    fn patience(&self) -> Duration {
+        let quickest = self.round_trips.iter().flatten().min().copied().unwrap_or_default();
+        (limits::REACH_PATIENCE + quickest * 2).min(limits::REACH_PATIENCE_MAX)
     }
 
     /// Whether a question asked at `since` or later was answered; without reach hosts, whether the
@@ -170,7 +197,8 @@ impl Reach {
 
     /// Rounds asked at `since` or later, and long enough ago to have been answered.
     fn unanswered(&self, now: Time, since: Time) -> u32 {
-        let ripe = |at: Time| at >= since && now.since(at) >= limits::REACH_PATIENCE;
+        let patience = self.patience();
+        let ripe = |at: Time| at >= since && now.since(at) >= patience;
         let count = self.asked.iter().flatten().filter(|(_, at)| ripe(*at)).count();
         u32::try_from(count).unwrap_or(u32::MAX)
     }

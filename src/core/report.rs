@@ -66,7 +66,7 @@ impl Core {
         let carrier = match watch.path {
             Path::Crossover => self.crossover.up(),
             Path::Lan => Some(self.reach.carrier()),
-            Path::Serial => None,
+            Path::Serial => self.modem.up(),
         };
         let micros =
             |time: std::time::Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);

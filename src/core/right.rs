@@ -25,7 +25,8 @@ pub enum PeerWord {
         /// Time since the silence was found.
         waited: Duration,
     },
-    /// It said goodbye: it held nothing then, and its disk does not say that it is alone.
+    /// It said goodbye, or its guard said its last will: it held nothing then, and its disk does not say
+    /// that it is alone.
     Ended,
     /// It is heard, and has granted this node's want.
     Granted {

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use super::disk::Generation;
 use super::duties::Duties;
+use super::lag::Moves;
 use super::probe::Probe;
 use super::reload::Adding;
 use super::time::Time;
@@ -158,6 +159,8 @@ pub enum Offer {
     NoCarrier,
     /// It reaches no reach host, and the peer does.
     NotReached,
+    /// It reaches fewer reach hosts than the peer.
+    FewerReached,
     /// `clusterd move`, until the given time.
     Moved {
         /// When the offer ends.
@@ -179,7 +182,7 @@ impl Offer {
     /// Whether it waits until the peer has all but the last changes of the trees.
     pub fn waits_for_sync(self) -> bool {
         match self {
-            Offer::Moved { .. } | Offer::Failback { .. } => true,
+            Offer::FewerReached | Offer::Moved { .. } | Offer::Failback { .. } => true,
             Offer::Standby
             | Offer::Ending
             | Offer::NoCarrier
@@ -192,11 +195,26 @@ impl Offer {
     /// was only wished for is not worth a loss.
     pub fn drain_patience(self) -> (Duration, bool) {
         match self {
-            Offer::Moved { .. } | Offer::Failback { .. } => (limits::DRAIN_PATIENCE, false),
+            Offer::FewerReached | Offer::Moved { .. } | Offer::Failback { .. } => {
+                (limits::DRAIN_PATIENCE, false)
+            }
             Offer::Standby | Offer::Ending => (limits::DRAIN_PATIENCE_ENDING, true),
             Offer::NoCarrier | Offer::NotReached | Offer::ServiceFailed { .. } => {
                 (limits::DRAIN_PATIENCE_FAILED, true)
             }
+        }
+    }
+
+    /// Whether it counts in the budget of moves between two who live: nobody asked for it, and the
+    /// owner could serve on, or so it may be.
+    pub fn is_budgeted(self) -> bool {
+        match self {
+            Offer::NotReached | Offer::FewerReached | Offer::Failback { .. } => true,
+            Offer::Standby
+            | Offer::Ending
+            | Offer::NoCarrier
+            | Offer::Moved { .. }
+            | Offer::ServiceFailed { .. } => false,
         }
     }
 
@@ -207,6 +225,7 @@ impl Offer {
             Offer::Ending => "this node's daemon ends",
             Offer::NoCarrier => "its LAN interface lost its carrier",
             Offer::NotReached => "it reaches no reach host and the peer does",
+            Offer::FewerReached => "it reaches fewer reach hosts than the peer",
             Offer::Moved { .. } => "the administrator asked for it",
             Offer::ServiceFailed { .. } => "a service does not run on this node",
             Offer::Failback { .. } => "the group goes home",
@@ -251,10 +270,15 @@ pub struct GroupState {
     pub accept_loss_until: Option<Time>,
     /// When the next automatic failback may be offered.
     pub failback_at: Time,
+    /// What this node handed over by itself lately.
+    pub moves: Moves,
     /// How often an address was deleted by somebody else.
     pub lost_addresses: u64,
     /// When a foreign deletion, holder or addition was last told.
     pub meddling_told_at: Option<Time>,
+    /// The peer served before this node's claim, and its clients have not been told: they are once the
+    /// addresses are announced, at this attempt or a later one.
+    pub tickle: bool,
     /// What the beats say of it: the stance, and whether it is in service.
     pub says: Option<(Stance, bool)>,
     /// What the worker is ordered and reports.
@@ -288,8 +312,10 @@ impl GroupState {
             unserved_since: None,
             accept_loss_until: None,
             failback_at: Time(0),
+            moves: Moves::default(),
             lost_addresses: 0,
             meddling_told_at: None,
+            tickle: false,
             says: None,
             duties: Duties::new(config, orders),
             adding: None,

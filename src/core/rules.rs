@@ -34,6 +34,8 @@ pub enum Sabotage {
     NoDrain,
     /// Takes in the trees of a reign before the newest that it knows of.
     StaleIn,
+    /// The guard says the last will before it has taken the addresses away: the simulator's guard obeys it.
+    WillFirst,
 }
 
 /// Rules that only a test can switch off.

@@ -161,6 +161,7 @@ impl Core {
             echo_held_us: u32::try_from(held_us).unwrap_or(u32::MAX),
             ask_answer: ask,
             farewell,
+            will: false,
             state: self.node_state(),
             may_claim: self.disk.surely_not_alone(),
             hears,
@@ -178,7 +179,7 @@ impl Core {
         self.out.push_back(Command::Send { path, beat });
     }
 
-    fn group_beat(&self, group: &GroupState) -> GroupBeat {
+    pub(super) fn group_beat(&self, group: &GroupState) -> GroupBeat {
         let served = self.disk.served(&group.name);
         GroupBeat {
             group: group.index,

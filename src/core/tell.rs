@@ -19,7 +19,19 @@ pub(super) fn mac_text(mac: [u8; 6]) -> String {
 impl Core {
     /// Tells an event with everything that is known of the peer and the LAN now.
     pub(super) fn tell(&mut self, kind: Kind, group: Option<&str>, text: String) {
-        let evidence = self.everything_known();
+        self.tell_with(kind, group, text, &[]);
+    }
+
+    /// The same, with further evidence.
+    pub(super) fn tell_with(
+        &mut self,
+        kind: Kind,
+        group: Option<&str>,
+        text: String,
+        more: &[(&str, Value)],
+    ) {
+        let mut evidence = self.everything_known();
+        evidence.extend(more.iter().map(|(name, value)| ((*name).to_string(), value.clone())));
         let group = group.map(str::to_string);
         self.out.push_back(Command::Tell(Told { kind, group, text, evidence }));
     }
@@ -75,6 +87,7 @@ impl Core {
         BTreeMap::from([
             ("paths".to_string(), json!(paths)),
             ("crossover_carrier".to_string(), json!(self.crossover.up())),
+            ("serial_modem_lines".to_string(), json!(self.modem.up())),
             ("lan_carrier".to_string(), json!(self.reach.carrier())),
             ("reach".to_string(), json!(self.reach.count(now))),
             ("reach_of".to_string(), json!(self.reach.hosts())),

@@ -6,13 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::beat::{Beat, DropReason, PathSet, Stance};
+use crate::beat::{Beat, DropReason, PathSet, Pulse, Stance};
 use crate::config::{self, GroupIndex};
 use crate::control::status::{GroupState as Word, PathState, PeerState};
 
+mod arbitration;
+mod clients;
 mod corners;
 mod duties;
+mod pulses;
 mod reload;
+mod wills;
 
 const CONFIG: &str = r#"
 [cluster]
@@ -29,7 +33,7 @@ lan       = "eth0"
 crossover = "eth1"
 serial    = "/dev/ttyS0"
 [reach]
-hosts = ["203.0.113.1"]
+hosts = ["203.0.113.1", "203.0.113.2"]
 [heartbeat]
 boot_patience = "5s"
 [group.web]
@@ -45,8 +49,12 @@ struct Station {
     core: Core,
     began: Time,
     powered: bool,
+    /// Its heart was killed and the machine runs on: the crossover keeps its carrier.
+    killed: bool,
     holds: bool,
     disk: DiskState,
+    /// What its guard has to say.
+    will: Option<Beat>,
     answers: BTreeMap<u64, Result<String, String>>,
     told: Vec<(Kind, String)>,
     /// How often it took another config in, and the group's addresses as it was told last.
@@ -55,6 +63,11 @@ struct Station {
     /// Its worker's newest orders.
     services_ordered: Option<(u32, ServiceDuty)>,
     mirror_ordered: Option<(u32, MirrorDuty)>,
+    clients_ordered: Option<ClientDuty>,
+    /// How often it was told to tickle.
+    tickles: u32,
+    /// Announcements of both nodes before its newest claim.
+    announced_before: u32,
 }
 
 /// Two nodes; frames arrive after 100 µs, or never on a path that is cut.
@@ -64,8 +77,11 @@ struct Story {
     nodes: [Station; 2],
     cut: PathSet,
     lan: [bool; 2],
+    /// Reach hosts that do not answer a node.
+    mute: Vec<(usize, u8)>,
     flying: Vec<(Time, usize, Event)>,
     recorded: Vec<(usize, Path, Beat)>,
+    pulses: Vec<(usize, Pulse)>,
     both_held: Duration,
     incarnations: u64,
     /// What was commanded of either kernel, and whether it answers.
@@ -73,9 +89,11 @@ struct Story {
     releases: u32,
     announced: u32,
     probes: u32,
-    mute_hosts: [bool; 2],
     deaf_to_renewals: bool,
     deaf_to_releases: bool,
+    crossover_keeps_carrier: bool,
+    refuses_a_claim: bool,
+    deaf_disk: bool,
 }
 
 const A: usize = 0;
@@ -106,14 +124,19 @@ impl Story {
             ),
             began: Time(0),
             powered: true,
+            killed: false,
             holds: false,
             disk: DiskState::default(),
+            will: None,
             answers: BTreeMap::new(),
             told: Vec::new(),
             configured: 0,
             addresses: Vec::new(),
             services_ordered: None,
             mirror_ordered: None,
+            clients_ordered: None,
+            tickles: 0,
+            announced_before: 0,
         };
         let nodes = [station(A), station(B)];
         let mut story = Story {
@@ -122,17 +145,21 @@ impl Story {
             nodes,
             cut: PathSet::default(),
             lan: [true, true],
+            mute: Vec::new(),
             flying: Vec::new(),
             recorded: Vec::new(),
+            pulses: Vec::new(),
             both_held: Duration::ZERO,
             incarnations: 2,
             renewals: 0,
             releases: 0,
             announced: 0,
             probes: 0,
-            mute_hosts: [false, false],
             deaf_to_renewals: false,
             deaf_to_releases: false,
+            crossover_keeps_carrier: false,
+            refuses_a_claim: false,
+            deaf_disk: false,
         };
         story.drain(A);
         story.drain(B);
@@ -159,6 +186,7 @@ impl Story {
 
     fn obey(&mut self, node: usize, command: Command) {
         match command {
+            Command::Will { beat } => self.nodes[node].will = beat,
             Command::Sweep => {
                 self.nodes[node].holds = false;
                 self.give(node, Event::Swept);
@@ -171,6 +199,7 @@ impl Story {
                 }
             }
             Command::Pulse(pulse) => {
+                self.pulses.push((node, pulse));
                 if !self.cut.has(Path::Serial) {
                     self.flying.push((self.now + MS / 10, 1 - node, Event::Pulsed(pulse)));
                 }
@@ -178,12 +207,16 @@ impl Story {
             Command::LookAtCarriers => {
                 let up = self.lan[node];
                 self.give(node, Event::Carrier { link: Link::Lan, up });
-                let up = self.nodes[1 - node].powered && !self.cut.has(Path::Crossover);
+                let other = &self.nodes[1 - node];
+                let there = (other.powered || other.killed) && !self.cut.has(Path::Crossover);
+                let up = there || self.crossover_keeps_carrier;
                 self.give(node, Event::Carrier { link: Link::Crossover, up });
             }
             Command::AskReach { round } => {
-                if self.lan[node] && !self.mute_hosts[node] {
-                    self.give(node, Event::ReachAnswered { host: 0, round });
+                for host in [0, 1] {
+                    if self.lan[node] && !self.mute.contains(&(node, host)) {
+                        self.give(node, Event::ReachAnswered { host, round });
+                    }
                 }
             }
             Command::Probe { group } => {
@@ -194,7 +227,19 @@ impl Story {
                 }
             }
             Command::Claim { group, claim } => {
+                if let Some(will) = &self.nodes[node].will {
+                    let served = self.nodes[node].core.disk.served("web").expect("it claims");
+                    assert_eq!(
+                        will.groups[0].generation, served.number,
+                        "an old reign in the will"
+                    );
+                }
                 self.nodes[node].holds = true;
+                self.nodes[node].announced_before = self.announced;
+                if std::mem::take(&mut self.refuses_a_claim) {
+                    let error = "no such device".to_string();
+                    return self.give(node, Event::HoldFailed { group, claim, error });
+                }
                 self.give(node, Event::Held { group, claim });
             }
             Command::Renew { group, claim } => {
@@ -217,12 +262,24 @@ impl Story {
             Command::Mirror { order, duty, .. } => {
                 self.nodes[node].mirror_ordered = Some((order, duty));
             }
+            Command::Clients { duty, .. } => self.nodes[node].clients_ordered = Some(duty),
+            Command::Tickle { .. } => {
+                assert!(self.nodes[node].holds, "tickled, not held");
+                assert!(self.announced > self.nodes[node].announced_before, "not yet announced");
+                assert_eq!(self.nodes[node].clients_ordered, Some(ClientDuty::Share));
+                self.nodes[node].tickles += 1;
+            }
             Command::Sync { .. } => {}
             Command::Announce { .. } => {
                 assert!(self.nodes[node].holds, "announced, not held");
                 self.announced += 1;
             }
             Command::Persist { write, state } => {
+                let will = &self.nodes[node].will;
+                assert!(!state.alone || will.is_none(), "the disk will say alone: {will:?}");
+                if self.deaf_disk {
+                    return;
+                }
                 self.nodes[node].disk = state;
                 self.give(node, Event::Persisted { write });
             }
@@ -272,12 +329,26 @@ impl Story {
 
     fn power_cut(&mut self, node: usize) {
         self.nodes[node].powered = false;
+        self.nodes[node].killed = false;
         self.nodes[node].holds = false;
+    }
+
+    /// Kills the heart: its guard takes the address away and says the will, once.
+    fn kill_heart(&mut self, node: usize) {
+        self.power_cut(node);
+        self.nodes[node].killed = true;
+        if let Some(will) = self.nodes[node].will.take() {
+            for path in Path::ALL {
+                self.obey(node, Command::Send { path, beat: will.clone() });
+            }
+        }
     }
 
     fn power_on(&mut self, node: usize) {
         self.incarnations += 1;
         let station = &mut self.nodes[node];
+        station.killed = false;
+        station.will = None;
         station.began = Time(self.now.0.saturating_sub(1));
         let disk = station.disk.clone();
         let config = self.config.clone();
@@ -345,8 +416,41 @@ fn p2_a_power_cut_that_the_kernel_tells_is_over_in_some_milliseconds() {
     story.run(MS * 20);
     story.power_cut(A);
     story.give(B, Event::Carrier { link: Link::Crossover, up: false });
-    story.time_until_held(B, limits::ASK_PATIENCE_MIN + MS * 2);
+    story.time_until_held(B, limits::ASK_PATIENCE_MIN + MS * 4);
     assert_eq!(story.status(B).groups[0].generation, 2);
+}
+
+/// A switch in the crossover keeps its carrier; the serial line's modem lines go dark.
+#[test]
+fn p2_dark_modem_lines_shorten_the_wait_as_a_lost_carrier_does() {
+    let mut story = Story::settled();
+    let shows = |up| Event::Carrier { link: Link::Serial, up };
+    story.give(B, shows(true));
+    story.run(MS * 220);
+    story.nodes[A].powered = false;
+    story.nodes[A].holds = false;
+    story.cut = PathSet(7);
+    story.crossover_keeps_carrier = true;
+    story.give(B, shows(false));
+    story.run(limits::CARRIER_SECOND_LOOK);
+    assert!(!story.nodes[B].holds, "one look is no evidence");
+    story.give(B, shows(false));
+    story.time_until_held(B, limits::ASK_PATIENCE_MIN);
+    let told = &story.nodes[B].told;
+    assert!(told.iter().any(|(_, text)| text.contains("went dark")), "{told:?}");
+}
+
+#[test]
+fn p1_a_node_that_answers_is_not_dead_whatever_its_modem_lines_say() {
+    let mut story = Story::settled();
+    let shows = |up| Event::Carrier { link: Link::Serial, up };
+    story.give(B, shows(true));
+    for up in [false, false, true, false, false] {
+        story.give(B, shows(up));
+        story.run(MS * 40);
+        assert_eq!(story.status(B).peer.state, PeerState::Alive);
+    }
+    assert!(story.nodes[A].holds && !story.nodes[B].holds);
 }
 
 /// What a lost carrier shortens is not the last word: an answer on serial is.

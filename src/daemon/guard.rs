@@ -9,13 +9,15 @@
 //!     |                  | ends                                   ends, | or EXIT_PATIENCE is over:
 //!     |                  v                                              v delete while waiting
 //!     +-------------- Cleaning <----------------------------------------+
-//!   no address left      |
+//!   no address left:     |
+//!   the last will        |
 //!                        | asked to end, handed over (status 0), or refused to start
 //!                        v
 //!                      Ended: the worker sees the end of its link, drains and ends; so does the guard
 //! ```
 //! A heart is started only when the one before has ended and an address dump shows nothing of it, or
-//! when every lease of it has run out. Silence counts only while the guard itself was awake to hear.
+//! when every lease of it has run out. The last will tells the peer that it may claim at once: it is sent
+//! once, when the heart's end was seen in time and a dump has shown that no address is left. Silence counts only while the guard itself was awake to hear.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -27,9 +29,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+use super::HEART_REFUSES;
 use super::guard_netlink::GuardNetlink;
+use super::last_will::LastWill;
 use super::page::{Page, Sealed};
-use super::{HEART_REFUSES, logger};
 use crate::limits;
 use crate::sys::process::{Child, Exit, Program};
 use crate::sys::realtime;
@@ -43,6 +46,8 @@ pub struct Guarded {
     pub heart: Program,
     /// The worker's program, which inherits its end of the link.
     pub worker: Program,
+    /// What the heart's last will is sent with.
+    pub last_will: LastWill,
     /// Writing end of the pipe whose end tells the heart that the guard is gone.
     pub alive: OwnedFd,
 }
@@ -52,7 +57,6 @@ pub struct Guarded {
 /// # Errors
 /// A system call that never fails on a working system; nothing was started.
 pub fn run(guarded: Guarded) -> io::Result<ExitCode> {
-    logger::install("guard", Duration::ZERO);
     nix::sys::prctl::set_name(c"clusterd-guard")?;
     let mut guard = Guard::new(guarded)?;
     for warning in realtime::set_up(limits::GUARD_PRIORITY) {
@@ -71,6 +75,9 @@ struct Guard {
     signals: SignalFd,
     netlink: GuardNetlink,
     sealed: Sealed,
+    last_will: LastWill,
+    /// No heart is started before: the peer takes over.
+    resting_until: Instant,
     heart: Heart,
     heart_restarts: Restarts,
     worker: Option<Child>,
@@ -100,6 +107,8 @@ enum Heart {
     Cleaning {
         exit: Exit,
         since: Instant,
+        /// Its end came in time: it has a will.
+        will: bool,
     },
     Ended {
         since: Instant,
@@ -123,6 +132,8 @@ impl Guard {
             signals: SignalFd::with_flags(&wanted, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?,
             netlink: GuardNetlink::open()?,
             sealed: Sealed::new(),
+            last_will: guarded.last_will,
+            resting_until: now,
             heart: Heart::Resting,
             heart_restarts: Restarts::new(now),
             worker: None,
@@ -185,7 +196,7 @@ impl Guard {
             Heart::Resting => self.start_heart(now),
             Heart::Running { mut child, since, ticks, silent } => {
                 if let Some(exit) = child.exit() {
-                    return self.clean(exit, now, now);
+                    return self.clean(exit, now, now, true);
                 }
                 let (now_ticks, before) = (self.page.ticks(), ticks);
                 let silent = match now_ticks == before {
@@ -221,16 +232,17 @@ impl Guard {
                 Heart::Killed { child, since: now }
             }
             Heart::Killed { mut child, since } => {
+                let late = now.saturating_duration_since(since) >= limits::EXIT_PATIENCE;
                 if let Some(exit) = child.exit() {
-                    return self.clean(exit, now, now);
+                    return self.clean(exit, now, now, !late);
                 }
                 // It sits in the kernel, where a request may still be on its way: delete until it ends.
-                if now.saturating_duration_since(since) >= limits::EXIT_PATIENCE {
+                if late {
                     self.delete_addresses();
                 }
                 Heart::Killed { child, since }
             }
-            Heart::Cleaning { exit, since } => self.clean(exit, since, now),
+            Heart::Cleaning { exit, since, will } => self.clean(exit, since, now, will),
             Heart::Ended { .. } => heart,
         }
     }
@@ -240,6 +252,10 @@ impl Guard {
             return self.ended(now, 0);
         }
         let Some((program, _)) = &self.programs else { return Heart::Resting };
+        if now < self.resting_until {
+            return Heart::Resting;
+        }
+        self.last_will.let_go();
         if !self.heart_restarts.may_start(now) {
             return Heart::Resting;
         }
@@ -253,14 +269,16 @@ impl Guard {
         }
     }
 
-    /// Deletes what the ended heart left, and says what comes next.
-    fn clean(&mut self, exit: Exit, since: Instant, now: Instant) -> Heart {
+    /// Deletes what the ended heart left, says its will if it has one, and what comes next.
+    fn clean(&mut self, exit: Exit, since: Instant, now: Instant, will: bool) -> Heart {
         let gone = self.delete_addresses();
         if !gone && now.saturating_duration_since(since) <= limits::LEASE + limits::LEASE_GRACE {
-            return Heart::Cleaning { exit, since };
+            return Heart::Cleaning { exit, since, will };
         }
         if !gone {
             log::error!("could not verify that the addresses are gone; every lease has run out");
+        } else if will {
+            self.say_will();
         }
         match exit {
             Exit::Status(0) => self.ended(now, 0),
@@ -300,6 +318,16 @@ impl Guard {
             }
         }
         false
+    }
+
+    /// Tells the peer that this node holds no address. Only after a look has shown it.
+    fn say_will(&mut self) {
+        let Some(sealed) = self.page.sealed(&mut self.sealed) else { return };
+        let sent = self.last_will.say(sealed.will());
+        if sent > 0 {
+            self.resting_until = Instant::now() + limits::WILL_REST;
+            log::warn!("the heart's last will is sent on {sent} paths: the peer may take over");
+        }
     }
 
     fn ended(&mut self, now: Instant, status: u8) -> Heart {

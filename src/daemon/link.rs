@@ -37,7 +37,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::GroupIndex;
 use crate::control::event::{Kind, Record};
-use crate::core::{DiskState, MirrorDuty, MirrorReport, PeerSync, ServiceDuty, ServiceReport};
+use crate::core::{
+    ClientDuty, DiskState, MirrorDuty, MirrorReport, PeerSync, ServiceDuty, ServiceReport, Tickled,
+};
 use crate::limits::{LINK_BYTES_MAX, LINK_EVENTS_MAX, LINK_LINES_MAX, LINK_SEND_PATIENCE};
 
 /// From the heart to the worker.
@@ -76,6 +78,18 @@ pub enum ToWorker {
         duty: MirrorDuty,
         /// Where the peer listens.
         peer: PeerSync,
+    },
+    /// What shall be done about clients' TCP connections, from now on.
+    Clients {
+        /// Which group.
+        group: GroupIndex,
+        /// What.
+        duty: ClientDuty,
+    },
+    /// Let the clients of the owner before find out that their connections have ended.
+    Tickle {
+        /// Which group.
+        group: GroupIndex,
     },
     /// Mirror now; answer `Synced` when everything written before is durable and applied on the peer.
     Sync {
@@ -139,6 +153,13 @@ pub enum ToHeart {
         group: GroupIndex,
         /// How it is.
         report: MirrorReport,
+    },
+    /// The clients of the owner before were sent a first segment each.
+    Tickled {
+        /// Which group.
+        group: GroupIndex,
+        /// How many.
+        tickled: Tickled,
     },
     /// A `Sync` ended.
     Synced {
@@ -283,6 +304,7 @@ impl HeartLink {
                     | ToHeart::PersistFailed { .. }
                     | ToHeart::Services { .. }
                     | ToHeart::Mirror { .. }
+                    | ToHeart::Tickled { .. }
                     | ToHeart::Synced { .. }
                     | ToHeart::Note { .. }
                     | ToHeart::Offered { .. }
@@ -331,6 +353,8 @@ impl HeartLink {
             | ToWorker::Configured
             | ToWorker::Services { .. }
             | ToWorker::Mirror { .. }
+            | ToWorker::Clients { .. }
+            | ToWorker::Tickle { .. }
             | ToWorker::Sync { .. } => {
                 if self.events.len() >= LINK_EVENTS_MAX {
                     self.events.pop_front();
@@ -393,6 +417,7 @@ impl HeartLink {
                 | ToHeart::PersistFailed { .. }
                 | ToHeart::Services { .. }
                 | ToHeart::Mirror { .. }
+                | ToHeart::Tickled { .. }
                 | ToHeart::Synced { .. }
                 | ToHeart::Note { .. }
                 | ToHeart::Offered { .. }

@@ -2,11 +2,13 @@
 //!
 //! `start` reads the config, takes the state directory, makes what the processes share and becomes the
 //! `guard`, which starts the heart and the `worker` as children of its own. Heart and guard share a
-//! `page`, heart and worker a `link` and the `shelf` with the config.
+//! `page`, heart and worker a `link` and the `shelf` with the config. When the heart is dead the guard
+//! says its `last_will`.
 
 pub mod guard;
 pub mod guard_netlink;
 pub mod heart;
+pub mod last_will;
 pub mod link;
 pub mod logger;
 pub mod page;

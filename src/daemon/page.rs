@@ -1,11 +1,14 @@
-//! The page that heart and guard share: the heart's tick, and what to delete should the heart die.
+//! The page that heart and guard share: the heart's tick, what to delete should the heart die, and its
+//! last will: what the peer is told then.
 //!
 //! The layout is [`Words`]. A slot's payload: addresses, 16 bytes each (IPv4 mapped into IPv6), then
-//! the netlink messages, each after its length as u32, little-endian.
+//! the netlink messages, then the farewells, each of these after its length as u32, little-endian. A
+//! farewell is a byte for its path, a byte for the length of its destination, destination, frame.
 //!
 //! The heart writes the slot that is not the newest: sequence 0, payload, checksum, and last the new
 //! sequence, which seals it. A slot that was torn by the heart's death has sequence 0 or a checksum
-//! that does not fit; then the other one is the newest. The guard understands nothing of the messages.
+//! that does not fit; then the other one is the newest. The guard understands nothing of the messages and
+//! the farewells. What one heart has sealed to be deleted holds for the next ones too; its will does not.
 
 use std::io;
 use std::net::IpAddr;
@@ -13,15 +16,16 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
+use crate::beat::{Farewell, Path};
 use crate::limits::SEALED_BYTES_MAX;
 use crate::sys::page::{SharedWords, SlotWords, Words};
 
 const ADDRESS_BYTES: usize = 16;
 
-/// The deletions do not fit into the page. The config's limits make this impossible.
+/// What is to be sealed does not fit into the page. The config's limits make this impossible.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{needed} bytes of deletions do not fit into the {SEALED_BYTES_MAX} bytes of the shared page"
+    "{needed} bytes for the guard do not fit into the {SEALED_BYTES_MAX} bytes of the shared page"
 )]
 pub struct TooLarge {
     needed: usize,
@@ -90,12 +94,19 @@ impl Page {
     }
 
     /// Seals what the guard must do if the heart dies: send these netlink messages, until none of
-    /// these addresses is left on the host. To be called before the first of them is added.
+    /// these addresses is left on the host, and only then this will. To be called before the first of them
+    /// is added.
     ///
     /// # Errors
     /// More than fits; then nothing has changed.
-    pub fn seal(&mut self, deletions: &[Vec<u8>], addresses: &[IpAddr]) -> Result<(), TooLarge> {
-        let payload = encode(deletions, addresses)?;
+    pub fn seal(
+        &mut self,
+        deletions: &[Vec<u8>],
+        addresses: &[IpAddr],
+        will: &[Farewell],
+    ) -> Result<(), TooLarge> {
+        let payload = encode(deletions, addresses, will)?;
+        let heart = self.heart();
         let mut newest = Sealed::new();
         let [a, b] = &self.words().slots;
         let (slot, sequence) = match self.newest(&mut newest) {
@@ -112,9 +123,11 @@ impl Page {
             }
             word.store(u64::from_le_bytes(padded), Ordering::Relaxed);
         }
-        let size = payload.len() as u64 | (addresses.len() as u64) << 32;
+        let counts = (addresses.len() as u64) << 32 | (deletions.len() as u64) << 48;
+        let size = payload.len() as u64 | counts;
         slot.size.store(size, Ordering::Relaxed);
-        slot.checksum.store(checksum(sequence, size, &payload), Ordering::Relaxed);
+        slot.heart.store(heart, Ordering::Relaxed);
+        slot.checksum.store(checksum([sequence, size, heart], &payload), Ordering::Relaxed);
         slot.sequence.store(sequence, Ordering::Release);
         Ok(())
     }
@@ -122,6 +135,7 @@ impl Page {
     /// Copies the newest sealed slot that is whole; `None`: nothing was ever sealed. Allocates nothing.
     pub fn sealed<'a>(&self, into: &'a mut Sealed) -> Option<&'a Sealed> {
         self.newest(into)?;
+        into.will_holds = into.heart == self.heart();
         Some(into)
     }
 
@@ -149,7 +163,11 @@ pub struct Sealed {
     payload: Box<[u8]>,
     bytes: usize,
     addresses: usize,
+    deletions: usize,
     sequence: u64,
+    heart: u64,
+    /// It was sealed by the newest heart.
+    will_holds: bool,
 }
 
 impl Sealed {
@@ -157,7 +175,15 @@ impl Sealed {
     #[must_use]
     pub fn new() -> Sealed {
         let payload = vec![0; SEALED_BYTES_MAX].into_boxed_slice();
-        Sealed { payload, bytes: 0, addresses: 0, sequence: 0 }
+        Sealed {
+            payload,
+            bytes: 0,
+            addresses: 0,
+            deletions: 0,
+            sequence: 0,
+            heart: 0,
+            will_holds: false,
+        }
     }
 
     /// The addresses that must not be left, IPv4 mapped into IPv6.
@@ -168,6 +194,22 @@ impl Sealed {
 
     /// The netlink messages, in their order.
     pub fn deletions(&self) -> impl Iterator<Item = &[u8]> {
+        self.parts().take(self.deletions)
+    }
+
+    /// The will of the newest heart: each farewell's path, destination and frame. Empty if that heart has
+    /// sealed none: another one's says nothing of it.
+    pub fn will(&self) -> impl Iterator<Item = (Path, &[u8], &[u8])> {
+        let farewells = self.parts().skip(self.deletions).filter_map(|part| {
+            let (&[path, length], rest) = part.split_first_chunk::<2>()?;
+            let path = Path::ALL.into_iter().find(|one| one.index() == usize::from(path))?;
+            let (to, frame) = rest.split_at_checked(usize::from(length))?;
+            Some((path, to, frame))
+        });
+        farewells.take(if self.will_holds { usize::MAX } else { 0 })
+    }
+
+    fn parts(&self) -> impl Iterator<Item = &[u8]> {
         let mut rest = self.filled().get(self.addresses * ADDRESS_BYTES..).unwrap_or_default();
         std::iter::from_fn(move || {
             let (length, after) = rest.split_first_chunk::<4>()?;
@@ -181,8 +223,9 @@ impl Sealed {
     fn copy(&mut self, slot: &SlotWords) -> bool {
         let sequence = slot.sequence.load(Ordering::Acquire);
         let size = slot.size.load(Ordering::Relaxed);
+        let heart = slot.heart.load(Ordering::Relaxed);
         let expected = slot.checksum.load(Ordering::Relaxed);
-        let (bytes, addresses) = ((size & 0xffff_ffff) as usize, (size >> 32) as usize);
+        let (bytes, addresses) = ((size & 0xffff_ffff) as usize, (size >> 32 & 0xffff) as usize);
         if sequence == 0 || bytes > SEALED_BYTES_MAX || addresses > bytes / ADDRESS_BYTES {
             return false;
         }
@@ -192,8 +235,9 @@ impl Sealed {
         }
         fence(Ordering::Acquire);
         (self.sequence, self.bytes, self.addresses) = (sequence, bytes, addresses);
+        (self.heart, self.deletions) = (heart, (size >> 48) as usize);
         slot.sequence.load(Ordering::Relaxed) == sequence
-            && checksum(sequence, size, self.filled()) == expected
+            && checksum([sequence, size, heart], self.filled()) == expected
     }
 
     fn filled(&self) -> &[u8] {
@@ -221,17 +265,28 @@ pub fn boottime() -> Duration {
     now.map(Duration::from).unwrap_or_default()
 }
 
-fn encode(deletions: &[Vec<u8>], addresses: &[IpAddr]) -> Result<Vec<u8>, TooLarge> {
+fn encode(
+    deletions: &[Vec<u8>],
+    addresses: &[IpAddr],
+    will: &[Farewell],
+) -> Result<Vec<u8>, TooLarge> {
     let mut payload = Vec::new();
     for &ip in addresses {
         payload.extend_from_slice(&address_bytes(ip));
     }
-    for message in deletions {
-        let Ok(length) = u32::try_from(message.len()) else {
-            return Err(TooLarge { needed: message.len() });
-        };
+    let mut put = |pieces: &[&[u8]]| {
+        let needed = pieces.iter().map(|piece| piece.len()).sum();
+        let length = u32::try_from(needed).map_err(|_| TooLarge { needed })?;
         payload.extend_from_slice(&length.to_le_bytes());
-        payload.extend_from_slice(message);
+        pieces.iter().for_each(|piece| payload.extend_from_slice(piece));
+        Ok(())
+    };
+    for message in deletions {
+        put(&[message])?;
+    }
+    for Farewell { path, to, frame } in will {
+        let length = u8::try_from(to.len()).map_err(|_| TooLarge { needed: to.len() })?;
+        put(&[&[path.index() as u8, length], to, frame])?;
     }
     if payload.len() > SEALED_BYTES_MAX {
         return Err(TooLarge { needed: payload.len() });
@@ -239,129 +294,15 @@ fn encode(deletions: &[Vec<u8>], addresses: &[IpAddr]) -> Result<Vec<u8>, TooLar
     Ok(payload)
 }
 
-fn checksum(sequence: u64, size: u64, payload: &[u8]) -> u64 {
+fn checksum(numbers: [u64; 3], payload: &[u8]) -> u64 {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(&sequence.to_le_bytes());
-    hasher.update(&size.to_le_bytes());
+    for number in numbers {
+        hasher.update(&number.to_le_bytes());
+    }
     hasher.update(payload);
     let hash = hasher.finalize();
     hash.as_bytes().first_chunk::<8>().map_or(0, |first| u64::from_le_bytes(*first))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn page_with(deletions: &[&[u8]], addresses: &[&str]) -> Page {
-        let mut page = Page::create().unwrap();
-        seal(&mut page, deletions, addresses);
-        page
-    }
-
-    fn seal(page: &mut Page, deletions: &[&[u8]], addresses: &[&str]) {
-        let deletions: Vec<_> = deletions.iter().map(|bytes| bytes.to_vec()).collect();
-        let addresses: Vec<IpAddr> = addresses.iter().map(|ip| ip.parse().unwrap()).collect();
-        page.seal(&deletions, &addresses).unwrap();
-    }
-
-    fn deletions(page: &Page) -> Option<Vec<Vec<u8>>> {
-        let mut sealed = Sealed::new();
-        Some(page.sealed(&mut sealed)?.deletions().map(<[u8]>::to_vec).collect())
-    }
-
-    #[test]
-    fn an_empty_page_has_nothing_sealed() {
-        assert_eq!(deletions(&Page::create().unwrap()), None);
-    }
-
-    #[test]
-    fn what_is_sealed_is_read_by_another_mapping() {
-        let page = page_with(&[b"one", b"", b"three"], &["192.0.2.1", "2001:db8::1"]);
-        let other = Page::open(page.as_fd().try_clone_to_owned().unwrap()).unwrap();
-        let mut sealed = Sealed::new();
-        let seen = other.sealed(&mut sealed).unwrap();
-        assert_eq!(seen.deletions().collect::<Vec<_>>(), [&b"one"[..], b"", b"three"]);
-        let expected: Vec<_> = ["192.0.2.1", "2001:db8::1"]
-            .map(|ip| address_bytes(ip.parse().unwrap()))
-            .into_iter()
-            .collect();
-        assert_eq!(seen.addresses(), expected);
-    }
-
-    #[test]
-    fn a_torn_slot_leaves_the_one_before() {
-        let tears: [fn(&SlotWords); 4] = [
-            |slot| slot.sequence.store(0, Ordering::SeqCst),
-            |slot| _ = slot.size.fetch_xor(1 << 3, Ordering::SeqCst),
-            |slot| _ = slot.checksum.fetch_xor(1, Ordering::SeqCst),
-            |slot| _ = slot.payload[0].fetch_xor(1 << 40, Ordering::SeqCst),
-        ];
-        for tear in tears {
-            let mut page = page_with(&[b"first"], &[]);
-            seal(&mut page, &[b"second"], &[]);
-            assert_eq!(deletions(&page).unwrap(), [b"second"]);
-            tear(&page.words().slots[1]);
-            assert_eq!(deletions(&page).unwrap(), [b"first"]);
-            // The next seal must not overwrite the only whole slot.
-            seal(&mut page, &[b"third"], &[]);
-            assert_eq!(deletions(&page).unwrap(), [b"third"]);
-            tear(&page.words().slots[1]);
-            assert_eq!(deletions(&page).unwrap(), [b"first"]);
-        }
-    }
-
-    #[test]
-    fn the_limits_of_the_config_fit() {
-        let mut page = Page::create().unwrap();
-        let addresses = [IpAddr::from([0xffu16; 8]); crate::limits::ADDRESSES_MAX];
-        let deletions = vec![vec![7; 96]; crate::limits::ADDRESSES_MAX];
-        page.seal(&deletions, &addresses).unwrap();
-        page.seal(&[vec![0; SEALED_BYTES_MAX]], &[]).unwrap_err();
-        assert_eq!(self::deletions(&page).unwrap(), deletions);
-    }
-
-    #[test]
-    fn readers_never_see_a_mixture() {
-        let mut page = page_with(&[&[0; 2000]], &[]);
-        let reader = Page::open(page.as_fd().try_clone_to_owned().unwrap()).unwrap();
-        let done = std::sync::atomic::AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            for _ in 0..2 {
-                scope.spawn(|| {
-                    let (mut sealed, mut newest) = (Sealed::new(), 0);
-                    while !done.load(Ordering::Relaxed) {
-                        // Both slots can be overtaken during one slow read: the guard, which reads
-                        // only when the heart is dead or looks again, would read once more.
-                        let Some(seen) = reader.sealed(&mut sealed) else { continue };
-                        let message = seen.deletions().next().unwrap().to_vec();
-                        assert!(message.iter().all(|byte| Some(byte) == message.first()));
-                        newest = newest.max(seen.sequence);
-                    }
-                    assert!(newest > 0);
-                });
-            }
-            for round in 0..2000u32 {
-                page.seal(&[vec![round as u8; 2000]], &[]).unwrap();
-            }
-            done.store(true, Ordering::Relaxed);
-        });
-    }
-
-    #[test]
-    fn ticks_count_from_each_heart_anew() {
-        let page = Page::create().unwrap();
-        page.begin_heart();
-        page.tick();
-        page.tick();
-        assert_eq!((page.ticks(), page.heart()), (2, 1));
-        assert!(page.since_tick() < Duration::from_secs(60));
-        page.begin_heart();
-        assert_eq!((page.ticks(), page.heart()), (0, 2));
-    }
-
-    #[test]
-    fn a_foreign_file_is_no_page() {
-        let file = std::fs::File::open("/dev/null").unwrap();
-        Page::open(file.into()).unwrap_err();
-    }
-}
+mod tests;

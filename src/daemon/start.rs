@@ -20,13 +20,16 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{self, Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::guard::{self, Guarded};
+use super::last_will::LastWill;
 use super::link::{self, HeartLink, WorkerLink};
+use super::logger;
 use super::page::Page;
 use super::shelf::Shelf;
 use crate::config::{self, Config, NodeIndex, key::Key};
@@ -171,6 +174,7 @@ pub struct WorkerInherits {
 /// # Errors
 /// Nothing was started.
 pub fn run(settings: Settings) -> Result<ExitCode, StartError> {
+    logger::install("guard", Duration::ZERO);
     for directory in [&settings.run_dir, &settings.state_dir] {
         make_directory(directory)?;
     }
@@ -180,6 +184,7 @@ pub fn run(settings: Settings) -> Result<ExitCode, StartError> {
     let (guard_read, guard_write) = io::pipe().map_err(system("make a pipe"))?;
 
     page.set_end_patience(settings.config.hand_over_time() + limits::HEART_END_PATIENCE);
+    let last_will = LastWill::open(&settings.config, settings.me);
     let shelf = Shelf::create(&config::normal::print(&settings.config));
     let shelf = shelf.map_err(system("keep the config in memory"))?;
     let worker_launch = launch(&WorkerLaunch {
@@ -212,7 +217,8 @@ pub fn run(settings: Settings) -> Result<ExitCode, StartError> {
     };
     let (heart, worker) = prepare().map_err(system("prepare the child processes"))?;
     drop((heart_end, worker_end));
-    guard::run(Guarded { page, heart, worker, alive: guard_write.into() })
+    let alive = guard_write.into();
+    guard::run(Guarded { page, heart, worker, last_will, alive })
         .map_err(system("become the guard"))
 }
 

@@ -13,7 +13,8 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use super::netlink::{Address, host_prefix};
-use crate::config::{GroupIndex, ServiceAddress};
+use super::request::GroupSetup;
+use crate::config::GroupIndex;
 
 /// What this node wants with a group's addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +30,7 @@ pub enum Hold {
     Claimed {
         /// Number of the claim.
         claim: u32,
-        /// Index of the LAN interface when it was claimed.
+        /// Index of the interface on which it was claimed.
         index: u32,
         /// When the last renewal that was acknowledged had been sent: the kernel's lease ends at
         /// least one lease after it.
@@ -40,7 +41,7 @@ pub enum Hold {
 /// What a look says about one group that was not so before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finding {
-    /// Claimed, but one of its addresses is not there.
+    /// Claimed, but one of its addresses is not there, or its interface is not as it should be.
     Lost(GroupIndex),
     /// Not claimed, but one of its addresses is there.
     Found(GroupIndex),
@@ -66,9 +67,9 @@ pub struct Addresses {
 
 impl Addresses {
     /// All groups free.
-    pub fn new(groups: &[Vec<ServiceAddress>]) -> Addresses {
-        let group = |addresses: &Vec<ServiceAddress>| Group {
-            ips: addresses.iter().map(|address| address.ip).collect(),
+    pub fn new(groups: &[GroupSetup]) -> Addresses {
+        let group = |group: &GroupSetup| Group {
+            ips: group.addresses.iter().map(|address| address.ip).collect(),
             leaving: Vec::new(),
             hold: Hold::Free,
             told_lost: false,
@@ -121,6 +122,13 @@ impl Addresses {
         new
     }
 
+    /// The groups that are being deleted.
+    pub fn releasing(&self) -> impl Iterator<Item = GroupIndex> {
+        self.indexed()
+            .filter(|(_, group)| matches!(group.hold, Hold::Releasing { .. }))
+            .map(|(index, _)| index)
+    }
+
     /// The groups of which something is being deleted: all of them, or what they have no more.
     pub fn deleting(&self) -> impl Iterator<Item = GroupIndex> {
         let deletes = |group: &Group| {
@@ -171,9 +179,13 @@ impl Addresses {
             .is_some_and(|group| matches!(self.hold(group), Hold::Claimed { .. }))
     }
 
-    /// Compares with what a look found (service addresses only). Each state is told once, until it
-    /// has changed.
-    pub fn compare(&mut self, found: &[Address]) -> Vec<Finding> {
+    /// Compares with what a look found (service addresses only); `is_broken` says of which groups the
+    /// interface is not as it should be. Each state is told once, until it has changed.
+    pub fn compare(
+        &mut self,
+        found: &[Address],
+        is_broken: impl Fn(GroupIndex) -> bool,
+    ) -> Vec<Finding> {
         let mut findings = Vec::new();
         for (number, group) in (0u8..).map(GroupIndex).zip(&mut self.groups) {
             let mine = || found.iter().filter(|address| group.ips.contains(&address.ip));
@@ -186,7 +198,7 @@ impl Addresses {
                             .filter(|address| !is_ours(address, index))
                             .map(|&a| Finding::Stray(a)),
                     );
-                    (!all_leased(&group.ips, found, index), false)
+                    (is_broken(number) || !all_leased(&group.ips, found, index), false)
                 }
             };
             if lost && !group.told_lost {
@@ -219,12 +231,14 @@ pub fn all_leased(ips: &[IpAddr], found: &[Address], index: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Nic, ServiceAddress};
 
     const GROUP: GroupIndex = GroupIndex(0);
 
     fn addresses() -> Addresses {
         let ip = "192.0.2.50".parse().unwrap();
-        Addresses::new(&[vec![ServiceAddress { ip, prefix: 24 }]])
+        let addresses = vec![ServiceAddress { ip, prefix: 24 }];
+        Addresses::new(&[GroupSetup { addresses, nic: Nic::Lan, mac: None }])
     }
 
     fn found(index: u32, prefix: u8, permanent: bool) -> Address {
@@ -241,17 +255,27 @@ mod tests {
     fn a_loss_is_told_once_and_again_after_it_was_repaired() {
         let mut addresses = addresses();
         claim(&mut addresses);
-        assert_eq!(addresses.compare(&[]), [Finding::Lost(GROUP)]);
-        assert_eq!(addresses.compare(&[]), []);
-        assert_eq!(addresses.compare(&[found(2, 32, false)]), []);
-        assert_eq!(addresses.compare(&[]), [Finding::Lost(GROUP)]);
+        assert_eq!(addresses.compare(&[], |_| false), [Finding::Lost(GROUP)]);
+        assert_eq!(addresses.compare(&[], |_| false), []);
+        assert_eq!(addresses.compare(&[found(2, 32, false)], |_| false), []);
+        assert_eq!(addresses.compare(&[], |_| false), [Finding::Lost(GROUP)]);
+    }
+
+    #[test]
+    fn a_broken_interface_is_a_loss() {
+        let mut addresses = addresses();
+        claim(&mut addresses);
+        let here = [found(2, 32, false)];
+        assert_eq!(addresses.compare(&here, |group| group == GROUP), [Finding::Lost(GROUP)]);
+        assert_eq!(addresses.compare(&here, |group| group == GROUP), []);
+        assert_eq!(addresses.compare(&here, |_| false), []);
     }
 
     #[test]
     fn an_address_without_end_is_not_our_lease() {
         let mut addresses = addresses();
         claim(&mut addresses);
-        assert_eq!(addresses.compare(&[found(2, 32, true)]), [Finding::Lost(GROUP)]);
+        assert_eq!(addresses.compare(&[found(2, 32, true)], |_| false), [Finding::Lost(GROUP)]);
     }
 
     #[test]
@@ -259,7 +283,10 @@ mod tests {
         let mut addresses = addresses();
         claim(&mut addresses);
         let stray = found(3, 32, true);
-        assert_eq!(addresses.compare(&[found(2, 32, false), stray]), [Finding::Stray(stray)]);
+        assert_eq!(
+            addresses.compare(&[found(2, 32, false), stray], |_| false),
+            [Finding::Stray(stray)]
+        );
         assert!(addresses.is_unexpected(&stray));
         assert!(!addresses.is_unexpected(&found(2, 32, false)));
     }
@@ -274,7 +301,7 @@ mod tests {
         assert!(addresses.deleting().eq([GROUP]) && addresses.is_leaving());
         // Still looked for, and not missed when it goes.
         assert_eq!(addresses.group_of(old), Some(GROUP));
-        assert_eq!(addresses.compare(&[found(2, 32, false)]), [Finding::Lost(GROUP)]);
+        assert_eq!(addresses.compare(&[found(2, 32, false)], |_| false), [Finding::Lost(GROUP)]);
         // Back before it was gone: it stays.
         assert_eq!(addresses.change(GROUP, vec![old]), [old]);
         assert!(!addresses.is_doomed(GROUP, old) && addresses.is_doomed(GROUP, new));
@@ -286,9 +313,9 @@ mod tests {
     #[test]
     fn an_address_that_appears_unclaimed_is_found_once() {
         let mut addresses = addresses();
-        assert_eq!(addresses.compare(&[found(7, 24, true)]), [Finding::Found(GROUP)]);
-        assert_eq!(addresses.compare(&[found(7, 24, true)]), []);
+        assert_eq!(addresses.compare(&[found(7, 24, true)], |_| false), [Finding::Found(GROUP)]);
+        assert_eq!(addresses.compare(&[found(7, 24, true)], |_| false), []);
         addresses.set(GROUP, Hold::Releasing { asked: Some(1) });
-        assert_eq!(addresses.compare(&[found(7, 24, true)]), []);
+        assert_eq!(addresses.compare(&[found(7, 24, true)], |_| false), []);
     }
 }

@@ -1,7 +1,8 @@
-//! The two interfaces that are watched: the LAN's and the crossover's. Their index, MAC and carrier
+//! The interfaces that are watched: those on the LAN and the crossover's. Their index, MAC and carrier
 //! come from the kernel's news and from looks; whichever is newer counts.
 
-use super::netlink::{Body, Interface};
+use super::link_messages::Interface;
+use super::netlink::Body;
 
 /// One watched interface.
 #[derive(Debug)]
@@ -69,7 +70,16 @@ mod tests {
     use super::*;
 
     fn interface(name: &str, index: u32, carrier: bool) -> Interface {
-        Interface { name: name.into(), index, mac: Some([2; 6]), carrier }
+        Interface {
+            name: name.into(),
+            index,
+            mac: Some([2; 6]),
+            up: true,
+            carrier,
+            macvlan_of: None,
+            ipv4: None,
+            remembers: Vec::new(),
+        }
     }
 
     #[test]

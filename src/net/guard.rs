@@ -4,17 +4,36 @@
 use std::io;
 use std::net::IpAddr;
 
+use super::link_messages::{LinkChange, VirtualName};
 use super::netlink::{Change, is_gone};
+use super::request::{GroupSetup, LinkInfo};
 use super::route_socket::RouteSocket;
+use crate::config::GroupIndex;
 
-/// One RTM_DELADDR request for each of these addresses on the LAN interface, to be kept ready in the
-/// page that heart and guard share. The guard sends each with [`delete_all`].
-pub fn deletions(addresses: &[IpAddr], lan_index: u32) -> Vec<Vec<u8>> {
+/// The requests that take everything away, to be kept ready in the page that heart and guard share. The
+/// guard sends each with [`delete_all`]: an RTM_DELLINK for the interface of each group with its own
+/// MAC, an RTM_DELADDR for every other service address on the LAN interface, and where there are such
+/// interfaces an RTM_SETLINK that gives those on the LAN their settings back. `links`: those on the
+/// LAN, the LAN interface first.
+pub fn deletions(groups: &[GroupSetup], links: &[LinkInfo]) -> Vec<Vec<u8>> {
+    let mut changes = Vec::new();
+    for (index, group) in (0u8..).map(GroupIndex).zip(groups) {
+        if group.mac.is_some() {
+            changes.push(Change::Link(LinkChange::Delete { name: VirtualName(index) }));
+        } else if let Some(lan) = links.first() {
+            let ips = group.addresses.iter().map(|address| address.ip);
+            changes.extend(ips.map(|ip| Change::Remove { index: lan.index, ip }));
+        }
+    }
+    if groups.iter().any(|group| group.mac.is_some()) {
+        let set = |link: &LinkInfo| Some(LinkChange::Set { index: link.index, ipv4: link.ipv4? });
+        changes.extend(links.iter().filter_map(set).map(Change::Link));
+    }
     (1u32..)
-        .zip(addresses)
-        .map(|(sequence, &ip)| {
+        .zip(changes)
+        .map(|(sequence, change)| {
             let mut request = Vec::new();
-            Change::Remove { index: lan_index, ip }.build(sequence, &mut request);
+            change.build(sequence, &mut request);
             request
         })
         .collect()

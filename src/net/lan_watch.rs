@@ -182,18 +182,18 @@ impl LanWatch {
         }
     }
 
-    /// Tells the link that this node has `ip`: gratuitous ARP as request and as reply, or an
+    /// Tells the link that this node has `ip` at `mac`: gratuitous ARP as request and as reply, or an
     /// unasked advertisement.
     ///
     /// # Errors
     /// As [`LanWatch::probe`].
-    pub fn announce(&self, ip: IpAddr) -> io::Result<()> {
+    pub fn announce(&self, ip: IpAddr, mac: [u8; 6]) -> io::Result<()> {
         match ip {
             IpAddr::V4(ip) => {
-                self.arp.send(&arp::request(self.mac, ip, ip))?;
-                self.arp.send(&arp::announcing_reply(self.mac, ip))
+                self.arp.send(&arp::request(mac, ip, ip))?;
+                self.arp.send(&arp::announcing_reply(mac, ip))
             }
-            IpAddr::V6(ip) => self.nd()?.send(&nd::announcement(self.mac, ip)),
+            IpAddr::V6(ip) => self.nd()?.send(&nd::announcement(mac, ip)),
         }
     }
 

@@ -1,6 +1,6 @@
-//! rtnetlink messages, built and read (rtnetlink(7)). The only file that knows the crate that
-//! describes them, because that crate changes often. Only the few attributes that clusterd needs are
-//! read, so an attribute that is new or odd never hides a message.
+//! rtnetlink messages, built and read (rtnetlink(7)). This file and `link_messages` alone know the
+//! crate that describes them, because that crate changes often. Only the few attributes that clusterd
+//! needs are read, so an attribute that is new or odd never hides a message.
 
 use std::io;
 use std::net::IpAddr;
@@ -14,16 +14,13 @@ use netlink_packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeader, AddressHeaderFlags, AddressMessage,
     AddressScope, CacheInfo,
 };
-use netlink_packet_route::link::{
-    LinkAttribute, LinkExtentMask, LinkFlags, LinkHeader, LinkMessage,
-};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
+use super::link_messages::{Interface, LinkChange, read_interface};
 use crate::limits::LEASE;
 
-/// Header lengths of `struct ifaddrmsg` and `struct ifinfomsg`, in bytes.
+/// Header length of `struct ifaddrmsg`, in bytes.
 const ADDRESS_HEADER_BYTES: usize = 8;
-const LINK_HEADER_BYTES: usize = 16;
 
 /// An address on an interface of this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,19 +35,6 @@ pub struct Address {
     pub prefix: u8,
     /// It has no end: it is not one of our leases.
     pub permanent: bool,
-}
-
-/// A network interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Interface {
-    /// Its name.
-    pub name: String,
-    /// Its index.
-    pub index: u32,
-    /// Its Ethernet address, if it has one.
-    pub mac: Option<[u8; 6]>,
-    /// Whether it is up and has a carrier.
-    pub carrier: bool,
 }
 
 /// What one message says.
@@ -85,7 +69,7 @@ pub struct Message {
     pub body: Body,
 }
 
-/// A change of one address.
+/// A change of one address, or of one interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// Add the address as /32 or /128 with a lease, or renew its lease.
@@ -106,14 +90,17 @@ pub enum Change {
         /// The address.
         ip: IpAddr,
     },
+    /// Change an interface.
+    Link(LinkChange),
 }
 
 impl Change {
-    /// The address it is about.
-    pub fn ip(&self) -> IpAddr {
+    /// What it is about, in words.
+    pub fn subject(&self) -> String {
         match self {
-            Change::Lease { ip, .. } | Change::Remove { ip, .. } => *ip,
-            Change::Delete(address) => address.ip,
+            Change::Lease { ip, .. } | Change::Remove { ip, .. } => ip.to_string(),
+            Change::Delete(address) => address.ip.to_string(),
+            Change::Link(change) => change.subject(),
         }
     }
 
@@ -122,6 +109,7 @@ impl Change {
         match self {
             Change::Lease { .. } => false,
             Change::Delete(_) | Change::Remove { .. } => is_gone(errno),
+            Change::Link(change) => change.is_done_by(errno),
         }
     }
 
@@ -163,6 +151,7 @@ impl Change {
                 let flags = NLM_F_REQUEST | NLM_F_ACK;
                 append(RouteNetlinkMessage::DelAddress(message), flags, sequence, out);
             }
+            Change::Link(change) => change.build(sequence, out),
         }
     }
 }
@@ -186,14 +175,6 @@ pub fn build_address_dump(sequence: u32, out: &mut Vec<u8>) {
     append(message, NLM_F_REQUEST | NLM_F_DUMP, sequence, out);
 }
 
-/// Appends a request for the interface of that name to `out`.
-pub fn build_interface_request(name: &str, sequence: u32, out: &mut Vec<u8>) {
-    let mut message = LinkMessage::default();
-    message.attributes.push(LinkAttribute::IfName(name.to_owned()));
-    message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
-    append(RouteNetlinkMessage::GetLink(message), NLM_F_REQUEST, sequence, out);
-}
-
 fn address_message(index: u32, ip: IpAddr, prefix: u8) -> AddressMessage {
     let mut message = AddressMessage::default();
     message.header = AddressHeader {
@@ -209,7 +190,7 @@ fn address_message(index: u32, ip: IpAddr, prefix: u8) -> AddressMessage {
     message
 }
 
-fn append(message: RouteNetlinkMessage, flags: u16, sequence: u32, out: &mut Vec<u8>) {
+pub(super) fn append(message: RouteNetlinkMessage, flags: u16, sequence: u32, out: &mut Vec<u8>) {
     let mut message = NetlinkMessage::from(message);
     message.header.flags = flags;
     message.header.sequence_number = sequence;
@@ -288,33 +269,6 @@ fn read_ip(nla: &NlaBuffer<&[u8]>) -> Option<IpAddr> {
     }
 }
 
-/// Reads an interface; messages of one protocol about it (a bridge's about its ports: leaving a
-/// bridge sends an RTM_DELLINK) are not about the interface itself.
-fn read_interface(payload: &[u8]) -> Option<Interface> {
-    let header = LinkHeader::parse(payload).ok()?;
-    if header.interface_family != AddressFamily::Unspec {
-        return None;
-    }
-    let (mut name, mut mac) = (None, None);
-    for nla in NlasIterator::new(payload.get(LINK_HEADER_BYTES..)?) {
-        let Ok(nla) = nla else { break };
-        match nla.kind() {
-            libc::IFLA_IFNAME => {
-                let bytes = nla.value().split(|&byte| byte == 0).next()?;
-                name = Some(String::from_utf8_lossy(bytes).into_owned());
-            }
-            libc::IFLA_ADDRESS => mac = <[u8; 6]>::try_from(nla.value()).ok(),
-            _ => {}
-        }
-    }
-    Some(Interface {
-        name: name?,
-        index: header.index,
-        mac,
-        carrier: header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -367,18 +321,5 @@ mod tests {
             );
             prop_assert_eq!(sequence_of(&bytes).unwrap(), sequence);
         }
-    }
-
-    #[test]
-    fn a_bridge_port_that_leaves_is_not_an_interface_that_is_gone() {
-        let mut message = LinkMessage::default();
-        message.attributes.push(LinkAttribute::IfName("eth0".into()));
-        let mut bytes = Vec::new();
-        append(RouteNetlinkMessage::DelLink(message.clone()), 0, 0, &mut bytes);
-        assert_eq!(bodies(&bytes), [Body::InterfaceGone(0)]);
-        message.header.interface_family = AddressFamily::Bridge;
-        bytes.clear();
-        append(RouteNetlinkMessage::DelLink(message), 0, 0, &mut bytes);
-        assert_eq!(bodies(&bytes), [Body::Other]);
     }
 }

@@ -1,27 +1,43 @@
 //! What the heart and its netlink thread say to each other.
 
-use crate::config::{GroupIndex, ServiceAddress};
+use super::link_messages::Ipv4Conf;
+use crate::config::{GroupIndex, Nic, ServiceAddress};
 
 /// What the thread works on.
 #[derive(Clone, Debug)]
 pub struct NetSetup {
-    /// Name of the LAN interface: service addresses are held on it.
+    /// Name of the LAN interface.
     pub lan: String,
+    /// Name of the third interface, if a group is held on it.
+    pub redundant: Option<String>,
     /// Name of the interface of the crossover cable.
     pub crossover: String,
-    /// The service addresses of each group, in the order of [`GroupIndex`].
-    pub groups: Vec<Vec<ServiceAddress>>,
+    /// Each group, in the order of [`GroupIndex`].
+    pub groups: Vec<GroupSetup>,
+}
+
+/// What is held for a group, and where.
+#[derive(Clone, Debug)]
+pub struct GroupSetup {
+    /// Its service addresses.
+    pub addresses: Vec<ServiceAddress>,
+    /// The interface that they are held on.
+    pub nic: Nic,
+    /// The Ethernet address that moves with them, on an interface of its own on top of that one.
+    pub mac: Option<[u8; 6]>,
 }
 
 /// What the heart asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NetRequest {
-    /// Delete every service address of every group from every interface. Answer: `Swept`.
+    /// Delete every interface of clusterd's making, and every service address of every group from all
+    /// others. Answer: `Swept`.
     Sweep,
     /// Look at both carriers now. Answer: `Carrier`.
     LookAtCarriers,
-    /// Add all of the group's addresses on the LAN interface with a lease, and look. Answer: `Held`,
-    /// or `HoldFailed`, and then those that had been added are deleted again.
+    /// Add all of the group's addresses with a lease on its interface, which is made first if the group
+    /// has its own MAC, and look. Answer: `Held`, or `HoldFailed`, and then what had been added is
+    /// deleted again.
     Claim {
         /// Which group.
         group: GroupIndex,
@@ -46,7 +62,8 @@ pub enum NetRequest {
         /// Number of the change.
         change: u32,
     },
-    /// Delete the group's addresses from every interface. Answer: `Released`, once a look finds none.
+    /// Delete the group's own interface, and its addresses from every other. Answer: `Released`, once a
+    /// look finds none.
     Release {
         /// Which group.
         group: GroupIndex,
@@ -61,7 +78,8 @@ pub enum NetReply {
     /// A look found no service address on this host.
     Swept,
     /// The carriers: after every look, and when one changes. An interface that is missing or not up
-    /// has no carrier; `None`: the kernel could not be asked.
+    /// has no carrier; `None`: the kernel could not be asked. Where a group is held on the third
+    /// interface, the LAN's carrier is that of both: without it the group cannot be served.
     Carrier {
         /// Of the LAN interface.
         lan: Option<bool>,
@@ -103,7 +121,8 @@ pub enum NetReply {
         /// The newest change.
         change: u32,
     },
-    /// An address of a claimed group is gone: deleted by somebody else, or its lease has ended.
+    /// An address of a claimed group is gone, or its interface is not as it was made: by somebody else,
+    /// or the lease has ended.
     AddressLost {
         /// Which group.
         group: GroupIndex,
@@ -113,8 +132,9 @@ pub enum NetReply {
         /// Which group.
         group: GroupIndex,
     },
-    /// The LAN interface: at the start, and when its index or MAC changes; `None`: it is missing.
-    LanLink(Option<LinkInfo>),
+    /// An interface on the LAN: at the start, and when its index, MAC or settings change; `None`: it is
+    /// missing.
+    Link(Nic, Option<LinkInfo>),
     /// Something went wrong, or was put right, that an administrator should know.
     Fault(String),
 }
@@ -126,4 +146,6 @@ pub struct LinkInfo {
     pub index: u32,
     /// Its Ethernet address.
     pub mac: [u8; 6],
+    /// The settings that it had before anything was claimed.
+    pub ipv4: Option<Ipv4Conf>,
 }

@@ -8,7 +8,8 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::TimeVal;
 
-use super::netlink::{self, Address, Body, Change, Interface, Message};
+use super::link_messages::{self, Interface};
+use super::netlink::{self, Address, Body, Change, Message};
 use crate::limits::{
     NET_TRIES, NETLINK_ANSWER_DEADLINE, NETLINK_DATAGRAM_BYTES, NETLINK_MONITOR_BURST,
     NETLINK_MONITOR_BYTES, NETLINK_PIPELINE,
@@ -52,7 +53,7 @@ impl RouteSocket {
     /// was refused.
     ///
     /// # Errors
-    /// The first refusal, with the address, or a failure of the socket.
+    /// The first refusal, with what it is about, or a failure of the socket.
     pub fn change(&mut self, changes: &[Change]) -> io::Result<()> {
         let mut refused = None;
         for part in changes.chunks(NETLINK_PIPELINE) {
@@ -74,16 +75,16 @@ impl RouteSocket {
                     };
                     waiting = waiting.saturating_sub(1);
                     if let Some(errno) = errno.filter(|&errno| !change.is_done_by(errno)) {
-                        refused.get_or_insert((change.ip(), errno));
+                        refused.get_or_insert_with(|| (change.subject(), errno));
                     }
                 });
             }
         }
         match refused {
             None => Ok(()),
-            Some((ip, errno)) => {
+            Some((subject, errno)) => {
                 let error = io::Error::from_raw_os_error(errno);
-                Err(io::Error::new(error.kind(), format!("{ip}: {error}")))
+                Err(io::Error::new(error.kind(), format!("{subject}: {error}")))
             }
         }
     }
@@ -163,7 +164,7 @@ impl RouteSocket {
         self.sequence = self.next_sequence();
         let sequence = self.sequence;
         self.out.clear();
-        netlink::build_interface_request(name, sequence, &mut self.out);
+        link_messages::build_interface_request(name, sequence, &mut self.out);
         self.socket.send(&self.out, 0)?;
         loop {
             self.receive()?;
@@ -269,7 +270,7 @@ impl AsRawFd for Monitor {
 }
 
 /// Receives one datagram that the kernel itself sent; one of another process is skipped.
-fn receive(socket: &Socket, datagram: &mut Vec<u8>) -> io::Result<()> {
+pub(super) fn receive(socket: &Socket, datagram: &mut Vec<u8>) -> io::Result<()> {
     loop {
         datagram.clear();
         let (length, from) = socket.recv_from(datagram, libc::MSG_TRUNC)?;

@@ -1,6 +1,9 @@
 //! The heart's netlink thread: requests in, answers out. Any request can wait for the kernel's rtnl
 //! lock, so nothing else in the heart may make one.
 
+mod links;
+mod release;
+
 use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;
@@ -20,7 +23,8 @@ use super::netlink::{Address, Body, Change};
 use super::outbox::Outbox;
 use super::request::{LinkInfo, NetReply, NetRequest, NetSetup};
 use super::route_socket::{Monitor, RouteSocket};
-use crate::config::{GroupIndex, ServiceAddress};
+use super::virtual_links::VirtualLinks;
+use crate::config::{GroupIndex, Nic, ServiceAddress};
 use crate::limits::{CLAIM_AGE_MAX, LEASE, NET_REQUESTS_MAX, NET_REST, NET_TRIES, RELEASE_RETRY};
 
 /// A request that was not taken.
@@ -128,13 +132,18 @@ pub(super) struct Worker {
     route: RouteSocket,
     pub(super) monitor: Monitor,
     addresses: Addresses,
+    /// On which interface each group is held.
+    nics: Vec<Nic>,
+    virtual_links: VirtualLinks,
     /// A sweep was asked for and has not been answered.
     sweeping: bool,
     /// The newest change of addresses, if it has not been answered.
     changed: Option<u32>,
     lan: Watched,
+    redundant: Option<Watched>,
     crossover: Watched,
     told_lan: Option<LinkInfo>,
+    told_redundant: Option<LinkInfo>,
 }
 
 impl Worker {
@@ -154,18 +163,22 @@ impl Worker {
             monitor: Monitor::open()?,
             route: RouteSocket::open()?,
             addresses: Addresses::new(&setup.groups),
+            nics: setup.groups.iter().map(|group| group.nic).collect(),
+            virtual_links: VirtualLinks::new(&setup.groups),
             sweeping: false,
             changed: None,
             lan: Watched::new(setup.lan),
+            redundant: setup.redundant.map(Watched::new),
             crossover: Watched::new(setup.crossover),
             told_lan: None,
+            told_redundant: None,
         })
     }
 
     fn run(&mut self) {
         self.look_at_carriers();
         if self.told_lan.is_none() {
-            self.outbox.put(NetReply::LanLink(None));
+            self.outbox.put(NetReply::Link(Nic::Lan, None));
         }
         while !self.shared.end.load(Ordering::Relaxed) {
             let more = self.read_news();
@@ -295,7 +308,15 @@ impl Worker {
     }
 
     fn claim(&mut self, group: GroupIndex, claim: u32) -> Result<(), String> {
-        let index = self.lan_index()?;
+        let begun = Instant::now();
+        let (parent, lan) = (self.parent(group)?, self.on_lan());
+        let Worker { virtual_links, route, outbox, .. } = self;
+        let mut fault = |text| outbox.fault(text);
+        let index = virtual_links.make(route, group, parent, &lan, &mut fault)?;
+        if begun.elapsed() > CLAIM_AGE_MAX {
+            // As with a claim that waited: the right that it rests on may have ended.
+            return Err("the kernel took too long to make its interface".into());
+        }
         let mut trouble = String::from("it was not there after it had been added");
         for _ in 0..NET_TRIES {
             let leased_at = Instant::now();
@@ -320,7 +341,7 @@ impl Worker {
     }
 
     fn renew(&mut self, group: GroupIndex, claim: u32) -> Result<(), String> {
-        let index = self.lan_index()?;
+        let index = self.virtual_links.place(group, self.parent(group)?)?;
         let leased_at = match self.addresses.hold(group) {
             Hold::Claimed { claim: held, index: on, leased_at } if held == claim && on == index => {
                 leased_at
@@ -353,67 +374,6 @@ impl Worker {
         self.route.change(&changes).map_err(|error| error.to_string())
     }
 
-    fn lan_index(&self) -> Result<u32, String> {
-        match self.lan.now() {
-            Some(interface) => Ok(interface.index),
-            None => Err(format!("there is no interface {}", self.lan.name())),
-        }
-    }
-
-    /// Deletes what a look finds of the groups that are being released, until it finds nothing.
-    fn finish_releases(&mut self) {
-        for _ in 0..NET_TRIES {
-            let found = match self.look() {
-                Ok(found) => found,
-                Err(error) => {
-                    return self.outbox.fault(format!("a release cannot be verified: {error}"));
-                }
-            };
-            let left = self.settle_releases(&found);
-            if left.is_empty() {
-                return;
-            }
-            if let Err(error) = self.route.change(&left) {
-                self.outbox.fault(format!("a service address cannot be deleted: {error}"));
-            }
-        }
-        self.outbox.fault(
-            "a service address comes back as often as it is deleted: is it in the host's own \
-             network configuration?"
-                .into(),
-        );
-    }
-
-    /// Answers the releases of which nothing was found; returns the deletions for the others.
-    fn settle_releases(&mut self, found: &[Address]) -> Vec<Change> {
-        let mut left = Vec::new();
-        let deleting: Vec<GroupIndex> = self.addresses.deleting().collect();
-        for group in deleting {
-            let here = found.iter().filter(|address| self.addresses.is_doomed(group, address.ip));
-            let before = left.len();
-            left.extend(here.map(|&address| Change::Delete(address)));
-            if left.len() > before {
-                continue;
-            }
-            self.addresses.has_left(group);
-            if let Hold::Releasing { asked } = self.addresses.hold(group) {
-                self.addresses.set(group, Hold::Free);
-                if let Some(release) = asked {
-                    self.outbox.put(NetReply::Released { group, release });
-                }
-            }
-        }
-        if let Some(change) = self.changed.filter(|_| !self.addresses.is_leaving()) {
-            self.changed = None;
-            self.outbox.put(NetReply::Trimmed { change });
-        }
-        if self.sweeping && left.is_empty() {
-            self.sweeping = false;
-            self.outbox.put(NetReply::Swept);
-        }
-        left
-    }
-
     /// Every service address on any interface of this host.
     fn look(&mut self) -> io::Result<Vec<Address>> {
         let mut found = Vec::new();
@@ -429,23 +389,28 @@ impl Worker {
     /// Reads what the kernel reports. News only says where to look; the look decides. Returns whether
     /// there may be more.
     pub(super) fn read_news(&mut self) -> bool {
-        let carriers = (self.lan.carrier(), self.crossover.carrier());
+        let carriers = (self.lan_carrier(), self.crossover.carrier());
         let (mut look_at_addresses, mut look_at_links) = (false, false);
+        let mut look_at_own = false;
         let result = {
-            let Worker { monitor, addresses, lan, crossover, .. } = self;
+            let Worker { monitor, addresses, lan, redundant, crossover, virtual_links, .. } = self;
             monitor.read(&mut |body| match &body {
                 Body::Address(address) => look_at_addresses |= addresses.is_unexpected(address),
                 Body::AddressGone(address) => look_at_addresses |= addresses.is_missed(address),
                 Body::Interface(_) | Body::InterfaceGone(_) => {
                     look_at_links |= lan.news(&body) | crossover.news(&body);
+                    look_at_links |= redundant.as_mut().is_some_and(|one| one.news(&body));
+                    look_at_own |= virtual_links.news(&body);
                 }
-                Body::Overrun => (look_at_addresses, look_at_links) = (true, true),
+                Body::Overrun => {
+                    (look_at_addresses, look_at_links, look_at_own) = (true, true, true);
+                }
                 Body::Answer(_) | Body::Done(_) | Body::Other => {}
             })
         };
         let more = result.unwrap_or_else(|error| {
             // News was lost: nothing is known, so look at everything.
-            (look_at_addresses, look_at_links) = (true, true);
+            (look_at_addresses, look_at_links, look_at_own) = (true, true, true);
             if error.raw_os_error() != Some(libc::ENOBUFS) {
                 self.outbox.fault(format!("news from the kernel was lost: {error}"));
             }
@@ -454,14 +419,17 @@ impl Worker {
         if look_at_links {
             self.look_at_links();
         }
-        self.tell_lan();
-        if carriers != (self.lan.carrier(), self.crossover.carrier()) {
+        self.tell_links();
+        if carriers != (self.lan_carrier(), self.crossover.carrier()) {
             self.outbox.put(NetReply::Carrier {
-                lan: Some(self.lan.carrier()),
+                lan: Some(self.lan_carrier()),
                 crossover: Some(self.crossover.carrier()),
             });
         }
-        if look_at_addresses {
+        if look_at_own && let Err(error) = self.virtual_links.look(&mut self.route) {
+            self.outbox.fault(format!("own interfaces cannot be looked at: {error}"));
+        }
+        if look_at_addresses || look_at_own {
             self.compare();
         }
         more
@@ -474,7 +442,8 @@ impl Worker {
                 return self.outbox.fault(format!("addresses cannot be looked at: {error}"));
             }
         };
-        for finding in self.addresses.compare(&found) {
+        let virtual_links = &self.virtual_links;
+        for finding in self.addresses.compare(&found, |group| virtual_links.is_broken(group)) {
             match finding {
                 Finding::Lost(group) => self.outbox.put(NetReply::AddressLost { group }),
                 Finding::Found(group) => self.outbox.put(NetReply::AddressFound { group }),
@@ -489,39 +458,6 @@ impl Worker {
                     });
                 }
             }
-        }
-    }
-
-    fn look_at_carriers(&mut self) {
-        // Older news must not be read after the look.
-        while self.read_news() {}
-        let (lan, crossover) = self.look_at_links();
-        self.tell_lan();
-        self.outbox.put(NetReply::Carrier { lan, crossover });
-    }
-
-    /// Looks at both interfaces and returns their carriers; `None` for one that could not be asked.
-    fn look_at_links(&mut self) -> (Option<bool>, Option<bool>) {
-        let Worker { route, outbox, lan, crossover, .. } = self;
-        let mut look = |watched: &mut Watched| match route.interface(watched.name()) {
-            Ok(found) => {
-                watched.looked(found);
-                Some(watched.carrier())
-            }
-            Err(error) => {
-                outbox.fault(format!("{} cannot be looked at: {error}", watched.name()));
-                None
-            }
-        };
-        (look(lan), look(crossover))
-    }
-
-    fn tell_lan(&mut self) {
-        let now = self.lan.now();
-        let info = now.and_then(|lan| Some(LinkInfo { index: lan.index, mac: lan.mac? }));
-        if info != self.told_lan {
-            self.told_lan = info;
-            self.outbox.put(NetReply::LanLink(info));
         }
     }
 }
@@ -539,8 +475,12 @@ pub(super) mod tests {
     }
 
     fn quiet_worker() -> (Worker, Sender<Asked>) {
-        let setup =
-            NetSetup { lan: "nowhere0".into(), crossover: "nowhere1".into(), groups: Vec::new() };
+        let setup = NetSetup {
+            lan: "nowhere0".into(),
+            redundant: None,
+            crossover: "nowhere1".into(),
+            groups: Vec::new(),
+        };
         let (sender, requests) = crossbeam_channel::bounded(NET_REQUESTS_MAX);
         let (replies, _) = crossbeam_channel::bounded(1);
         let mut worker = worker(setup, replies);

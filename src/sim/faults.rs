@@ -37,6 +37,8 @@ pub enum Fault {
     Switch,
     /// A reach host is down.
     ReachHost(u8),
+    /// A reach host does not answer that node; it answers the other.
+    ReachHostOf(u8, NodeIndex),
     /// The heart's process is stopped.
     HeartFrozen(NodeIndex),
     /// The heart's process is killed.
@@ -204,7 +206,15 @@ pub fn draw(kind: Kind, setup: &Setup, rng: &mut Rng) -> (Fault, u64) {
             };
             (fault, some)
         }
-        Kind::Hosts => (Fault::ReachHost(rng.below(u64::from(setup.reach_hosts)) as u8), some),
+        Kind::Hosts => {
+            let host = rng.below(u64::from(setup.reach_hosts)) as u8;
+            let fault = if rng.chance(600) {
+                Fault::ReachHostOf(host, node)
+            } else {
+                Fault::ReachHost(host)
+            };
+            (fault, some)
+        }
         Kind::HeartFrozen => (Fault::HeartFrozen(node), rng.time_us(ms(10), ms(3_000))),
         Kind::HeartKilled => (Fault::HeartKilled(node), 0),
         Kind::AllFrozen => (Fault::AllFrozen(node), rng.time_us(ms(100), ms(10_000))),

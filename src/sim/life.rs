@@ -8,7 +8,7 @@ use super::world::{Happening, World};
 use crate::beat::Codec;
 use crate::config::NodeIndex;
 use crate::core::Link;
-use crate::core::{Core, Event, Time};
+use crate::core::{Core, Event, Sabotage, Time};
 use crate::limits;
 
 /// The pair's key.
@@ -32,7 +32,7 @@ impl World {
         node.powered = true;
         node.boot += 1;
         node.kernel = Kernel::new(groups);
-        node.carriers = [None, None];
+        node.carriers = [None; 3];
         let boot = node.boot;
         let start_us = self.rng.between(10_000, 300_000);
         self.after(start_us, Happening::DaemonStarts { node: index, boot });
@@ -54,6 +54,7 @@ impl World {
         node.powered = false;
         node.boot += 1;
         node.heart = None;
+        node.will.clear();
         node.in_flight = None;
         node.unread_answer = false;
         node.kernel.remove_all();
@@ -226,8 +227,15 @@ impl World {
             node.guard_called = true;
             return;
         }
+        if node.in_flight.is_some() {
+            // It waits for the end no longer: that heart has no will.
+            node.will.clear();
+        }
         let boot = node.boot;
         let takes_us = self.kernel_takes_us();
+        if self.sabotage == Some(Sabotage::WillFirst) {
+            self.say_will(index);
+        }
         self.after(takes_us, Happening::GuardDeleted { node: index, boot });
     }
 
@@ -245,7 +253,9 @@ impl World {
         }
         let backoff_us = if now_us - node.heart_died_us < 5_000_000 { 100_000 } else { 0 };
         node.heart_died_us = now_us;
-        let delay_us = backoff_us + self.rng.between(3_000, 40_000);
+        let rest_us = if node.will.is_empty() { 0 } else { limits::WILL_REST.as_micros() as u64 };
+        self.say_will(index);
+        let delay_us = backoff_us.max(rest_us) + self.rng.between(3_000, 40_000);
         self.after(delay_us, Happening::HeartStarts { node: index, boot });
     }
 
@@ -288,6 +298,7 @@ impl World {
         let (incarnation, seed) = (self.rng.number() | 1, self.rng.number());
         let now_us = self.now_us;
         let node = &mut self.nodes[index];
+        node.will.clear();
         let disk = node.disk.durable().clone();
         // A start takes a moment, so the core's time does not begin at 0.
         let start = Time(self.rng.between(1, 3_000));
@@ -369,5 +380,6 @@ pub(super) fn link_place(link: Link) -> usize {
     match link {
         Link::Lan => 0,
         Link::Crossover => 1,
+        Link::Serial => 2,
     }
 }

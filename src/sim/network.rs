@@ -49,8 +49,8 @@ pub struct Network {
     pub lan_cable: Pair<u8>,
     /// The LAN switch.
     pub switch: u8,
-    /// The reach hosts.
-    pub hosts: Vec<u8>,
+    /// The reach hosts, and whom each answers.
+    pub hosts: Vec<Pair<u8>>,
     /// A dead switch keeps its ports up.
     pub switch_keeps_carrier: bool,
     /// The crossover runs through something that keeps the carrier when a node loses power.
@@ -69,7 +69,7 @@ impl Network {
             serial_cable: 0,
             lan_cable: Pair::default(),
             switch: 0,
-            hosts: vec![0; reach_hosts],
+            hosts: vec![Pair::default(); reach_hosts],
             switch_keeps_carrier: rng.chance(400),
             crossover_keeps_carrier: rng.chance(400),
         }
@@ -120,6 +120,7 @@ impl Network {
             Link::Crossover => {
                 self.crossover_cable == 0 && (peer_powered || self.crossover_keeps_carrier)
             }
+            Link::Serial => self.serial_cable == 0 && peer_powered,
         }
     }
 

@@ -171,6 +171,8 @@ pub struct Node {
     pub heart: Option<Heart>,
     /// Number of the next heart.
     pub next_heart: u32,
+    /// What the guard says when the heart is dead, by the heart that sealed it.
+    pub will: Vec<Frame>,
     /// When the last heart died, in the world's time.
     pub heart_died_us: u64,
     /// What the kernel does for the netlink thread.
@@ -205,8 +207,8 @@ pub struct Node {
     pub refuses: u8,
     /// Faults that make every round late at present.
     pub loaded: u8,
-    /// What the heart last heard of its carriers: LAN, crossover.
-    pub carriers: [Option<bool>; 2],
+    /// What the heart last heard of its carriers: LAN, crossover, and the serial line's modem lines.
+    pub carriers: [Option<bool>; 3],
 }
 
 impl Node {
@@ -226,6 +228,7 @@ impl Node {
             guard_called: false,
             heart: None,
             next_heart: 0,
+            will: Vec::new(),
             heart_died_us: 0,
             in_flight: None,
             unread_answer: false,
@@ -243,7 +246,7 @@ impl Node {
             disk_failing: 0,
             refuses: 0,
             loaded: 0,
-            carriers: [None, None],
+            carriers: [None; 3],
         }
     }
 

@@ -21,6 +21,8 @@ pub struct Setup {
     pub reach_hosts: u8,
     /// A null-modem line.
     pub serial: bool,
+    /// It has modem lines, in cable and driver.
+    pub modem_lines: bool,
     /// The groups.
     pub groups: Vec<GroupSetup>,
     /// A paused machine's clock stands still, too (else it counts the pause).
@@ -57,6 +59,7 @@ impl Setup {
             boot_patience: Duration::from_secs(5),
             reach_hosts: rng.pick(&[0, 1, 2, 3]),
             serial: true,
+            modem_lines: false,
             groups: vec![GroupSetup::bare(
                 NodeIndex::Lower,
                 Failback::Manual,
@@ -79,11 +82,13 @@ impl Setup {
                 )
             })
             .collect();
+        let serial = rng.chance(800);
         Setup {
             interval: Duration::from_millis(interval_ms),
             dead_after: Duration::from_millis(dead_after_ms),
             boot_patience: Duration::from_secs(rng.pick(&[5, 5, 5, 5, 5, 5, 4, 8, 60])),
-            serial: rng.chance(800),
+            serial,
+            modem_lines: serial && rng.chance(500),
             groups,
             ..Setup::plain(rng)
         }

@@ -18,12 +18,14 @@ enum Must {
     NothingHappens,
     /// Nothing moves (service itself may be interrupted by the fault).
     StayPut,
+    /// Moves once, and is interrupted for at most so many µs.
+    MoveWithin(u64),
 }
 
 /// The faults, by number.
-const CASES: u64 = 33;
+const CASES: u64 = 36;
 /// From here on the group has a tree and a service.
-const FURNISHED: u64 = 26;
+const FURNISHED: u64 = 29;
 
 const MS: u64 = 1_000;
 
@@ -63,13 +65,21 @@ fn case(number: u64, owner: NodeIndex, reach_hosts: u8, rng: &mut Rng) -> (Fault
         23 => (Fault::HeartFrozen(owner), rng.between(10, 60) * MS, Must::NothingHappens),
         24 => (Fault::GuardFrozen(owner), long, Must::NothingHappens),
         25 => (Fault::ForeignDelete(GROUP), 0, Must::ServeWithin(100 * MS)),
-        26 => (Fault::WorkerKilled(owner), 0, Must::NothingHappens),
-        27 => (Fault::WorkerKilled(standby), 0, Must::NothingHappens),
-        28 => (Fault::WorkerHung(owner), long, Must::NothingHappens),
-        29 => (Fault::TreesFull(standby), long, Must::NothingHappens),
-        30 => (Fault::CrossoverCable, long, Must::NothingHappens),
+        26 if reach_hosts > 0 => (Fault::ReachHostOf(0, owner), long, Must::MoveWithin(400 * MS)),
+        27 if reach_hosts > 0 => (Fault::ReachHostOf(0, standby), long, Must::NothingHappens),
+        26..=28 => {
+            // A difference that does not last.
+            let lasts = rng.between(10, 2_900) * MS;
+            let host = reach_hosts.saturating_sub(1);
+            (Fault::ReachHostOf(host, owner), lasts, Must::NothingHappens)
+        }
+        29 => (Fault::WorkerKilled(owner), 0, Must::NothingHappens),
+        30 => (Fault::WorkerKilled(standby), 0, Must::NothingHappens),
+        31 => (Fault::WorkerHung(owner), long, Must::NothingHappens),
+        32 => (Fault::TreesFull(standby), long, Must::NothingHappens),
+        33 => (Fault::CrossoverCable, long, Must::NothingHappens),
         // The services start in two seconds at most, and what was acknowledged is applied before.
-        31 => (Fault::PowerCut(owner), forever, Must::ServeWithin(3 * SECOND_US)),
+        34 => (Fault::PowerCut(owner), forever, Must::ServeWithin(3 * SECOND_US)),
         _ => {
             let died = Fault::ServiceFails(Some(owner), GROUP);
             (died, forever, Must::ServeWithin(8 * SECOND_US))
@@ -129,6 +139,9 @@ pub fn one_fault(seed: u64, options: &Options) -> Run {
         let wrong = match must {
             Must::ServeWithin(limit_us) => seen.longest_gap_us > limit_us || seen.by.is_none(),
             Must::NothingHappens => seen.longest_gap_us > 0 || seen.moves > 0,
+            Must::MoveWithin(limit_us) => {
+                seen.longest_gap_us > limit_us || seen.moves != 1 || seen.by != Some(owner.other())
+            }
             Must::StayPut => {
                 seen.moves > 0
                     || seen.last != Some(owner)

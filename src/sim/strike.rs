@@ -100,7 +100,12 @@ impl World {
             Fault::LanCable(node) => count(&mut self.network.lan_cable[node]),
             Fault::Switch => count(&mut self.network.switch),
             Fault::ReachHost(host) => {
-                self.network.hosts.get_mut(usize::from(host)).map(count)?;
+                let answers = self.network.hosts.get_mut(usize::from(host))?;
+                NodeIndex::BOTH.into_iter().for_each(|node| count(&mut answers[node]));
+            }
+            Fault::ReachHostOf(host, node) => {
+                let answers = self.network.hosts.get_mut(usize::from(host))?;
+                count(&mut answers[node]);
             }
             Fault::HeartFrozen(node) => {
                 if !begins {

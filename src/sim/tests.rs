@@ -132,6 +132,11 @@ fn taking_in_an_older_reign_fails() {
     needs_in(Sabotage::StaleIn, &Mode::Furnished(kinds));
 }
 
+#[test]
+fn a_last_will_before_the_addresses_are_gone_fails() {
+    needs(Sabotage::WillFirst, &[Kind::HeartKilled, Kind::Cuts]);
+}
+
 /// A takeover after a power cut, as the survivor lived through it.
 fn recorded_takeover(seed: u64) -> Recording {
     let mut rng = Rng::new(seed);

@@ -53,7 +53,7 @@ impl World {
         beat.lan_mac = mac(from);
         let mut buffer = FrameBuffer::new();
         heart.codec.encode(path, &beat, &mut buffer);
-        self.put_on(from, Frame { path, bytes: Rc::from(buffer.as_slice()) });
+        self.carry(from, Frame { path, bytes: Rc::from(buffer.as_slice()) });
     }
 
     /// Sends a pulse on the serial line.
@@ -63,11 +63,35 @@ impl World {
         };
         let mut buffer = FrameBuffer::new();
         heart.codec.encode_pulse(pulse, &mut buffer);
-        self.put_on(from, Frame { path: Path::Serial, bytes: Rc::from(buffer.as_slice()) });
+        self.carry(from, Frame { path: Path::Serial, bytes: Rc::from(buffer.as_slice()) });
     }
 
-    fn put_on(&mut self, from: NodeIndex, frame: Frame) {
-        let (path, to) = (frame.path, from.other());
+    /// Keeps the heart's last will ready for the guard.
+    pub(super) fn seal_will(&mut self, index: NodeIndex, beat: Option<Beat>) {
+        let has_serial = self.setup.serial;
+        let node = &mut self.nodes[index];
+        node.will.clear();
+        let (Some(heart), Some(beat)) = (&node.heart, beat) else { return };
+        for path in Path::ALL.into_iter().filter(|path| has_serial || *path != Path::Serial) {
+            let mut buffer = FrameBuffer::new();
+            heart.codec.encode_will(path, &beat, &mut buffer);
+            node.will.push(Frame { path, bytes: Rc::from(buffer.as_slice()) });
+        }
+    }
+
+    /// The guard says the last will, once.
+    pub(super) fn say_will(&mut self, from: NodeIndex) {
+        for frame in std::mem::take(&mut self.nodes[from].will) {
+            self.trace.note(self.now_us, || {
+                format!("{}'s last will on {:?}", self.name(from), frame.path)
+            });
+            self.carry(from, frame);
+        }
+    }
+
+    /// Lets a frame travel.
+    fn carry(&mut self, from: NodeIndex, frame: Frame) {
+        let (to, path) = (from.other(), frame.path);
         if self.attacker.seen.len() == REMEMBERED {
             // Old ones are as interesting as new ones.
             let forgotten = self.rng.below(REMEMBERED as u64) as usize;
@@ -177,7 +201,7 @@ impl World {
         for host in 0..self.setup.reach_hosts {
             let way = self.network.arp[index];
             let lost = self.rng.chance(way.loss) || self.rng.chance(way.loss);
-            if self.network.hosts[usize::from(host)] == 0 && !lost {
+            if self.network.hosts[usize::from(host)][index] == 0 && !lost {
                 let delay_us = self.rng.between(200, 2_000);
                 self.after(delay_us, Happening::Reach { node: index, host });
             }

@@ -131,7 +131,11 @@ impl World {
                 beat.incarnation,
                 beat.peer_incarnation,
                 beat.state,
-                if beat.farewell { " farewell" } else { "" },
+                match (beat.farewell, beat.will) {
+                    (true, _) => " farewell",
+                    (false, true) => " will",
+                    (false, false) => "",
+                },
                 beat.groups
             ),
             other => format!("{} < {other:?}", self.name(index)),
@@ -213,6 +217,7 @@ impl World {
                 other => format!("{} > {other:?}", self.name(index)),
             });
             match command {
+                Command::Will { beat } => self.seal_will(index, beat),
                 Command::Sweep => self.request(index, Request::Sweep),
                 Command::Send { path, beat } => {
                     if let Err(what) = self.checkers.reigns.sent(index, &beat) {
@@ -246,12 +251,18 @@ impl World {
                     self.send_arp(index, group, Arp::Announcement);
                 }
                 Command::Persist { write, state } => {
+                    if state.alone && !self.nodes[index].will.is_empty() {
+                        let name = self.name(index);
+                        self.wrong(format!("{name} has a last will and will say alone on disk"));
+                    }
                     if self.nodes[index].disk.ask(Write { number: write, state }) {
                         self.write_begins(index);
                     }
                 }
                 Command::Tell(told) => self.told(index, &told),
                 Command::Answer { .. } => {}
+                // The simulated world has no connections.
+                Command::Clients { .. } | Command::Tickle { .. } => {}
                 Command::Services { .. } | Command::Mirror { .. } | Command::Sync { .. } => {
                     if let Command::Mirror { group, duty: MirrorDuty::In(generation), .. } = command
                     {
@@ -354,7 +365,14 @@ impl World {
 
     pub(super) fn request_answered(&mut self, index: NodeIndex) {
         let refuses = self.nodes[index].refuses > 0;
-        let carriers = [Link::Lan, Link::Crossover].map(|link| (link, self.carrier(index, link)));
+        // Modem lines are only looked at: no driver tells of them by itself.
+        let links: &[Link] = if self.setup.modem_lines {
+            &[Link::Lan, Link::Crossover, Link::Serial]
+        } else {
+            &[Link::Lan, Link::Crossover]
+        };
+        let carriers: Vec<(Link, bool)> =
+            links.iter().map(|&link| (link, self.carrier(index, link))).collect();
         let node = &mut self.nodes[index];
         let Some(InFlight { heart: id, request, .. }) = node.in_flight else { return };
         let Some(heart) = node.heart.as_mut().filter(|heart| heart.id == id) else {

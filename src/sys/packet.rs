@@ -1,7 +1,8 @@
-//! AF_PACKET sockets: whole Ethernet frames of one EtherType on one interface (packet(7)).
+//! AF_PACKET sockets: whole Ethernet frames of one EtherType on one interface (packet(7)); and sending to
+//! a destination that is only bytes.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// A non-blocking raw socket bound to one interface and one EtherType.
 #[derive(Debug)]
@@ -106,8 +107,35 @@ impl PacketSocket {
     }
 }
 
+/// Sends `frame` to `destination`, a socket address of any family as bytes.
+///
+/// # Errors
+/// As sendto(2).
+pub fn send_to(socket: BorrowedFd<'_>, frame: &[u8], destination: &[u8]) -> io::Result<()> {
+    let length = libc::socklen_t::try_from(destination.len()).map_err(io::Error::other)?;
+    // SAFETY: both slices are live and their own lengths are given. The kernel copies the address byte by
+    // byte, whatever its alignment, and refuses one that is too short for its family.
+    let sent = unsafe {
+        libc::sendto(
+            socket.as_raw_fd(),
+            frame.as_ptr().cast(),
+            frame.len(),
+            libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+            destination.as_ptr().cast::<libc::sockaddr>(),
+            length,
+        )
+    };
+    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 impl AsRawFd for PacketSocket {
     fn as_raw_fd(&self) -> RawFd {
         self.fd.as_raw_fd()
+    }
+}
+
+impl AsFd for PacketSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 }

@@ -6,12 +6,12 @@ use std::os::fd::AsRawFd;
 
 use super::packet::PacketSocket;
 
-/// Lets only frames through that `program`, a classic BPF program, accepts. Frames that were queued
-/// before stay.
+/// Lets only what `program`, a classic BPF program, accepts through to a socket. What was queued before
+/// stays.
 ///
 /// # Errors
 /// As setsockopt(2): EINVAL for a program that the kernel refuses.
-pub fn attach_filter(socket: &PacketSocket, program: &[libc::sock_filter]) -> io::Result<()> {
+pub fn attach_filter(socket: &impl AsRawFd, program: &[libc::sock_filter]) -> io::Result<()> {
     let length = u16::try_from(program.len()).map_err(io::Error::other)?;
     let filter = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
     set(socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &filter)
@@ -55,7 +55,7 @@ pub fn ethernet_address(socket: &PacketSocket) -> io::Result<Option<[u8; 6]>> {
     Ok(address.sll_addr.first_chunk().copied().filter(|_| ethernet))
 }
 
-fn set<T>(socket: &PacketSocket, level: i32, option: i32, value: &T) -> io::Result<()> {
+fn set<T>(socket: &impl AsRawFd, level: i32, option: i32, value: &T) -> io::Result<()> {
     // SAFETY: `value` is live for the call and its own size is given. The kernel only reads it; the
     // program that a `sock_fprog` points to is borrowed by the caller for the call, with its length.
     let result = unsafe {

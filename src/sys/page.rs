@@ -34,11 +34,14 @@ pub struct Words {
 pub struct SlotWords {
     /// Rises from seal to seal; 0: being written, or never sealed. Written last.
     pub sequence: AtomicU64,
-    /// Bytes of payload that count, plus the number of addresses in it << 32.
+    /// Bytes of payload that count, plus the number of addresses in it << 32, plus that of the deletions
+    /// << 48.
     pub size: AtomicU64,
-    /// First bytes of the BLAKE3 hash over sequence, size and payload.
+    /// Number of the heart that wrote it.
+    pub heart: AtomicU64,
+    /// First bytes of the BLAKE3 hash over sequence, size, heart and payload.
     pub checksum: AtomicU64,
-    /// Addresses and messages.
+    /// Addresses, deletions, farewells.
     pub payload: [AtomicU64; SEALED_BYTES_MAX / 8],
 }
 

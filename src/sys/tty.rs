@@ -13,6 +13,22 @@ nix::ioctl_read_bad!(
     libc::c_int
 );
 
+nix::ioctl_read_bad!(
+    /// The states of a terminal's modem lines.
+    tiocmget,
+    libc::TIOCMGET,
+    libc::c_int
+);
+
+/// Whether DSR or DCD is on, which a null-modem cable takes from the far end's DTR; `None` where the
+/// driver has no such lines (a pseudo-terminal answers ENOTTY).
+pub fn far_end_shows(port: &TTYPort) -> Option<bool> {
+    let mut lines: libc::c_int = 0;
+    // SAFETY: TIOCMGET writes one int, to a live one.
+    unsafe { tiocmget(port.as_raw_fd(), &raw mut lines) }.ok()?;
+    Some(lines & (libc::TIOCM_DSR | libc::TIOCM_CAR) != 0)
+}
+
 /// The port's descriptor, for calls that `serialport` does not have.
 pub fn descriptor(port: &TTYPort) -> BorrowedFd<'_> {
     // SAFETY: the port owns this descriptor and closes it only when it is dropped; the borrow ends

@@ -19,6 +19,9 @@ const ETHERNET_BYTES: usize = 14;
 /// Ethernet, IPv4 without options, UDP.
 const LAN_HEADER_BYTES: usize = ETHERNET_BYTES + 20 + 8;
 const UDP: u8 = 17;
+/// Where a complete frame says that it is a last will, and how.
+pub const MARKS_AT: usize = 10;
+const WILL: u8 = 1 << 7;
 
 /// The plug of a node's crossover or LAN cable: hears what the node sends, and sends to the node.
 pub struct Plug {
@@ -65,6 +68,27 @@ impl Plug {
         newest.expect("a heartbeat")
     }
 
+    /// Sends a frame of any kind to the node.
+    pub fn send_bytes(&self, frame: &[u8]) -> std::io::Result<()> {
+        self.socket.send(frame)
+    }
+
+    /// All heartbeats of the node that are there now, oldest first.
+    pub fn heard(&self) -> Vec<Frame> {
+        let mut heard = Vec::new();
+        let mut buffer = [0u8; 2048];
+        while let Some(length) = self.socket.receive(&mut buffer).expect("a plugged cable") {
+            let bytes = buffer.get(..length).expect("a whole frame").to_vec();
+            heard.extend(Frame::heartbeat(self.path, bytes));
+        }
+        heard
+    }
+
+    /// Whether it is a LAN cable's.
+    pub fn is_lan(&self) -> bool {
+        self.path == Path::Lan
+    }
+
     /// Sends to the node. A cable that is out takes nothing.
     pub fn send(&self, frame: &Frame) -> std::io::Result<()> {
         self.socket.send(&frame.bytes)
@@ -72,6 +96,11 @@ impl Plug {
 }
 
 impl Frame {
+    /// Any frame of the LAN, headers included.
+    pub fn other(bytes: Vec<u8>) -> Frame {
+        Frame { path: Path::Lan, bytes }
+    }
+
     /// `None`: it is something else.
     fn heartbeat(path: Path, mut bytes: Vec<u8>) -> Option<Frame> {
         let at = |index: usize| bytes.get(index).copied();
@@ -103,6 +132,11 @@ impl Frame {
     /// The heartbeat itself.
     pub fn payload(&self) -> &[u8] {
         &self.bytes[self.header_bytes()..]
+    }
+
+    /// Whether it is a last will: a bit of a complete frame that no beat has.
+    pub fn is_will(&self) -> bool {
+        self.payload().get(MARKS_AT).is_some_and(|marks| marks & WILL != 0)
     }
 
     /// The same sender's and receiver's headers around another payload.
@@ -163,6 +197,7 @@ pub fn forged(path: Path, key: &[u8; 32], cluster: &str, from: NodeIndex) -> Vec
         echo_held_us: 0,
         ask_answer: false,
         farewell: true,
+        will: false,
         state: NodeState::Online,
         may_claim: true,
         hears: PathSet::default(),

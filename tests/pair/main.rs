@@ -3,17 +3,24 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod author;
 mod cables;
+mod clients;
 mod contract;
+mod flood;
 mod hostile;
+mod macs;
 mod meddling;
 mod mirror;
+mod mutual;
 mod operator;
+mod reach;
 mod reload;
 mod replays;
 mod scene;
 mod services;
 mod stalls;
+mod wills;
 
 use clusterd::bed::faults::{Fault, try_one};
 use clusterd::bed::{Bed, node};
@@ -59,6 +66,7 @@ faults! {
     p2_the_owners_lan_cable: Fault::OwnerLanCut,
     p2_a_dead_switch_moves_nothing: Fault::SwitchDead,
     p2_the_owners_power: Fault::OwnerPower,
+    p2_the_owners_power_behind_a_switch: Fault::OwnerPowerUnseen,
     p2_the_standby_nodes_power_moves_nothing: Fault::StandbyPower,
     p1_the_owners_heart_killed: Fault::HeartKilled,
     p1_the_owners_heart_frozen: Fault::HeartFrozen,

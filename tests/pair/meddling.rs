@@ -173,7 +173,9 @@ fn p1_an_ipv6_address_moves_with_the_other() {
     let both = |node: NodeIndex| {
         vec![(interface_indexes(node).0, four, 32), (interface_indexes(node).0, six, 128)]
     };
-    let client = Client::start(&scene.bed.wiring().client, six, NAMES.map(str::to_owned));
+    let names = NAMES.map(str::to_owned);
+    let every = limits::BED_ASK_EVERY;
+    let client = Client::start(&scene.bed.wiring().client, six, names, every);
     let client = client.expect("a client");
     let serves = |scene: &Scene, node: NodeIndex| {
         scene.wait_served_by(node);

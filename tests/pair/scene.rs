@@ -189,6 +189,7 @@ impl Scene {
                     | Kind::Service
                     | Kind::Mirror
                     | Kind::Conflict
+                    | Kind::Clients
                     | Kind::Fault => false,
                 };
                 assert!(excused, "{} told {event:?}", node::name(node));

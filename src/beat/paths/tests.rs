@@ -15,8 +15,8 @@ use nix::sched::{CloneFlags, setns, unshare};
 use super::*;
 use crate::beat::line::{Deframer, Stuffed};
 use crate::beat::tests::beat_of;
-use crate::beat::{GroupBeat, PathSet, Stance};
-use crate::config::{Failback, Group, GroupIndex, Heartbeat, Node};
+use crate::beat::{GroupBeat, PathSet, PulseKind, Stance};
+use crate::config::{Failback, Group, GroupIndex, Heartbeat, Nic, Node};
 use crate::control::status::NodeState;
 use crate::limits::{BEAT_BYTES_MAX, CROSSOVER_ETHERTYPE, LAN_PORT};
 use crate::sys::packet::PacketSocket;
@@ -32,6 +32,7 @@ fn config(addresses: [&str; 2], serial: [Option<PathBuf>; 2]) -> Config {
         lan: "lan0".into(),
         crossover: "cross0".into(),
         serial: serial.map(|device| SerialLine { device, baud: 115_200 }),
+        redundant: None,
     };
     let [lower, upper] = serial;
     Config {
@@ -51,6 +52,8 @@ fn config(addresses: [&str; 2], serial: [Option<PathBuf>; 2]) -> Config {
             failback: Failback::Auto,
             stable_for: Duration::from_secs(30),
             addresses: Vec::new(),
+            nic: Nic::Lan,
+            mac: None,
             mirror: Vec::new(),
             services: Vec::new(),
         }],
@@ -77,6 +80,7 @@ fn beat(node: NodeIndex, sequence: u64) -> Beat {
         echo_held_us: 0,
         ask_answer: false,
         farewell: false,
+        will: false,
         state: NodeState::Online,
         may_claim: true,
         hears: PathSet(7),
@@ -437,6 +441,51 @@ fn a_line_that_takes_nothing_drops_beats_and_recovers() {
             break;
         }
         lower.send(Path::Serial, &beat(NodeIndex::Lower, sequence + 1)).unwrap();
+    }
+}
+
+#[test]
+fn a_pseudo_terminal_has_no_modem_lines() {
+    let far = FarEnd::new();
+    assert_eq!(serial_only(NodeIndex::Lower, &far.device).far_end_shows(), None);
+}
+
+/// Twelve bytes each way, between two nodes that know each other's incarnations.
+#[test]
+fn pulses_cross_the_line() {
+    let mut far = FarEnd::new();
+    let mut lower = serial_only(NodeIndex::Lower, &far.device);
+    let mut codec = Codec::new(&KEY, "office", NodeIndex::Upper);
+    let ask = Pulse {
+        kind: PulseKind::Ask,
+        incarnation: incarnation(NodeIndex::Upper),
+        peer_incarnation: incarnation(NodeIndex::Lower),
+        number: 9,
+    };
+    let mut frame = FrameBuffer::new();
+    codec.encode_pulse(&ask, &mut frame);
+    let stuffed = Stuffed::new(frame.as_slice()).unwrap();
+    let (first, rest) = stuffed.as_slice().split_at(5);
+    far.file.write_all(first).unwrap();
+    let session = session(NodeIndex::Lower);
+    let mut got = Vec::new();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !lower.is_line_busy() {
+        assert!(Instant::now() < deadline);
+        lower.receive(Path::Serial, &session, 8, &mut |frame| got.push(frame)).unwrap();
+    }
+    far.file.write_all(rest).unwrap();
+    while got.is_empty() {
+        assert!(Instant::now() < deadline);
+        lower.receive(Path::Serial, &session, 8, &mut |frame| got.push(frame)).unwrap();
+    }
+    assert_eq!(got, [Ok(Incoming::Pulse(ask))]);
+    assert!(!lower.is_line_busy());
+    // A recorded frame is read again: the core knows its number.
+    lower.send_pulse(&Pulse { kind: PulseKind::Answer, ..ask }).unwrap();
+    let mut deframer = Deframer::new();
+    while !far.read().iter().any(|&byte| deframer.push(byte).is_some_and(|frame| frame.is_ok())) {
+        assert!(Instant::now() < deadline);
     }
 }
 

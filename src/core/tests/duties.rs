@@ -172,3 +172,50 @@ fn what_was_reported_to_the_heart_before_proves_nothing() {
     };
     assert_ne!(first_order(0x1234_5678_9abc_def0), first_order(0x8765_4321_0fed_cba9));
 }
+
+/// A heart died and came back; what it had started still runs, and writes.
+#[test]
+fn p3_nothing_is_taken_in_before_stray_services_have_stopped() {
+    let mut story = Story::with(|group| {
+        group.mirror.push(Tree { path: "/srv".into(), exclude: Vec::new(), hash: Hash::Auto });
+        group.services.push(Service {
+            exec: "/etc/clusterd/web".into(),
+            check: None,
+            warm: false,
+            start_timeout: Duration::from_secs(2),
+            stop_timeout: Duration::from_secs(1),
+            restarts: 0,
+        });
+    });
+    story.run(Duration::from_secs(1));
+    story.mirror_well(B, None);
+    story.mirror_well(A, None);
+    story.run(Duration::from_secs(1));
+    story.services(B, ServiceWord::Done);
+    story.run(Duration::from_secs(1));
+    let reign = story.nodes[A].core.disk.served("web").expect("A serves");
+    story.mirror_well(B, Some(reign));
+    story.kill_heart(A);
+    story.run(5 * MS);
+    story.mirror_well(B, Some(reign));
+    story.time_until_held(B, 100 * MS);
+    story.services(B, ServiceWord::Done);
+    story.power_on(A);
+    story.run(Duration::from_secs(1));
+    assert_eq!(story.services_ordered(A), Some(ServiceDuty::Standby));
+    let mirrors = |story: &Story| story.nodes[A].mirror_ordered.map(|(_, duty)| duty);
+    story.services(A, ServiceWord::Changing);
+    assert_eq!(mirrors(&story), Some(MirrorDuty::Still), "a stray still runs");
+    story.services(A, ServiceWord::Done);
+    assert!(matches!(mirrors(&story), Some(MirrorDuty::In(_))), "{:?}", mirrors(&story));
+    // A warm one that fails later is no reason to stop the mirror.
+    story.services(A, ServiceWord::Changing);
+    story.run(Duration::from_secs(1));
+    assert!(matches!(mirrors(&story), Some(MirrorDuty::In(_))));
+    // One that never says that it has stopped holds the mirror up no longer than its time to stop.
+    story.power_on(A);
+    story.run(Duration::from_secs(5));
+    assert_eq!(mirrors(&story), Some(MirrorDuty::Still));
+    story.run(Duration::from_secs(2));
+    assert!(matches!(mirrors(&story), Some(MirrorDuty::In(_))));
+}

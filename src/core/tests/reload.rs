@@ -184,12 +184,12 @@ fn p1_a_claim_of_an_address_that_the_peers_config_lacks_is_probed() {
 fn p2_a_reach_host_that_does_not_answer_moves_nothing_while_the_configs_differ() {
     let mut story = Story::settled();
     let other = edited(&[("hosts = [\"203.0.113.1\"]", "hosts = [\"203.0.113.77\"]")]);
-    story.mute_hosts = [true, false];
+    story.mute = vec![(A, 0)];
     story.reload(A, &other);
     story.run(MS * 10_000);
     assert_eq!(story.status(A).reach.local, 0);
     story.is_calm();
-    story.mute_hosts = [true, true];
+    story.mute = vec![(A, 0), (B, 0)];
     story.reload(B, &other);
     story.run(MS * 10_000);
     story.is_calm();
@@ -200,10 +200,10 @@ fn p2_another_reach_host_that_answers_makes_nobody_unable() {
     let mut story = Story::settled();
     let other = edited(&[("hosts = [\"203.0.113.1\"]", "hosts = [\"203.0.113.77\"]")]);
     for node in [A, B] {
-        story.mute_hosts[node] = true;
+        story.mute = vec![(node, 0)];
         story.reload(node, &other);
         assert!(story.nodes[node].core.groups[0].able || node == A);
-        story.mute_hosts[node] = false;
+        story.mute = Vec::new();
         story.run(MS * 3_000);
         assert_eq!(story.status(node).reach.local, 1);
     }

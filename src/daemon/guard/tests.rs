@@ -12,7 +12,11 @@ use nix::sys::signal::kill;
 use nix::unistd::{Pid, gettid};
 
 use super::*;
+use crate::beat::Farewell;
+use crate::config::{self, Config, NodeIndex};
 use crate::daemon::link;
+use crate::net::{RouteSocket, any_held};
+use crate::sys::packet::PacketSocket;
 use crate::sys::process::take_inherited;
 
 const DIRECTORY: &str = "CLUSTERD_TEST_GUARD";
@@ -52,6 +56,7 @@ fn stand_in_guard() {
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
     ip("link add one type veth peer name two");
     ip("link set one up");
+    ip("link set two up");
     let page = Page::create().unwrap();
     let (heart_end, worker_end) = link::pair().unwrap();
     let (alive_read, alive) = std::io::pipe().unwrap();
@@ -69,7 +74,8 @@ fn stand_in_guard() {
     std::fs::write(directory.join("network.new"), network).unwrap();
     std::fs::rename(directory.join("network.new"), directory.join("network")).unwrap();
     page.set_end_patience(limits::HEART_END_PATIENCE);
-    let status = run(Guarded { page, heart, worker, alive: alive.into() }).unwrap();
+    let last_will = LastWill::open(&config(), NodeIndex::Lower);
+    let status = run(Guarded { page, heart, worker, last_will, alive: alive.into() }).unwrap();
     std::process::exit(i32::from(status == ExitCode::FAILURE));
 }
 
@@ -95,9 +101,16 @@ fn stand_in_heart() {
     if mode == "refuses" {
         std::process::exit(i32::from(HEART_REFUSES));
     }
+    if mode == "holds nothing" {
+        loop {
+            page.tick();
+            std::thread::sleep(limits::GUARD_ROUND);
+        }
+    }
+    let will = will(page.heart());
     // The second address is in the list only: the guard finds it by its look.
     let sealed = ADDRESSES.map(|address| address.parse().unwrap());
-    page.seal(&[deletion(Ipv4Addr::new(192, 0, 2, 50))], &sealed).unwrap();
+    page.seal(&[deletion(Ipv4Addr::new(192, 0, 2, 50))], &sealed, &[will]).unwrap();
     ip("address add 192.0.2.50/32 dev one");
     ip("address add 2001:db8::50/128 dev one nodad");
     loop {
@@ -113,6 +126,65 @@ fn stand_in_heart() {
             ip("address flush dev one");
             std::process::exit(0);
         }
+    }
+}
+
+fn config() -> Config {
+    let node = |name: &str, address: &str| {
+        format!("[node.{name}]\naddress = \"{address}\"\nlan = \"lan\"\ncrossover = \"one\"\n")
+    };
+    let nodes = [node("serv1", "192.0.2.1"), node("serv2", "192.0.2.2")].concat();
+    let text = format!(
+        "[cluster]\nname = \"guard\"\nkey = \"/k\"\n{nodes}\
+         [group.web]\nprefer = \"serv1\"\naddress = [\"192.0.2.50/24\"]\n"
+    );
+    config::parse(&text, "guard.toml").unwrap()
+}
+
+/// A will for the crossover that names its heart.
+fn will(heart: u64) -> Farewell {
+    let index = nix::net::if_::if_nametoindex("one").unwrap();
+    let family = (libc::AF_PACKET as u16).to_ne_bytes();
+    let ethertype = limits::CROSSOVER_ETHERTYPE.to_be_bytes();
+    let to = [&family[..], &ethertype, &index.to_ne_bytes(), &[0; 12]].concat();
+    let frame = [&[0xff; 12][..], &ethertype, &heart.to_be_bytes(), &[0; 60]].concat();
+    Farewell { path: crate::beat::Path::Crossover, to, frame }
+}
+
+/// The far end of the crossover: the heart that each will names, and whether an address was there still.
+struct FarEnd {
+    said: std::sync::mpsc::Receiver<(u64, bool)>,
+    _stop: std::sync::mpsc::Sender<()>,
+}
+
+impl FarEnd {
+    fn of(bed: &Bed) -> FarEnd {
+        let network = std::fs::File::open(bed.lines("network").pop().unwrap()).unwrap();
+        let (say, said) = std::sync::mpsc::channel();
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let (open, opened) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            nix::sched::setns(network, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+            let cable = PacketSocket::open("two", limits::CROSSOVER_ETHERTYPE).unwrap();
+            let mut kernel = RouteSocket::open().unwrap();
+            let ips = ADDRESSES.map(|address| address.parse().unwrap());
+            open.send(()).unwrap();
+            let mut buffer = [0; 200];
+            while stopped.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+                let Some(_) = cable.receive(&mut buffer).unwrap() else {
+                    std::thread::sleep(Duration::from_micros(100));
+                    continue;
+                };
+                let heart = u64::from_be_bytes(buffer[14..22].try_into().unwrap());
+                say.send((heart, any_held(&mut kernel, &ips).unwrap())).unwrap();
+            }
+        });
+        opened.recv().unwrap();
+        FarEnd { said, _stop: stop }
+    }
+
+    fn next(&self) -> (u64, bool) {
+        self.said.recv_timeout(Duration::from_secs(60)).expect("a last will")
     }
 }
 
@@ -149,6 +221,11 @@ impl Bed {
             .spawn()
             .unwrap();
         Bed { directory, guard }
+    }
+
+    /// What the next heart does.
+    fn mode(&self, mode: &str) {
+        std::fs::write(self.directory.path().join("mode"), mode).unwrap();
     }
 
     fn lines(&self, file: &str) -> Vec<String> {
@@ -239,6 +316,25 @@ fn p1_a_frozen_heart_is_killed_and_loses_its_addresses() {
 }
 
 #[test]
+fn p1_a_last_will_is_said_once_when_no_address_is_left() {
+    for signal in [Signal::SIGKILL, Signal::SIGSTOP] {
+        let bed = Bed::start("holds");
+        bed.until_held_by(1);
+        let far_end = FarEnd::of(&bed);
+        bed.mode("holds nothing");
+        bed.signal_newest("hearts", signal);
+        assert_eq!(far_end.next(), (1, false), "the heart, and whether an address was left");
+        // The next heart has sealed no will; the one before's is said no more.
+        until(|| bed.lines("hearts").len() == 2);
+        bed.signal_newest("hearts", Signal::SIGKILL);
+        bed.mode("holds");
+        bed.until_held_by(3);
+        bed.signal_newest("hearts", Signal::SIGKILL);
+        assert_eq!(far_end.next().0, 3);
+    }
+}
+
+#[test]
 fn a_heart_that_never_ticks_is_replaced() {
     let bed = Bed::start("ticks not");
     until(|| bed.lines("hearts").len() == 2);
@@ -261,9 +357,11 @@ fn asked_to_end_the_guard_ends_heart_and_worker_in_order() {
 fn a_heart_that_does_not_hand_over_is_killed_and_cleaned_up() {
     let mut bed = Bed::start("hangs");
     bed.until_held_by(1);
+    let far_end = FarEnd::of(&bed);
     bed.signal_guard(Signal::SIGTERM);
     assert_eq!(bed.wait().code(), Some(1));
     assert_eq!(bed.lines("hearts").len(), 1);
+    assert_eq!(far_end.next(), (1, false), "its last will");
 }
 
 #[test]

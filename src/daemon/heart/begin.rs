@@ -121,6 +121,7 @@ pub fn run(inherits: HeartInherits) -> Result<(), BeginError> {
     let mut heart = Heart {
         senses: Senses::new(&config),
         hands: Hands::new(handle, replies, setup),
+        will: None,
         config,
         me,
         clock,
@@ -145,6 +146,7 @@ pub fn run(inherits: HeartInherits) -> Result<(), BeginError> {
         leaving: false,
         frames: Vec::with_capacity(limits::FRAMES_A_ROUND),
         seen: Vec::with_capacity(limits::FRAMES_A_ROUND),
+        echoed: Vec::with_capacity(limits::FRAMES_A_ROUND),
     };
     Ok(heart.live()?)
 }

@@ -1,13 +1,14 @@
 //! Doing what the core says. Nothing here waits, and nothing is done that is not a command.
 
+use std::net::IpAddr;
 use std::time::{Instant, SystemTime};
 
 use super::Heart;
-use crate::config::{Config, GroupIndex};
+use crate::config::{Config, GroupIndex, Nic};
 use crate::control::event::{Record, Told};
 use crate::control::protocol::{Answer, Payload};
 use crate::control::wallclock;
-use crate::core::{Command, Event, Time};
+use crate::core::{Command, Event, Link, Time};
 use crate::daemon::link::{HeartLink, ToWorker};
 use crate::net::NetRequest;
 use crate::sim::replay::Line;
@@ -16,6 +17,10 @@ impl Heart {
     /// Does one command.
     pub(super) fn perform(&mut self, command: Command) {
         match command {
+            Command::Will { beat } => {
+                self.will = beat;
+                self.seal_will();
+            }
             Command::Sweep => self.hands.sweep(),
             Command::Send { path, mut beat } => {
                 // The core knows no MAC of this node.
@@ -24,17 +29,26 @@ impl Heart {
                 self.tell_ready();
             }
             Command::Pulse(pulse) => self.wires.pulse(&pulse),
-            Command::LookAtCarriers => self.hands.try_ask(NetRequest::LookAtCarriers),
+            Command::LookAtCarriers => {
+                self.hands.try_ask(NetRequest::LookAtCarriers);
+                if let Some(up) = self.wires.far_end_shows() {
+                    self.own_events.push_back(Event::Carrier { link: Link::Serial, up });
+                }
+            }
             Command::AskReach { round } => {
                 self.senses.asked(round, self.clock.now());
                 let from = self.config.node(self.me).address;
                 for &host in &self.config.reach_hosts {
-                    self.wires.ask(host, from);
+                    if self.config.is_on_lan(host) {
+                        self.wires.ask(host, from);
+                    } else {
+                        self.wires.echo(host, round);
+                    }
                 }
             }
             Command::Probe { group } => {
-                for address in addresses(&self.config, group) {
-                    self.wires.probe(address);
+                for (nic, address) in addresses(&self.config, group) {
+                    self.wires.probe(nic, address);
                 }
             }
             Command::Claim { group, claim } => {
@@ -47,8 +61,8 @@ impl Heart {
             }
             Command::Release { group, release } => self.hands.release(group, release),
             Command::Announce { group } => {
-                for address in self.hands.addresses(group) {
-                    self.wires.announce(address);
+                for (nic, mac, address) in self.hands.addresses(group) {
+                    self.wires.announce(nic, mac, address);
                 }
             }
             Command::Configured => self.configured(),
@@ -62,6 +76,10 @@ impl Heart {
             Command::Mirror { group, order, duty, peer } => {
                 self.worker.send(&ToWorker::Mirror { group, order, duty, peer });
             }
+            Command::Clients { group, duty } => {
+                self.worker.send(&ToWorker::Clients { group, duty });
+            }
+            Command::Tickle { group } => self.worker.send(&ToWorker::Tickle { group }),
             Command::Sync { request, group } => {
                 self.worker.send(&ToWorker::Sync { request, group });
             }
@@ -75,6 +93,12 @@ impl Heart {
             }
             Command::Exit => self.leaving = true,
         }
+    }
+
+    /// Seals the last will for the paths as they are open now.
+    pub(super) fn seal_will(&mut self) {
+        let will = self.will.as_ref().map(|will| self.wires.farewells(will)).unwrap_or_default();
+        self.hands.will_is(will, &mut self.page);
     }
 
     fn tell(&mut self, told: Told) {
@@ -92,9 +116,12 @@ impl Heart {
     }
 }
 
-fn addresses(config: &Config, group: GroupIndex) -> impl Iterator<Item = std::net::IpAddr> {
+/// A group's addresses in the config, and on which interface each is.
+fn addresses(config: &Config, group: GroupIndex) -> impl Iterator<Item = (Nic, IpAddr)> {
     let group = config.groups.get(usize::from(group.0));
-    group.into_iter().flat_map(|group| &group.addresses).map(|address| address.ip)
+    group
+        .into_iter()
+        .flat_map(|group| group.addresses.iter().map(move |address| (group.nic, address.ip)))
 }
 
 /// One line of the recording; if the worker does not keep up it is dropped and counted.

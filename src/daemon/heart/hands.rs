@@ -1,25 +1,33 @@
-//! The heart's hands on the kernel's addresses: requests to the netlink thread, and the deletions that
-//! are sealed for the guard before anything is added.
+//! The heart's hands on the kernel's addresses: requests to the netlink thread, and what is sealed for the
+//! guard: the deletions, before anything is added, and the last will.
 
 use std::net::IpAddr;
 
 use crossbeam_channel::Receiver;
 
-use crate::config::{Config, GroupIndex, ServiceAddress};
+use crate::beat::Farewell;
+use crate::config::{Config, GroupIndex, Mac, Nic, ServiceAddress};
 use crate::daemon::page::Page;
-use crate::net::{self, LinkInfo, NetHandle, NetReply, NetRequest, NetSetup};
+use crate::net::{self, GroupSetup, LinkInfo, NetHandle, NetReply, NetRequest, NetSetup};
 
 /// Sends requests to the netlink thread without ever waiting.
 pub struct Hands {
     handle: NetHandle,
     replies: Receiver<NetReply>,
     setup: NetSetup,
-    /// What the groups are about to have, and what they had and may still be here: sealed, too.
-    coming: Vec<IpAddr>,
-    leaving: Vec<IpAddr>,
-    /// The LAN interface, and the one whose deletions are sealed.
-    lan_index: Option<u32>,
-    sealed_for: Option<u32>,
+    /// What each group is about to have, and what it had and may still be here: sealed, too.
+    coming: Vec<Vec<ServiceAddress>>,
+    leaving: Vec<Vec<ServiceAddress>>,
+    /// The interfaces on the LAN: the first and the third.
+    lan: Option<LinkInfo>,
+    redundant: Option<LinkInfo>,
+    /// Deletions that fit these, and all of those addresses, are sealed.
+    sealed: bool,
+    /// Those deletions, and the addresses that must not be left.
+    deletions: Vec<Vec<u8>>,
+    addresses: Vec<IpAddr>,
+    /// The last will, as frames; empty: none may be said.
+    will: Vec<Farewell>,
     /// Number of the newest change of addresses.
     change: u32,
     /// Requests that must not be lost and found the queue full: these, in every round, until sent.
@@ -33,13 +41,17 @@ impl Hands {
     pub fn new(handle: NetHandle, replies: Receiver<NetReply>, setup: NetSetup) -> Hands {
         let groups = setup.groups.len();
         Hands {
+            addresses: ips(&setup.groups),
             handle,
             replies,
             setup,
-            coming: Vec::new(),
-            leaving: Vec::new(),
-            lan_index: None,
-            sealed_for: None,
+            coming: vec![Vec::new(); groups],
+            leaving: vec![Vec::new(); groups],
+            lan: None,
+            redundant: None,
+            sealed: false,
+            deletions: Vec::new(),
+            will: Vec::new(),
             change: 0,
             sweep_waits: false,
             release_waits: vec![None; groups],
@@ -52,46 +64,67 @@ impl Hands {
         self.replies.try_recv().ok()
     }
 
-    /// The LAN interface is this one now: seals the deletions that fit it.
-    pub fn lan_is(&mut self, link: Option<LinkInfo>, page: &mut Page) {
-        self.lan_index = link.map(|link| link.index);
-        if self.lan_index != self.sealed_for {
-            self.seal(page);
+    /// An interface on the LAN is this one now: seals the deletions that fit it.
+    pub fn link_is(&mut self, nic: Nic, link: Option<LinkInfo>, page: &mut Page) {
+        match nic {
+            Nic::Lan => self.lan = link,
+            Nic::Redundant => self.redundant = link,
         }
+        self.seal_deletions(page);
     }
 
     /// The groups will have these addresses: seals what is here and what will be. To be called before the
     /// first of them is asked for.
     pub fn configured(&mut self, config: &Config, page: &mut Page) {
-        self.leaving.extend(self.setup.groups.iter().flatten().map(|address| address.ip));
-        let coming = config.groups.iter().flat_map(|group| &group.addresses);
-        self.coming = coming.map(|address| address.ip).collect();
-        self.seal(page);
+        for (leaving, group) in self.leaving.iter_mut().zip(&self.setup.groups) {
+            unite(leaving, &group.addresses);
+        }
+        self.coming = config.groups.iter().map(|group| group.addresses.clone()).collect();
+        self.seal_deletions(page);
     }
 
     /// What was taken out of the groups up to this change is gone.
     pub fn trimmed(&mut self, change: u32, page: &mut Page) {
         if change == self.change && !self.change_waits.contains(&true) {
-            self.leaving.clear();
-            self.seal(page);
+            self.leaving.iter_mut().for_each(Vec::clear);
+            self.seal_deletions(page);
         }
     }
 
-    fn seal(&mut self, page: &mut Page) {
-        self.sealed_for = None;
-        let Some(index) = self.lan_index else { return };
-        let held = self.setup.groups.iter().flatten().map(|address| address.ip);
-        let held = held.chain(self.coming.iter().copied()).chain(self.leaving.iter().copied());
-        let mut addresses = Vec::new();
-        for ip in held {
-            if !addresses.contains(&ip) {
-                addresses.push(ip);
-            }
+    /// This is the last will now: seals it beside the deletions.
+    pub fn will_is(&mut self, will: Vec<Farewell>, page: &mut Page) {
+        if self.will == will {
+            return;
         }
-        match page.seal(&net::deletions(&addresses, index), &addresses) {
-            Ok(()) => self.sealed_for = Some(index),
-            Err(error) => log::error!("{error}: no group can be served"),
+        self.will = will;
+        if !self.seal(page) {
+            self.sealed = false;
         }
+    }
+
+    /// Seals the deletion of all that a group has, is about to have, or had and may still have here.
+    fn seal_deletions(&mut self, page: &mut Page) {
+        self.sealed = false;
+        let Some(lan) = self.lan else { return };
+        let links: Vec<LinkInfo> = [Some(lan), self.redundant].into_iter().flatten().collect();
+        let mut groups = self.setup.groups.clone();
+        for (group, (coming, leaving)) in
+            groups.iter_mut().zip(self.coming.iter().zip(&self.leaving))
+        {
+            unite(&mut group.addresses, coming);
+            unite(&mut group.addresses, leaving);
+        }
+        self.deletions = net::deletions(&groups, &links);
+        self.addresses = ips(&groups);
+        self.sealed = self.seal(page);
+    }
+
+    fn seal(&self, page: &mut Page) -> bool {
+        let sealed = page.seal(&self.deletions, &self.addresses, &self.will);
+        if let Err(error) = &sealed {
+            log::error!("{error}: no group can be served");
+        }
+        sealed.is_ok()
     }
 
     /// Adds a group's addresses.
@@ -99,7 +132,7 @@ impl Hands {
     /// # Errors
     /// What is in the way; then nothing was asked.
     pub fn claim(&self, group: GroupIndex, claim: u32) -> Result<(), String> {
-        if self.sealed_for.is_none() {
+        if !self.sealed {
             let lan = &self.setup.lan;
             return Err(format!("there is no interface \"{lan}\""));
         }
@@ -107,10 +140,13 @@ impl Hands {
         self.handle.request(request).map_err(|_| "the netlink thread is stuck".to_owned())
     }
 
-    /// A group's addresses as they are in effect: what is about to be added is not among them.
-    pub fn addresses(&self, group: GroupIndex) -> Vec<IpAddr> {
+    /// A group's addresses as they are in effect, and where each is: the interface and its own MAC, if it
+    /// has one. What is about to be added is not among them.
+    pub fn addresses(&self, group: GroupIndex) -> impl Iterator<Item = (Nic, Option<Mac>, IpAddr)> {
         let group = self.setup.groups.get(usize::from(group.0));
-        group.into_iter().flatten().map(|address| address.ip).collect()
+        group.into_iter().flat_map(|group| {
+            group.addresses.iter().map(|address| (group.nic, group.mac.map(Mac), address.ip))
+        })
     }
 
     /// A group has these addresses from now on.
@@ -119,7 +155,7 @@ impl Hands {
         if let (Some(had), Some(waits)) =
             (self.setup.groups.get_mut(place), self.change_waits.get_mut(place))
         {
-            *had = addresses;
+            had.addresses = addresses;
             *waits = true;
             self.change = self.change.wrapping_add(1);
         }
@@ -153,10 +189,10 @@ impl Hands {
             self.sweep_waits = self.handle.request(NetRequest::Sweep).is_err();
         }
         let groups = (0u8..).map(GroupIndex).zip(&self.setup.groups);
-        for ((group, addresses), waits) in groups.zip(&mut self.change_waits) {
+        for ((group, setup), waits) in groups.zip(&mut self.change_waits) {
             // Nothing is added that the guard does not know of.
-            if *waits && self.sealed_for.is_some() {
-                let (addresses, change) = (addresses.clone(), self.change);
+            if *waits && self.sealed {
+                let (addresses, change) = (setup.addresses.clone(), self.change);
                 let request = NetRequest::Addresses { group, addresses, change };
                 *waits = self.handle.request(request).is_err();
             }
@@ -167,6 +203,19 @@ impl Hands {
             {
                 *waits = None;
             }
+        }
+    }
+}
+
+fn ips(groups: &[GroupSetup]) -> Vec<IpAddr> {
+    groups.iter().flat_map(|group| &group.addresses).map(|address| address.ip).collect()
+}
+
+/// Adds those that are not there yet.
+fn unite(all: &mut Vec<ServiceAddress>, more: &[ServiceAddress]) {
+    for address in more {
+        if !all.iter().any(|known| known.ip == address.ip) {
+            all.push(*address);
         }
     }
 }

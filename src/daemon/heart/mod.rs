@@ -5,7 +5,7 @@
 //! 0. sleep until something is there, the core's deadline, or [`limits::ROUND_MAX`];
 //! 1. tick, for the guard;
 //! 2. answers of the netlink thread: carriers, addresses, claims;
-//! 3. the LAN watch and the paths, a bounded number of frames from each; if more is waiting the next
+//! 3. the LAN watch, the echo and the paths, a bounded number of frames from each; if more is waiting the next
 //!    round follows without sleep;
 //! 4. the worker, the control socket, signals, the guard;
 //! 5. the core's deadline, if it is over, after each of these.
@@ -16,7 +16,7 @@
 //! | --- | --- |
 //! | `begin` | from a started process to the first round |
 //! | `clock` | the time that the core is given |
-//! | `wires` | the paths and the LAN watch: reading, sending, opening again |
+//! | `wires` | the paths, the LAN watch and the echo: reading, sending, opening again |
 //! | `senses` | what was seen on the LAN, in the core's words |
 //! | `reload` | the config file, read anew by the worker |
 //! | `hands` | the netlink thread, and what is sealed for the guard |
@@ -36,6 +36,7 @@ mod wires;
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -54,8 +55,8 @@ use self::reload::Reload;
 use self::senses::Senses;
 use self::wires::Wires;
 use crate::beat::codec::Session;
-use crate::beat::{DropReason, Incoming, Path};
-use crate::config::{Config, NodeIndex};
+use crate::beat::{Beat, DropReason, Incoming, Path};
+use crate::config::{Config, Nic, NodeIndex};
 use crate::control::protocol::{Answer, Payload};
 use crate::control::socket::Server;
 use crate::core::{Core, Event, Link, Time};
@@ -83,6 +84,8 @@ struct Heart {
     wires: Wires,
     senses: Senses,
     hands: Hands,
+    /// What the guard shall say if this heart dies; `None`: nothing.
+    will: Option<Beat>,
     worker: HeartLink,
     worker_may_have_more: bool,
     server: Server,
@@ -107,7 +110,8 @@ struct Heart {
     _lock: OwnedFd,
     // Filled and emptied within one reading; kept for their memory.
     frames: Vec<Result<Incoming, DropReason>>,
-    seen: Vec<Seen>,
+    seen: Vec<(Nic, Seen)>,
+    echoed: Vec<(IpAddr, u32)>,
 }
 
 impl Heart {
@@ -191,12 +195,14 @@ impl Heart {
                 NetReply::Trimmed { change } => self.hands.trimmed(change, &mut self.page),
                 NetReply::AddressLost { group } => self.handle(Event::AddressLost { group }),
                 NetReply::AddressFound { group } => self.handle(Event::AddressFound { group }),
-                NetReply::LanLink(link) => {
-                    self.senses.own_mac_is(link.map(|link| link.mac));
-                    if let Some(link) = &link {
-                        self.wires.lan_is(link);
+                NetReply::Link(nic, link) => {
+                    if nic == Nic::Lan {
+                        self.senses.own_mac_is(link.map(|link| link.mac));
                     }
-                    self.hands.lan_is(link, &mut self.page);
+                    if let Some(link) = &link {
+                        self.wires.link_is(nic, link);
+                    }
+                    self.hands.link_is(nic, link, &mut self.page);
                 }
                 NetReply::Fault(text) => log::warn!("netlink: {text}"),
             }
@@ -209,15 +215,26 @@ impl Heart {
         for event in events {
             self.wires.note(event.token());
         }
-        self.wires.reopen(self.clock.now());
+        if self.wires.reopen(self.clock.now()) {
+            self.seal_will();
+        }
         let mut seen = std::mem::take(&mut self.seen);
         self.wires.read_lan(&mut seen);
-        for one in seen.drain(..) {
-            if let Some(event) = self.senses.event(self.clock.now(), self.core.peer_mac(), &one) {
+        for (nic, one) in seen.drain(..) {
+            let (now, peer_mac) = (self.clock.now(), self.core.peer_mac());
+            if let Some(event) = self.senses.event(now, nic, peer_mac, &one) {
                 self.handle(event);
             }
         }
         self.seen = seen;
+        let mut echoed = std::mem::take(&mut self.echoed);
+        self.wires.read_echo(&mut echoed);
+        for (host, round) in echoed.drain(..) {
+            if let Some(event) = self.senses.echoed(host, round) {
+                self.handle(event);
+            }
+        }
+        self.echoed = echoed;
         self.tick_if_due();
         let mut frames = std::mem::take(&mut self.frames);
         for path in Path::ALL {
@@ -312,6 +329,9 @@ impl Heart {
                 }
                 Ok(Some(ToHeart::Mirror { group, report })) => {
                     self.handle(Event::Mirror { group, report });
+                }
+                Ok(Some(ToHeart::Tickled { group, tickled })) => {
+                    self.handle(Event::Tickled { group, tickled });
                 }
                 Ok(Some(ToHeart::Synced { request, outcome })) => {
                     self.handle(Event::Synced { request, outcome });

@@ -3,19 +3,32 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use crate::config::{Config, GroupIndex, NodeIndex};
+use crate::config::{Config, GroupIndex, Mac as GroupMac, Nic, NodeIndex};
 use crate::core::{Event, Holder, Time};
 use crate::limits;
-use crate::net::Seen;
+use crate::net::{GroupSetup, Seen};
 
 /// A MAC address.
 pub type Mac = [u8; 6];
 
+/// What is known of a service address.
+#[derive(Clone, Copy, Debug)]
+struct Service {
+    group: GroupIndex,
+    /// The interface where it is heard of.
+    nic: Nic,
+    /// The MAC that moves with it.
+    mac: Option<Mac>,
+}
+
 /// Knows who is who on the LAN.
 #[derive(Debug)]
 pub struct Senses {
-    groups: HashMap<IpAddr, GroupIndex>,
-    reach_hosts: HashMap<IpAddr, u8>,
+    groups: HashMap<IpAddr, Service>,
+    /// Reach hosts that ARP and neighbour discovery ask, by their place in the config.
+    on_lan: HashMap<IpAddr, u8>,
+    /// Those that echo asks.
+    beyond: HashMap<IpAddr, u8>,
     own_mac: Option<Mac>,
     /// The newest round of questions to the reach hosts, and when it was asked.
     asked: Option<(u32, Time)>,
@@ -26,16 +39,21 @@ impl Senses {
     pub fn new(config: &Config) -> Senses {
         let groups = config
             .groups()
-            .flat_map(|(index, group)| group.addresses.iter().map(move |one| (one.ip, index)))
+            .flat_map(|(index, group)| {
+                let mac = group.mac.map(|GroupMac(bytes)| bytes);
+                let service = Service { group: index, nic: group.nic, mac };
+                group.addresses.iter().map(move |one| (one.ip, service))
+            })
             .collect();
-        let reach_hosts = config.reach_hosts.iter().copied().zip(0u8..).collect();
-        Senses { groups, reach_hosts, own_mac: None, asked: None }
+        let hosts = config.reach_hosts.iter().copied().zip(0u8..);
+        let (on_lan, beyond) = hosts.partition(|(host, _)| config.is_on_lan(*host));
+        Senses { groups, on_lan, beyond, own_mac: None, asked: None }
     }
 
     /// Another config is in effect.
     pub fn configured(&mut self, config: &Config) {
-        let Senses { groups, reach_hosts, .. } = Senses::new(config);
-        (self.groups, self.reach_hosts) = (groups, reach_hosts);
+        let Senses { groups, on_lan, beyond, .. } = Senses::new(config);
+        (self.groups, self.on_lan, self.beyond) = (groups, on_lan, beyond);
     }
 
     /// This node's LAN interface has this MAC now; `None`: there is no such interface.
@@ -53,8 +71,10 @@ impl Senses {
         self.asked = Some((round, now));
     }
 
-    /// What this means to the core; `None`: nothing. `peer_mac`: from the peer's own beats.
-    pub fn event(&self, now: Time, peer_mac: Option<Mac>, seen: &Seen) -> Option<Event> {
+    /// What this means to the core; `None`: nothing. `nic`: where it was seen; `peer_mac`: from the
+    /// peer's own beats. A group's own MAC is the peer's whenever a frame comes from outside: what this
+    /// node sends by an interface is never received there.
+    pub fn event(&self, now: Time, nic: Nic, peer_mac: Option<Mac>, seen: &Seen) -> Option<Event> {
         let (ip, mac, probes) = match *seen {
             Seen::Answer { ip, mac } => (ip, mac, false),
             Seen::Probe { ip, mac } => (ip, mac, true),
@@ -62,28 +82,46 @@ impl Senses {
         if Some(mac) == self.own_mac {
             return None;
         }
-        if let Some(&group) = self.groups.get(&ip) {
-            let holder = match (Some(mac) == peer_mac, probes) {
+        if let Some(&Service { group, nic: its_nic, mac: its_mac }) = self.groups.get(&ip) {
+            // What this node sends by one interface on the LAN it receives by the other.
+            if nic != its_nic {
+                return None;
+            }
+            let holder = match (Some(mac) == peer_mac || Some(mac) == its_mac, probes) {
                 (true, false) => Holder::Peer,
                 (true, true) => Holder::PeerProbes,
                 (false, _) => Holder::Stranger(mac),
             };
             return Some(Event::AddressSeen { group, holder });
         }
-        let host = *self.reach_hosts.get(&ip)?;
+        if nic != Nic::Lan {
+            return None;
+        }
+        let host = *self.on_lan.get(&ip)?;
         let (round, asked_at) = self.asked?;
         let fresh = !probes && now.since(asked_at) <= limits::REACH_ANSWER_WITHIN;
         fresh.then_some(Event::ReachAnswered { host, round })
     }
+
+    /// A host beyond the LAN answered the question of that round.
+    pub fn echoed(&self, ip: IpAddr, round: u32) -> Option<Event> {
+        self.beyond.get(&ip).map(|&host| Event::ReachAnswered { host, round })
+    }
 }
 
-/// The service addresses of each group, as `net` wants them.
+/// The interfaces and the groups, as `net` wants them.
 pub fn setup(config: &Config, me: NodeIndex) -> crate::net::NetSetup {
     let node = config.node(me);
+    let group = |group: &crate::config::Group| GroupSetup {
+        addresses: group.addresses.clone(),
+        nic: group.nic,
+        mac: group.mac.map(|GroupMac(bytes)| bytes),
+    };
     crate::net::NetSetup {
         lan: node.lan.clone(),
+        redundant: node.redundant.clone().filter(|_| config.uses_redundant()),
         crossover: node.crossover.clone(),
-        groups: config.groups.iter().map(|group| group.addresses.clone()).collect(),
+        groups: config.groups.iter().map(group).collect(),
     }
 }
 
@@ -94,14 +132,25 @@ mod tests {
     const OWN: Mac = [2, 0, 0, 0, 0, 1];
     const PEER: Mac = [2, 0, 0, 0, 0, 2];
     const THIRD: Mac = [2, 0, 0, 0, 0, 3];
+    const GROUP_MAC: Mac = [2, 0, 0, 0, 0, 4];
     const SERVICE: &str = "203.0.113.50";
+    const VIRTUAL: &str = "203.0.113.51";
+    const THIRD_NIC: &str = "203.0.113.52";
     const REACH: &str = "203.0.113.1";
+    const BEYOND: &str = "198.51.100.1";
     const WEB: GroupIndex = GroupIndex(0);
 
     fn senses() -> Senses {
         let mut senses = Senses {
-            groups: [(SERVICE.parse().unwrap(), WEB)].into(),
-            reach_hosts: [(REACH.parse().unwrap(), 0)].into(),
+            groups: [
+                (SERVICE, Nic::Lan, None),
+                (VIRTUAL, Nic::Lan, Some(GROUP_MAC)),
+                (THIRD_NIC, Nic::Redundant, Some(GROUP_MAC)),
+            ]
+            .map(|(ip, nic, mac)| (ip.parse().unwrap(), Service { group: WEB, nic, mac }))
+            .into(),
+            on_lan: [(REACH.parse().unwrap(), 0)].into(),
+            beyond: [(BEYOND.parse().unwrap(), 1)].into(),
             own_mac: None,
             asked: None,
         };
@@ -126,31 +175,67 @@ mod tests {
         let senses = senses();
         let seen = |holder| Some(Event::AddressSeen { group: WEB, holder });
         let now = at_s(1);
-        assert_eq!(senses.event(now, Some(PEER), &answer(SERVICE, PEER)), seen(Holder::Peer));
-        assert_eq!(senses.event(now, Some(PEER), &probe(SERVICE, PEER)), seen(Holder::PeerProbes));
         assert_eq!(
-            senses.event(now, Some(PEER), &answer(SERVICE, THIRD)),
+            senses.event(now, Nic::Lan, Some(PEER), &answer(SERVICE, PEER)),
+            seen(Holder::Peer)
+        );
+        assert_eq!(
+            senses.event(now, Nic::Lan, Some(PEER), &probe(SERVICE, PEER)),
+            seen(Holder::PeerProbes)
+        );
+        assert_eq!(
+            senses.event(now, Nic::Lan, Some(PEER), &answer(SERVICE, THIRD)),
             seen(Holder::Stranger(THIRD))
         );
         assert_eq!(
-            senses.event(now, Some(PEER), &probe(SERVICE, THIRD)),
+            senses.event(now, Nic::Lan, Some(PEER), &probe(SERVICE, THIRD)),
             seen(Holder::Stranger(THIRD))
         );
-        assert_eq!(senses.event(now, Some(PEER), &answer(SERVICE, OWN)), None);
-        assert_eq!(senses.event(now, Some(PEER), &answer("203.0.113.99", PEER)), None);
+        assert_eq!(senses.event(now, Nic::Lan, Some(PEER), &answer(SERVICE, OWN)), None);
+        assert_eq!(senses.event(now, Nic::Lan, Some(PEER), &answer("203.0.113.99", PEER)), None);
         // A peer that was never heard is a stranger: nothing is claimed from one.
-        assert_eq!(senses.event(now, None, &answer(SERVICE, PEER)), seen(Holder::Stranger(PEER)));
+        assert_eq!(
+            senses.event(now, Nic::Lan, None, &answer(SERVICE, PEER)),
+            seen(Holder::Stranger(PEER))
+        );
+    }
+
+    /// The group's MAC is not this node's on the wire: whoever answers with it is the peer's kernel.
+    #[test]
+    fn who_has_an_address_with_its_own_mac() {
+        let senses = senses();
+        let seen = |holder| Some(Event::AddressSeen { group: WEB, holder });
+        let event = |nic, seen| senses.event(at_s(1), nic, None, &seen);
+        assert_eq!(event(Nic::Lan, answer(VIRTUAL, GROUP_MAC)), seen(Holder::Peer));
+        assert_eq!(event(Nic::Lan, answer(SERVICE, GROUP_MAC)), seen(Holder::Stranger(GROUP_MAC)));
+        assert_eq!(event(Nic::Lan, answer(VIRTUAL, THIRD)), seen(Holder::Stranger(THIRD)));
+        // What is held on the third interface is heard there alone: on the other this node would
+        // hear itself.
+        assert_eq!(event(Nic::Redundant, answer(THIRD_NIC, GROUP_MAC)), seen(Holder::Peer));
+        assert_eq!(event(Nic::Lan, answer(THIRD_NIC, GROUP_MAC)), None);
+        assert_eq!(event(Nic::Redundant, answer(VIRTUAL, GROUP_MAC)), None);
+    }
+
+    #[test]
+    fn each_host_answers_in_its_own_way() {
+        let mut senses = senses();
+        senses.asked(7, at_s(2));
+        assert_eq!(senses.event(at_s(2), Nic::Lan, None, &answer(BEYOND, THIRD)), None);
+        assert_eq!(senses.echoed(REACH.parse().unwrap(), 7), None);
+        let answered = Some(Event::ReachAnswered { host: 1, round: 6 });
+        assert_eq!(senses.echoed(BEYOND.parse().unwrap(), 6), answered);
     }
 
     #[test]
     fn reach_answers_count_only_for_a_fresh_question() {
         let mut senses = senses();
-        assert_eq!(senses.event(at_s(1), None, &answer(REACH, THIRD)), None);
+        assert_eq!(senses.event(at_s(1), Nic::Lan, None, &answer(REACH, THIRD)), None);
         senses.asked(7, at_s(2));
         let answered = Some(Event::ReachAnswered { host: 0, round: 7 });
-        assert_eq!(senses.event(at_s(2), None, &answer(REACH, THIRD)), answered);
-        assert_eq!(senses.event(at_s(3), None, &answer(REACH, THIRD)), answered);
-        assert_eq!(senses.event(at_s(4), None, &answer(REACH, THIRD)), None);
-        assert_eq!(senses.event(at_s(2), None, &probe(REACH, THIRD)), None);
+        assert_eq!(senses.event(at_s(2), Nic::Lan, None, &answer(REACH, THIRD)), answered);
+        assert_eq!(senses.event(at_s(3), Nic::Lan, None, &answer(REACH, THIRD)), answered);
+        assert_eq!(senses.event(at_s(4), Nic::Lan, None, &answer(REACH, THIRD)), None);
+        assert_eq!(senses.event(at_s(2), Nic::Lan, None, &probe(REACH, THIRD)), None);
+        assert_eq!(senses.event(at_s(2), Nic::Redundant, None, &answer(REACH, THIRD)), None);
     }
 }

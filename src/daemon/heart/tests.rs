@@ -174,6 +174,8 @@ impl Beating {
                     | ToWorker::Mirror { .. }
                     | ToWorker::Reread { .. }
                     | ToWorker::Configured
+                    | ToWorker::Clients { .. }
+                    | ToWorker::Tickle { .. }
                     | ToWorker::Sync { .. } => {}
                 }
             }

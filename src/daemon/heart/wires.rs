@@ -1,5 +1,5 @@
-//! The heart's sockets: the three paths and the LAN watch. Reads a bounded number of frames from each
-//! in a round, and opens again what failed, at most once a second.
+//! The heart's sockets: the three paths, the LAN watches and the echo. Reads a bounded number of frames
+//! from each in a round, and opens again what failed, at most once a second.
 //!
 //! ```text
 //!   open --error--> closed --REOPEN_EVERY after the last opening--> open
@@ -15,13 +15,13 @@ use mio::{Interest, Registry, Token};
 use super::counts::Counts;
 use crate::beat::codec::Session;
 use crate::beat::paths::Paths;
-use crate::beat::{Beat, DropReason, Incoming, Path, Pulse};
-use crate::config::{Config, NodeIndex};
+use crate::beat::{Beat, DropReason, Farewell, Incoming, Path, Pulse};
+use crate::config::{Config, Mac, Nic, NodeIndex};
 use crate::core::Time;
 use crate::limits;
-use crate::net::{LanWatch, LinkInfo, Seen};
+use crate::net::{Echo, LanWatch, LinkInfo, Seen};
 
-/// State of one socket, or of the LAN watch's pair.
+/// State of one socket, or of the pair of the LAN watch or the echo.
 #[derive(Debug)]
 struct Wire {
     /// As events and the log call it.
@@ -53,6 +53,11 @@ impl Wire {
     fn close(&mut self, reason: &io::Error) {
         self.failed(reason);
         self.opened_at = None;
+    }
+
+    /// To be opened anew at once, though nothing is wrong with it.
+    fn renew(&mut self) {
+        (self.open, self.ready, self.opened_at) = (false, false, None);
     }
 
     /// It was read without an error; `more`: frames are left.
@@ -90,27 +95,45 @@ impl Wire {
     }
 }
 
-/// Tokens that [`Wires`] uses, from its first one on: the paths, then the LAN watch.
-pub const TOKENS: usize = 4;
+/// Tokens that [`Wires`] uses, from its first one on: the paths, the LAN watches, the echo.
+pub const TOKENS: usize = 6;
+const LAN_TOKEN: usize = Path::ALL.len();
+const ECHO_TOKEN: usize = LAN_TOKEN + 2;
 
-/// The paths and the LAN watch.
+/// The watch of an interface on the LAN.
+struct Lan {
+    nic: Nic,
+    interface: String,
+    watch: Option<LanWatch>,
+    wire: Wire,
+    token: Token,
+}
+
+/// The paths, the LAN watches and the echo.
 pub struct Wires {
     paths: Paths,
     /// In the order of [`Path::ALL`]; `None`: not configured.
     path_wires: [Option<Wire>; 3],
-    lan_interface: String,
+    /// The first is that of the LAN interface; the other is there if a group is held on the third.
+    lans: Vec<Lan>,
     /// Service addresses and reach hosts that need neighbour discovery.
     ipv6: Vec<Ipv6Addr>,
-    lan_watch: Option<LanWatch>,
-    lan_wire: Wire,
+    own_address: IpAddr,
+    /// Reach hosts beyond the LAN.
+    beyond: Vec<IpAddr>,
+    echo: Option<Echo>,
+    /// `None`: nobody is to be asked that way.
+    echo_wire: Option<Wire>,
     registry: Registry,
     first_token: usize,
     /// ARP and neighbour discovery frames that were not sent: queue full, interface down.
     unsent: u64,
+    /// Echoes that were not sent: no route, queue full, interface down.
+    echoes_unsent: u64,
 }
 
 impl Wires {
-    /// Takes over the paths, opens the LAN watch, and registers all of it with tokens from
+    /// Takes over the paths, opens LAN watches and echo, and registers all of it with tokens from
     /// `first_token` on. What cannot be opened is tried again by [`Wires::reopen`].
     pub fn new(
         config: &Config,
@@ -119,26 +142,43 @@ impl Wires {
         registry: Registry,
         first_token: usize,
     ) -> Wires {
+        let node = config.node(me);
+        let lan = |nic, interface: &str, name, token| Lan {
+            nic,
+            interface: interface.to_owned(),
+            watch: None,
+            wire: Wire::new(name),
+            token: Token(first_token + LAN_TOKEN + token),
+        };
+        let mut lans = vec![lan(Nic::Lan, &node.lan, "LAN watch", 0)];
+        if let Some(redundant) = node.redundant.as_ref().filter(|_| config.uses_redundant()) {
+            lans.push(lan(Nic::Redundant, redundant, "LAN watch of the third interface", 1));
+        }
         let wire = |path: Path| paths.is_configured(path).then(|| Wire::new(path.name()));
+        let beyond = hosts_beyond(config);
         let mut wires = Wires {
             path_wires: Path::ALL.map(wire),
             paths,
-            lan_interface: config.node(me).lan.clone(),
+            lans,
             ipv6: watched_ipv6(config),
-            lan_watch: None,
-            lan_wire: Wire::new("LAN watch"),
+            own_address: node.address,
+            echo: None,
+            echo_wire: (!beyond.is_empty()).then(|| Wire::new("reach echo")),
+            beyond,
             registry,
             first_token,
             unsent: 0,
+            echoes_unsent: 0,
         };
         for path in Path::ALL {
             let fd = wires.paths.fd(path);
             if let (Some(fd), Some(wire)) = (fd, wires.wire(path)) {
                 wire.opened(Time::default());
-                wires.register(fd, path.index());
+                wires.register(fd, path);
             }
         }
-        wires.open_lan_watch(Time::default());
+        wires.open_lan_watches(Time::default());
+        wires.open_echo(Time::default());
         wires
     }
 
@@ -151,8 +191,16 @@ impl Wires {
                 }
                 true
             }
+            Some(ECHO_TOKEN) => {
+                if let Some(wire) = &mut self.echo_wire {
+                    wire.ready = true;
+                }
+                true
+            }
             Some(place) if place < TOKENS => {
-                self.lan_wire.ready = true;
+                for lan in self.lans.iter_mut().filter(|lan| lan.token == token) {
+                    lan.wire.ready = true;
+                }
                 true
             }
             Some(_) | None => false,
@@ -161,7 +209,8 @@ impl Wires {
 
     /// Whether some socket was left with frames unread.
     pub fn more_waiting(&self) -> bool {
-        self.lan_wire.ready || self.path_wires.iter().flatten().any(|wire| wire.ready)
+        let mut wires = self.path_wires.iter().chain([&self.echo_wire]).flatten();
+        self.lans.iter().any(|lan| lan.wire.ready) || wires.any(|wire| wire.ready)
     }
 
     /// Whether something may be waiting to be read on a path.
@@ -189,14 +238,28 @@ impl Wires {
         }
     }
 
-    /// Reads at most [`limits::FRAMES_A_ROUND`] frames of ARP and neighbour discovery.
-    pub fn read_lan(&mut self, into: &mut Vec<Seen>) {
-        let Some(watch) = self.lan_watch.as_mut().filter(|_| self.lan_wire.ready) else { return };
-        match watch.receive(limits::FRAMES_A_ROUND, &mut |seen| into.push(seen)) {
-            Ok(more) => self.lan_wire.read(more),
-            Err(error) if is_gone(&error) => self.lan_wire.failed(&error),
-            // Told once by the kernel (ENETDOWN); the next call receives again.
-            Err(_) => self.lan_wire.read(true),
+    /// Reads at most [`limits::FRAMES_A_ROUND`] frames of ARP and neighbour discovery of each watch.
+    pub fn read_lan(&mut self, into: &mut Vec<(Nic, Seen)>) {
+        for Lan { nic, watch, wire, .. } in &mut self.lans {
+            let Some(watch) = watch.as_mut().filter(|_| wire.ready) else { continue };
+            match watch.receive(limits::FRAMES_A_ROUND, &mut |seen| into.push((*nic, seen))) {
+                Ok(more) => wire.read(more),
+                Err(error) if is_gone(&error) => wire.failed(&error),
+                // Told once by the kernel (ENETDOWN); the next call receives again.
+                Err(_) => wire.read(true),
+            }
+        }
+    }
+
+    /// Reads at most [`limits::FRAMES_A_ROUND`] answers of hosts beyond the LAN: who, and to which round.
+    pub fn read_echo(&mut self, into: &mut Vec<(IpAddr, u32)>) {
+        let (Some(echo), Some(wire)) = (&mut self.echo, &mut self.echo_wire) else { return };
+        if !wire.ready {
+            return;
+        }
+        match echo.receive(limits::FRAMES_A_ROUND, &mut |host, round| into.push((host, round))) {
+            Ok(more) => wire.read(more),
+            Err(error) => wire.failed(&error),
         }
     }
 
@@ -218,28 +281,51 @@ impl Wires {
         }
     }
 
+    /// Whether the far end of the serial line shows; `None`: cable or driver cannot tell.
+    pub fn far_end_shows(&self) -> Option<bool> {
+        self.paths.far_end_shows()
+    }
+
     /// Whether the serial line is in the middle of bringing a frame.
     pub fn is_line_busy(&self) -> bool {
         self.paths.is_line_busy()
     }
 
-    /// Asks the LAN who has a service address.
-    pub fn probe(&mut self, ip: IpAddr) {
-        self.on_lan(|watch| watch.probe(ip));
+    /// The last will as frames for the paths that are open.
+    pub fn farewells(&mut self, will: &Beat) -> Vec<Farewell> {
+        self.paths.farewells(will)
+    }
+
+    /// Asks the LAN who has a service address. In the name of the interface itself: a question in the
+    /// name of a group's own MAC would lead the switch to bring here what is meant for its owner.
+    pub fn probe(&mut self, nic: Nic, ip: IpAddr) {
+        self.on_lan(nic, |watch| watch.probe(ip));
     }
 
     /// Asks a reach host for its MAC.
     pub fn ask(&mut self, ip: IpAddr, from: IpAddr) {
-        self.on_lan(|watch| watch.ask(ip, from));
+        self.on_lan(Nic::Lan, |watch| watch.ask(ip, from));
     }
 
-    /// Tells the LAN that this node has a service address.
-    pub fn announce(&mut self, ip: IpAddr) {
-        self.on_lan(|watch| watch.announce(ip));
+    /// Asks a reach host beyond the LAN.
+    pub fn echo(&mut self, host: IpAddr, round: u32) {
+        let (Some(echo), Some(wire)) = (&self.echo, &mut self.echo_wire) else { return };
+        match echo.ask(host, round) {
+            Ok(()) => wire.works(),
+            Err(error) if is_gone(&error) => wire.failed(&error),
+            Err(_) => self.echoes_unsent += 1,
+        }
     }
 
-    /// Opens again what failed and is due. To be called in every round: it only compares times.
-    pub fn reopen(&mut self, now: Time) {
+    /// Tells the LAN that this node has a service address, at the interface's MAC or the group's own.
+    pub fn announce(&mut self, nic: Nic, mac: Option<Mac>, ip: IpAddr) {
+        self.on_lan(nic, |watch| watch.announce(ip, mac.map_or(watch.mac(), |Mac(bytes)| bytes)));
+    }
+
+    /// Opens again what failed and is due; whether that brought a path back. To be called in every round:
+    /// it only compares times.
+    pub fn reopen(&mut self, now: Time) -> bool {
+        let mut opened = false;
         for path in Path::ALL {
             if self.wire(path).is_some_and(|wire| wire.may_reopen(now)) {
                 let result = self.paths.reopen(path);
@@ -247,42 +333,64 @@ impl Wires {
                 let Some(wire) = self.wire(path) else { continue };
                 match (result, fd) {
                     (Ok(()), Some(fd)) => {
+                        opened = true;
                         wire.opened(now);
-                        self.register(fd, path.index());
+                        self.register(fd, path);
                     }
                     (Ok(()), None) => wire.not_opened(now, &ErrorKind::NotFound.into()),
                     (Err(error), _) => wire.not_opened(now, &error),
                 }
             }
         }
-        if self.lan_wire.may_reopen(now) {
-            self.open_lan_watch(now);
+        self.open_lan_watches(now);
+        if self.echo_wire.as_ref().is_some_and(|wire| wire.may_reopen(now)) {
+            self.open_echo(now);
         }
+        opened
     }
 
-    /// Another config is in effect: its addresses are watched.
+    /// Another config is in effect: its addresses are watched, its hosts beyond the LAN are asked.
     pub fn configured(&mut self, config: &Config, now: Time) {
         let ipv6 = watched_ipv6(config);
         if ipv6 != self.ipv6 {
             self.ipv6 = ipv6;
-            self.open_lan_watch(now);
+            for lan in &mut self.lans {
+                lan.wire.renew();
+            }
+            self.open_lan_watches(now);
+        }
+        let beyond = hosts_beyond(config);
+        if beyond != self.beyond {
+            self.echo_wire = (!beyond.is_empty()).then(|| Wire::new("reach echo"));
+            self.beyond = beyond;
+            self.open_echo(now);
         }
     }
 
-    /// This is the LAN interface now. If it is not the one that the sockets were opened on, they are
-    /// opened anew at once.
-    pub fn lan_is(&mut self, link: &LinkInfo) {
-        let same = self
-            .lan_watch
+    /// This is that interface on the LAN now. If it is not the one that the sockets were opened on,
+    /// they are opened anew at once.
+    pub fn link_is(&mut self, nic: Nic, link: &LinkInfo) {
+        let replaced = io::Error::other("the interface is another one now");
+        let echo_is_old = |echo: &Echo| nic == Nic::Lan && echo.interface_index() != link.index;
+        if self.echo.as_ref().is_some_and(echo_is_old) {
+            self.echo = None;
+            if let Some(wire) = &mut self.echo_wire {
+                wire.close(&replaced);
+            }
+        }
+        let Some(lan) = self.lans.iter_mut().find(|lan| lan.nic == nic) else { return };
+        let same = lan
+            .watch
             .as_ref()
             .is_some_and(|watch| (watch.interface_index(), watch.mac()) == (link.index, link.mac));
         if same {
             return;
         }
-        let replaced = io::Error::other("the interface is another one now");
-        self.lan_watch = None;
-        self.lan_wire.close(&replaced);
-        if let Some(wire) = self.wire(Path::Lan) {
+        lan.watch = None;
+        lan.wire.close(&replaced);
+        if nic == Nic::Lan
+            && let Some(wire) = self.wire(Path::Lan)
+        {
             wire.close(&replaced);
         }
     }
@@ -300,39 +408,64 @@ impl Wires {
             }
         }
         counts.insert("ARP or ND frames not sent".to_owned(), self.unsent);
+        counts.insert("echoes not sent".to_owned(), self.echoes_unsent);
+        let refused = self.echo.as_ref().map(Echo::refused).unwrap_or_default();
+        for (reason, count) in
+            [("length", refused.length), ("foreign", refused.foreign), ("forged", refused.forged)]
+        {
+            counts.insert(format!("echo replies refused, {reason}"), count);
+        }
     }
 
-    fn on_lan(&mut self, send: impl FnOnce(&mut LanWatch) -> io::Result<()>) {
-        let Some(watch) = self.lan_watch.as_mut().filter(|_| self.lan_wire.open) else { return };
+    fn on_lan(&mut self, nic: Nic, send: impl FnOnce(&mut LanWatch) -> io::Result<()>) {
+        let Some(Lan { watch: Some(watch), wire, .. }) =
+            self.lans.iter_mut().find(|lan| lan.nic == nic && lan.wire.open)
+        else {
+            return;
+        };
         match send(watch) {
-            Ok(()) => self.lan_wire.works(),
-            Err(error) if is_gone(&error) => self.lan_wire.failed(&error),
+            Ok(()) => wire.works(),
+            Err(error) if is_gone(&error) => wire.failed(&error),
             Err(_) => self.unsent += 1,
         }
     }
 
-    fn open_lan_watch(&mut self, now: Time) {
-        // The old one's descriptors are closed first: epoll forgets them by that.
-        self.lan_watch = None;
-        match LanWatch::open(&self.lan_interface, &self.ipv6) {
-            Ok(watch) => {
-                self.lan_wire.opened(now);
-                for fd in watch.fds() {
-                    self.register(fd, Path::ALL.len());
+    /// Opens the LAN watches that are closed and due.
+    fn open_lan_watches(&mut self, now: Time) {
+        for lan in self.lans.iter_mut().filter(|lan| lan.wire.may_reopen(now)) {
+            // The old one's descriptors are closed first: epoll forgets them by that.
+            lan.watch = None;
+            match LanWatch::open(&lan.interface, &self.ipv6) {
+                Ok(watch) => {
+                    lan.wire.opened(now);
+                    for fd in watch.fds() {
+                        register(&self.registry, fd, lan.token);
+                    }
+                    lan.watch = Some(watch);
                 }
-                self.lan_watch = Some(watch);
+                Err(error) => lan.wire.not_opened(now, &error),
             }
-            Err(error) => self.lan_wire.not_opened(now, &error),
         }
     }
 
-    /// Edge-triggered, as all of mio: a hang-up that stays is told once, and cannot spin.
-    fn register(&self, fd: RawFd, place: usize) {
-        let token = Token(self.first_token + place);
-        let registered = self.registry.register(&mut SourceFd(&fd), token, Interest::READABLE);
-        if let Err(error) = registered {
-            log::warn!("cannot watch socket {fd}: {error}");
+    fn open_echo(&mut self, now: Time) {
+        self.echo = None;
+        let Some(lan) = self.lans.first() else { return };
+        let Some(wire) = &mut self.echo_wire else { return };
+        match Echo::open(&lan.interface, self.own_address, &self.beyond) {
+            Ok(echo) => {
+                wire.opened(now);
+                for fd in echo.fds() {
+                    register(&self.registry, fd, Token(self.first_token + ECHO_TOKEN));
+                }
+                self.echo = Some(echo);
+            }
+            Err(error) => wire.not_opened(now, &error),
         }
+    }
+
+    fn register(&self, fd: RawFd, path: Path) {
+        register(&self.registry, fd, Token(self.first_token + path.index()));
     }
 
     fn wire(&mut self, path: Path) -> Option<&mut Wire> {
@@ -340,9 +473,16 @@ impl Wires {
     }
 }
 
+/// The reach hosts that echo asks.
+fn hosts_beyond(config: &Config) -> Vec<IpAddr> {
+    let hosts = config.reach_hosts.iter().copied();
+    hosts.filter(|host| !config.is_on_lan(*host)).collect()
+}
+
 fn watched_ipv6(config: &Config) -> Vec<Ipv6Addr> {
     let services = config.groups.iter().flat_map(|group| &group.addresses).map(|one| one.ip);
-    let all = services.chain(config.reach_hosts.iter().copied());
+    let hosts = config.reach_hosts.iter().copied().filter(|host| config.is_on_lan(*host));
+    let all = services.chain(hosts);
     all.filter_map(|ip| match ip {
         IpAddr::V6(ip) => Some(ip),
         IpAddr::V4(_) => None,
@@ -353,4 +493,12 @@ fn watched_ipv6(config: &Config) -> Vec<Ipv6Addr> {
 /// The interface that the socket was bound to does not exist any more.
 fn is_gone(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENXIO))
+}
+
+/// Edge-triggered, as all of mio: a hang-up that stays is told once, and cannot spin.
+fn register(registry: &Registry, fd: RawFd, token: Token) {
+    let registered = registry.register(&mut SourceFd(&fd), token, Interest::READABLE);
+    if let Err(error) = registered {
+        log::warn!("cannot watch socket {fd}: {error}");
+    }
 }

@@ -111,6 +111,7 @@ fn level(kind: Kind) -> log::Level {
         | Kind::Failback
         | Kind::Release
         | Kind::Mirror
+        | Kind::Clients
         | Kind::Standby => log::Level::Info,
     }
 }

@@ -8,11 +8,13 @@
 //!                        +-> rereader    the config file, anew           -> shelf, link
 //!                        +-> supervisor  services, one for each group    -> link
 //!                        +-> engine      mirrored trees, the same         -> link
+//!                        +-> clients     their connections               -> link
 //! ```
 //! Each arrow is bounded, so this thread never waits for a disk or a program. When the link ends, heart
 //! and guard are gone or done: the threads finish what they have, within a deadline. So they do when the
 //! config in effect changes what one of them works with: then the guard starts another worker.
 
+mod clients;
 pub mod events;
 mod mirrors;
 pub mod notify;
@@ -27,6 +29,7 @@ use std::sync::Arc;
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use nix::sys::signal::Signal;
 
+use self::clients::Clients;
 use self::events::{Keeper, Kept};
 use self::mirrors::{Mirrors, Pair};
 use self::notify::Notifier;
@@ -88,6 +91,7 @@ fn work(inherited: WorkerInherits) -> Result<(), StartError> {
         let supervisors = services::begin(&config, me, &run_dir, &link, &done)?;
         let pair = Pair { config: &config, me, key: &key, state_dir: &state_dir };
         let mirrors = mirrors::begin(&pair, &link, &done)?;
+        let clients = clients::begin(&config, me, &key, &link, &done)?;
         let (rereader, asked) = Rereader::new();
         let (source, to_heart) =
             (Source { file: config_file, key, shelf: Arc::clone(&shelf) }, Arc::clone(&link));
@@ -104,7 +108,7 @@ fn work(inherited: WorkerInherits) -> Result<(), StartError> {
             spawn("recorder", &done, move || record::run(&file, &lines)).map(|()| recorder)
         });
         let (notifier, recorder) = (notifier.transpose()?, recorder.transpose()?);
-        Ok(Desks { inbox, keeper, supervisors, mirrors, rereader, notifier, recorder })
+        Ok(Desks { inbox, keeper, supervisors, mirrors, clients, rereader, notifier, recorder })
     };
     let desks = threads().map_err(system("start a thread"))?;
     drop(done);
@@ -123,6 +127,7 @@ struct Desks {
     keeper: Keeper,
     supervisors: Supervisors,
     mirrors: Mirrors,
+    clients: Clients,
     rereader: Rereader,
     notifier: Option<Notifier>,
     recorder: Option<Recorder>,
@@ -140,6 +145,9 @@ fn serve(link: &WorkerLink, desks: &Desks, shelf: &Shelf, mut config: Config) {
                 // taking a config in and telling of it.
                 let news = matches!(message, ToWorker::Configured | ToWorker::Hello { .. });
                 let anew = news && is_over(shelf, &mut config);
+                if news {
+                    desks.clients.configured(&config);
+                }
                 desks.take(link, message);
                 if anew {
                     return;
@@ -177,6 +185,7 @@ impl Desks {
     /// No more messages will come.
     fn end(self) {
         self.mirrors.end();
+        self.clients.end();
     }
 
     fn take(&self, link: &WorkerLink, message: ToWorker) {
@@ -192,6 +201,8 @@ impl Desks {
             ToWorker::Mirror { group, order, duty, peer } => {
                 self.mirrors.order(link, group, order, duty, peer);
             }
+            ToWorker::Clients { group, duty } => self.clients.order(group, duty),
+            ToWorker::Tickle { group } => self.clients.tickle(group),
             ToWorker::Sync { request, group } => self.mirrors.sync(link, group, request),
             ToWorker::Reread { nonce } => self.rereader.ask(nonce),
             // Looked at before.

@@ -70,7 +70,7 @@ fn probes_answers_and_announcements_pass_between_two_hosts() {
                 see(&mut watch, |_| {}, |seen| seen == Seen::Probe { ip, mac });
             }
             // Our own frames are never seen.
-            watch.announce("192.0.2.11".parse().unwrap()).unwrap();
+            watch.announce("192.0.2.11".parse().unwrap(), watch.mac()).unwrap();
             let mac = watch.mac();
             let own = |seen| matches!(seen, Seen::Answer { mac: m, .. } if m == mac);
             watch.receive(1000, &mut |seen| assert!(!own(seen))).unwrap();
@@ -85,8 +85,8 @@ fn probes_answers_and_announcements_pass_between_two_hosts() {
             let pause = Duration::from_millis(10);
             while finished.recv_timeout(pause) == Err(crossbeam_channel::RecvTimeoutError::Timeout)
             {
-                watch.announce("192.0.2.77".parse().unwrap()).unwrap();
-                watch.announce("2001:db8::77".parse().unwrap()).unwrap();
+                watch.announce("192.0.2.77".parse().unwrap(), watch.mac()).unwrap();
+                watch.announce("2001:db8::77".parse().unwrap(), watch.mac()).unwrap();
                 watch.probe("192.0.2.99".parse().unwrap()).unwrap();
                 watch.probe(other.into()).unwrap();
             }
@@ -118,7 +118,7 @@ fn an_announcement_moves_the_neighbours_cache() {
             while finished.recv_timeout(pause) == Err(crossbeam_channel::RecvTimeoutError::Timeout)
             {
                 for ip in ips(WEB) {
-                    watch.announce(ip).unwrap();
+                    watch.announce(ip, watch.mac()).unwrap();
                 }
             }
         },
@@ -157,6 +157,53 @@ fn data_traffic_does_not_wake_the_watch() {
                     socket.send_to(b"data", from).unwrap();
                 }
             }
+        },
+    );
+}
+
+/// The near host asks hosts behind the far one, which answers for them, in IPv4 and IPv6.
+#[test]
+fn hosts_beyond_the_lan_answer_the_round_that_asked_them() {
+    let hosts: [std::net::IpAddr; 2] =
+        ["198.51.100.1".parse().unwrap(), "2001:db8:f::1".parse().unwrap()];
+    let (tell_ready, ready) = bounded::<()>(1);
+    two_hosts(
+        move || {
+            run("ip address add 192.0.2.11/24 dev lan0");
+            run("ip address add 2001:db8::11/64 dev lan0 nodad");
+            ready.recv_timeout(PATIENCE).unwrap();
+            let own = "192.0.2.11".parse().unwrap();
+            let mut echo = Echo::open("lan0", own, &hosts).unwrap();
+            let mut other = Echo::open("lan0", own, &hosts).unwrap();
+            assert_eq!(echo.fds().count(), 2);
+            run("ip route add 198.51.100.0/24 via 192.0.2.1");
+            run("ip route add 2001:db8:f::/64 via 2001:db8::1");
+            for round in [7, 70_000] {
+                let mut answered = Vec::new();
+                until("both to answer", || {
+                    for host in hosts {
+                        // IPv6 begins a moment after the carrier.
+                        let _ = echo.ask(host, round);
+                    }
+                    echo.receive(100, &mut |host, round| answered.push((host, round))).unwrap();
+                    hosts.iter().all(|host| answered.contains(&(*host, round)))
+                });
+            }
+            // The kernel's filter keeps what answers another socket away.
+            other.receive(100, &mut |host, _| panic!("{host} was not asked")).unwrap();
+            for echo in [&echo, &other] {
+                assert_eq!(echo.refused(), crate::net::echo::EchoRefused::default());
+            }
+            assert!(Echo::open("lan0", "192.0.2.12".parse().unwrap(), &hosts).is_err());
+            assert!(Echo::open("none0", own, &hosts).is_err());
+        },
+        move |finished| {
+            run("ip address add 192.0.2.1/24 dev lan0");
+            run("ip address add 2001:db8::1/64 dev lan0 nodad");
+            run("ip address add 198.51.100.1/32 dev lo");
+            run("ip address add 2001:db8:f::1/128 dev lo");
+            tell_ready.send(()).unwrap();
+            let _ = finished.recv();
         },
     );
 }

@@ -175,13 +175,13 @@ fn an_interface_may_vanish_come_back_and_be_renamed() {
     in_namespace(|| {
         cables();
         let net = Net::start(setup());
-        let is_link = |reply: &NetReply| matches!(reply, NetReply::LanLink(Some(_)));
+        let is_link = |reply: &NetReply| matches!(reply, NetReply::Link(Nic::Lan, Some(_)));
         net.wait(is_link);
         net.claim(MAIL, 1);
         run("ip link del lan0");
         // The kernel takes the address away before the interface: a look in between sees only that.
         let lost = NetReply::AddressLost { group: MAIL };
-        if !net.expect(NetReply::LanLink(None)).contains(&lost) {
+        if !net.expect(NetReply::Link(Nic::Lan, None)).contains(&lost) {
             net.expect(lost);
         }
         net.ask(NetRequest::Claim { group: MAIL, claim: 2 });
@@ -189,15 +189,16 @@ fn an_interface_may_vanish_come_back_and_be_renamed() {
         run("ip link add wrong0 index 77 type veth peer name lan1");
         run("ip link set lan1 up");
         run("ip link set wrong0 name lan0");
-        net.wait(|reply| matches!(reply, NetReply::LanLink(Some(LinkInfo { index: 77, .. }))));
+        net.wait(|reply| matches!(reply, NetReply::Link(_, Some(LinkInfo { index: 77, .. }))));
         run("ip link set lan0 address 02:00:00:00:00:07");
         let mac = [2, 0, 0, 0, 0, 7];
-        net.expect(NetReply::LanLink(Some(LinkInfo { index: 77, mac })));
+        let is_changed = |link: &LinkInfo| (link.index, link.mac) == (77, mac);
+        net.wait(|reply| matches!(reply, NetReply::Link(_, Some(link)) if is_changed(link)));
         run("ip link set lan0 up");
         net.expect(NetReply::Carrier { lan: Some(true), crossover: Some(true) });
         net.claim(MAIL, 3);
         run("ip link set lan0 name away0");
-        net.expect(NetReply::LanLink(None));
+        net.expect(NetReply::Link(Nic::Lan, None));
     });
 }
 
@@ -236,7 +237,8 @@ fn p1_the_guard_deletes_what_a_dead_heart_held() {
         net.claim(MAIL, 1);
         let index = nix::net::if_::if_nametoindex("lan0").unwrap();
         let all = [ips(WEB), ips(MAIL)].concat();
-        let deletions = deletions(&all, index);
+        let lan = LinkInfo { index, mac: [2; 6], ipv4: None };
+        let deletions = deletions(&setup().groups, &[lan]);
         assert_eq!(deletions.len(), 3);
         let mut socket = RouteSocket::open().unwrap();
         delete_all(&mut socket, deletions.iter().map(Vec::as_slice)).unwrap();
@@ -252,9 +254,10 @@ fn p1_the_guard_deletes_what_a_dead_heart_held() {
 fn as_many_addresses_as_a_config_may_have() {
     in_namespace(|| {
         cables();
-        let group: Vec<ServiceAddress> = (1..=crate::limits::ADDRESSES_MAX)
+        let addresses: Vec<ServiceAddress> = (1..=crate::limits::ADDRESSES_MAX)
             .map(|n| address(&format!("10.0.0.{n}/24")))
             .collect();
+        let group = GroupSetup { addresses, nic: Nic::Lan, mac: None };
         let net = Net::start(NetSetup { groups: vec![group], ..setup() });
         net.claim(WEB, 1);
         net.ask(NetRequest::Renew { group: WEB, claim: 1 });

@@ -8,10 +8,12 @@ use crossbeam_channel::{Receiver, bounded};
 use nix::sched::{CloneFlags, unshare};
 
 use super::*;
-use crate::config::{GroupIndex, ServiceAddress};
+use crate::config::{GroupIndex, Nic, ServiceAddress};
 
+mod clients;
 mod lan;
 mod leases;
+mod macs;
 
 const WEB: GroupIndex = GroupIndex(0);
 const MAIL: GroupIndex = GroupIndex(1);
@@ -53,16 +55,22 @@ fn address(text: &str) -> ServiceAddress {
 fn setup() -> NetSetup {
     NetSetup {
         lan: "lan0".into(),
+        redundant: None,
         crossover: "cross0".into(),
         groups: vec![
-            vec![address("192.0.2.50/24"), address("2001:db8::50/64")],
-            vec![address("192.0.2.60/24")],
+            group(&["192.0.2.50/24", "2001:db8::50/64"], None),
+            group(&["192.0.2.60/24"], None),
         ],
     }
 }
 
+fn group(addresses: &[&str], mac: Option<[u8; 6]>) -> GroupSetup {
+    let addresses = addresses.iter().map(|text| address(text)).collect();
+    GroupSetup { addresses, nic: Nic::Lan, mac }
+}
+
 fn ips(group: GroupIndex) -> Vec<IpAddr> {
-    setup().groups[usize::from(group.0)].iter().map(|address| address.ip).collect()
+    setup().groups[usize::from(group.0)].addresses.iter().map(|address| address.ip).collect()
 }
 
 struct Net {

@@ -67,7 +67,8 @@ impl World {
         let sight = Sight {
             paths_cut: paths_impaired,
             arp_cut: self.network.arp_impaired(),
-            carrier_lost: self.network.crossover_cable > 0,
+            carrier_lost: self.network.crossover_cable > 0
+                || (self.setup.modem_lines && self.network.serial_cable > 0),
             lan_cut: self.network.impaired(Path::Lan),
             hearts_run,
             machines_run,
@@ -117,8 +118,10 @@ impl World {
     /// Shows an event that a core tells to the checkers.
     pub(super) fn told(&mut self, index: NodeIndex, told: &Told) {
         self.told_of_group(index, told);
-        // A goodbye may belong to an incarnation before the present one.
-        if told.kind != Kind::PeerDead || told.text.contains("goodbye") {
+        // A goodbye or a will may belong to an incarnation before the present one: it waited in the socket
+        // of a machine that was paused.
+        let ends = ["goodbye", "last will"].iter().any(|word| told.text.contains(word));
+        if told.kind != Kind::PeerDead || ends {
             return;
         }
         let peer = &self.nodes[index.other()];

@@ -1,0 +1,103 @@
+//! Idle: what a whole pair costs each node while nothing happens.
+
+use std::time::{Duration, Instant};
+
+use clusterd::bed::{Bed, BedError};
+use clusterd::config::NodeIndex;
+
+use crate::cost::{self, Cost};
+use crate::failover::heartbeat::Pace;
+use crate::failover::keepalived::Advert;
+use crate::failover::{Contender, Contestant};
+use crate::table::{Goal, Table};
+use crate::{BenchError, Measured, Setting, say};
+
+/// Who is measured, one after the other.
+const CONTENDERS: [Contender; 3] =
+    [Contender::Clusterd, Contender::Keepalived(Advert::Tenth), Contender::Heartbeat(Pace::Fast)];
+/// How long.
+const WATCH: Duration = Duration::from_secs(60);
+/// A pair that has just become whole still has things to do.
+const REST: Duration = Duration::from_secs(5);
+
+/// Processor time and memory of both nodes.
+///
+/// # Errors
+/// None; how it ended is part of what was measured.
+pub fn run(setting: &Setting) -> Measured {
+    let mut table = Table::new("Idle: cost of each node in a minute at rest");
+    let mut failed = 0;
+    let mut stopped = Ok(());
+    for contender in CONTENDERS {
+        let name = contender.name();
+        say(&format!("idle: {name}"));
+        match measure(setting, contender) {
+            Ok(costs) => {
+                for (node, cost) in ["owner", "standby"].into_iter().zip(costs) {
+                    for (what, value, most) in [
+                        ("CPU, s", cost.cpu_s, 0.3),
+                        ("RSS, MB", cost.rss_mb, 20.0),
+                        ("PSS, MB", cost.pss_mb, 8.0),
+                    ] {
+                        let row = format!("{node}: {what}");
+                        table.put(&row, name, value, false);
+                        table.ask(&row, Some(Goal::AtMost(most)));
+                    }
+                }
+            }
+            Err(error @ BenchError::Bed(BedError::Stopped)) => {
+                stopped = Err(error);
+                break;
+            }
+            Err(error) => {
+                table.fail("owner: CPU, s", name);
+                table.note(&format!("{name}, given up: {error}"));
+                failed += 1;
+            }
+        }
+    }
+    table.note(
+        "All processes of the program on a node: clusterd's guard, heart and worker with the default config \
+         (a beat every 50 ms on three paths) and nothing mirrored. Times from /proc/PID/task/*/schedstat, \
+         memory from smaps_rollup: RSS counts a page once for each process that has it, PSS divides it \
+         among all, here those of both nodes and of the bed.",
+    );
+    let end = if failed == 0 { stopped } else { stopped.and(Err(BenchError::Failed(failed))) };
+    Measured { tables: vec![table], plot: None, end }
+}
+
+/// The owner's cost and the standby node's.
+fn measure(setting: &Setting, contender: Contender) -> Result<[Cost; 2], BenchError> {
+    let mut pair = contender.pair(setting)?;
+    let owner = pair.make_whole()?;
+    pair.bed().watch_for(REST)?;
+    let processes = |pair: &dyn Contestant| -> Result<[Vec<i32>; 2], BenchError> {
+        Ok([own(pair.bed(), contender, owner)?, own(pair.bed(), contender, owner.other())?])
+    };
+    let before = processes(pair.as_ref())?;
+    let [owner_pids, standby_pids] = &before;
+    let first = [cost::of(owner_pids)?, cost::of(standby_pids)?];
+    let begun = Instant::now();
+    pair.bed().watch_for(WATCH)?;
+    let last = [cost::of(owner_pids)?, cost::of(standby_pids)?];
+    let minutes = begun.elapsed().as_secs_f64() / 60.0;
+    if processes(pair.as_ref())? != before || before.iter().any(Vec::is_empty) {
+        return Err(BedError::Late("the same processes all the time".into()).into());
+    }
+    let [[owner, standby], [owner_before, standby_before]] = [last, first];
+    let spent =
+        |now: Cost, before: Cost| Cost { cpu_s: (now.cpu_s - before.cpu_s) / minutes, ..now };
+    Ok([spent(owner, owner_before), spent(standby, standby_before)])
+}
+
+/// The contender's processes on a node, without those of the bed.
+fn own(bed: &Bed, contender: Contender, node: NodeIndex) -> Result<Vec<i32>, BenchError> {
+    let mut pids = Vec::new();
+    for process in bed.processes(node)? {
+        if contender.owns(&process.comm) {
+            pids.push(process.pid);
+        }
+    }
+    pids.sort_unstable();
+    Ok(pids)
+}

@@ -1,0 +1,104 @@
+//! Stories of asks: what answers them, and when no answer means nothing.
+
+use super::*;
+use crate::beat::PulseKind;
+
+fn lost() -> Event {
+    Event::Carrier { link: Link::Crossover, up: false }
+}
+
+fn refused(story: &Story, node: usize, reason: &str) -> u64 {
+    let paths = story.status(node).peer.paths;
+    paths.iter().filter_map(|path| path.refused_by.get(reason)).sum()
+}
+
+fn newest(story: &Story, node: usize, path: Path) -> Beat {
+    let sent = story.recorded.iter().rev().find(|(from, on, _)| *from == node && *on == path);
+    sent.expect("it sends").2.clone()
+}
+
+#[test]
+fn p4_a_pulse_counts_once_and_only_in_time() {
+    let mut story = Story::settled();
+    story.run(MS * 2_000);
+    let kinds = [PulseKind::Ask, PulseKind::Answer];
+    for kind in kinds {
+        let sent = story.pulses.iter().rev().find(|(from, pulse)| *from == A && pulse.kind == kind);
+        let pulse = sent.expect("the line is measured at rest").1;
+        let before = refused(&story, B, "replay");
+        story.give(B, Event::Pulsed(pulse));
+        assert_eq!(refused(&story, B, "replay"), before + 1, "{kind:?}");
+        let ended = refused(&story, B, "ended-incarnation");
+        story.give(B, Event::Pulsed(Pulse { incarnation: 77, ..pulse }));
+        assert_eq!(refused(&story, B, "ended-incarnation"), ended + 1, "{kind:?}");
+    }
+    // Somebody holds an answer back, until it would keep a dead node alive.
+    story.power_cut(A);
+    let asked = |story: &Story| story.pulses.iter().filter(|(from, _)| *from == B).count();
+    let before = asked(&story);
+    story.give(B, lost());
+    assert!(asked(&story) > before);
+    let ask = story.pulses.iter().rev().find(|(from, _)| *from == B).expect("asked").1;
+    let (incarnation, peer_incarnation) = (ask.peer_incarnation, ask.incarnation);
+    let answer = Pulse { kind: PulseKind::Answer, incarnation, peer_incarnation, ..ask };
+    story.run(MS * 160);
+    let before = refused(&story, B, "replay");
+    story.give(B, Event::Pulsed(answer));
+    assert_eq!(refused(&story, B, "replay"), before + 1);
+}
+
+#[test]
+fn p2_a_beat_that_was_on_its_way_is_no_answer() {
+    let mut story = Story::settled();
+    story.run(MS * 20);
+    story.power_cut(A);
+    story.give(B, lost());
+    story.run(MS * 2);
+    let beat = newest(&story, A, Path::Lan);
+    let beat = Beat { sequence: beat.sequence + 1, ..beat };
+    story.give(B, Event::Heard { path: Path::Lan, beat });
+    story.time_until_held(B, limits::ASK_PATIENCE_MIN + MS * 4);
+}
+
+#[test]
+fn p2_a_node_that_answers_once_more_while_it_dies_is_asked_again() {
+    let mut story = Story::settled();
+    story.run(MS * 20);
+    story.cut = PathSet::default().with(Path::Crossover);
+    let probes = story.probes;
+    story.give(B, lost());
+    story.run(MS * 8);
+    assert_eq!(story.status(B).peer.state, PeerState::Alive);
+    assert_eq!(story.probes, probes, "a node that answers is not probed");
+    story.power_cut(A);
+    story.time_until_held(B, limits::ASK_PATIENCE_MIN + MS * 8);
+}
+
+#[test]
+fn p1_no_answer_means_nothing_on_a_path_that_loses_beats() {
+    let mut story = Story::settled();
+    story.cut = PathSet::default().with(Path::Lan);
+    story.run(MS * 140);
+    story.cut = PathSet::default();
+    story.run(MS * 500);
+    story.power_cut(A);
+    story.give(B, lost());
+    story.run(MS * 60);
+    assert!(!story.nodes[B].holds, "the LAN path lost beats a moment ago");
+    story.time_until_held(B, MS * 150);
+}
+
+#[test]
+fn p1_answers_that_wait_for_a_late_loop_are_read_first() {
+    let mut story = Story::settled();
+    story.run(MS * 20);
+    story.cut = PathSet::default().with(Path::Crossover);
+    story.give(B, lost());
+    // A answers; B's loop comes late and looks at something else first.
+    story.now = story.now + MS * 15;
+    story.give(B, Event::Carrier { link: Link::Lan, up: true });
+    assert_eq!(story.status(B).peer.state, PeerState::Alive);
+    story.run(MS * 500);
+    assert_eq!(story.status(B).peer.state, PeerState::Alive);
+    assert!(story.nodes[A].holds && !story.nodes[B].holds);
+}
