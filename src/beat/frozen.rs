@@ -129,6 +129,13 @@ fn complete_frames_of_version_1() {
 }
 
 #[test]
+fn a_last_will_of_version_1() {
+    let will = Beat { will: true, ..beat() };
+    let encode = |frame: &mut FrameBuffer| lower().encode_will(Path::Lan, &will, frame);
+    assert_eq!(beat_of(is_frozen("will", Path::Lan, encode)), will);
+}
+
+#[test]
 fn plain_frames_of_version_1() {
     let encode = |frame: &mut FrameBuffer| lower_known().encode(Path::Serial, &beat(), frame);
     let read = is_frozen("serial-plain", Path::Serial, encode);

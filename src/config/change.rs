@@ -113,12 +113,12 @@ mod tests {
         address = "203.0.113.11"
         lan = "eth0"
         crossover = "eth1"
-        redundant = "eth2"
+        redundant = "eth9"
         [node.serv2]
         address = "203.0.113.12"
         lan = "eth0"
         crossover = "eth1"
-        redundant = "eth2"
+        redundant = "eth9"
         [heartbeat]
         interval = "50ms"
         dead_after = "150ms"

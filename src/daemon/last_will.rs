@@ -2,8 +2,8 @@
 //! destinations that it does not understand. Nothing is read, nothing allocated after the start.
 //!
 //! The crossover's and the LAN's sockets are opened at the start and bound to no interface: each frame
-//! brings its destination. The serial line is opened when it is needed, because nobody else may have it
-//! open beside the heart; the kernel keeps the speed that the heart had set.
+//! brings its destination. The serial line is opened when it is needed: a heart that lives has it for
+//! itself; the kernel keeps the speed that the heart had set.
 
 use std::ffi::CString;
 use std::io;

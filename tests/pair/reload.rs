@@ -197,3 +197,40 @@ fn p2_a_reload_is_heard_where_only_serial_is_left() {
     assert_eq!(scene.bed.watcher.moves_since(mark), 0);
     assert_eq!(scene.bed.watcher.two_owners_since(mark), TwoOwners::default());
 }
+
+#[test]
+fn p1_addresses_come_and_go_beside_a_mac_on_a_third_interface() {
+    let ip = "203.0.113.51".parse().expect("an address");
+    let mut scene = Scene::dark(|options| {
+        options.addresses.push(ServiceAddress { ip, prefix: 24 });
+        options.redundant = true;
+        options.group = "nic = \"redundant\"\nmac = \"02:00:5e:00:00:32\"".to_owned();
+    });
+    let owner = scene.power_on();
+    let (with, without) = ("\"203.0.113.50/24\", \"203.0.113.51/24\"", "\"203.0.113.50/24\"");
+    let held = |node: NodeIndex| {
+        let seat = scene.bed.wiring().seat(node);
+        !dump(&seat.namespace, &[ip]).expect("a dump").is_empty()
+    };
+    let mark = Instant::now();
+    for (from, to) in [(with, without), (without, with)] {
+        edit(&scene, &[(from, to)]);
+        for node in NodeIndex::BOTH {
+            reload(&scene, node, "reloaded: group.web.address changed");
+        }
+        scene.wait_until("the address to come or go", || {
+            held(owner) == (to == with) && !held(owner.other())
+        });
+        same_config(&scene);
+        nothing_happened(&scene, owner, mark);
+    }
+    edit(&scene, &[("mac = \"02:00:5e:00:00:32\"", "mac = \"02:00:5e:00:00:33\"")]);
+    reload(&scene, owner, "group.web.mac; restart clusterd on this node, standby first");
+    nothing_happened(&scene, owner, mark);
+    // The guard knows what there is now, and says the last will.
+    let mark = Instant::now();
+    assert_eq!(scene.bed.signal(owner, Target::Heart, Signal::SIGKILL).expect("killed"), 1);
+    scene.wait_until("one owner of it", || held(owner) != held(owner.other()));
+    scene.whole();
+    assert_eq!(scene.bed.watcher.two_owners_since(mark), TwoOwners::default());
+}

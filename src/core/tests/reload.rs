@@ -183,7 +183,8 @@ fn p1_a_claim_of_an_address_that_the_peers_config_lacks_is_probed() {
 #[test]
 fn p2_a_reach_host_that_does_not_answer_moves_nothing_while_the_configs_differ() {
     let mut story = Story::settled();
-    let other = edited(&[("hosts = [\"203.0.113.1\"]", "hosts = [\"203.0.113.77\"]")]);
+    let other =
+        edited(&[("hosts = [\"203.0.113.1\", \"203.0.113.2\"]", "hosts = [\"203.0.113.77\"]")]);
     story.mute = vec![(A, 0)];
     story.reload(A, &other);
     story.run(MS * 10_000);
@@ -198,7 +199,8 @@ fn p2_a_reach_host_that_does_not_answer_moves_nothing_while_the_configs_differ()
 #[test]
 fn p2_another_reach_host_that_answers_makes_nobody_unable() {
     let mut story = Story::settled();
-    let other = edited(&[("hosts = [\"203.0.113.1\"]", "hosts = [\"203.0.113.77\"]")]);
+    let other =
+        edited(&[("hosts = [\"203.0.113.1\", \"203.0.113.2\"]", "hosts = [\"203.0.113.77\"]")]);
     for node in [A, B] {
         story.mute = vec![(node, 0)];
         story.reload(node, &other);

@@ -227,6 +227,33 @@ mod tests {
     }
 
     #[test]
+    fn another_config_asks_a_host_in_another_way() {
+        let config = |address: &str| {
+            let node = |name: &str, number: u8| {
+                format!(
+                    "[node.{name}]\naddress = \"203.0.113.1{number}\"\nlan = \"eth0\"\n\
+                     crossover = \"eth1\"\n"
+                )
+            };
+            let (one, two) = (node("serv1", 1), node("serv2", 2));
+            let text = format!(
+                "[cluster]\nname = \"c\"\nkey = \"/k\"\n{one}{two}[reach]\nhosts = \
+                 [\"{BEYOND}\"]\n[group.web]\nprefer = \"serv1\"\naddress = [{address}]\n"
+            );
+            crate::config::parse(&text, "test").unwrap()
+        };
+        let mut senses = Senses::new(&config("\"203.0.113.50/24\""));
+        senses.asked(7, at_s(2));
+        let host: IpAddr = BEYOND.parse().unwrap();
+        let by_arp = |senses: &Senses| {
+            senses.event(at_s(2), Nic::Lan, None, &answer(BEYOND, THIRD)).is_some()
+        };
+        assert!(!by_arp(&senses) && senses.echoed(host, 7).is_some());
+        senses.configured(&config("\"203.0.113.50/24\", \"198.51.100.50/24\""));
+        assert!(by_arp(&senses) && senses.echoed(host, 7).is_none());
+    }
+
+    #[test]
     fn reach_answers_count_only_for_a_fresh_question() {
         let mut senses = senses();
         assert_eq!(senses.event(at_s(1), Nic::Lan, None, &answer(REACH, THIRD)), None);

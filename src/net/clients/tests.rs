@@ -131,6 +131,9 @@ fn hostile_frames_are_refused_by_their_reason() {
     assert_eq!(refusal(&frame(&other)), Refusal::OtherGroups);
     let other = Codec::new(&[8; 32], &config("c", "web"), node);
     assert_eq!(refusal(&frame(&other)), Refusal::BadTag);
+    let mut other = codec(NodeIndex::Upper);
+    other.set_addresses(&[vec!["192.0.2.99".parse().unwrap()], Vec::new()]);
+    assert_eq!(other.decode(&frame(&lower)).unwrap_err(), Refusal::OtherAddress);
     // What only a holder of the key could say.
     assert!(upper.decode(&signed(|_| {})).is_ok());
     assert_eq!(refusal(&signed(|frame| frame[14] = 2)), Refusal::Malformed, "no such group");

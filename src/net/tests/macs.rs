@@ -92,6 +92,26 @@ fn a_mac_comes_with_the_claim_and_goes_with_the_release() {
 }
 
 #[test]
+fn p1_addresses_change_on_the_interface_with_the_mac() {
+    in_namespace(|| {
+        cables();
+        let net = Net::start(setup_with_macs());
+        net.claim(WEB, 1);
+        let addresses = vec![address("192.0.2.50/24"), address("192.0.2.51/24")];
+        net.ask(NetRequest::Addresses { group: WEB, addresses, change: 1 });
+        net.expect(NetReply::Trimmed { change: 1 });
+        let on_it = shown("address show dev clusterd0");
+        assert!(on_it.contains("192.0.2.50/32") && on_it.contains("192.0.2.51/32"), "{on_it}");
+        assert!(!held(&["2001:db8::50".parse().unwrap()]));
+        net.ask(NetRequest::Renew { group: WEB, claim: 1 });
+        net.expect(NetReply::Renewed { group: WEB, claim: 1 });
+        release(&net, WEB);
+        assert!(interface(NAME).is_none());
+        assert!(!held(&["192.0.2.51".parse().unwrap()]));
+    });
+}
+
+#[test]
 fn p1_a_leftover_is_swept_also_of_a_group_that_is_no_more() {
     in_namespace(|| {
         cables();

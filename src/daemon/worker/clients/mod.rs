@@ -49,6 +49,9 @@ struct Notes {
     ending: bool,
 }
 
+/// The newest order of each group; the groups' addresses, if they are others than before.
+type News = (Vec<Order>, Option<Vec<Vec<IpAddr>>>);
+
 #[derive(Clone, Copy, Default)]
 struct Order {
     duty: Option<ClientDuty>,
@@ -137,7 +140,7 @@ impl Board {
     }
 
     /// The new orders and addresses; `None`: the end.
-    fn take(&self) -> Option<(Vec<Order>, Option<Vec<Vec<IpAddr>>>)> {
+    fn take(&self) -> Option<News> {
         let _ = self.bell.read();
         let mut notes = self.notes();
         let orders = notes.orders.iter_mut().map(std::mem::take).collect();
