@@ -162,6 +162,8 @@ pub struct Bed {
     wiring: Wiring,
     line: SerialLine,
     options: Options,
+    /// What the group should have, as its config file says now.
+    served: Vec<ServiceAddress>,
     address: IpAddr,
     files: Files,
 }
@@ -190,7 +192,8 @@ impl Bed {
         let names = NAMES.map(str::to_owned);
         let client = Client::start(&wiring.client, address, names, options.ask_every)?;
         let nodes = NodeIndex::BOTH.map(|node| Node::new(node, &files));
-        Ok(Bed { client, watcher, nodes, wiring, line, options, address, files })
+        let served = options.addresses.clone();
+        Ok(Bed { client, watcher, nodes, wiring, line, options, served, address, files })
     }
 
     /// A node.
@@ -211,6 +214,11 @@ impl Bed {
     /// Where each node sees its own content of the directory for files; `{srv}` in [`Options::group`].
     pub fn seen_srv(&self) -> PathBuf {
         self.files.seen_srv()
+    }
+
+    /// The group has these of its addresses from now on: its config was edited and taken in.
+    pub fn serves(&mut self, addresses: &[ServiceAddress]) {
+        self.served = addresses.to_vec();
     }
 
     /// The service address that the client asks.
@@ -405,7 +413,7 @@ impl Bed {
             [first, second] if first == second => first,
             others => return Some(format!("the owners are said to be {others:?}")),
         };
-        let Options { addresses, second_addresses, .. } = &self.options;
+        let (addresses, second_addresses) = (&self.served, &self.options.second_addresses);
         for (group, addresses) in [(GROUP, addresses), (SECOND_GROUP, second_addresses)] {
             for ServiceAddress { ip, .. } in addresses {
                 let holders = self.watcher.holders(*ip).into_iter().map(node::name);

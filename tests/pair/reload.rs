@@ -1,5 +1,6 @@
 //! A pair whose config file is edited while a client asks.
 
+use std::net::IpAddr;
 use std::time::Instant;
 
 use clusterd::bed::links::Links;
@@ -28,6 +29,11 @@ pub fn reload(scene: &Scene, node: NodeIndex, told: &str) {
     let events = scene.events(node).len();
     assert_eq!(scene.bed.signal(node, Target::Guard, Signal::SIGHUP).expect("told"), 1);
     scene.wait_event(node, events, Kind::Config, told);
+}
+
+fn held(scene: &Scene, node: NodeIndex, ip: IpAddr) -> bool {
+    let seat = scene.bed.wiring().seat(node);
+    !dump(&seat.namespace, &[ip]).expect("a dump").is_empty()
 }
 
 fn same_config(scene: &Scene) {
@@ -116,22 +122,21 @@ fn p2_a_reload_takes_in_all_or_nothing_and_moves_nothing() {
 
 #[test]
 fn p1_addresses_come_and_go_while_a_client_asks() {
-    let ip = "203.0.113.51".parse().expect("an address");
+    let ip: IpAddr = "203.0.113.51".parse().expect("an address");
     let mut scene =
         Scene::dark(|options| options.addresses.push(ServiceAddress { ip, prefix: 24 }));
     let owner = scene.power_on();
+    let addresses = ["203.0.113.50".parse().expect("an address"), ip]
+        .map(|ip| ServiceAddress { ip, prefix: 24 });
     let (with, without) = ("\"203.0.113.50/24\", \"203.0.113.51/24\"", "\"203.0.113.50/24\"");
-    let held = |node: NodeIndex| {
-        let seat = scene.bed.wiring().seat(node);
-        !dump(&seat.namespace, &[ip]).expect("a dump").is_empty()
-    };
     let mark = Instant::now();
     for first in NodeIndex::BOTH {
         edit(&scene, &[(with, without)]);
         for node in [first, first.other()] {
             reload(&scene, node, "reloaded: group.web.address changed");
         }
-        scene.wait_until("the address to be gone", || !held(owner));
+        scene.wait_until("the address to be gone", || !held(&scene, owner, ip));
+        scene.bed.serves(&addresses[..1]);
         assert_eq!(scene.group(owner).addresses.len(), 1);
         same_config(&scene);
         nothing_happened(&scene, owner, mark);
@@ -139,7 +144,10 @@ fn p1_addresses_come_and_go_while_a_client_asks() {
         for node in [first, first.other()] {
             reload(&scene, node, "reloaded: group.web.address changed");
         }
-        scene.wait_until("the address to be there", || held(owner) && !held(owner.other()));
+        scene.wait_until("the address to be there", || {
+            held(&scene, owner, ip) && !held(&scene, owner.other(), ip)
+        });
+        scene.bed.serves(&addresses);
         scene
             .wait_until("it to say so", || scene.group(owner).addresses.iter().all(|one| one.held));
         same_config(&scene);
@@ -148,7 +156,7 @@ fn p1_addresses_come_and_go_while_a_client_asks() {
     // Another machine has it: it is not added, and what is served goes on.
     edit(&scene, &[(with, without)]);
     reload(&scene, owner, "reloaded");
-    scene.wait_until("the address to be gone", || !held(owner));
+    scene.wait_until("the address to be gone", || !held(&scene, owner, ip));
     let client = &scene.bed.wiring().client;
     let index = client.run(|| nix::net::if_::if_nametoindex("eth0")).expect("runs").expect("eth0");
     let links = Links::open(client).expect("links");
@@ -157,17 +165,20 @@ fn p1_addresses_come_and_go_while_a_client_asks() {
     let events = scene.events(owner).len();
     reload(&scene, owner, "reloaded");
     scene.wait_event(owner, events, Kind::Address, "not yet serving 203.0.113.51: another machine");
-    assert!(!held(owner));
+    assert!(!held(&scene, owner, ip));
     links.delete_address(index, ip, 24).expect("deleted");
     scene.wait_event(owner, events, Kind::Address, "serving 203.0.113.51, too");
-    scene.wait_until("the address to be there", || held(owner));
+    scene.wait_until("the address to be there", || held(&scene, owner, ip));
+    scene.bed.serves(&addresses);
     nothing_happened(&scene, owner, mark);
     // The guard knows what there is now.
     reload(&scene, owner.other(), "");
     let mark = Instant::now();
     assert_eq!(scene.bed.signal(owner, Target::Heart, Signal::SIGKILL).expect("killed"), 1);
     scene.whole();
-    scene.wait_until("one owner of it", || held(owner) != held(owner.other()));
+    scene.wait_until("one owner of it", || {
+        held(&scene, owner, ip) != held(&scene, owner.other(), ip)
+    });
     assert_eq!(scene.bed.watcher.two_owners_since(mark), TwoOwners::default());
     scene.bed.cross_check().expect("a watcher that sees");
 }
@@ -200,18 +211,16 @@ fn p2_a_reload_is_heard_where_only_serial_is_left() {
 
 #[test]
 fn p1_addresses_come_and_go_beside_a_mac_on_a_third_interface() {
-    let ip = "203.0.113.51".parse().expect("an address");
+    let ip: IpAddr = "203.0.113.51".parse().expect("an address");
     let mut scene = Scene::dark(|options| {
         options.addresses.push(ServiceAddress { ip, prefix: 24 });
         options.redundant = true;
         options.group = "nic = \"redundant\"\nmac = \"02:00:5e:00:00:32\"".to_owned();
     });
     let owner = scene.power_on();
+    let addresses = ["203.0.113.50".parse().expect("an address"), ip]
+        .map(|ip| ServiceAddress { ip, prefix: 24 });
     let (with, without) = ("\"203.0.113.50/24\", \"203.0.113.51/24\"", "\"203.0.113.50/24\"");
-    let held = |node: NodeIndex| {
-        let seat = scene.bed.wiring().seat(node);
-        !dump(&seat.namespace, &[ip]).expect("a dump").is_empty()
-    };
     let mark = Instant::now();
     for (from, to) in [(with, without), (without, with)] {
         edit(&scene, &[(from, to)]);
@@ -219,8 +228,9 @@ fn p1_addresses_come_and_go_beside_a_mac_on_a_third_interface() {
             reload(&scene, node, "reloaded: group.web.address changed");
         }
         scene.wait_until("the address to come or go", || {
-            held(owner) == (to == with) && !held(owner.other())
+            held(&scene, owner, ip) == (to == with) && !held(&scene, owner.other(), ip)
         });
+        scene.bed.serves(if to == with { &addresses } else { &addresses[..1] });
         same_config(&scene);
         nothing_happened(&scene, owner, mark);
     }
@@ -230,7 +240,9 @@ fn p1_addresses_come_and_go_beside_a_mac_on_a_third_interface() {
     // The guard knows what there is now, and says the last will.
     let mark = Instant::now();
     assert_eq!(scene.bed.signal(owner, Target::Heart, Signal::SIGKILL).expect("killed"), 1);
-    scene.wait_until("one owner of it", || held(owner) != held(owner.other()));
+    scene.wait_until("one owner of it", || {
+        held(&scene, owner, ip) != held(&scene, owner.other(), ip)
+    });
     scene.whole();
     assert_eq!(scene.bed.watcher.two_owners_since(mark), TwoOwners::default());
 }
