@@ -188,7 +188,7 @@ impl Core {
             let watch =
                 PathWatch::new(path, configured, beat.interval * rounds, rounds, beat.dead_after);
             match (path, serial) {
-                (Path::Serial, Some(line)) => watch.is_line(
+                (Path::Serial, Some(line)) => watch.for_line(
                     crate::beat::frame_time(line.baud),
                     crate::beat::pulse_time(line.baud),
                 ),

@@ -127,6 +127,13 @@ impl PathWatch {
         }
     }
 
+    /// The peer is another one now: what was lost while nobody sent is no fault of the path.
+    pub fn begin_anew(&mut self) {
+        self.sequence = 0;
+        self.lost_at = None;
+        self.counted_at = None;
+    }
+
     /// Counts a frame that was refused.
     pub fn refuse(&mut self, reason: DropReason) {
         let place = DropReason::ALL.iter().position(|&known| known == reason);
@@ -172,7 +179,7 @@ impl PathWatch {
     }
 
     /// It is a line of bytes: how long the longest frame and a pulse keep it busy.
-    pub fn is_line(mut self, frame_time: Duration, pulse_time: Duration) -> Self {
+    pub fn for_line(mut self, frame_time: Duration, pulse_time: Duration) -> Self {
         self.frame_time = frame_time;
         // A pulse, its answer, and as much to spare.
         self.ask_every = self.ask_every.max(pulse_time * 4);
