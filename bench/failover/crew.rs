@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use clusterd::bed::BedError;
 use clusterd::bed::faults::Fault;
+use clusterd::limits;
 
 use super::{Contender, FAULTS, Seen};
 use crate::{BenchError, Setting, say};
@@ -87,6 +88,8 @@ fn work(
         };
         *fault = *chosen;
         say(&format!("failover: {}, round {}: {}", contender.name(), round + 1, fault.name()));
+        // At rest, nobody remembers the fault before: clusterd a lost beat, the kernel a lost carrier.
+        std::thread::sleep(limits::LOSS_MEMORY);
         let seen = pair.try_one(*fault)?;
         put(Sample { contender, round, fault: *fault, seen });
     }

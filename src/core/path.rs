@@ -137,6 +137,13 @@ impl PathWatch {
         self.dead_after = dead_after.max(interval * (limits::LATE_AFTER_INTERVALS + 1));
     }
 
+    /// The peer is another one now: what was lost while nobody sent is no fault of the path.
+    pub fn begin_anew(&mut self) {
+        self.sequence = 0;
+        self.lost_at = None;
+        self.counted_at = None;
+    }
+
     /// Counts a frame that was refused.
     pub fn refuse(&mut self, reason: DropReason) {
         let place = DropReason::ALL.iter().position(|&known| known == reason);

@@ -211,7 +211,7 @@ impl Peer {
             self.sequence = 0;
             self.groups.fill(None);
             for watch in watches.iter_mut() {
-                watch.sequence = 0;
+                watch.begin_anew();
             }
         }
         for watch in watches.iter_mut().filter(|watch| watch.path == path) {

@@ -50,6 +50,7 @@ impl World {
         if node.paused > 0 {
             node.paused = 0;
             node.pauses_us += now_us - node.paused_at_us;
+            node.woke_us = now_us;
         }
         node.powered = false;
         node.boot += 1;
@@ -262,6 +263,11 @@ impl World {
     pub(super) fn daemon_starts(&mut self, index: NodeIndex) {
         let node = &mut self.nodes[index];
         if node.guard != Guard::Running && node.heart.is_none() {
+            if node.in_flight.is_some() {
+                // The process before has not yet left the kernel.
+                let boot = node.boot;
+                return self.after(1_000, Happening::DaemonStarts { node: index, boot });
+            }
             node.guard = Guard::Running;
             let boot = node.boot;
             self.worker_ends(index);

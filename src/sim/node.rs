@@ -153,6 +153,8 @@ pub struct Node {
     pub paused: u8,
     /// When the present pause began, in the world's time.
     pub paused_at_us: u64,
+    /// When it woke from its last pause.
+    pub woke_us: u64,
     /// Sum of the past pauses: how far the kernel's jiffies are behind the world.
     pub pauses_us: u64,
     /// Whether the clock is behind by that, too.
@@ -219,6 +221,7 @@ impl Node {
             boot: 0,
             paused: 0,
             paused_at_us: 0,
+            woke_us: 0,
             pauses_us: 0,
             clock_stops_in_pause,
             parked: Vec::new(),

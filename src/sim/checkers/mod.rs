@@ -128,6 +128,9 @@ impl World {
         let said_farewell = peer.heart.as_ref().is_some_and(|heart| heart.said_farewell);
         let since_us = peer.heart_runs_since().filter(|_| !said_farewell);
         let since_us = since_us.filter(|_| self.nodes[index].loaded + peer.loaded == 0);
+        // A machine whose clock stood still with it had no time to get to know a peer that came meanwhile.
+        let awake_us = if self.setup.clock_stops_in_pause { self.nodes[index].woke_us } else { 0 };
+        let since_us = since_us.map(|since_us| since_us.max(awake_us));
         if let Err(what) = self.checkers.false_death.called_dead(self.now_us, since_us) {
             self.wrong(format!("{}: {what}: {}", self.name(index), told.text));
         }
