@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::{Instant, SystemTime};
 
 use super::Heart;
-use crate::config::{Config, GroupIndex, Nic};
+use crate::config::{Config, GroupIndex, Mac, Nic};
 use crate::control::event::{Record, Told};
 use crate::control::protocol::{Answer, Payload};
 use crate::control::wallclock;
@@ -47,8 +47,8 @@ impl Heart {
                 }
             }
             Command::Probe { group } => {
-                for (nic, address) in addresses(&self.config, group) {
-                    self.wires.probe(nic, address);
+                for (nic, mac, address) in addresses(&self.config, group) {
+                    self.wires.probe(nic, mac, address);
                 }
             }
             Command::Claim { group, claim } => {
@@ -117,11 +117,14 @@ impl Heart {
 }
 
 /// A group's addresses in the config, and on which interface each is.
-fn addresses(config: &Config, group: GroupIndex) -> impl Iterator<Item = (Nic, IpAddr)> {
+fn addresses(
+    config: &Config,
+    group: GroupIndex,
+) -> impl Iterator<Item = (Nic, Option<Mac>, IpAddr)> {
     let group = config.groups.get(usize::from(group.0));
-    group
-        .into_iter()
-        .flat_map(|group| group.addresses.iter().map(move |address| (group.nic, address.ip)))
+    group.into_iter().flat_map(|group| {
+        group.addresses.iter().map(move |address| (group.nic, group.mac, address.ip))
+    })
 }
 
 /// One line of the recording; if the worker does not keep up it is dropped and counted.

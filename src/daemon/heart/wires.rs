@@ -298,8 +298,11 @@ impl Wires {
 
     /// Asks the LAN who has a service address. In the name of the interface itself: a question in the
     /// name of a group's own MAC would lead the switch to bring here what is meant for its owner.
-    pub fn probe(&mut self, nic: Nic, ip: IpAddr) {
+    pub fn probe(&mut self, nic: Nic, mac: Option<Mac>, ip: IpAddr) {
         self.on_lan(nic, |watch| watch.probe(ip));
+        if let Some(Mac(mac)) = mac {
+            self.on_lan(nic, |watch| watch.probe_at(ip, mac));
+        }
     }
 
     /// Asks a reach host for its MAC.

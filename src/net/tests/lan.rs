@@ -94,6 +94,33 @@ fn probes_answers_and_announcements_pass_between_two_hosts() {
     );
 }
 
+/// A question to a group's MAC alone reaches the macvlan that has it, for both kinds of addresses.
+#[test]
+fn p1_an_own_mac_answers_for_itself() {
+    const MAC: [u8; 6] = [2, 0, 0x5e, 0, 0, 0x32];
+    let v6: Ipv6Addr = "2001:db8::50".parse().unwrap();
+    two_hosts(
+        move || {
+            let mut watch = LanWatch::open("lan0", &[v6]).unwrap();
+            for ip in ips(WEB) {
+                let is_answer = |seen| seen == Seen::Answer { ip, mac: MAC };
+                see(&mut watch, |watch| watch.probe_at(ip, MAC).unwrap(), is_answer);
+            }
+        },
+        move |finished| {
+            run(
+                "ip link add clusterd0 link lan0 address 02:00:5e:00:00:32 type macvlan mode bridge",
+            );
+            run("ip link set clusterd0 up");
+            run("ip address add 192.0.2.50/32 dev clusterd0");
+            run("ip address add 2001:db8::50/128 dev clusterd0 nodad");
+            run("ip route add 192.0.2.0/24 dev lan0");
+            run("ip -6 route add 2001:db8::/64 dev lan0");
+            finished.recv_timeout(PATIENCE).ok();
+        },
+    );
+}
+
 /// A neighbour's kernel believes an announcement of both kinds: its cache moves to the new MAC.
 #[test]
 fn an_announcement_moves_the_neighbours_cache() {
