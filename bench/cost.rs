@@ -25,7 +25,11 @@ pub fn of(pids: &[i32]) -> std::io::Result<Cost> {
     for pid in pids {
         for task in fs::read_dir(format!("/proc/{pid}/task"))? {
             // Exact, where the times of /proc/PID/stat are in hundredths of a second.
-            let text = fs::read_to_string(task?.path().join("schedstat"))?;
+            let text = match fs::read_to_string(task?.path().join("schedstat")) {
+                // A thread that has ended since the list was made.
+                Err(error) if has_ended(&error) => continue,
+                text => text?,
+            };
             cost.cpu_s += first_number(&text).ok_or_else(|| unreadable("schedstat"))? / 1e9;
         }
         let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
@@ -34,6 +38,10 @@ pub fn of(pids: &[i32]) -> std::io::Result<Cost> {
         cost.pss_mb += bytes("Pss:")? * 1024.0 / MEGA;
     }
     Ok(cost)
+}
+
+fn has_ended(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
 }
 
 fn unreadable(what: &str) -> std::io::Error {
