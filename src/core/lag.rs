@@ -2,9 +2,9 @@
 //! follows for a group that it serves, and how often that may be.
 //!
 //! Both nodes count the reach hosts that answer them and say so in their beats. The counts compare only
-//! where both ask the same hosts: not between the reload of one node and that of the other. They are never of the same instant: an answer is remembered for
-//! [`limits::REACH_MEMORY`], and the nodes ask at times of their own, so a host that dies leaves one
-//! count up to a round before the other. Therefore a difference means something only after
+//! where both ask the same hosts: not between the reload of one node and that of the other. They are
+//! never of the same instant: an answer is remembered for [`limits::REACH_MEMORY`], and the nodes ask at
+//! times of their own, so a host that dies leaves one count up to a round before the other. Therefore a difference means something only after
 //! [`limits::REACH_ROUNDS`] rounds; the loss of one's own carrier is known at once.
 //!
 //! A difference says nothing of the *peer's* death and is no right to anything: the owner offers, the

@@ -212,9 +212,20 @@ pub fn sequence_of(request: &[u8]) -> io::Result<u32> {
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error.to_string()))
 }
 
-/// Calls `each` for every message in a datagram of the kernel. Bytes that are no message end it.
-pub fn read(mut datagram: &[u8], each: &mut dyn FnMut(Message)) {
+/// Calls `each` for every message of any family in a datagram of the kernel. Bytes that are no message
+/// end it.
+pub(super) fn each_message(mut datagram: &[u8], each: &mut dyn FnMut(&NetlinkBuffer<&[u8]>)) {
     while let Ok(buffer) = NetlinkBuffer::new_checked(datagram) {
+        each(&buffer);
+        let used = usize::try_from(buffer.length()).unwrap_or(usize::MAX);
+        let next = used.checked_next_multiple_of(4).unwrap_or(usize::MAX);
+        datagram = datagram.get(next..).unwrap_or(&[]);
+    }
+}
+
+/// Calls `each` for every message of rtnetlink in a datagram of the kernel.
+pub fn read(datagram: &[u8], each: &mut dyn FnMut(Message)) {
+    each_message(datagram, &mut |buffer| {
         let payload = buffer.payload();
         let interrupted = buffer.flags() & NLM_F_DUMP_INTR != 0;
         let body = match buffer.message_type() {
@@ -230,14 +241,11 @@ pub fn read(mut datagram: &[u8], each: &mut dyn FnMut(Message)) {
             _ => Body::Other,
         };
         each(Message { sequence: buffer.sequence_number(), interrupted, body });
-        let used = usize::try_from(buffer.length()).unwrap_or(usize::MAX);
-        let next = used.checked_next_multiple_of(4).unwrap_or(usize::MAX);
-        datagram = datagram.get(next..).unwrap_or(&[]);
-    }
+    });
 }
 
 /// The error number that an answer or the end of a dump starts with; `Some(None)` is success.
-fn errno(payload: &[u8]) -> Option<Option<i32>> {
+pub(super) fn errno(payload: &[u8]) -> Option<Option<i32>> {
     let code = i32::from_ne_bytes(*payload.first_chunk()?);
     Some((code != 0).then(|| code.saturating_neg()))
 }

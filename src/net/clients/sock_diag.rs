@@ -2,11 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer,
-};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR};
 
 use super::Connection;
+use crate::net::netlink::{each_message, errno};
 
 /// SOCK_DIAG_BY_FAMILY and SOCK_DESTROY (linux/sock_diag.h).
 const BY_FAMILY: u16 = 20;
@@ -124,8 +123,8 @@ fn condition(ip: &IpAddr) -> Vec<u8> {
 }
 
 /// Calls `each` with the sequence number and content of every message in a datagram of the kernel.
-pub(super) fn read(mut datagram: &[u8], each: &mut dyn FnMut(u32, Body)) {
-    while let Ok(buffer) = NetlinkBuffer::new_checked(datagram) {
+pub(super) fn read(datagram: &[u8], each: &mut dyn FnMut(u32, Body)) {
+    each_message(datagram, &mut |buffer| {
         let payload = buffer.payload();
         let body = match buffer.message_type() {
             NLMSG_DONE | NLMSG_ERROR => errno(payload).map_or(Body::Other, Body::End),
@@ -133,16 +132,7 @@ pub(super) fn read(mut datagram: &[u8], each: &mut dyn FnMut(u32, Body)) {
             _ => Body::Other,
         };
         each(buffer.sequence_number(), body);
-        let used = usize::try_from(buffer.length()).unwrap_or(usize::MAX);
-        let next = used.checked_next_multiple_of(4).unwrap_or(usize::MAX);
-        datagram = datagram.get(next..).unwrap_or(&[]);
-    }
-}
-
-/// The error number that an answer or the end of a dump starts with; `Some(None)` is success.
-fn errno(payload: &[u8]) -> Option<Option<i32>> {
-    let code = i32::from_ne_bytes(*payload.first_chunk()?);
-    Some((code != 0).then(|| code.saturating_neg()))
+    });
 }
 
 fn socket(payload: &[u8]) -> Option<Body> {
