@@ -35,6 +35,9 @@ impl Made {
             Kind::File(content) => content.chunks.len(),
             Kind::Dir | Kind::Symlink { .. } | Kind::Link { .. } => 0,
         };
+        if entry.kind != Kind::Dir {
+            self.forget_below(key);
+        }
         let xattrs: usize = entry.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
         self.bytes += chunks * size_of::<ChunkHash>() + xattrs;
         self.bytes += limits::OP_BYTES + 2 * key.path.as_bytes().len();
@@ -43,7 +46,14 @@ impl Made {
 
     /// The name is gone.
     pub(super) fn delete(&mut self, key: &Key) {
-        // What was read below it in a round before went with it. Deletions stay: it may come back.
+        self.forget_below(key);
+        self.bytes += limits::OP_BYTES + key.path.as_bytes().len();
+        self.ops.insert(key.clone(), Change::Delete);
+    }
+
+    /// It is no directory any more: what was read below it in a round before went with it. Deletions
+    /// stay: it may come back.
+    fn forget_below(&mut self, key: &Key) {
         let below = self.ops.range(key.clone()..);
         let below = below.take_while(|(name, _)| {
             name.tree == key.tree && name.path.as_bytes().starts_with(key.path.as_bytes())
@@ -55,8 +65,6 @@ impl Made {
         for name in put {
             self.forget(&name);
         }
-        self.bytes += limits::OP_BYTES + key.path.as_bytes().len();
-        self.ops.insert(key.clone(), Change::Delete);
     }
 
     /// What was read of a name is out of date.

@@ -37,7 +37,8 @@ pub struct Series {
     changes: Vec<(Key, Option<Stored>)>,
     /// Small files that were read before they were written back: their places in `changes`.
     unproven: Vec<usize>,
-    /// Names that were found gone: whatever the peer has below them goes, too.
+    /// Names that were found gone, or to be no directory any more: whatever the peer has below them goes,
+    /// too.
     gone: HashSet<Key>,
     rounds: u32,
     fuzzy: bool,
@@ -253,6 +254,11 @@ impl Gather<'_> {
             let entry = entry(kind, &look);
             let seen = (look.settled || unproven).then_some(look.seen);
             let same = stored.as_ref().is_some_and(|stored| stored.entry.as_ref() == Some(&entry));
+            let was_dir = stored.as_ref().and_then(|stored| stored.entry.as_ref());
+            let was_dir = was_dir.is_some_and(|entry| entry.kind == Kind::Dir);
+            if entry.kind != Kind::Dir && (told || was_dir) {
+                series.gone.insert(key.clone());
+            }
             if !same || told {
                 made.put(key, entry.clone());
             }

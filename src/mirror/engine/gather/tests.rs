@@ -211,6 +211,27 @@ fn what_went_and_came_back_is_told_and_what_was_in_it_goes() {
     assert_eq!(place.index.get(&key("d/in")).unwrap(), None);
 }
 
+/// A directory that was read with what is in it, and then replaced by a file.
+#[test]
+fn what_was_in_a_directory_that_became_a_file_is_not_sent() {
+    let mut place = Place::new();
+    let path = place.tree.join("d");
+    fs::create_dir(&path).unwrap();
+    fs::write(path.join("in"), "it").unwrap();
+    let replace = || {
+        fs::remove_dir_all(&path).unwrap();
+        fs::write(&path, "a file").unwrap();
+    };
+    // What was in it is not told: it is gone, and the index has not heard of it.
+    let (series, batch) = read_twice(&mut place, &["d", "d/in"], replace, &["d"], true);
+    let Change::Put(Entry { kind: Kind::File(_), .. }) = change_of(&batch, "d") else {
+        panic!("{batch:?}")
+    };
+    assert!(batch.ops.iter().all(|op| op.key != key("d/in")), "{batch:?}");
+    place.record(series);
+    assert_eq!(place.index.get(&key("d/in")).unwrap(), None);
+}
+
 /// A directory that was moved away when its name was read, and back: the peer has lost all of it.
 #[test]
 fn what_was_below_a_name_that_was_gone_is_told_again() {
