@@ -223,7 +223,8 @@ impl Gather<'_> {
                 if key.path.is_root() {
                     return Err(Fault::Root(format!("{} is gone", tree.path.display())));
                 }
-                queue.extend(self.hints.links.gone(key));
+                let others = self.hints.links.gone(key);
+                self.mark_others(&others)?;
                 if stored.is_some() || told {
                     made.delete(key);
                     series.gone.insert(key.clone());
@@ -232,7 +233,8 @@ impl Gather<'_> {
                 return Ok(());
             };
             queue.extend(self.parent_to_come(key, series)?);
-            self.hints.links.saw(key, &look.seen);
+            let others = self.hints.links.saw(key, &look.seen);
+            self.mark_others(&others)?;
             let leader = match look.what {
                 What::File if look.seen.nlink > 1 => self.leader(key, root, &look, queue)?,
                 What::File | What::Dir | What::Symlink(_) | What::Other(_) => None,
@@ -269,6 +271,12 @@ impl Gather<'_> {
             return Ok(());
         }
         self.examine_hot(key, root, series, made)
+    }
+
+    /// Names of a file that has lost one. That they were names of one file is told only once, so they are
+    /// dirty by themselves: a void series does not forget them.
+    fn mark_others(&self, others: &[Key]) -> Result<(), IndexError> {
+        if others.is_empty() { Ok(()) } else { self.index.mark(others) }
     }
 
     /// A file that is written to all the time: its first bytes as they are now, and the series is fuzzy.
@@ -341,7 +349,8 @@ impl Gather<'_> {
                     leader.get_or_insert(name.path);
                 }
                 Some(_) | None => {
-                    self.hints.links.gone(&name);
+                    // All of them are looked at here, whatever becomes of the series.
+                    let _ = self.hints.links.gone(&name);
                     queue.push_back(name);
                 }
             }

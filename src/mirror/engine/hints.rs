@@ -121,7 +121,7 @@ impl Hints {
         };
         for found in walk {
             let key = Key { tree: tree.id, path: found.path };
-            self.links.saw(&key, &found.seen);
+            names.extend(self.links.saw(&key, &found.seen));
             names.push(key);
         }
         Ok(())

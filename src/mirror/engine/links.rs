@@ -19,18 +19,22 @@ impl Links {
         self.inodes.clear();
     }
 
-    /// A name looks like this now.
-    pub fn saw(&mut self, key: &Key, seen: &Seen) {
+    /// A name looks like this now. Returns the other names of what it was, if that was another file.
+    #[must_use = "their entries may have changed with it, and nobody tells of them"]
+    pub fn saw(&mut self, key: &Key, seen: &Seen) -> Vec<Key> {
+        let mut others = Vec::new();
         if self.inodes.get(key).is_some_and(|known| *known != seen.ino) {
-            self.gone(key);
+            others = self.gone(key);
         }
         if seen.nlink > 1 {
             self.inodes.insert(key.clone(), seen.ino);
             self.names.entry((key.tree, seen.ino)).or_default().insert(key.clone());
         }
+        others
     }
 
     /// A name is no more. Returns the other names of what it was.
+    #[must_use = "their entries may have changed with it, and nobody tells of them"]
     pub fn gone(&mut self, key: &Key) -> Vec<Key> {
         let Some(inode) = self.inodes.remove(key) else { return Vec::new() };
         let place = (key.tree, inode);

@@ -51,7 +51,8 @@ pub fn mark(
     let mut marks = Vec::new();
     let walked = compare(pass, index, interrupted, &mut |found, note| {
         if let Some((key, seen)) = found {
-            links.saw(key, seen);
+            // Each name is met once.
+            let _ = links.saw(key, seen);
         }
         let Some(Note::Differs(key) | Note::Gone(key)) = note else { return Ok(true) };
         if skip(&key) {

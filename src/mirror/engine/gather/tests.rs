@@ -211,6 +211,50 @@ fn what_went_and_came_back_is_told_and_what_was_in_it_goes() {
     assert_eq!(place.index.get(&key("d/in")).unwrap(), None);
 }
 
+/// A file of two names, known to the index. The lower one leads.
+fn of_two_names() -> Place {
+    let mut place = Place::new();
+    fs::write(place.tree.join("a"), "first").unwrap();
+    fs::hard_link(place.tree.join("a"), place.tree.join("b")).unwrap();
+    let (series, batch) = place.gather();
+    let Change::Put(Entry { kind: Kind::Link { .. }, .. }) = change_of(&batch, "b") else {
+        panic!("{batch:?}")
+    };
+    place.record(series);
+    place
+}
+
+fn assert_file(batch: &Batch, path: &str) {
+    let Change::Put(Entry { kind: Kind::File(_), .. }) = change_of(batch, path) else {
+        panic!("{path}: {batch:?}")
+    };
+}
+
+/// The one that stays is told of by nobody.
+#[test]
+fn the_other_name_of_a_file_that_lost_one_is_read_even_after_a_void_series() {
+    let mut place = of_two_names();
+    fs::write(place.tree.join("a"), "second").unwrap();
+    fs::remove_file(place.tree.join("a")).unwrap();
+    let (_void, batch) = place.gather();
+    assert_file(&batch, "b");
+    place.index.give_back();
+    let (series, batch) = place.gather();
+    assert_file(&batch, "b");
+    place.record(series);
+    assert_eq!(place.index.get(&key("a")).unwrap(), None);
+}
+
+#[test]
+fn the_other_name_of_a_file_that_was_replaced_at_one_is_read() {
+    let mut place = of_two_names();
+    fs::write(place.tree.join("new"), "other").unwrap();
+    fs::rename(place.tree.join("new"), place.tree.join("a")).unwrap();
+    let (_, batch) = place.gather();
+    assert_file(&batch, "a");
+    assert_file(&batch, "b");
+}
+
 /// A directory that was read with what is in it, and then replaced by a file.
 #[test]
 fn what_was_in_a_directory_that_became_a_file_is_not_sent() {
