@@ -2,6 +2,7 @@
 
 use std::net::Ipv6Addr;
 
+use super::path::PathWatch;
 use super::role::{GroupState, Role};
 use super::time::Time;
 use super::{Command, Core, Phase};
@@ -51,14 +52,15 @@ impl Core {
 
     /// Asks the peer to answer at once; a live heart does.
     pub(super) fn ask(&mut self, now: Time) {
-        let hears = self.peer.hears();
-        for watch in self.paths.iter_mut().filter(|watch| watch.configured) {
-            watch.begin_asking(now, hears.has(watch.path));
-        }
         // One frame may get lost: what a lost carrier makes urgent is asked more than once.
         self.ask_again_at = Some(now + limits::ASK_AGAIN_AFTER);
         self.send_fast(now, true);
-        self.pulse(now);
+        let on_serial = self.pulse(now);
+        let hears = self.peer.hears();
+        let asked = |watch: &&mut PathWatch| watch.path != Path::Serial || on_serial;
+        for watch in self.paths.iter_mut().filter(|watch| watch.configured).filter(asked) {
+            watch.begin_asking(now, hears.has(watch.path));
+        }
     }
 
     /// A pulse on serial now and then, so that its round trip is known when it matters.
@@ -68,9 +70,10 @@ impl Core {
         }
     }
 
-    /// Asks on the serial line, if there is one and the peer's incarnation is known.
-    fn pulse(&mut self, now: Time) {
-        let Some(peer_incarnation) = self.peer.incarnation() else { return };
+    /// Asks on the serial line, if there is one, the peer's incarnation is known and the line is free;
+    /// whether it did.
+    fn pulse(&mut self, now: Time) -> bool {
+        let Some(peer_incarnation) = self.peer.incarnation() else { return false };
         let first =
             self.paths.iter().any(|watch| watch.path == Path::Serial && watch.needs_pulses());
         self.pulse_at =
@@ -89,6 +92,7 @@ impl Core {
             let ask = Pulse { kind: PulseKind::Ask, incarnation, peer_incarnation, number };
             self.out.push_back(Command::Pulse(ask));
         }
+        asks
     }
 
     /// Answers an ask or an introduction at once, on its path, to the incarnation that sent it.

@@ -102,3 +102,52 @@ fn p1_answers_that_wait_for_a_late_loop_are_read_first() {
     assert_eq!(story.status(B).peer.state, PeerState::Alive);
     assert!(story.nodes[A].holds && !story.nodes[B].holds);
 }
+
+#[test]
+fn p2_an_owner_keeps_what_it_serves_while_the_serial_line_is_left() {
+    let mut story = Story::settled();
+    story.cut = PathSet::default().with(Path::Crossover);
+    story.lan = [false, false];
+    for _ in 0..1_000 {
+        story.run(MS);
+        assert!(story.nodes[A].holds, "{:?}", story.status(A));
+    }
+}
+
+/// Takes pulses to a node off the line.
+fn take(story: &mut Story, to: usize) -> Vec<(Time, usize, Event)> {
+    let (taken, left) = std::mem::take(&mut story.flying)
+        .into_iter()
+        .partition(|(_, node, event)| *node == to && matches!(event, Event::Pulsed(_)));
+    story.flying = left;
+    taken
+}
+
+/// The line is busy with the ask before: no answer to the next one is waited for.
+#[test]
+fn p2_an_ask_that_did_not_go_out_means_nothing() {
+    let mut story = Story::settled();
+    story.run(MS * 20);
+    story.cut = PathSet::default().with(Path::Crossover);
+    story.give(A, lost());
+    story.run(MS / 10);
+    let first = take(&mut story, A);
+    assert_eq!(first.len(), 1, "{first:?}");
+    while take(&mut story, B).is_empty() {
+        story.run(MS / 10);
+    }
+    story.flying.extend(first);
+    let waits = |story: &Story| {
+        let mut paths = story.nodes[A].core.paths.iter();
+        paths.any(|watch| watch.path == Path::Serial && watch.asked_at.is_some())
+    };
+    story.run(MS / 10);
+    assert!(!waits(&story), "the first is answered");
+    let asked = story.pulses.len();
+    let again = story.nodes[A].core.ask_again_at;
+    while story.nodes[A].core.ask_again_at == again {
+        story.run(MS / 10);
+    }
+    assert_eq!(story.pulses.len(), asked);
+    assert!(!waits(&story));
+}
