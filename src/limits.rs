@@ -261,6 +261,15 @@ pub const ASK_AGAIN_AFTER: Duration = Duration::from_micros(3_300);
 pub const ASK_LATE_MIN: Duration = Duration::from_millis(1);
 /// Numbers of pulses that are remembered until they are answered: those of one `dead_after`.
 pub const ASKS_REMEMBERED: usize = 64;
+/// While another path tells the same, one in so many rounds has a whole beat on serial: what it says is
+/// half a second old there at most, and a change is told at once.
+pub const LINE_BEAT_EVERY_ROUNDS: u32 = 10;
+/// At rest, one in so many rounds looks at the carriers: the kernel tells of a loss, but with many changes
+/// up to a second late (`net/core/link_watch.c`). While a path is late every round looks.
+pub const CARRIER_LOOK_EVERY_ROUNDS: u32 = 5;
+/// ... and a beat that is overdue by one part in so many of the interval is looked after at once: more than
+/// a loop's usual lateness.
+pub const BEAT_OVERDUE_SHARE: u32 = 5;
 /// The serial line's round trip is measured this often: 30 bytes of 11 520 a second, both ways.
 pub const PULSE_EVERY: Duration = Duration::from_secs(1);
 /// ... and this often until half of the following number are known.

@@ -126,7 +126,7 @@ impl Codec {
     pub fn encode_pulse(&mut self, pulse: &Pulse, out: &mut FrameBuffer) {
         match pulse.kind {
             PulseKind::Ask => self.asked = self.asked.max(pulse.number),
-            PulseKind::Answer => {}
+            PulseKind::Answer | PulseKind::Life => {}
         }
         pulse::encode(&self.pulse_key, pulse, out);
     }
@@ -183,7 +183,7 @@ impl Codec {
                 self.introduce_after(&read);
                 read?
             }
-            (pulse::ASK_HEAD | pulse::ANSWER_HEAD, Path::Serial) => {
+            (pulse::ASK_HEAD | pulse::ANSWER_HEAD | pulse::LIFE_HEAD, Path::Serial) => {
                 let heard = self.heard.sequence;
                 let read = pulse::decode(&self.pulse_key, session, heard, self.asked, bytes);
                 self.introduce_after(&read);

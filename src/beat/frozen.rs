@@ -13,6 +13,7 @@ const LOWER: u64 = 0xaaaa_bbbb_cccc_dddd;
 const UPPER: u64 = 0x1111_2222_3333_4444;
 const ASK: Pulse = pulse(PulseKind::Ask, LOWER, UPPER);
 const ANSWER: Pulse = pulse(PulseKind::Answer, LOWER, UPPER);
+const LIFE: Pulse = pulse(PulseKind::Life, LOWER, UPPER);
 
 const fn pulse(kind: PulseKind, incarnation: u64, peer_incarnation: u64) -> Pulse {
     Pulse { kind, incarnation, peer_incarnation, number: 0x01_0203 }
@@ -144,7 +145,7 @@ fn plain_frames_of_version_1() {
 
 #[test]
 fn pulses_of_version_1() {
-    for (name, pulse) in [("serial-ask", ASK), ("serial-answer", ANSWER)] {
+    for (name, pulse) in [("serial-ask", ASK), ("serial-answer", ANSWER), ("serial-life", LIFE)] {
         let read = is_frozen(name, Path::Serial, |frame| lower().encode_pulse(&pulse, frame));
         assert!(matches!(read, Incoming::Pulse(read) if read == pulse), "{name}");
     }

@@ -166,26 +166,28 @@ pub struct Beat {
     pub groups: Vec<GroupBeat>,
 }
 
-/// Which of the two a [`Pulse`] is.
+/// What a [`Pulse`] says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PulseKind {
     /// Please answer at once.
     Ask,
     /// The answer.
     Answer,
+    /// The sender lives, and nothing that it said is otherwise by now.
+    Life,
 }
 
-/// An ask on the serial line, or the answer: all that a living heart must say, in twelve bytes.
+/// An ask on the serial line, its answer, or a sign of life: all that a living heart must say, in twelve
+/// bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pulse {
-    /// Ask or answer.
+    /// What it says.
     pub kind: PulseKind,
     /// The sender's incarnation.
     pub incarnation: u64,
     /// The receiver's.
     pub peer_incarnation: u64,
-    /// Of an ask: its own number, from the same row as the beats' sequences. Of an answer: the number
-    /// of the ask.
+    /// Of an answer: the number of the ask. Else its own, from the same row as the beats' sequences.
     pub number: u64,
 }
 

@@ -1,9 +1,9 @@
-//! Pulses: asks and answers on the serial line, in twelve bytes. A heartbeat takes 4.4 ms at 115 200
+//! Pulses: asks, answers and signs of life on the serial line, in twelve bytes. A heartbeat takes 4.4 ms at 115 200
 //! baud, there and back; a pulse a third of that.
 //!
 //! | bytes | what |
 //! | --- | --- |
-//! | 1 | [`ASK_HEAD`] or [`ANSWER_HEAD`] |
+//! | 1 | [`ASK_HEAD`], [`ANSWER_HEAD`] or [`LIFE_HEAD`] |
 //! | 3 | the number's low 24 bits |
 //! | 8 | tag |
 //!
@@ -18,6 +18,8 @@ use super::message::{DropReason, Pulse, PulseKind};
 pub(super) const ASK_HEAD: u8 = 0x13;
 /// First byte of an answer: kind 4.
 pub(super) const ANSWER_HEAD: u8 = 0x14;
+/// First byte of a sign of life: kind 5.
+pub(super) const LIFE_HEAD: u8 = 0x15;
 
 /// Length of a pulse.
 pub(super) const BYTES: usize = 12;
@@ -39,6 +41,7 @@ pub(super) fn encode(key: &[u8; 32], pulse: &Pulse, out: &mut FrameBuffer) {
     let head = match pulse.kind {
         PulseKind::Ask => ASK_HEAD,
         PulseKind::Answer => ANSWER_HEAD,
+        PulseKind::Life => LIFE_HEAD,
     };
     let [.., a, b, c] = pulse.number.to_be_bytes();
     out.clear();
@@ -47,8 +50,8 @@ pub(super) fn encode(key: &[u8; 32], pulse: &Pulse, out: &mut FrameBuffer) {
     out.put(hash.as_bytes().first_chunk::<TAG_BYTES>().map_or(&[], |tag| tag));
 }
 
-/// Reads a pulse. `heard`: the highest number heard from the peer, near which an ask's lies;
-/// `asked`: the highest that this node asked with, near which an answer's lies.
+/// Reads a pulse. `heard`: the highest number heard from the peer, near which that of an ask or a sign
+/// of life lies; `asked`: the highest that this node asked with, near which an answer's lies.
 pub(super) fn decode(
     key: &[u8; 32],
     session: &Session,
@@ -69,6 +72,7 @@ pub(super) fn decode(
     let (kind, base) = match head {
         ASK_HEAD => (PulseKind::Ask, heard),
         ANSWER_HEAD => (PulseKind::Answer, asked),
+        LIFE_HEAD => (PulseKind::Life, heard),
         _ => return Err(DropReason::Malformed),
     };
     if session.peer_incarnation == 0 {
@@ -124,11 +128,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_sent_is_read(number in any::<u64>(), off in -8_000_000i64..8_000_000, ask: bool) {
-            let kind = if ask { PulseKind::Ask } else { PulseKind::Answer };
+        fn what_is_sent_is_read(number in any::<u64>(), off in -8_000_000i64..8_000_000, kind in 0..3) {
+            let kind = [PulseKind::Ask, PulseKind::Answer, PulseKind::Life][kind as usize];
             let sent = pulse(kind, number);
             let base = number.saturating_add_signed(off);
-            let (heard, asked) = if ask { (base, 0) } else { (0, base) };
+            let (heard, asked) = if kind == PulseKind::Answer { (0, base) } else { (base, 0) };
             let bytes = frame(&sent);
             prop_assert_eq!(bytes.len(), BYTES);
             prop_assert_eq!(decode(&KEY, &sessions().0, heard, asked, &bytes), Ok(sent));

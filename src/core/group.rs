@@ -85,7 +85,7 @@ impl Core {
         } else if group.offered_at.is_none() && !group.may_hold() {
             group.offered_at = Some(now);
             self.reach.suspect(now);
-            self.out.push_back(Command::LookAtCarriers);
+            self.look_at_carriers(now);
         }
         group.able = self.is_able(now, group);
         let role = std::mem::replace(&mut group.role, Role::Passive { granted: None });

@@ -131,7 +131,7 @@ impl Core {
         self.watch_mut(Path::Serial, |watch| {
             newer = ours
                 && match pulse.kind {
-                    PulseKind::Ask => watch.was_asked(now, pulse.number),
+                    PulseKind::Ask | PulseKind::Life => watch.was_pulsed(now, pulse.number),
                     PulseKind::Answer => watch.was_answered(now, pulse.number),
                 };
             match (ours, newer) {
@@ -285,10 +285,23 @@ impl Core {
         self.tell(Kind::Carrier, None, text.to_string());
     }
 
+    pub(super) fn look_at_carriers(&mut self, now: Time) {
+        self.looked_at = now;
+        self.out.push_back(Command::LookAtCarriers);
+    }
+
+    /// When a beat on one of the fast paths is overdue, and the carriers have not been looked at since.
+    pub(super) fn overdue_at(&self) -> Option<Time> {
+        let fast = self.configured().filter(|watch| watch.path != Path::Serial);
+        let overdue = fast.filter_map(PathWatch::overdue_at);
+        overdue.filter(|at| self.looked_at < *at).min()
+    }
+
     /// Looks at every path's silence: tells changes, sends asks, starts reach bursts.
     pub(super) fn watch_paths(&mut self, now: Time) {
-        if self.crossover.take_look(now) | self.modem.take_look(now) {
-            self.out.push_back(Command::LookAtCarriers);
+        let overdue = self.overdue_at().is_some_and(|at| now >= at);
+        if self.crossover.take_look(now) | self.modem.take_look(now) | overdue {
+            self.look_at_carriers(now);
         }
         let gap = self.peer.worst_gap();
         let hears = self.peer.hears();
@@ -323,7 +336,7 @@ impl Core {
             if self.suspected_at.is_none() {
                 self.suspected_at = Some(now);
                 self.reach.suspect(now);
-                self.out.push_back(Command::LookAtCarriers);
+                self.look_at_carriers(now);
             }
         } else if self.peer.is_alive() && !self.is_urgent(now) {
             self.suspected_at = None;

@@ -15,7 +15,7 @@
 //! | `duty`, `duties` | what the worker is ordered to do with services, mirrors and connections, and what it reports |
 //! | `address` | what the kernel and the LAN report about addresses |
 //! | `generation` | what must be on disk first |
-//! | `listen`, `speak` | heartbeats in, heartbeats out |
+//! | `listen`, `speak`, `line` | heartbeats in, heartbeats out, and which of them the serial line needs |
 //! | `will` | what the guard says if this heart dies |
 //! | `wish` | what operators ask for |
 //! | `reload`, `pace` | another config for a running core, and the heartbeat's times meanwhile |
@@ -32,6 +32,7 @@ mod event;
 mod generation;
 mod group;
 mod lag;
+mod line;
 mod listen;
 mod owner;
 mod pace;
@@ -139,6 +140,8 @@ pub struct Core {
     reach: Reach,
     /// When to repeat an ask, if the crossover's carrier makes it urgent.
     ask_again_at: Option<Time>,
+    /// When the carriers were last to be looked at.
+    looked_at: Time,
     /// When the serial line's round trip is to be measured next.
     pulse_at: Time,
     /// The peer gets through to the LAN better than this node.
@@ -155,7 +158,7 @@ pub struct Core {
     round_at: Time,
     last_round: Time,
     beat_now: bool,
-    /// Since which round each group was last told on serial: see `speak`.
+    line: line::Line,
     disk: Disk,
     groups: Vec<GroupState>,
     want: u16,
@@ -225,6 +228,7 @@ impl Core {
             modem: CarrierWatch::default(),
             reach: Reach::new(config.reach_hosts.len(), now),
             ask_again_at: None,
+            looked_at: now,
             pulse_at: now,
             lag: None,
             suspected_at: None,
@@ -234,6 +238,7 @@ impl Core {
             round_at: now,
             last_round: now,
             beat_now: false,
+            line: line::Line::default(),
             disk: Disk::new(me, disk, &config.groups, seed),
             groups,
             want: 0,
@@ -246,7 +251,7 @@ impl Core {
             sabotage: None,
             config,
         };
-        core.out.push_back(Command::LookAtCarriers);
+        core.look_at_carriers(now);
         core.out.push_back(Command::Sweep);
         core.write_disk();
         core
@@ -565,6 +570,7 @@ impl Core {
                 times.extend(self.ask_again_at);
                 times.extend(self.reach.next_at());
                 times.extend(self.reach.carrier_sure_at());
+                times.extend(self.overdue_at());
                 times.extend(self.suspected_at.map(|at| at + self.pace.dead_after));
                 for group in &self.groups {
                     group.deadlines(&mut times);

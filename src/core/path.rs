@@ -161,6 +161,15 @@ impl PathWatch {
     /// A beat counted: the path is alive. `rtt` is the round trip that it proves, if any; `echo` the
     /// time of mine that it echoes, after which the peer lived.
     pub fn heard(&mut self, now: Time, sequence: u64, rtt: Option<Duration>, echo: Time) {
+        self.lives(now, echo);
+        self.sequence = sequence;
+        if let Some(sample) = rtt {
+            self.rtt = Some(smoothed(self.rtt, sample));
+        }
+    }
+
+    /// The peer was heard, and lived after `after`.
+    fn lives(&mut self, now: Time, after: Time) {
         if let Some(before) = self.counted_at {
             // Half an interval of jitter is no loss.
             // A path that is silent loses nothing more: there may be nobody who sends.
@@ -172,15 +181,6 @@ impl PathWatch {
                 self.lost_at = Some(now);
             }
         }
-        self.lives(now, echo);
-        self.sequence = sequence;
-        if let Some(sample) = rtt {
-            self.rtt = Some(smoothed(self.rtt, sample));
-        }
-    }
-
-    /// The peer was heard, and lived after `after`.
-    fn lives(&mut self, now: Time, after: Time) {
         self.counted_at = Some(now);
         self.heard_at = Some(now);
         if self.asked_at.is_some_and(|at| after >= at) {
@@ -234,8 +234,8 @@ impl PathWatch {
         self.asks.push_back((number, now));
     }
 
-    /// The peer asks by a pulse; false: it is not newer than what was heard.
-    pub fn was_asked(&mut self, now: Time, number: u64) -> bool {
+    /// The peer asks or gives a sign of life by a pulse; false: it is not newer than what was heard.
+    pub fn was_pulsed(&mut self, now: Time, number: u64) -> bool {
         let newer = number > self.sequence;
         if newer {
             self.sequence = number;
@@ -294,6 +294,11 @@ impl PathWatch {
         } else {
             shifted
         });
+    }
+
+    /// When the next beat is overdue.
+    pub fn overdue_at(&self) -> Option<Time> {
+        self.heard_at.map(|at| at + self.interval + self.interval / limits::BEAT_OVERDUE_SHARE)
     }
 
     /// When it will be late if nothing comes.

@@ -8,6 +8,7 @@ use super::time::Time;
 use super::{Command, Core, Phase};
 use crate::beat::{Beat, GroupBeat, Path, PathSet, Pulse, PulseKind, Stance};
 use crate::config::NodeIndex;
+use crate::control::status::PathState;
 use crate::limits;
 
 impl Core {
@@ -21,7 +22,10 @@ impl Core {
             let step = self.round_at + interval;
             self.round_at = if step > now { step } else { now + interval };
             self.round = self.round.wrapping_add(1);
-            self.out.push_back(Command::LookAtCarriers);
+            let late = self.configured().any(|watch| watch.is_late(now));
+            if late || self.round.is_multiple_of(limits::CARRIER_LOOK_EVERY_ROUNDS) {
+                self.look_at_carriers(now);
+            }
             for path in Path::ALL {
                 self.send_round(now, path);
             }
@@ -35,12 +39,38 @@ impl Core {
     fn send_round(&mut self, now: Time, path: Path) {
         let asking = self.configured().any(|watch| watch.asked_at.is_some());
         let Some(watch) = self.configured().find(|watch| watch.path == path) else { return };
-        // Pulses go ahead of beats, and say as well that this node lives.
-        let pulses = path == Path::Serial && self.is_urgent(now);
-        if pulses || !self.round.is_multiple_of(watch.rounds.max(1)) {
+        if !self.round.is_multiple_of(watch.rounds.max(1)) {
             return;
         }
+        if path == Path::Serial {
+            // Asks go ahead of beats, and say as well that this node lives.
+            if self.is_urgent(now) {
+                return;
+            }
+            if !asking && self.gives_sign_of_life(now) {
+                return;
+            }
+        }
         self.send(now, path, asking, false, None);
+    }
+
+    /// Gives a sign of life on serial, if that is enough.
+    fn gives_sign_of_life(&mut self, now: Time) -> bool {
+        let Some(peer_incarnation) = self.peer.incarnation() else { return false };
+        let (gap, hears) = (self.peer.worst_gap(), self.peer.hears());
+        let alone = !self.configured().any(|watch| {
+            let state = watch.state(now, gap, hears.has(watch.path));
+            watch.path != Path::Serial && state == PathState::Up
+        });
+        let beat = self.beat(now, Path::Serial, false, false, None);
+        if self.line.needs_beat(beat, alone) {
+            return false;
+        }
+        self.sequence += 1;
+        let (incarnation, number) = (self.incarnation, self.sequence);
+        let life = Pulse { kind: PulseKind::Life, incarnation, peer_incarnation, number };
+        self.out.push_back(Command::Pulse(life));
+        true
     }
 
     /// Sends at once on the paths that have no bandwidth to spare.
@@ -145,6 +175,18 @@ impl Core {
     ) {
         self.sequence += 1;
         self.watch_mut(path, |watch| watch.sends(now));
+        let beat = self.beat(now, path, ask, farewell, to);
+        self.out.push_back(Command::Send { path, beat });
+    }
+
+    fn beat(
+        &self,
+        now: Time,
+        path: Path,
+        ask: bool,
+        farewell: bool,
+        to: Option<super::path::Echo>,
+    ) -> Beat {
         let proven = self.peer.incarnation();
         let known = self.configured().find(|watch| watch.path == path).and_then(|w| w.echo);
         let peer_incarnation = to.map(|echo| echo.incarnation).or(proven).unwrap_or(0);
@@ -155,7 +197,7 @@ impl Core {
         }
         let held_us = echo.map_or(0, |echo| now.since(echo.at).as_micros());
         let reach = |count: usize| u8::try_from(count).unwrap_or(u8::MAX);
-        let beat = Beat {
+        Beat {
             node: self.me,
             incarnation: self.incarnation,
             peer_incarnation,
@@ -179,8 +221,7 @@ impl Core {
             wish: self.wishes.outgoing(),
             answer: self.wishes.answer(),
             groups: self.groups.iter().map(|group| self.group_beat(group)).collect(),
-        };
-        self.out.push_back(Command::Send { path, beat });
+        }
     }
 
     pub(super) fn group_beat(&self, group: &GroupState) -> GroupBeat {
