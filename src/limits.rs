@@ -134,6 +134,9 @@ pub const KEY_BYTES: usize = 32;
 /// Longest sleep of the heart's loop: five of them are the guard's deadline. More than the default
 /// interval, so that at rest the beats alone wake the heart.
 pub const ROUND_MAX: Duration = Duration::from_millis(60);
+/// A round that is due within one part in so many of the interval goes out with a beat that comes in, so
+/// that two nodes come into step: less than the interval may be shortened without looking like a flood.
+pub const ROUND_JOINS_SHARE: u32 = 5;
 /// Frames that the heart reads from one socket before it looks at the others again: a flood of bad
 /// frames costs about 2 µs each, so a round stays far below a millisecond.
 pub const FRAMES_A_ROUND: usize = 64;
@@ -153,8 +156,9 @@ pub const LEAVE_PATIENCE: Duration = Duration::from_millis(200);
 /// Time between two looks at what can wait: idle administrators, counts.
 pub const KEEP_HOUSE_EVERY: Duration = Duration::from_secs(1);
 
-/// The guard looks at the heart's tick this often: [`TICK_DEADLINE`] is 15 looks.
-pub const GUARD_ROUND: Duration = Duration::from_millis(20);
+/// The guard looks at the heart's tick this often: [`TICK_DEADLINE`] is 6 looks. That a child ended is told
+/// at once.
+pub const GUARD_ROUND: Duration = Duration::from_millis(50);
 /// A new heart's time until its first tick: reading its state from a slow disk, opening its sockets.
 pub const HEART_START_PATIENCE: Duration = Duration::from_secs(5);
 /// After SIGKILL, the guard waits this long for the heart's exit before it deletes addresses anyway.

@@ -30,6 +30,8 @@ pub(super) struct Serial {
     chunk: [u8; CHUNK_BYTES],
     /// What of the chunk was not looked at yet.
     unread: std::ops::Range<usize>,
+    /// The last reading left nothing.
+    drained: bool,
 }
 
 impl Serial {
@@ -47,7 +49,7 @@ impl Serial {
         let descriptor = tty::descriptor(&port);
         fcntl(descriptor, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         tcflush(descriptor, FlushArg::TCIOFLUSH)?;
-        Ok(Serial { port, deframer: Deframer::new(), chunk: [0; _], unread: 0..0 })
+        Ok(Serial { port, deframer: Deframer::new(), chunk: [0; _], unread: 0..0, drained: false })
     }
 
     pub(super) fn fd(&self) -> RawFd {
@@ -103,10 +105,16 @@ impl Serial {
 
     /// Reads more of the line; `false`: nothing there now. A line that was hung up is `BrokenPipe`.
     pub(super) fn fill(&mut self) -> io::Result<bool> {
+        // To ask an empty line costs more than to read it (`n_tty_read` flushes its work); what comes
+        // next wakes the poll again.
+        if std::mem::take(&mut self.drained) {
+            return Ok(false);
+        }
         match nix::unistd::read(tty::descriptor(&self.port), &mut self.chunk) {
             Ok(0) => Err(io::ErrorKind::BrokenPipe.into()),
             Ok(length) => {
                 self.unread = 0..length;
+                self.drained = length < self.chunk.len();
                 Ok(true)
             }
             Err(nix::errno::Errno::EAGAIN) => Ok(false),

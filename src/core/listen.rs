@@ -94,7 +94,15 @@ impl Core {
                 if beat.ask_answer {
                     self.answer(now, path, &beat);
                 }
+                self.join_round(now);
             }
+        }
+    }
+
+    /// A round that is nearly due goes out with what was just heard: one waking of each node serves both.
+    fn join_round(&mut self, now: Time) {
+        if self.round_at.since(now) <= self.pace.sends / limits::ROUND_JOINS_SHARE {
+            self.round_at = now;
         }
     }
 

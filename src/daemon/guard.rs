@@ -87,6 +87,8 @@ struct Guard {
     /// A heart of this guard has ticked.
     ever_ticked: bool,
     last_round: Instant,
+    /// A child may have ended, a signal may have come.
+    woken: bool,
 }
 
 enum Heart {
@@ -141,6 +143,7 @@ impl Guard {
             stopping: None,
             ever_ticked: false,
             last_round: now,
+            woken: true,
         })
     }
 
@@ -149,19 +152,22 @@ impl Guard {
             let now = Instant::now();
             let gap = now.saturating_duration_since(self.last_round);
             self.last_round = now;
-            self.take_signals(now);
+            if self.woken {
+                self.take_signals(now);
+            }
             self.tend_worker(now);
             let heart = std::mem::replace(&mut self.heart, Heart::Resting);
             self.heart = self.tend_heart(heart, now, gap);
             if let Some(status) = self.end(now) {
                 return ExitCode::from(status);
             }
-            self.wait();
+            self.woken = self.wait();
         }
     }
 
-    /// Sleeps until a child ends, a signal comes, or it is time to look at the tick.
-    fn wait(&self) {
+    /// Sleeps until a child ends, a signal comes, or it is time to look at the tick; whether it may be one
+    /// of the first two.
+    fn wait(&self) -> bool {
         let heart = match &self.heart {
             Heart::Running { child, .. } | Heart::Killed { child, .. } => child.as_fd(),
             Heart::Resting | Heart::Cleaning { .. } | Heart::Ended { .. } => self.signals.as_fd(),
@@ -171,9 +177,13 @@ impl Guard {
             [self.signals.as_fd(), heart, worker].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         let timeout = PollTimeout::try_from(limits::GUARD_ROUND).unwrap_or(PollTimeout::ZERO);
         match poll(&mut fds, timeout) {
-            Ok(_) | Err(Errno::EINTR) => {}
+            Ok(ready) => ready > 0,
+            Err(Errno::EINTR) => true,
             // Without poll the guard still looks at the tick in time.
-            Err(_) => std::thread::sleep(limits::GUARD_ROUND),
+            Err(_) => {
+                std::thread::sleep(limits::GUARD_ROUND);
+                true
+            }
         }
     }
 
@@ -195,7 +205,9 @@ impl Guard {
         match heart {
             Heart::Resting => self.start_heart(now),
             Heart::Running { mut child, since, ticks, silent } => {
-                if let Some(exit) = child.exit() {
+                if self.woken
+                    && let Some(exit) = child.exit()
+                {
                     return self.clean(exit, now, now, true);
                 }
                 let (now_ticks, before) = (self.page.ticks(), ticks);
@@ -336,7 +348,9 @@ impl Guard {
     }
 
     fn tend_worker(&mut self, now: Instant) {
-        if let Some(exit) = self.worker.as_mut().and_then(Child::exit) {
+        if self.woken
+            && let Some(exit) = self.worker.as_mut().and_then(Child::exit)
+        {
             match exit {
                 _ if self.programs.is_none() => {}
                 Exit::Status(0) => {
