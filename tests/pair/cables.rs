@@ -39,6 +39,15 @@ pub struct Frame {
 impl Plug {
     /// At the far end of `node`'s cable.
     pub fn open(bed: &Bed, node: NodeIndex, path: Path) -> Plug {
+        Plug::open_for(bed, node, path, ETH_P_ALL)
+    }
+
+    /// The same, to send only: no copy of any frame is made for it.
+    pub fn open_deaf(bed: &Bed, node: NodeIndex, path: Path) -> Plug {
+        Plug::open_for(bed, node, path, 0)
+    }
+
+    fn open_for(bed: &Bed, node: NodeIndex, path: Path, ethertype: u16) -> Plug {
         let port = match (path, node) {
             (Path::Crossover, NodeIndex::Lower) => "xa",
             (Path::Crossover, NodeIndex::Upper) => "xb",
@@ -46,7 +55,7 @@ impl Plug {
             (Path::Lan, NodeIndex::Upper) => "lb",
             (Path::Serial, _) => panic!("the serial line has no frames of Ethernet"),
         };
-        let opened = bed.wiring().switch.run(|| PacketSocket::open(port, ETH_P_ALL));
+        let opened = bed.wiring().switch.run(|| PacketSocket::open(port, ethertype));
         Plug { socket: opened.expect("a namespace").expect("a socket"), path }
     }
 
