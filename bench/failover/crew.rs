@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use clusterd::bed::BedError;
 use clusterd::bed::faults::Fault;
@@ -28,6 +29,8 @@ pub struct Sample {
     pub fault: Fault,
     /// What.
     pub seen: Seen,
+    /// Longest time without an answer while nothing happened, before the fault: the machine's own noise.
+    pub at_rest: Duration,
 }
 
 /// Tries all faults in all rounds, the crews beside each other. A contender that fails gives up, and the
@@ -89,8 +92,11 @@ fn work(
         *fault = *chosen;
         say(&format!("failover: {}, round {}: {}", contender.name(), round + 1, fault.name()));
         // At rest, nobody remembers the fault before: clusterd a lost beat, the kernel a lost carrier.
-        std::thread::sleep(limits::LOSS_MEMORY);
+        pair.make_whole()?;
+        let rest = Instant::now();
+        pair.bed().watch_for(limits::LOSS_MEMORY)?;
+        let at_rest = pair.bed().client.outage_since(rest);
         let seen = pair.try_one(*fault)?;
-        put(Sample { contender, round, fault: *fault, seen });
+        put(Sample { contender, round, fault: *fault, seen, at_rest });
     }
 }

@@ -44,6 +44,9 @@ const FAULTS: [(Fault, Option<f64>); 12] = [
     (Fault::SwitchDead, None),
 ];
 
+/// The row of what the client misses while nothing happens.
+const AT_REST: &str = "none (3 s at rest)";
+
 /// Whether nothing may move.
 fn stays(fault: Fault) -> bool {
     fault.promise().moves == faults::Moves::None
@@ -242,8 +245,9 @@ fn tables(samples: &[Sample], failures: &[(Contender, Fault, String)]) -> Vec<Ta
     let mut outages = Table::new("Failover: outage at the client, in ms: median (maximum)");
     let mut owners = Table::new("Failover: time with two owners, in s: median (maximum)");
     let mut moves = Table::new("Failover: moves where nothing should move: median (maximum)");
-    for Sample { contender, fault, seen, .. } in samples {
+    for Sample { contender, fault, seen, at_rest, .. } in samples {
         let (row, name) = (fault.name(), contender.name());
+        outages.put(AT_REST, name, at_rest.as_secs_f64() * 1000.0, false);
         if can_be_served(*fault) {
             outages.put(row, name, seen.outage.as_secs_f64() * 1000.0, !seen.served);
         }
@@ -268,7 +272,8 @@ fn tables(samples: &[Sample], failures: &[(Contender, Fault, String)]) -> Vec<Ta
         moves.ask(fault.name(), Some(Goal::Never));
     }
     outages.note(
-        "Asked once a millisecond, of heartbeat with its default times every 10 ms. \"Heart\" is the process \
+        "What is missed at rest is the machine's noise, and in each other figure too. Asked once a \
+         millisecond, of heartbeat with its default times every 10 ms. \"Heart\" is the process \
          that decides and holds the address: keepalived's is its VRRP process, heartbeat's its master control \
          process. keepalived speaks VRRPv3 on the LAN; its planned move is a lowered priority and SIGHUP. \
          heartbeat hears its peer on all three paths, has `ipfail` and the gateway as ping node, and moves \
