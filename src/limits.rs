@@ -186,9 +186,9 @@ pub const HEART_PRIORITY: i32 = 30;
 /// Real-time priority of the guard: it must run when a heart that spins does not let go.
 pub const GUARD_PRIORITY: i32 = 31;
 /// Stack that is touched in advance by a real-time process, in bytes: ours use a few KiB of it.
-pub const STACK_TOUCHED_BYTES: usize = 256 * 1024;
-/// Heap that is touched in advance and never given back, in bytes.
-pub const HEAP_TOUCHED_BYTES: usize = 64 * 1024;
+pub const STACK_TOUCHED_BYTES: usize = 64 * 1024;
+/// Heap that is touched in advance and never given back, in bytes: spare, beside the 400 KiB that a heart uses.
+pub const HEAP_TOUCHED_BYTES: usize = 128 * 1024;
 
 /// Events that wait to be written or shown.
 pub const KEEPER_EVENTS_MAX: usize = 1024;
