@@ -17,8 +17,8 @@ use crate::scene::Scene;
 const INCARNATION_AT: usize = 22;
 /// What the processes of a node may grow by while they are flooded, in KiB: allocators keep some.
 const GROWTH_KIB_MAX: u64 = 2048;
-/// ... and while cables flap: each flap is an event, and the bounded queues of events fill up. 10 000
-/// flaps filled 3.7 MiB, 30 000 no more.
+/// ... and while cables flap: the bounded queues of events may fill up. When each flap was told, 10 000
+/// of them filled 3.7 MiB, 30 000 no more.
 const EVENTS_KIB_MAX: u64 = 8192;
 
 fn wanted(name: &str, usual: u64) -> u64 {
