@@ -121,6 +121,13 @@ impl Watcher {
         open.map(|holding| holding.node).collect()
     }
 
+    /// When each address came to `node`, since `mark`, in that order.
+    pub fn arrivals_since(&self, node: NodeIndex, mark: Instant) -> Vec<Instant> {
+        let book = self.book();
+        let came = book.holdings.iter().filter(|held| held.node == node && held.from > mark);
+        came.map(|held| held.from).collect()
+    }
+
     /// How often an address came to another node than the one that had it before, since `mark`.
     pub fn moves_since(&self, mark: Instant) -> usize {
         let book = self.book();

@@ -235,7 +235,7 @@ impl Core {
             Link::Lan => {
                 if self.reach.set_carrier(now, up) {
                     self.reach.suspect(now);
-                    self.tell_carrier(link, up);
+                    self.tell_carrier(now, link, up);
                     if up {
                         self.announce_all_again(now);
                     }
@@ -262,9 +262,9 @@ impl Core {
                 self.reach.suspect(now);
                 self.ask(now);
             }
-            CarrierNews::Up => self.tell_carrier(link, true),
+            CarrierNews::Up => self.tell_carrier(now, link, true),
             CarrierNews::Confirmed(lost_at) => {
-                self.tell_carrier(link, false);
+                self.tell_carrier(now, link, false);
                 self.suspected_at.get_or_insert(lost_at);
             }
         }
@@ -279,18 +279,6 @@ impl Core {
             }
         }
         self.groups = groups;
-    }
-
-    fn tell_carrier(&mut self, link: Link, up: bool) {
-        let text = match (link, up) {
-            (Link::Lan, true) => "the LAN interface has a carrier",
-            (Link::Lan, false) => "the LAN interface lost its carrier",
-            (Link::Crossover, true) => "the crossover interface has a carrier",
-            (Link::Crossover, false) => "the crossover interface lost its carrier",
-            (Link::Serial, true) => "the serial line's far end shows (DSR or DCD)",
-            (Link::Serial, false) => "the serial line's far end went dark (DSR and DCD)",
-        };
-        self.tell(Kind::Carrier, None, text.to_string());
     }
 
     pub(super) fn look_at_carriers(&mut self, now: Time) {

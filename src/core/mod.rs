@@ -75,7 +75,7 @@ use crate::config::{Config, NodeIndex};
 use crate::control::event::Kind;
 use crate::control::status::NodeState;
 use crate::limits;
-use carrier::CarrierWatch;
+use carrier::{CarrierTold, CarrierWatch};
 use generation::Disk;
 use pace::Pace;
 use path::PathWatch;
@@ -137,6 +137,7 @@ pub struct Core {
     crossover: CarrierWatch,
     /// The serial line's modem lines.
     modem: CarrierWatch,
+    carriers_told: [CarrierTold; 3],
     reach: Reach,
     /// When to repeat an ask, if the crossover's carrier makes it urgent.
     ask_again_at: Option<Time>,
@@ -226,6 +227,7 @@ impl Core {
             peer: Peer::new(groups.len()),
             crossover: CarrierWatch::default(),
             modem: CarrierWatch::default(),
+            carriers_told: [Link::Lan, Link::Crossover, Link::Serial].map(CarrierTold::new),
             reach: Reach::new(config.reach_hosts.len(), now),
             ask_again_at: None,
             looked_at: now,
@@ -389,6 +391,7 @@ impl Core {
             }
             Phase::Farewell { .. } => self.farewell(now),
         }
+        self.tell_untold_carriers(now);
         self.write_disk();
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::role::GroupState;
-use super::{Command, Core};
+use super::{Command, Core, Link, Time};
 use crate::beat::Path;
 use crate::control::event::{Kind, Told};
 use crate::control::status::PathState;
@@ -14,6 +14,17 @@ use crate::control::status::PathState;
 /// A MAC as people write it.
 pub(super) fn mac_text(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+fn carrier_text(link: Link, up: bool) -> &'static str {
+    match (link, up) {
+        (Link::Lan, true) => "the LAN interface has a carrier",
+        (Link::Lan, false) => "the LAN interface lost its carrier",
+        (Link::Crossover, true) => "the crossover interface has a carrier",
+        (Link::Crossover, false) => "the crossover interface lost its carrier",
+        (Link::Serial, true) => "the serial line's far end shows (DSR or DCD)",
+        (Link::Serial, false) => "the serial line's far end went dark (DSR and DCD)",
+    }
 }
 
 impl Core {
@@ -69,6 +80,31 @@ impl Core {
             PathState::Off => return,
         };
         self.tell(kind, None, text);
+    }
+
+    /// Tells that a link's carrier has changed: at once, or once it is known what came of a storm.
+    pub(super) fn tell_carrier(&mut self, now: Time, link: Link, up: bool) {
+        let told = self.carriers_told.iter_mut().find(|told| told.link == link);
+        if told.is_some_and(|told| told.changed(now, up)) {
+            self.tell(Kind::Carrier, None, carrier_text(link, up).to_string());
+        }
+    }
+
+    /// Tells how the carriers stand of which changes were not told. No deadline is set for it: the
+    /// next tick is soon enough.
+    pub(super) fn tell_untold_carriers(&mut self, now: Time) {
+        let mut told = self.carriers_told;
+        for one in &mut told {
+            if let Some((up, untold)) = one.take_due(now) {
+                let text = carrier_text(one.link, up);
+                let text = match untold {
+                    0 => text.to_string(),
+                    _ => format!("{text}, after {untold} changes that were not told"),
+                };
+                self.tell(Kind::Carrier, None, text);
+            }
+        }
+        self.carriers_told = told;
     }
 
     fn everything_known(&self) -> BTreeMap<String, Value> {

@@ -16,6 +16,7 @@ mod corners;
 mod duties;
 mod pulses;
 mod reload;
+mod storms;
 mod wills;
 
 const CONFIG: &str = r#"

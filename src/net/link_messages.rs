@@ -167,7 +167,9 @@ impl LinkChange {
         match self {
             // An interface that is gone has no settings left to change.
             LinkChange::Delete { .. } | LinkChange::Set { .. } => errno == libc::ENODEV,
-            LinkChange::Make { .. } | LinkChange::Remember { .. } | LinkChange::Up { .. } => false,
+            // Made already, when the answer was lost: whoever asked looks what is there.
+            LinkChange::Make { .. } => errno == libc::EEXIST,
+            LinkChange::Remember { .. } | LinkChange::Up { .. } => false,
         }
     }
 

@@ -13,7 +13,7 @@
 //! | `link_messages` | rtnetlink messages about interfaces |
 //! | `virtual_links` | the interfaces with a group's own MAC, made and deleted |
 //! | `request` | what heart and netlink thread say to each other |
-//! | `thread` | requests in, answers out; `release`: until nothing is left; `links`: the own interfaces |
+//! | `thread` | requests in, answers out; `news`: what follows from it; `release`: until nothing is left; `links`: the own interfaces |
 //! | `outbox` | the answers on their way |
 //! | `guard` | what the guard does with addresses when the heart is gone |
 //! | `arp`, `nd` | frames of ARP and neighbour discovery, built and read |

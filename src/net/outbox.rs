@@ -39,6 +39,11 @@ impl Outbox {
         (self.wake)();
     }
 
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.replies.is_empty() && self.lost == 0
+    }
+
     /// Tells a fault; the same one again only after a while.
     pub(super) fn fault(&mut self, text: String) {
         let now = Instant::now();

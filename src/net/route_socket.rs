@@ -57,28 +57,7 @@ impl RouteSocket {
     pub fn change(&mut self, changes: &[Change]) -> io::Result<()> {
         let mut refused = None;
         for part in changes.chunks(NETLINK_PIPELINE) {
-            let first = self.sequence;
-            self.out.clear();
-            for change in part {
-                change.build(self.sequence, &mut self.out);
-                self.sequence = self.next_sequence();
-            }
-            self.socket.send(&self.out, 0)?;
-            let mut waiting = part.len();
-            while waiting > 0 {
-                self.receive()?;
-                netlink::read(&self.datagram, &mut |message| {
-                    let place = usize::try_from(message.sequence.wrapping_sub(first));
-                    let change = place.ok().and_then(|place| part.get(place));
-                    let (Some(change), Body::Answer(errno)) = (change, message.body) else {
-                        return;
-                    };
-                    waiting = waiting.saturating_sub(1);
-                    if let Some(errno) = errno.filter(|&errno| !change.is_done_by(errno)) {
-                        refused.get_or_insert_with(|| (change.subject(), errno));
-                    }
-                });
-            }
+            self.again(|route| route.change_part(part, &mut refused))?;
         }
         match refused {
             None => Ok(()),
@@ -87,6 +66,51 @@ impl RouteSocket {
                 Err(io::Error::new(error.kind(), format!("{subject}: {error}")))
             }
         }
+    }
+
+    /// Makes so many changes as fit into one datagram; notes the first refusal.
+    fn change_part(
+        &mut self,
+        part: &[Change],
+        refused: &mut Option<(String, i32)>,
+    ) -> io::Result<()> {
+        let first = self.sequence;
+        self.out.clear();
+        for change in part {
+            change.build(self.sequence, &mut self.out);
+            self.sequence = self.next_sequence();
+        }
+        self.socket.send(&self.out, 0)?;
+        let mut waiting = part.len();
+        while waiting > 0 {
+            self.receive()?;
+            netlink::read(&self.datagram, &mut |message| {
+                let place = usize::try_from(message.sequence.wrapping_sub(first));
+                let change = place.ok().and_then(|place| part.get(place));
+                let (Some(change), Body::Answer(errno)) = (change, message.body) else {
+                    return;
+                };
+                waiting = waiting.saturating_sub(1);
+                if let Some(errno) = errno.filter(|&errno| !change.is_done_by(errno)) {
+                    refused.get_or_insert_with(|| (change.subject(), errno));
+                }
+            });
+        }
+        Ok(())
+    }
+
+    /// Asks once more when the answer was lost, for want of memory: what is asked for here may be done
+    /// twice. Answers to the lost question are told by their sequence number.
+    fn again<R>(&mut self, mut ask: impl FnMut(&mut Self) -> io::Result<R>) -> io::Result<R> {
+        for _ in 1..NET_TRIES {
+            match ask(self) {
+                // EBUSY: the dump of which the end was not read goes on.
+                Err(error) if matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::EBUSY)) => {
+                }
+                other => return other,
+            }
+        }
+        ask(self)
     }
 
     /// Sends one request that was built in advance and waits for its answer. Allocates nothing.
@@ -118,35 +142,7 @@ impl RouteSocket {
     /// `Interrupted` when every try was disturbed; else a failure of the socket or the kernel.
     pub fn addresses(&mut self, each: &mut dyn FnMut(&Address)) -> io::Result<()> {
         for _ in 0..NET_TRIES {
-            self.sequence = self.next_sequence();
-            let sequence = self.sequence;
-            self.out.clear();
-            netlink::build_address_dump(sequence, &mut self.out);
-            self.socket.send(&self.out, 0)?;
-            let mut interrupted = false;
-            let mut end = None;
-            while end.is_none() {
-                self.receive()?;
-                netlink::read(&self.datagram, &mut |message| {
-                    if message.sequence != sequence {
-                        return;
-                    }
-                    interrupted |= message.interrupted;
-                    match message.body {
-                        Body::Address(address) => each(&address),
-                        Body::Done(errno) | Body::Answer(errno) => end = Some(errno),
-                        Body::Overrun => interrupted = true,
-                        Body::AddressGone(_)
-                        | Body::Interface(_)
-                        | Body::InterfaceGone(_)
-                        | Body::Other => {}
-                    }
-                });
-            }
-            if let Some(errno) = end.flatten() {
-                return Err(io::Error::from_raw_os_error(errno));
-            }
-            if !interrupted {
+            if self.again(|route| route.dump(each))? {
                 return Ok(());
             }
         }
@@ -156,11 +152,48 @@ impl RouteSocket {
         ))
     }
 
+    /// One dump of all addresses; whether nothing disturbed it.
+    fn dump(&mut self, each: &mut dyn FnMut(&Address)) -> io::Result<bool> {
+        self.sequence = self.next_sequence();
+        let sequence = self.sequence;
+        self.out.clear();
+        netlink::build_address_dump(sequence, &mut self.out);
+        self.socket.send(&self.out, 0)?;
+        let mut interrupted = false;
+        let mut end = None;
+        while end.is_none() {
+            self.receive()?;
+            netlink::read(&self.datagram, &mut |message| {
+                if message.sequence != sequence {
+                    return;
+                }
+                interrupted |= message.interrupted;
+                match message.body {
+                    Body::Address(address) => each(&address),
+                    Body::Done(errno) | Body::Answer(errno) => end = Some(errno),
+                    Body::Overrun => interrupted = true,
+                    Body::AddressGone(_)
+                    | Body::Interface(_)
+                    | Body::InterfaceGone(_)
+                    | Body::Other => {}
+                }
+            });
+        }
+        match end.flatten() {
+            Some(errno) => Err(io::Error::from_raw_os_error(errno)),
+            None => Ok(!interrupted),
+        }
+    }
+
     /// Looks at the interface of that name; `None` when there is none.
     ///
     /// # Errors
     /// A failure of the socket, or a refusal of the kernel.
     pub fn interface(&mut self, name: &str) -> io::Result<Option<Interface>> {
+        self.again(|route| route.ask_interface(name))
+    }
+
+    fn ask_interface(&mut self, name: &str) -> io::Result<Option<Interface>> {
         self.sequence = self.next_sequence();
         let sequence = self.sequence;
         self.out.clear();
@@ -271,6 +304,8 @@ impl AsRawFd for Monitor {
 
 /// Receives one datagram that the kernel itself sent; one of another process is skipped.
 pub(super) fn receive(socket: &Socket, datagram: &mut Vec<u8>) -> io::Result<()> {
+    #[cfg(test)]
+    loss::strike(socket)?;
     loop {
         datagram.clear();
         let (length, from) = socket.recv_from(datagram, libc::MSG_TRUNC)?;
@@ -283,5 +318,43 @@ pub(super) fn receive(socket: &Socket, datagram: &mut Vec<u8>) -> io::Result<()>
         if from.port_number() == 0 {
             return Ok(());
         }
+    }
+}
+
+/// Loss to order: a thread's receives fail as they do when the kernel had no room.
+#[cfg(test)]
+pub(super) mod loss {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// Receives that still go well, receives that fail then, and whether those lose what they would have
+    /// received.
+    #[derive(Clone, Copy)]
+    pub struct Loss {
+        pub after: u32,
+        pub times: u32,
+        pub eats: bool,
+    }
+
+    thread_local!(static ORDERED: Cell<Option<Loss>> = const { Cell::new(None) });
+
+    /// Orders it for the calling thread, or takes back what is left of an order.
+    pub fn order(loss: Option<Loss>) -> Option<Loss> {
+        ORDERED.replace(loss)
+    }
+
+    pub fn strike(socket: &Socket) -> io::Result<()> {
+        let Some(loss) = ORDERED.get().filter(|loss| loss.times > 0) else { return Ok(()) };
+        if loss.after > 0 {
+            ORDERED.set(Some(Loss { after: loss.after - 1, ..loss }));
+            return Ok(());
+        }
+        ORDERED.set(Some(Loss { times: loss.times - 1, ..loss }));
+        if loss.eats {
+            let mut nowhere = Vec::with_capacity(NETLINK_DATAGRAM_BYTES);
+            let _ = socket.recv_from(&mut nowhere, libc::MSG_DONTWAIT);
+        }
+        Err(io::Error::from_raw_os_error(libc::ENOBUFS))
     }
 }

@@ -2,6 +2,7 @@
 //! lock, so nothing else in the heart may make one.
 
 mod links;
+mod news;
 mod release;
 
 use std::collections::VecDeque;
@@ -17,9 +18,9 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use super::addresses::{Addresses, Finding, Hold, all_leased, is_ours};
+use super::addresses::{Addresses, Hold, all_leased, is_ours};
 use super::carrier::Watched;
-use super::netlink::{Address, Body, Change};
+use super::netlink::{Address, Change};
 use super::outbox::Outbox;
 use super::request::{LinkInfo, NetReply, NetRequest, NetSetup};
 use super::route_socket::{Monitor, RouteSocket};
@@ -137,6 +138,8 @@ pub(super) struct Worker {
     virtual_links: VirtualLinks,
     /// A sweep was asked for and has not been answered.
     sweeping: bool,
+    /// A look that news asked for has failed: everything is to be looked at.
+    unlooked: bool,
     /// The newest change of addresses, if it has not been answered.
     changed: Option<u32>,
     lan: Watched,
@@ -166,6 +169,7 @@ impl Worker {
             nics: setup.groups.iter().map(|group| group.nic).collect(),
             virtual_links: VirtualLinks::new(&setup.groups),
             sweeping: false,
+            unlooked: false,
             changed: None,
             lan: Watched::new(setup.lan),
             redundant: setup.redundant.map(Watched::new),
@@ -191,10 +195,12 @@ impl Worker {
         }
     }
 
-    /// Sleeps until something comes in. A release that could not be finished is tried again.
-    fn rest(&mut self) {
-        let unfinished = self.sweeping || self.addresses.deleting().next().is_some();
-        let longest = if unfinished { RELEASE_RETRY } else { NET_REST };
+    /// Sleeps until something comes in. A release that could not be finished is tried again, and so is a
+    /// look that failed, with the next news.
+    pub(super) fn rest(&mut self) {
+        let deletes = self.addresses.deleting().next().is_some();
+        let unfinished = self.sweeping || deletes || self.changed.is_some();
+        let longest = if unfinished || self.unlooked { RELEASE_RETRY } else { NET_REST };
         let timeout = PollTimeout::try_from(longest).unwrap_or(PollTimeout::ZERO);
         let mut fds = [
             PollFd::new(self.shared.bell.as_fd(), PollFlags::POLLIN),
@@ -385,81 +391,6 @@ impl Worker {
         })?;
         Ok(found)
     }
-
-    /// Reads what the kernel reports. News only says where to look; the look decides. Returns whether
-    /// there may be more.
-    pub(super) fn read_news(&mut self) -> bool {
-        let carriers = (self.lan_carrier(), self.crossover.carrier());
-        let (mut look_at_addresses, mut look_at_links) = (false, false);
-        let mut look_at_own = false;
-        let result = {
-            let Worker { monitor, addresses, lan, redundant, crossover, virtual_links, .. } = self;
-            monitor.read(&mut |body| match &body {
-                Body::Address(address) => look_at_addresses |= addresses.is_unexpected(address),
-                Body::AddressGone(address) => look_at_addresses |= addresses.is_missed(address),
-                Body::Interface(_) | Body::InterfaceGone(_) => {
-                    look_at_links |= lan.news(&body) | crossover.news(&body);
-                    look_at_links |= redundant.as_mut().is_some_and(|one| one.news(&body));
-                    look_at_own |= virtual_links.news(&body);
-                }
-                Body::Overrun => {
-                    (look_at_addresses, look_at_links, look_at_own) = (true, true, true);
-                }
-                Body::Answer(_) | Body::Done(_) | Body::Other => {}
-            })
-        };
-        let more = result.unwrap_or_else(|error| {
-            // News was lost: nothing is known, so look at everything.
-            (look_at_addresses, look_at_links, look_at_own) = (true, true, true);
-            if error.raw_os_error() != Some(libc::ENOBUFS) {
-                self.outbox.fault(format!("news from the kernel was lost: {error}"));
-            }
-            false
-        });
-        if look_at_links {
-            self.look_at_links();
-        }
-        self.tell_links();
-        if carriers != (self.lan_carrier(), self.crossover.carrier()) {
-            self.outbox.put(NetReply::Carrier {
-                lan: Some(self.lan_carrier()),
-                crossover: Some(self.crossover.carrier()),
-            });
-        }
-        if look_at_own && let Err(error) = self.virtual_links.look(&mut self.route) {
-            self.outbox.fault(format!("own interfaces cannot be looked at: {error}"));
-        }
-        if look_at_addresses || look_at_own {
-            self.compare();
-        }
-        more
-    }
-
-    fn compare(&mut self) {
-        let found = match self.look() {
-            Ok(found) => found,
-            Err(error) => {
-                return self.outbox.fault(format!("addresses cannot be looked at: {error}"));
-            }
-        };
-        let virtual_links = &self.virtual_links;
-        for finding in self.addresses.compare(&found, |group| virtual_links.is_broken(group)) {
-            match finding {
-                Finding::Lost(group) => self.outbox.put(NetReply::AddressLost { group }),
-                Finding::Found(group) => self.outbox.put(NetReply::AddressFound { group }),
-                Finding::Stray(address) => {
-                    let (ip, prefix, index) = (address.ip, address.prefix, address.index);
-                    self.outbox.fault(match self.route.change(&[Change::Delete(address)]) {
-                        Ok(()) => format!(
-                            "somebody added {ip}/{prefix} on interface {index} while it was \
-                             served; that copy had no lease and was deleted"
-                        ),
-                        Err(error) => format!("a second copy of it cannot be deleted: {error}"),
-                    });
-                }
-            }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -472,6 +403,14 @@ pub(super) mod tests {
         let bell = EventFd::from_flags(EfdFlags::EFD_NONBLOCK).unwrap();
         let shared = Arc::new(Shared { bell, end: AtomicBool::new(false) });
         Worker::open(setup, requests, replies, Box::new(|| {}), shared).unwrap()
+    }
+
+    /// Nothing is kept of what is over.
+    pub(in crate::net) fn assert_idle(worker: &Worker) {
+        assert!(worker.waiting.is_empty() && worker.outbox.is_empty());
+        assert!(!worker.sweeping && !worker.unlooked && worker.changed.is_none());
+        assert!(worker.addresses.deleting().next().is_none());
+        assert!(worker.virtual_links.are_gone());
     }
 
     fn quiet_worker() -> (Worker, Sender<Asked>) {

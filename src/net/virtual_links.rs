@@ -167,7 +167,9 @@ impl VirtualLinks {
             change(route, &[LinkChange::Delete { name: link.name }])?;
         }
         change(route, &[LinkChange::Make { name: link.name, parent, mac: link.mac }])?;
-        let Some(made) = look(route, &name)? else {
+        let mac = link.mac;
+        let fits = |made: &Interface| made.macvlan_of == Some(parent) && made.mac == Some(mac);
+        let Some(made) = look(route, &name)?.filter(fits) else {
             return Err(format!("{name} was not there after it had been made"));
         };
         let index = made.index;
@@ -242,6 +244,11 @@ impl VirtualLinks {
             self.before.pop();
         }
         Ok(())
+    }
+
+    #[cfg(test)]
+    pub(super) fn are_gone(&self) -> bool {
+        self.before.is_empty() && self.links.iter().flatten().all(|link| link.made.is_none())
     }
 
     fn tighten(&mut self, route: &mut RouteSocket, lan: &[Interface]) -> Result<(), String> {

@@ -9,6 +9,7 @@ use clusterd::bed::watcher::TwoOwners;
 use clusterd::bed::wiring::Plugs;
 use clusterd::config::NodeIndex;
 use clusterd::control::event::Kind;
+use clusterd::limits;
 
 use crate::cables::{Frame, Plug};
 use crate::scene::Scene;
@@ -17,8 +18,8 @@ use crate::scene::Scene;
 const INCARNATION_AT: usize = 22;
 /// What the processes of a node may grow by while they are flooded, in KiB: allocators keep some.
 const GROWTH_KIB_MAX: u64 = 2048;
-/// ... and while cables flap: each flap is an event, and the bounded queues of events fill up. 10 000
-/// flaps filled 3.7 MiB, 30 000 no more.
+/// ... and while cables flap: the bounded queues of events may fill up. When each flap was told, 10 000
+/// of them filled 3.7 MiB, 30 000 no more.
 const EVENTS_KIB_MAX: u64 = 8192;
 
 fn wanted(name: &str, usual: u64) -> u64 {
@@ -94,11 +95,18 @@ fn p4_a_flood_of_forged_and_repeated_frames() {
     });
 }
 
+/// How many changes of carriers a node has told.
+fn carriers_told(scene: &Scene, node: NodeIndex) -> u64 {
+    let events = scene.events(node);
+    events.iter().filter(|event| event.told.kind == Kind::Carrier).count() as u64
+}
+
 /// Takes a plug out and in again, so many times; then the pair must be whole. How often the group moved.
 fn flaps(scene: &mut Scene, flap: impl Fn(&mut Plugs, bool)) -> usize {
     scene.whole();
     let times = wanted("CLUSTERD_FLAPS", 300);
     let before = NodeIndex::BOTH.map(|node| (resident_kib(scene, node), scene.pids(node)));
+    let told_before = NodeIndex::BOTH.map(|node| carriers_told(scene, node));
     let mark = Instant::now();
     for _ in 0..times {
         for is_in in [false, true] {
@@ -109,6 +117,14 @@ fn flaps(scene: &mut Scene, flap: impl Fn(&mut Plugs, bool)) -> usize {
     scene.whole();
     scene.bed.cross_check().expect("a watcher that sees");
     assert_eq!(scene.bed.watcher.two_owners_since(mark), TwoOwners::default());
+    let windows = mark.elapsed().as_secs() / limits::CARRIER_TOLD_EVERY.as_secs() + 2;
+    for (node, before) in NodeIndex::BOTH.into_iter().zip(told_before) {
+        let told = carriers_told(scene, node) - before;
+        println!("{told} lines");
+        // Of LAN, crossover and serial line.
+        let most = 3 * windows * u64::from(limits::CARRIER_TOLD_MAX);
+        assert!(told <= most, "{told} lines of carriers, at most {most}");
+    }
     for (node, (resident, pids)) in NodeIndex::BOTH.into_iter().zip(before) {
         assert_eq!(scene.pids(node), pids, "a process has ended");
         let now = resident_kib(scene, node);

@@ -10,6 +10,7 @@ mod contract;
 mod flood;
 mod hostile;
 mod macs;
+mod many;
 mod meddling;
 mod mirror;
 mod mutual;

@@ -298,3 +298,81 @@ fn a_full_queue_of_requests_refuses_and_an_ended_thread_says_so() {
         gate.wait();
     });
 }
+
+/// So many addresses, every other one of IPv6.
+fn mixed(count: u8) -> Vec<ServiceAddress> {
+    let one = |n: u8| match n % 2 {
+        0 => address(&format!("10.0.0.{n}/24")),
+        _ => address(&format!("2001:db8::{n:x}/64")),
+    };
+    (2..count + 2).map(one).collect()
+}
+
+/// Prints how long the frames of one address and of a hundred take; wants nothing.
+#[test]
+#[ignore = "measures"]
+fn frames_for_one_and_for_a_hundred_addresses() {
+    for count in [1u8, 100] {
+        in_namespace(|| {
+            cables();
+            let ips: Vec<IpAddr> = mixed(count).iter().map(|address| address.ip).collect();
+            let six = ips.iter().filter_map(|ip| match ip {
+                IpAddr::V4(_) => None,
+                IpAddr::V6(ip) => Some(*ip),
+            });
+            let six: Vec<std::net::Ipv6Addr> = six.collect();
+            let watch = LanWatch::open("lan0", &six).unwrap();
+            let mut took: [Vec<Duration>; 2] = Default::default();
+            for _ in 0..21 {
+                let began = Instant::now();
+                ips.iter().for_each(|ip| watch.probe(*ip).unwrap());
+                took[0].push(began.elapsed());
+                let began = Instant::now();
+                ips.iter().for_each(|ip| watch.announce(*ip, watch.mac()).unwrap());
+                took[1].push(began.elapsed());
+            }
+            for (what, took) in ["probe", "announcement"].iter().zip(&mut took) {
+                took.sort();
+                println!("{count} addresses: {what} median {:?}, worst {:?}", took[10], took[20]);
+            }
+        });
+    }
+}
+
+/// Prints how long a claim takes with one address and with a hundred; wants nothing.
+#[test]
+#[ignore = "measures"]
+fn claims_of_one_and_of_a_hundred_addresses() {
+    for count in [1u8, 100] {
+        in_namespace(|| {
+            cables();
+            let addresses = mixed(count);
+            let group = GroupSetup { addresses, nic: Nic::Lan, mac: None };
+            let net = Net::start(NetSetup { groups: vec![group], ..setup() });
+            let mut took: [Vec<Duration>; 3] = Default::default();
+            for claim in 0..21 {
+                let asks = [
+                    (NetRequest::Claim { group: WEB, claim }, NetReply::Held { group: WEB, claim }),
+                    (
+                        NetRequest::Renew { group: WEB, claim },
+                        NetReply::Renewed { group: WEB, claim },
+                    ),
+                    (
+                        NetRequest::Release { group: WEB, release: claim },
+                        NetReply::Released { group: WEB, release: claim },
+                    ),
+                ];
+                for ((request, reply), took) in asks.into_iter().zip(&mut took) {
+                    let began = Instant::now();
+                    net.ask(request);
+                    net.expect(reply);
+                    took.push(began.elapsed());
+                }
+            }
+            for (what, took) in ["claim", "renewal", "release"].iter().zip(&mut took) {
+                took.sort();
+                println!("{count} addresses: {what} median {:?}, worst {:?}", took[10], took[20]);
+            }
+        });
+    }
+}

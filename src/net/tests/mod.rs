@@ -13,6 +13,7 @@ use crate::config::{GroupIndex, Nic, ServiceAddress};
 mod clients;
 mod lan;
 mod leases;
+mod losses;
 mod macs;
 
 const WEB: GroupIndex = GroupIndex(0);

@@ -1,0 +1,80 @@
+//! Storms of kernel news: what is decided is not less, what is told is bounded.
+
+use super::*;
+
+fn carrier_lines(story: &Story, node: usize) -> Vec<&str> {
+    let told = story.nodes[node].told.iter();
+    told.filter(|(kind, _)| *kind == Kind::Carrier).map(|(_, text)| text.as_str()).collect()
+}
+
+/// What looks find from now on.
+fn shows(story: &mut Story, link: Link, up: bool) {
+    match link {
+        Link::Lan => story.lan[B] = up,
+        Link::Crossover if up => story.cut = PathSet::default(),
+        Link::Crossover => story.cut = PathSet::default().with(Path::Crossover),
+        Link::Serial => {}
+    }
+}
+
+/// Reports so many changes of a link's carrier, one each millisecond.
+fn flaps(story: &mut Story, node: usize, link: Link, changes: usize, up: bool) {
+    // The last one is `up`.
+    for left in (0..changes).rev() {
+        story.give(node, Event::Carrier { link, up: up == left.is_multiple_of(2) });
+        story.run(MS);
+    }
+}
+
+#[test]
+fn ten_thousand_flaps_are_told_in_some_lines_and_the_last_is_true() {
+    let cases = [
+        (Link::Lan, true, "the LAN interface has a carrier, after "),
+        (Link::Lan, false, "the LAN interface lost its carrier, after "),
+        (Link::Crossover, true, "the crossover interface has a carrier, after "),
+        (Link::Serial, true, "the serial line's far end shows (DSR or DCD), after "),
+    ];
+    for (link, up, last) in cases {
+        let mut story = Story::settled();
+        let before = carrier_lines(&story, B).len();
+        let began = story.now;
+        shows(&mut story, link, up);
+        flaps(&mut story, B, link, 20_000, up);
+        let windows = story.now.since(began).as_millis() / limits::CARRIER_TOLD_EVERY.as_millis();
+        story.run(limits::CARRIER_TOLD_EVERY + MS * 100);
+        let lines = carrier_lines(&story, B);
+        let told = (lines.len() - before) as u128;
+        let most = (windows + 2) * u128::from(limits::CARRIER_TOLD_MAX);
+        assert!(told <= most, "{told} lines, at most {most}");
+        let newest = lines.last().expect("it is told");
+        assert!(newest.starts_with(last), "{newest}");
+        // Nothing more comes of it.
+        story.run(limits::CARRIER_TOLD_EVERY * 3);
+        assert_eq!(carrier_lines(&story, B).len(), before + told as usize);
+        // And it is over: the next change is told at once.
+        shows(&mut story, link, !up);
+        story.give(B, Event::Carrier { link, up: !up });
+        story.run(limits::CARRIER_SECOND_LOOK);
+        story.give(B, Event::Carrier { link, up: !up });
+        assert_eq!(carrier_lines(&story, B).len(), before + told as usize + 1);
+        assert!(story.nodes[A].holds && !story.nodes[B].holds);
+    }
+}
+
+#[test]
+fn the_first_changes_of_a_carrier_are_told_at_once_and_each_untold_one_is_counted() {
+    let mut story = Story::new();
+    story.run(limits::CARRIER_TOLD_EVERY * 2);
+    let before = carrier_lines(&story, B).len();
+    let changes = limits::CARRIER_TOLD_MAX as usize + 7;
+    for change in 0..changes {
+        story.give(B, Event::Carrier { link: Link::Lan, up: change % 2 == 1 });
+        let told = carrier_lines(&story, B).len() - before;
+        assert_eq!(told, (change + 1).min(limits::CARRIER_TOLD_MAX as usize));
+    }
+    story.lan[B] = false;
+    story.run(limits::CARRIER_TOLD_EVERY + MS * 100);
+    let lines = carrier_lines(&story, B);
+    let last = "the LAN interface lost its carrier, after 6 changes that were not told";
+    assert_eq!(lines[before + limits::CARRIER_TOLD_MAX as usize..], [last]);
+}
