@@ -151,3 +151,40 @@ fn p2_an_ask_that_did_not_go_out_means_nothing() {
     assert_eq!(story.pulses.len(), asked);
     assert!(!waits(&story));
 }
+
+/// Signs of life and beats of a node on serial.
+fn on_serial(story: &Story, node: usize) -> (usize, usize) {
+    let life = |(from, pulse): &&(usize, Pulse)| *from == node && pulse.kind == PulseKind::Life;
+    let beat = |(from, path, _): &&(usize, Path, Beat)| *from == node && *path == Path::Serial;
+    (story.pulses.iter().filter(life).count(), story.recorded.iter().filter(beat).count())
+}
+
+#[test]
+fn signs_of_life_are_enough_on_serial_while_another_path_tells_the_same() {
+    let mut story = Story::settled();
+    story.run(MS * 1_000);
+    story.pulses.clear();
+    story.recorded.clear();
+    story.run(MS * 2_000);
+    let (lives, beats) = on_serial(&story, A);
+    assert!(beats > 2 && lives > 8 * beats, "{lives} signs of life, {beats} beats");
+    // What changes is told there in the same round as on the LAN.
+    story.recorded.clear();
+    story.mute.push((A, 0));
+    story.run(limits::REACH_MEMORY + limits::REACH_EVERY * 2);
+    let first = |on: Path| {
+        let tells =
+            |(from, path, beat): &(usize, Path, Beat)| *from == A && *path == on && beat.reach == 1;
+        story.recorded.iter().position(tells).expect("it is told")
+    };
+    assert!(first(Path::Serial).abs_diff(first(Path::Lan)) < 8);
+    assert_eq!(story.status(A).peer.paths.iter().map(|path| path.lost).sum::<u64>(), 0);
+    // The line alone carries beats.
+    story.cut = PathSet::default().with(Path::Crossover).with(Path::Lan);
+    story.run(MS * 1_000);
+    story.pulses.clear();
+    story.recorded.clear();
+    story.run(MS * 1_000);
+    let (lives, beats) = on_serial(&story, A);
+    assert!(beats > 15 && lives == 0, "{lives} signs of life, {beats} beats");
+}
