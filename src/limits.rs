@@ -1,6 +1,12 @@
-//! Every constant, with its unit and its reason.
+//! Every constant, with its unit and its reason: here those of the daemon, in `bed` and `mirror` theirs.
+
+mod bed;
+mod mirror;
 
 use std::time::Duration;
+
+pub use bed::*;
+pub use mirror::*;
 
 /// Groups in one config: all of them fit in one heartbeat of [`BEAT_BYTES_MAX`].
 pub const GROUPS_MAX: usize = 8;
@@ -398,78 +404,6 @@ pub const FAILBACK_RETRY: Duration = Duration::from_secs(60);
 /// ... and an offer of any kind that is not taken is withdrawn after this, where it may be.
 pub const OFFER_PATIENCE: Duration = Duration::from_secs(5);
 
-/// The bed's client asks this often, unless it is told otherwise: its outages are exact to this.
-pub const BED_ASK_EVERY: Duration = Duration::from_millis(1);
-/// Answers that the bed's client remembers, the oldest go first: five minutes of one a millisecond.
-pub const BED_ANSWERS_MAX: usize = 300_000;
-/// Changes of service addresses that the bed's watcher remembers; more than that is no test any more.
-pub const BED_INTERVALS_MAX: usize = 100_000;
-/// Real-time priority of the bed's client, responder, watcher and serial line (1 to 99): below the
-/// daemon's, above everything that is not real-time, or the machine's noise is what is measured.
-pub const BED_PRIORITY: i32 = 5;
-/// UDP port of the bed's responder (echo, RFC 862).
-pub const BED_UDP_PORT: u16 = 7;
-/// TCP port of the bed's responder.
-pub const BED_HTTP_PORT: u16 = 80;
-/// Longest the bed waits for a system call's work to show, such as the end of a killed process.
-pub const BED_SOON: Duration = Duration::from_secs(5);
-/// Longest the bed waits for a pair to be whole: both in agreement, every path up.
-pub const BED_WHOLE_WITHIN: Duration = Duration::from_secs(30);
-/// Longest the bed waits for the effect of a fault to show.
-pub const BED_EFFECT_WITHIN: Duration = Duration::from_secs(10);
-/// How long the bed watches that nothing (more) happens: ten times `dead_after`.
-pub const BED_WATCH: Duration = Duration::from_millis(1500);
-/// Time between two looks of the bed at something it waits for.
-pub const BED_LOOK_EVERY: Duration = Duration::from_millis(20);
-/// Longest a question to a daemon of the bed may take.
-pub const BED_STATUS_WITHIN: Duration = Duration::from_secs(2);
-/// Longest a verb that a daemon of the bed must carry out may take: more than it waits itself.
-pub const BED_VERB_WITHIN: Duration = Duration::from_secs(15);
-/// The bed's serial line moves bytes this often: a 16550 hands over eight at a time, at 115 200 baud.
-pub const BED_LINE_TICK: Duration = Duration::from_micros(694);
-/// Bytes that the bed's serial line remembers at each end: about four seconds of heartbeats.
-pub const BED_LINE_HEARD_BYTES: usize = 4096;
-/// TCP port of the bed's web server, which listens on every address.
-pub const BED_WEB_PORT: u16 = 8080;
-/// Fetchers of the bed's web pages at the same time, so that one that waits in vain holds up nobody.
-pub const BED_FETCHERS: usize = 4;
-/// Each fetches this often: 200 pages a second together, one every 5 ms.
-pub const BED_FETCH_EVERY: Duration = Duration::from_millis(20);
-/// A page that takes longer is given up, and another one asked for: a lost SYN is repeated by the
-/// kernel only after a second.
-pub const BED_FETCH_WITHIN: Duration = Duration::from_millis(50);
-/// Regular files of /usr/share/doc that the bed's site takes, at most ...
-pub const BED_SITE_FILES_MAX: usize = 5000;
-/// ... and bytes of all of them, and of one: a first copy is to take seconds.
-pub const BED_SITE_BYTES_MAX: u64 = 64 * 1024 * 1024;
-/// See [`BED_SITE_BYTES_MAX`].
-pub const BED_SITE_FILE_BYTES_MAX: u64 = 1024 * 1024;
-/// Longest the bed waits for the first copy of its site, on a machine that is busy with other things.
-pub const BED_COPY_WITHIN: Duration = Duration::from_secs(120);
-/// With fewer files than this (a slim machine strips its documents) the site is filled up.
-pub const BED_SITE_FILES_MIN: usize = 3000;
-/// Pages of its own that the bed's writer writes, rewrites and deletes ...
-pub const BED_PAGES: usize = 1000;
-/// ... and documents of the site that it rewrites.
-pub const BED_REWRITTEN: usize = 200;
-/// Longest text of a page, in bytes: a few pages of memory, so that half a write would be seen.
-pub const BED_PAGE_BYTES_MAX: u64 = 16 * 1024;
-/// The bed's writer changes something this often.
-pub const BED_WRITE_EVERY: Duration = Duration::from_millis(8);
-/// The bed's writer waits so long between two calls of `sync --wait`.
-pub const BED_SYNC_EVERY: Duration = Duration::from_millis(250);
-/// Longest outage promised for a single fault that the peer can be sure of.
-pub const OUTAGE_MAX: Duration = Duration::from_millis(250);
-/// Tests allow so many times the promised outage: they show that it works, the demo how fast. A noisy
-/// machine may hold everything up for tens of ms.
-pub const OUTAGE_SLACK: u32 = 4;
-/// Longest outage promised for a handover over the serial line alone: each of its words waits for a beat.
-pub const OUTAGE_SERIAL_MAX: Duration = Duration::from_millis(500);
-/// Longest outage promised when the heart is killed or frozen: the guard's deadline, and a takeover.
-pub const OUTAGE_HEART_MAX: Duration = Duration::from_millis(900);
-/// Longest outage promised when only the kernel is left to end the lease: [`LEASE`], [`LEASE_GRACE`],
-/// and a takeover.
-pub const OUTAGE_LEASE_MAX: Duration = Duration::from_millis(3500);
 /// Requests that may wait for the netlink thread: per group a claim, a renewal, a release and one
 /// spare, and a few for sweep and carriers.
 pub const NET_REQUESTS_MAX: usize = 4 * GROUPS_MAX + 8;
@@ -502,168 +436,6 @@ pub const LAN_FRAME_BYTES: usize = 256;
 pub const COUNTS_TOLD_EVERY: Duration = Duration::from_secs(60);
 /// Room for what the guard hands to a child: a config in normal form and a few paths, as JSON.
 pub const LAUNCH_BYTES_MAX: usize = 4 * CONFIG_BYTES_MAX;
-
-/// Longest path below a mirrored root, in bytes: PATH_MAX without its NUL.
-pub const PATH_BYTES_MAX: usize = 4095;
-/// Longest name in a directory, in bytes: NAME_MAX.
-pub const FILE_NAME_BYTES_MAX: usize = 255;
-/// Shortest chunk of a file's content, in bytes: BLAKE3 is at its fastest from 64 KiB up, and a changed
-/// byte costs one chunk on the wire.
-pub const CHUNK_BYTES_MIN: u64 = 256 * 1024;
-/// Chunks in one file: their hashes (128 KiB) fit in one message.
-pub const CHUNKS_MAX: u64 = 4096;
-/// Longest file that is mirrored, in bytes: its chunks fit into messages.
-pub const FILE_BYTES_MAX: u64 = CHUNKS_MAX * 16 * 1024 * 1024;
-/// Parts into which an index is divided for comparing: one digest each is 4 KiB.
-pub const BUCKETS: usize = 256;
-/// Longest mirror message, in bytes: one chunk of a file of 64 GiB (16 MiB), with its header.
-pub const MIRROR_MESSAGE_BYTES_MAX: usize = 17 * 1024 * 1024;
-/// Changes in one batch: bounds what both sides keep in memory of it.
-pub const BATCH_OPS_MAX: usize = 2048;
-/// Bytes of one batch's `Offer`: stays below [`MIRROR_MESSAGE_BYTES_MAX`] with the largest single op.
-pub const BATCH_OFFER_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// What a change costs in an offer beside its path, hashes and attributes, in bytes.
-pub const OP_BYTES: usize = 64;
-/// Bytes of a small file's content weigh this much less than those of an offer: they are kept in memory
-/// until they are sent, up to 32 MiB of them.
-pub const CONTENT_WEIGHT: usize = 16;
-/// Names above which one syncfs(2) writes back what is dirty, instead of a call for each file.
-pub const SYNCFS_ABOVE: usize = 64;
-/// Times that a file is read anew because it changed meanwhile; then it is taken as it is.
-pub const FILE_READS_MAX: u32 = 3;
-/// Rounds in which a commit's names may change while they are read; then it is fuzzy. Each round has only
-/// what changed in the one before: if reading is quicker than writing, a handful is enough.
-pub const COMMIT_ROUNDS_MAX: u32 = 24;
-/// Threads that hash one large file of the owner: its services need the processors, too.
-pub const HASH_THREADS: usize = 2;
-/// Names marked at a time by a walk.
-pub const WALK_MARKS: usize = 4096;
-/// Names after which a walk looks whether it is still wanted.
-pub const WALK_LOOKS_UP: u64 = 1024;
-/// Paths that are not mirrored, as shown by `status`.
-pub const SKIPPED_SHOWN: usize = 20;
-/// Names that the watch may tell of at a time; more, and the trees are walked.
-pub const HINTS_MAX: usize = 50_000;
-/// What waits for a mirror's engine: messages of the link mostly, each up to a chunk long.
-pub const MIRROR_INBOX_MAX: usize = 4;
-/// A mirror's engine looks up this often, whatever it waits for.
-pub const MIRROR_LOOK_UP: Duration = Duration::from_secs(5);
-/// A link of the owner may come this much before the order to take from it.
-pub const MIRROR_EARLY_PATIENCE: Duration = Duration::from_secs(2);
-/// What was acknowledged and could not be applied is tried again after this: a takeover may wait for it.
-pub const SETTLE_RETRY: Duration = Duration::from_millis(250);
-/// Time for one way of reaching the peer: a connection and a handshake take a thousandth of it.
-pub const DIAL_PATIENCE: Duration = Duration::from_secs(2);
-/// The first pause between two attempts to reach the peer; each is twice as long as the one before.
-pub const DIAL_AGAIN_MIN: Duration = Duration::from_millis(50);
-/// All trees are walked this often, for what no event tells: stores through a mapping.
-pub const RESCAN_EVERY: Duration = Duration::from_secs(600);
-/// Progress is reported this often.
-pub const REPORT_EVERY: Duration = Duration::from_millis(500);
-/// The rate in `status` is over this time.
-pub const RATE_SPAN: Duration = Duration::from_secs(2);
-/// A mirror that is blocked is told after this ...
-pub const NEWS_BLOCKED_AFTER: Duration = Duration::from_secs(1);
-/// ... one that is behind after this: a peer's restart takes less ...
-pub const NEWS_BEHIND_AFTER: Duration = Duration::from_secs(10);
-/// ... and fuzzy commits this often.
-pub const NEWS_FUZZY_EVERY: Duration = Duration::from_secs(600);
-/// TCP port of mirror sessions, on the crossover's link-local address and on the LAN: `ha-cluster`.
-pub const SYNC_PORT: u16 = 694;
-
-/// Room on a file system that staging leaves free, in bytes: for what is served from it meanwhile.
-pub const STAGE_RESERVE_BYTES: u64 = 64 * 1024 * 1024;
-/// Up to so many files or directories are synced one by one, more by syncfs(2): 1 000 small files take
-/// 123 ms or 35 ms, but syncfs also waits for what others wrote.
-pub const SYNC_EACH_MAX: usize = 16;
-/// Threads that hash a file which is in the way of a new one: the owner waits, both cores may work.
-pub const TAKE_IN_HASH_THREADS: usize = 2;
-/// Longest record of a staged batch that is read, in bytes: an offer and a few bytes for each op.
-pub const STAGED_RECORD_BYTES_MAX: u64 = 2 * MIRROR_MESSAGE_BYTES_MAX as u64;
-/// Changes of an applied series in one transaction of the index: bounds what is kept in memory of it.
-pub const APPLY_CHANGES_MAX: usize = 2048;
-/// Longest `about.json` in a conflict store, in bytes: extended attributes of 1 MiB in hex, a path.
-pub const CONFLICT_ABOUT_BYTES_MAX: u64 = 4 * 1024 * 1024;
-/// Memory of an index's page cache, in bytes: its upper levels and the pages of a batch. The rest is in
-/// the kernel's cache. Filling an index costs a third less with 12 MiB than with 4; all of a worker with
-/// 50 000 files shall stay below 48.
-pub const INDEX_CACHE_BYTES: usize = 8 * 1024 * 1024;
-/// Bytes of rows that an index reads at once while it is iterated; one row more may be above it.
-pub const INDEX_ITER_BYTES: usize = 256 * 1024;
-/// Names below a deleted directory that are collected before they are removed from the index.
-pub const INDEX_DELETE_ROWS: usize = 1024;
-/// Bytes of dirty names that are kept, [`DIRTY_NAME_BYTES`] and the path for each: 80 000 names of usual
-/// length. Beyond it a tree is dirty as a whole: walking it costs less than the list.
-pub const DIRTY_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// What a dirty name costs beside its path, in bytes: its share of the set and the heap.
-pub const DIRTY_NAME_BYTES: usize = 48;
-/// Length of the journal of dirty names at which it is rewritten even between durable commits, in bytes.
-pub const DIRTY_JOURNAL_BYTES_MAX: u64 = 2 * DIRTY_BYTES_MAX as u64;
-/// Length below which the journal is not rewritten while names are dirty, in bytes.
-pub const DIRTY_JOURNAL_BYTES_MIN: u64 = 256 * 1024;
-/// Buffer for the kernel's events, in bytes: a thousand of them.
-pub const WATCH_BUFFER_BYTES: usize = 64 * 1024;
-/// Directories whose path is remembered by handle: the busy ones; one more costs 7 us.
-pub const WATCH_PATHS_MAX: usize = 8192;
-
-/// Extended attributes of one name, values and names together, in bytes: ext4 holds a few KiB; more is
-/// refused by name, so that a change always fits into one message.
-pub const XATTRS_BYTES_MAX: usize = 1024 * 1024;
-/// A change time this far back is final: whatever changes later shows another one. Kernels before 6.13
-/// stamp with the newest tick, at most 10 ms old (HZ 100); twice that.
-pub const CTIME_FINAL_AFTER: Duration = Duration::from_millis(20);
-/// ... where the time is a whole second: the file system may know no finer (ext3, or 2 s on FAT).
-pub const CTIME_COARSE_FINAL_AFTER: Duration = Duration::from_secs(3);
-/// Bytes read at once for hashing: BLAKE3 is at its fastest, and they stay in a core's own cache.
-pub const HASH_READ_BYTES: usize = 256 * 1024;
-/// Bytes of a file that one thread hashes at a time: mapped, they are one window. Long enough that
-/// mapping and handing out cost nothing, short enough to be shared out evenly.
-pub const HASH_UNIT_BYTES: u64 = 16 * 1024 * 1024;
-/// Names of one sort that a walk lists; all are counted.
-pub const WALK_LISTED_MAX: usize = 1000;
-/// `hash = "auto"` maps files from this length up, in bytes.
-pub const HASH_MAP_BYTES_MIN: u64 = 1 << 30;
-
-/// A mirror's link that failed, and anything that either side could not do, is tried again after this:
-/// soon enough that a freed disk or a replugged cable is felt at once, rare enough to cost nothing.
-pub const MIRROR_RETRY: Duration = Duration::from_secs(5);
-/// An idle sender pings this often: five of them fit in [`MIRROR_ANSWER_PATIENCE`].
-pub const MIRROR_PING_EVERY: Duration = Duration::from_secs(2);
-/// Patience for an answer that needs no work but a read of the index.
-pub const MIRROR_ANSWER_PATIENCE: Duration = Duration::from_secs(10);
-/// Patience while the other side walks, hashes, stages or applies: 4 TiB at 200 MB/s take 6 h. Dead
-/// hosts and cut cables are noticed by TCP, dead processes by the kernel; this is for a stuck one.
-pub const MIRROR_WORK_PATIENCE: Duration = Duration::from_secs(6 * 3600);
-/// Patience for the next chunk of a batch: the largest one (16 MiB) from a disk at 1 MB/s takes 17 s.
-pub const MIRROR_DATA_PATIENCE: Duration = Duration::from_secs(60);
-/// A mirror is in sync until a change has waited for this long: `a moment ago` in `status`.
-pub const MIRROR_MOMENT: Duration = Duration::from_secs(1);
-/// Series in a row that are withdrawn because a file changed; then [`MIRROR_RETRY`] goes by first, so
-/// that a busy file does not keep a processor hashing.
-pub const MIRROR_WITHDRAWALS_MAX: u32 = 3;
-/// Names in one `Listing`: with the longest paths they stay below [`MIRROR_MESSAGE_BYTES_MAX`].
-pub const LISTING_ENTRIES_MAX: usize = 4096;
-/// Names that a sender takes of one bucket: 67 million in all buckets, about 30 MB at a time.
-pub const LISTED_NAMES_MAX: usize = 1 << 18;
-
-/// A peer that takes or gives nothing in the middle of a frame (64 KiB) for this long is gone; so is one
-/// whose kernel acknowledges nothing (TCP_USER_TIMEOUT, which also counts a closed window: a standby's
-/// disk may hold up one chunk for some seconds).
-pub const MIRROR_STALL_MAX: Duration = Duration::from_secs(20);
-/// An idle link is probed by TCP after this, and as often again.
-pub const MIRROR_KEEPALIVE: Duration = Duration::from_secs(2);
-/// A handshake and the first message take at most this: ten thousand round trips.
-pub const MIRROR_HANDSHAKE_PATIENCE: Duration = Duration::from_secs(5);
-/// Connections that have not said who they are, at one time: one for each group. More are dropped.
-pub const MIRROR_HALF_OPEN_MAX: usize = GROUPS_MAX;
-
-/// The listener looks this often whether an interface or its address came, changed or went.
-pub const MIRROR_LISTEN_EVERY: Duration = Duration::from_secs(1);
-/// All mirrors of a node together take this much of the LAN, in bytes a second: less than a tenth of
-/// 1 Gbit/s, so that clients do not feel that the crossover is down.
-pub const LAN_MIRROR_BYTES_PER_S: u64 = 10_000_000;
-/// ... after a burst of this, in bytes: a small change goes at once. 26 ms of the pace.
-pub const LAN_MIRROR_BURST_BYTES: u64 = 256 * 1024;
 
 /// Mirrored trees in a group: each has a watch and a root that is known by heart.
 pub const TREES_MAX: usize = 8;

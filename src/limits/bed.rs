@@ -1,0 +1,76 @@
+//! Constants of the bed and of what it promises.
+
+use std::time::Duration;
+
+/// The bed's client asks this often, unless it is told otherwise: its outages are exact to this.
+pub const BED_ASK_EVERY: Duration = Duration::from_millis(1);
+/// Answers that the bed's client remembers, the oldest go first: five minutes of one a millisecond.
+pub const BED_ANSWERS_MAX: usize = 300_000;
+/// Changes of service addresses that the bed's watcher remembers; more than that is no test any more.
+pub const BED_INTERVALS_MAX: usize = 100_000;
+/// Real-time priority of the bed's client, responder, watcher and serial line (1 to 99): below the
+/// daemon's, above everything that is not real-time, or the machine's noise is what is measured.
+pub const BED_PRIORITY: i32 = 5;
+/// UDP port of the bed's responder (echo, RFC 862).
+pub const BED_UDP_PORT: u16 = 7;
+/// TCP port of the bed's responder.
+pub const BED_HTTP_PORT: u16 = 80;
+/// Longest the bed waits for a system call's work to show, such as the end of a killed process.
+pub const BED_SOON: Duration = Duration::from_secs(5);
+/// Longest the bed waits for a pair to be whole: both in agreement, every path up.
+pub const BED_WHOLE_WITHIN: Duration = Duration::from_secs(30);
+/// Longest the bed waits for the effect of a fault to show.
+pub const BED_EFFECT_WITHIN: Duration = Duration::from_secs(10);
+/// How long the bed watches that nothing (more) happens: ten times `dead_after`.
+pub const BED_WATCH: Duration = Duration::from_millis(1500);
+/// Time between two looks of the bed at something it waits for.
+pub const BED_LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Longest a question to a daemon of the bed may take.
+pub const BED_STATUS_WITHIN: Duration = Duration::from_secs(2);
+/// Longest a verb that a daemon of the bed must carry out may take: more than it waits itself.
+pub const BED_VERB_WITHIN: Duration = Duration::from_secs(15);
+/// The bed's serial line moves bytes this often: a 16550 hands over eight at a time, at 115 200 baud.
+pub const BED_LINE_TICK: Duration = Duration::from_micros(694);
+/// Bytes that the bed's serial line remembers at each end: about four seconds of heartbeats.
+pub const BED_LINE_HEARD_BYTES: usize = 4096;
+/// TCP port of the bed's web server, which listens on every address.
+pub const BED_WEB_PORT: u16 = 8080;
+/// Fetchers of the bed's web pages at the same time, so that one that waits in vain holds up nobody.
+pub const BED_FETCHERS: usize = 4;
+/// Each fetches this often: 200 pages a second together, one every 5 ms.
+pub const BED_FETCH_EVERY: Duration = Duration::from_millis(20);
+/// A page that takes longer is given up, and another one asked for: a lost SYN is repeated by the
+/// kernel only after a second.
+pub const BED_FETCH_WITHIN: Duration = Duration::from_millis(50);
+/// Regular files of /usr/share/doc that the bed's site takes, at most ...
+pub const BED_SITE_FILES_MAX: usize = 5000;
+/// ... and bytes of all of them, and of one: a first copy is to take seconds.
+pub const BED_SITE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// See [`BED_SITE_BYTES_MAX`].
+pub const BED_SITE_FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// Longest the bed waits for the first copy of its site, on a machine that is busy with other things.
+pub const BED_COPY_WITHIN: Duration = Duration::from_secs(120);
+/// With fewer files than this (a slim machine strips its documents) the site is filled up.
+pub const BED_SITE_FILES_MIN: usize = 3000;
+/// Pages of its own that the bed's writer writes, rewrites and deletes ...
+pub const BED_PAGES: usize = 1000;
+/// ... and documents of the site that it rewrites.
+pub const BED_REWRITTEN: usize = 200;
+/// Longest text of a page, in bytes: a few pages of memory, so that half a write would be seen.
+pub const BED_PAGE_BYTES_MAX: u64 = 16 * 1024;
+/// The bed's writer changes something this often.
+pub const BED_WRITE_EVERY: Duration = Duration::from_millis(8);
+/// The bed's writer waits so long between two calls of `sync --wait`.
+pub const BED_SYNC_EVERY: Duration = Duration::from_millis(250);
+/// Longest outage promised for a single fault that the peer can be sure of.
+pub const OUTAGE_MAX: Duration = Duration::from_millis(250);
+/// Tests allow so many times the promised outage: they show that it works, the demo how fast. A noisy
+/// machine may hold everything up for tens of ms.
+pub const OUTAGE_SLACK: u32 = 4;
+/// Longest outage promised for a handover over the serial line alone: each of its words waits for a beat.
+pub const OUTAGE_SERIAL_MAX: Duration = Duration::from_millis(500);
+/// Longest outage promised when the heart is killed or frozen: the guard's deadline, and a takeover.
+pub const OUTAGE_HEART_MAX: Duration = Duration::from_millis(900);
+/// Longest outage promised when only the kernel is left to end the lease: [`super::LEASE`], [`super::LEASE_GRACE`],
+/// and a takeover.
+pub const OUTAGE_LEASE_MAX: Duration = Duration::from_millis(3500);
