@@ -17,6 +17,8 @@ const CONTENDERS: [Contender; 3] =
     [Contender::Clusterd, Contender::Keepalived(Advert::Tenth), Contender::Heartbeat(Pace::Fast)];
 /// How long.
 const WATCH: Duration = Duration::from_secs(60);
+/// The client's questions are not what is measured; the bed wants one now and then, to know who serves.
+const ASK_EVERY: Duration = Duration::from_millis(10);
 /// A pair that has just become whole still has things to do.
 const REST: Duration = Duration::from_secs(5);
 
@@ -68,7 +70,7 @@ pub fn run(setting: &Setting) -> Measured {
 
 /// The owner's cost and the standby node's.
 fn measure(setting: &Setting, contender: Contender) -> Result<[Cost; 2], BenchError> {
-    let mut pair = contender.pair(setting)?;
+    let mut pair = contender.pair_asked(setting, ASK_EVERY)?;
     let owner = pair.make_whole()?;
     pair.bed().watch_for(REST)?;
     let processes = |pair: &dyn Contestant| -> Result<[Vec<i32>; 2], BenchError> {

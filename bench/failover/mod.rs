@@ -132,8 +132,8 @@ impl Contender {
         }
     }
 
-    /// How often the client asks. What takes half a minute is measured in many beds at once, and a thousand
-    /// questions a second in each would be what keeps the machine busy.
+    /// How often the client asks while faults are tried. What takes half a minute is measured in many beds
+    /// at once, and a thousand questions a second in each would be what keeps the machine busy.
     fn ask_every(self) -> Duration {
         match self {
             Contender::Heartbeat(Pace::Default) => 10 * limits::BED_ASK_EVERY,
@@ -148,9 +148,21 @@ impl Contender {
     /// # Errors
     /// The bed can't be made.
     pub fn pair(self, setting: &Setting) -> Result<Box<dyn Contestant>, BenchError> {
+        self.pair_asked(setting, self.ask_every())
+    }
+
+    /// The same with a client that asks so often.
+    ///
+    /// # Errors
+    /// The bed can't be made.
+    pub fn pair_asked(
+        self,
+        setting: &Setting,
+        ask_every: Duration,
+    ) -> Result<Box<dyn Contestant>, BenchError> {
         let mut options = Options::new(setting.exe.clone());
         options.stop = setting.stop;
-        options.ask_every = self.ask_every();
+        options.ask_every = ask_every;
         let bed = Bed::new(options)?;
         let pair = |bed, peer| Box::new(Pair::new(bed, setting.exe.clone(), peer));
         Ok(match self {
