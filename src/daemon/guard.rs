@@ -35,7 +35,7 @@ use super::last_will::LastWill;
 use super::page::{Page, Sealed};
 use crate::limits;
 use crate::sys::process::{Child, Exit, Program};
-use crate::sys::realtime;
+use crate::sys::realtime::{self, Touched};
 
 /// What the guard watches over.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ pub struct Guarded {
 pub fn run(guarded: Guarded) -> io::Result<ExitCode> {
     nix::sys::prctl::set_name(c"clusterd-guard")?;
     let mut guard = Guard::new(guarded)?;
-    for warning in realtime::set_up(limits::GUARD_PRIORITY) {
+    for warning in realtime::set_up(limits::GUARD_PRIORITY, Touched::Writable) {
         log::warn!("{warning}");
     }
     Ok(guard.live())
@@ -148,6 +148,7 @@ impl Guard {
     }
 
     fn live(&mut self) -> ExitCode {
+        self.rehearse();
         loop {
             let now = Instant::now();
             let gap = now.saturating_duration_since(self.last_round);
@@ -309,6 +310,13 @@ impl Guard {
                 log::error!("the heart {exit}; its addresses are deleted, it is restarted");
                 Heart::Resting
             }
+        }
+    }
+
+    /// Looks once for nothing, as it does at a heart's death: what that takes is in memory then, and stays.
+    fn rehearse(&mut self) {
+        if let Err(error) = self.netlink.delete_found(&[]) {
+            log::warn!("could not look for addresses: {error}");
         }
     }
 

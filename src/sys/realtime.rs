@@ -8,10 +8,20 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::limits::{HEAP_TOUCHED_BYTES, STACK_TOUCHED_BYTES};
 
-/// Makes this process fit for deadlines: real-time priority, everything that it has mapped present and
-/// locked, no further page faults for its first stack and heap. What was refused (a container may do
-/// that) is returned as sentences; the process works on without it.
-pub fn set_up(priority: i32) -> Vec<String> {
+/// What is brought into memory at once. All else is locked as it comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Touched {
+    /// All that is mapped, the whole program among it.
+    Everything,
+    /// Stack, heap and other writable memory. For who runs beside another process of this program that
+    /// has touched everything: what is missing here is in memory, and a fault costs µs and no disk.
+    Writable,
+}
+
+/// Makes this process fit for deadlines: real-time priority, what it has touched locked, no further page
+/// faults for its first stack and heap. What was refused (a container may do that) is returned as
+/// sentences; the process works on without it.
+pub fn set_up(priority: i32, touched: Touched) -> Vec<String> {
     let mut refused = Vec::new();
     let mut note = |what: &str, result: io::Result<()>| {
         if let Err(error) = result {
@@ -21,6 +31,9 @@ pub fn set_up(priority: i32) -> Vec<String> {
     // Without the privilege the limit stays, and locking says whether it is enough.
     let unlimited = nix::sys::resource::RLIM_INFINITY;
     let _ = setrlimit(Resource::RLIMIT_MEMLOCK, unlimited, unlimited);
+    if touched == Touched::Writable {
+        note("what only the start needed stays in memory", let_go_of_start());
+    }
     // Pages are locked as they come (MCL_ONFAULT): nothing that is mapped and never touched costs memory.
     let flags = MlockAllFlags::MCL_CURRENT
         | MlockAllFlags::MCL_FUTURE
@@ -28,7 +41,7 @@ pub fn set_up(priority: i32) -> Vec<String> {
     note("memory could not be locked", lock_memory(flags));
     keep_heap();
     touch_stack();
-    note("mapped memory could not be touched in advance", touch_mappings());
+    note("mapped memory could not be touched in advance", touch_mappings(touched));
     note(
         "protection from the out-of-memory killer was refused",
         std::fs::write("/proc/self/oom_score_adj", "-1000"),
@@ -104,14 +117,37 @@ fn keep_heap() {
     drop(std::hint::black_box(vec![1u8; HEAP_TOUCHED_BYTES]));
 }
 
+/// Gives back what reading arguments and config has taken: free heap, and the program's own pages, which
+/// come again from the kernel's cache as they are used.
+fn let_go_of_start() -> io::Result<()> {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: malloc_trim(3) only gives back what is free.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+    advise_mappings(|rights, name| {
+        (rights == "r-xp" && name.starts_with('/')).then_some(libc::MADV_DONTNEED)
+    })
+}
+
 /// Faults in the program's own text and data, the libraries', stack and heap (madvise(2),
 /// MADV_POPULATE_*, kernel 5.14).
-fn touch_mappings() -> io::Result<()> {
+fn touch_mappings(touched: Touched) -> io::Result<()> {
+    advise_mappings(|rights, _| match (rights.starts_with("rw"), touched) {
+        (true, Touched::Everything | Touched::Writable) => Some(libc::MADV_POPULATE_WRITE),
+        (false, Touched::Everything) => Some(libc::MADV_POPULATE_READ),
+        (false, Touched::Writable) => None,
+    })
+}
+
+/// Gives the kernel `advice` about this process's mappings, by their rights and names as in
+/// /proc/self/maps. Only about such as can be read: others are reserves that nobody may touch.
+fn advise_mappings(advice: impl Fn(&str, &str) -> Option<libc::c_int>) -> io::Result<()> {
     for line in std::fs::read_to_string("/proc/self/maps")?.lines() {
         let mut words = line.split_ascii_whitespace();
         let (Some(range), Some(rights)) = (words.next(), words.next()) else { continue };
         let name = words.nth(3).unwrap_or_default();
-        // The kernel's own pages, and reserves of the allocator that nobody may touch.
+        // The kernel's own pages, and reserves of the allocator.
         if name.starts_with("[v") || !rights.starts_with('r') {
             continue;
         }
@@ -121,12 +157,9 @@ fn touch_mappings() -> io::Result<()> {
         else {
             continue;
         };
-        let advice = match rights.starts_with("rw") {
-            true => libc::MADV_POPULATE_WRITE,
-            false => libc::MADV_POPULATE_READ,
-        };
-        // SAFETY: populating only faults pages in and changes no content; a range that was unmapped
-        // meanwhile is refused by the kernel.
+        let Some(advice) = advice(rights, name) else { continue };
+        // SAFETY: neither advice changes content: populating faults pages in, and program text, which
+        // nobody writes, comes again from its file. A range that was unmapped meanwhile is refused.
         let done = unsafe { libc::madvise(start as *mut libc::c_void, end - start, advice) };
         if done < 0 {
             return Err(io::Error::last_os_error());
@@ -142,7 +175,7 @@ mod tests {
     #[test]
     fn mappings_can_be_touched() {
         // Other tests map and unmap in the meantime.
-        let touched = (0..1000).any(|_| touch_mappings().is_ok());
+        let touched = (0..1000).any(|_| touch_mappings(Touched::Everything).is_ok());
         assert!(touched);
         touch_stack();
     }

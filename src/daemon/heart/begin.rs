@@ -27,7 +27,8 @@ use crate::daemon::link::{HelloError, ToWorker};
 use crate::daemon::start::HeartInherits;
 use crate::limits;
 use crate::sim::replay::Header;
-use crate::sys::{capabilities, realtime};
+use crate::sys::capabilities;
+use crate::sys::realtime::{self, Touched};
 
 /// Why the heart cannot begin.
 #[derive(Debug, Error)]
@@ -76,7 +77,7 @@ pub fn run(inherits: HeartInherits) -> Result<(), BeginError> {
     // A second logger is refused; there is none.
     let _ = link.install_logger(log::LevelFilter::Info);
     let disk = link.hello(random()?, limits::HELLO_PATIENCE)?;
-    for warning in realtime::set_up(limits::HEART_PRIORITY) {
+    for warning in realtime::set_up(limits::HEART_PRIORITY, Touched::Everything) {
         log::warn!("{warning}");
     }
     // Before there is another thread: each has its own.
