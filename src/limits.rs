@@ -162,9 +162,9 @@ pub const LEAVE_PATIENCE: Duration = Duration::from_millis(200);
 /// Time between two looks at what can wait: idle administrators, counts.
 pub const KEEP_HOUSE_EVERY: Duration = Duration::from_secs(1);
 
-/// The guard looks at the heart's tick this often: [`TICK_DEADLINE`] is 6 looks. That a child ended is told
+/// The guard looks at the heart's tick this often: [`TICK_DEADLINE`] is 3 looks. That a child ended is told
 /// at once.
-pub const GUARD_ROUND: Duration = Duration::from_millis(50);
+pub const GUARD_ROUND: Duration = Duration::from_millis(100);
 /// A new heart's time until its first tick: reading its state from a slow disk, opening its sockets.
 pub const HEART_START_PATIENCE: Duration = Duration::from_secs(5);
 /// After SIGKILL, the guard waits this long for the heart's exit before it deletes addresses anyway.
@@ -274,9 +274,10 @@ pub const ASKS_REMEMBERED: usize = 64;
 /// While another path tells the same, one in so many rounds has a whole beat on serial: what it says is
 /// half a second old there at most, and a change is told at once.
 pub const LINE_BEAT_EVERY_ROUNDS: u32 = 10;
-/// At rest, one in so many rounds looks at the carriers: the kernel tells of a loss, but with many changes
-/// up to a second late (`net/core/link_watch.c`). While a path is late every round looks.
-pub const CARRIER_LOOK_EVERY_ROUNDS: u32 = 5;
+/// At rest, one in so many rounds looks at the carriers, in case the kernel's news of one got lost. What it
+/// tells up to a second late (`net/core/link_watch.c`) is looked for when a beat is overdue, and then, while
+/// a path is late, every round.
+pub const CARRIER_LOOK_EVERY_ROUNDS: u32 = 20;
 /// ... and a beat that is overdue by one part in so many of the interval is looked after at once: more than
 /// a loop's usual lateness.
 pub const BEAT_OVERDUE_SHARE: u32 = 5;

@@ -14,7 +14,7 @@ use crate::limits;
 /// The pair's key.
 const KEY: [u8; 32] = [42; 32];
 /// The guard looks at the tick this often, in µs.
-const GUARD_EVERY_US: u64 = 20_000;
+const GUARD_EVERY_US: u64 = limits::GUARD_ROUND.as_micros() as u64;
 /// The guard waits this long for a killed heart to be gone before it deletes anyway, in µs.
 const EXIT_PATIENCE_US: u64 = 100_000;
 /// The service manager's pause before it starts a daemon again, in µs.
