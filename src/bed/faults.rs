@@ -179,9 +179,8 @@ impl Fault {
             | Fault::OwnerPowerUnseen
             | Fault::OrderlyStop
             | Fault::PlannedMove => (Some(limits::OUTAGE_MAX), Moves::One),
-            Fault::HeartKilled | Fault::HeartFrozen => {
-                (Some(limits::OUTAGE_HEART_MAX), Moves::AtMostOne)
-            }
+            // The kernel answers until the guard takes the addresses away; then its will is heard.
+            Fault::HeartKilled | Fault::HeartFrozen => (Some(limits::OUTAGE_MAX), Moves::AtMostOne),
             Fault::AllFrozen | Fault::AllKilled => (Some(limits::OUTAGE_LEASE_MAX), Moves::One),
         };
         Promise { outage, moves }
@@ -453,8 +452,8 @@ mod tests {
         assert_eq!(seen(Fault::OwnerPower, 20, 0).broken.len(), 1);
         assert_eq!(seen(Fault::SerialCut, 2, 1).broken.len(), 1);
         assert!(seen(Fault::SwitchDead, 60_000, 0).broken.is_empty());
-        assert!(seen(Fault::HeartKilled, 900, 0).broken.is_empty());
-        assert!(seen(Fault::HeartKilled, 900, 1).broken.is_empty());
+        assert!(seen(Fault::HeartKilled, 250, 0).broken.is_empty());
+        assert!(seen(Fault::HeartKilled, 250, 1).broken.is_empty());
         assert!(seen(Fault::AllFrozen, 3_500, 1).broken.is_empty());
         let mut two = seen(Fault::PlannedMove, 2, 1);
         two.two_owners = TwoOwners { moments: 1, total: Duration::from_micros(1) };

@@ -69,8 +69,6 @@ pub const OUTAGE_MAX: Duration = Duration::from_millis(250);
 pub const OUTAGE_SLACK: u32 = 4;
 /// Longest outage promised for a handover over the serial line alone: each of its words waits for a beat.
 pub const OUTAGE_SERIAL_MAX: Duration = Duration::from_millis(500);
-/// Longest outage promised when the heart is killed or frozen: the guard's deadline, and a takeover.
-pub const OUTAGE_HEART_MAX: Duration = Duration::from_millis(900);
 /// Longest outage promised when only the kernel is left to end the lease: [`super::LEASE`], [`super::LEASE_GRACE`],
 /// and a takeover.
 pub const OUTAGE_LEASE_MAX: Duration = Duration::from_millis(3500);

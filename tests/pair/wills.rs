@@ -31,11 +31,8 @@ fn taken_over_by_will(scene: &mut Scene, owner: NodeIndex, signal: Signal) {
     assert_eq!((scene.bed.watcher.moves_since(mark), scene.bed.watcher.missed()), (1, 0));
     let outage = scene.bed.client.outage_since(mark);
     println!("{signal}: an outage of {outage:?}");
-    let most = match signal {
-        Signal::SIGSTOP => limits::OUTAGE_HEART_MAX,
-        _ => limits::OUTAGE_MAX,
-    };
-    assert!(outage <= most * limits::OUTAGE_SLACK, "an outage of {outage:?}");
+    let most = limits::OUTAGE_MAX * limits::OUTAGE_SLACK;
+    assert!(outage <= most, "an outage of {outage:?}");
 }
 
 #[test]
