@@ -79,9 +79,9 @@ impl Deframer {
         Deframer { bytes: [0; _], length: 0, skipping: false }
     }
 
-    /// Whether bytes since the last delimiter may become a frame.
-    pub(super) fn is_amid_frame(&self) -> bool {
-        self.length > 0
+    /// Bytes since the last delimiter that may become a frame.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.length
     }
 
     /// Takes one byte. `Some` when it ends a frame, or shows that there is none.

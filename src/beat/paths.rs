@@ -190,11 +190,11 @@ impl Paths {
         }
     }
 
-    /// Whether the serial line is in the middle of bringing a frame.
-    pub fn is_line_busy(&self) -> bool {
+    /// Bytes that the serial line has brought of a frame whose end has not come.
+    pub fn line_held_bytes(&self) -> usize {
         match &self.slot(Path::Serial).socket {
-            Some(Socket::Serial(serial)) => serial.is_amid_frame(),
-            Some(Socket::Crossover(_) | Socket::Lan(_)) | None => false,
+            Some(Socket::Serial(serial)) => serial.held_bytes(),
+            Some(Socket::Crossover(_) | Socket::Lan(_)) | None => 0,
         }
     }
 
@@ -214,7 +214,8 @@ impl Paths {
     }
 
     /// Gives what has come in on the path to `each`, at most `limit` frames or refusals. `true`: more
-    /// may be waiting, and edge-triggered polling will not tell again. Never blocks.
+    /// may be waiting, and edge-triggered polling will not tell again. Never blocks. Of the serial line
+    /// polling tells only when as much as a pulse waits: while [`Paths::line_held_bytes`] are there, look again.
     ///
     /// `session` is used for the whole call: make it just before.
     ///

@@ -22,6 +22,9 @@ use crate::sys::tty;
 
 /// Bytes read from the line at once.
 const CHUNK_BYTES: usize = 256;
+/// The kernel tells of the line when as much as a pulse waits there: with less it would wake the heart
+/// two or three times for each.
+const LEAST_BYTES: u8 = (pulse::BYTES + OVERHEAD_BYTES) as u8;
 
 /// An open serial path.
 pub(super) struct Serial {
@@ -49,6 +52,7 @@ impl Serial {
         let descriptor = tty::descriptor(&port);
         fcntl(descriptor, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         tcflush(descriptor, FlushArg::TCIOFLUSH)?;
+        tty::set_least_bytes(&port, LEAST_BYTES)?;
         Ok(Serial { port, deframer: Deframer::new(), chunk: [0; _], unread: 0..0, drained: false })
     }
 
@@ -80,9 +84,9 @@ impl Serial {
         tty::far_end_shows(&self.port)
     }
 
-    /// Whether the beginning of a frame has come, and not yet its end.
-    pub(super) fn is_amid_frame(&self) -> bool {
-        self.deframer.is_amid_frame()
+    /// Bytes that have come of a frame whose end has not.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.deframer.held_bytes()
     }
 
     /// The frame as it goes on the line, for somebody else to send. `None`: too long for it.

@@ -4,12 +4,14 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::UdpSocket;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns, unshare};
 
 use super::*;
@@ -470,7 +472,7 @@ fn pulses_cross_the_line() {
     let session = session(NodeIndex::Lower);
     let mut got = Vec::new();
     let deadline = Instant::now() + Duration::from_secs(20);
-    while !lower.is_line_busy() {
+    while lower.line_held_bytes() == 0 {
         assert!(Instant::now() < deadline);
         lower.receive(Path::Serial, &session, 8, &mut |frame| got.push(frame)).unwrap();
     }
@@ -480,12 +482,50 @@ fn pulses_cross_the_line() {
         lower.receive(Path::Serial, &session, 8, &mut |frame| got.push(frame)).unwrap();
     }
     assert_eq!(got, [Ok(Incoming::Pulse(ask))]);
-    assert!(!lower.is_line_busy());
+    assert_eq!(lower.line_held_bytes(), 0);
     // A recorded frame is read again: the core knows its number.
     lower.send_pulse(&Pulse { kind: PulseKind::Answer, ..ask }).unwrap();
     let mut deframer = Deframer::new();
     while !far.read().iter().any(|&byte| deframer.push(byte).is_some_and(|frame| frame.is_ok())) {
         assert!(Instant::now() < deadline);
+    }
+}
+
+/// The heart is woken once for a pulse, not for its first bytes; what is there can be read all the same.
+#[test]
+fn the_line_tells_of_a_whole_pulse() {
+    let mut far = FarEnd::new();
+    let mut upper = serial_only(NodeIndex::Upper, &far.device);
+    let pulse = |number| Pulse {
+        kind: PulseKind::Life,
+        incarnation: incarnation(NodeIndex::Lower),
+        peer_incarnation: incarnation(NodeIndex::Upper),
+        number,
+    };
+    let mut codec = Codec::new(&KEY, "office", NodeIndex::Lower);
+    let session = session(NodeIndex::Upper);
+    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let line = File::options().read(true).custom_flags(flags.bits()).open(&far.device).unwrap();
+    let is_told = || {
+        let mut fds = [PollFd::new(line.as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::ZERO).unwrap() > 0
+    };
+    for number in 1..=3 {
+        let mut frame = FrameBuffer::new();
+        codec.encode_pulse(&pulse(number), &mut frame);
+        let stuffed = Stuffed::new(frame.as_slice()).unwrap();
+        let (most, last) = stuffed.as_slice().split_at(stuffed.as_slice().len() - 1);
+        far.file.write_all(most).unwrap();
+        assert!(!is_told(), "of a part");
+        if number == 2 {
+            upper.receive(Path::Serial, &session, 8, &mut |frame| panic!("{frame:?}")).unwrap();
+            assert_eq!(upper.line_held_bytes(), most.len() - 1);
+        }
+        far.file.write_all(last).unwrap();
+        assert_eq!(is_told(), number != 2, "of all of it");
+        let mut got = Vec::new();
+        upper.receive(Path::Serial, &session, 8, &mut |frame| got.push(frame)).unwrap();
+        assert_eq!(got, [Ok(Incoming::Pulse(pulse(number)))]);
     }
 }
 

@@ -17,6 +17,7 @@
 //! | `begin` | from a started process to the first round |
 //! | `clock` | the time that the core is given |
 //! | `wires` | the paths, the LAN watch and the echo: reading, sending, opening again |
+//! | `line_tail` | when to look for the end of a frame on the serial line |
 //! | `senses` | what was seen on the LAN, in the core's words |
 //! | `reload` | the config file, read anew by the worker |
 //! | `hands` | the netlink thread, and what is sealed for the guard |
@@ -30,6 +31,7 @@ mod counts;
 mod desk;
 mod effects;
 mod hands;
+mod line_tail;
 mod reload;
 mod senses;
 mod wires;
@@ -142,7 +144,9 @@ impl Heart {
         if self.wires.more_waiting() || self.worker_may_have_more || !self.own_events.is_empty() {
             return Duration::ZERO;
         }
-        self.core.next_deadline().since(self.clock.now()).min(limits::ROUND_MAX)
+        let due = self.core.next_deadline();
+        let due = self.wires.tail_at().map_or(due, |at| due.min(at));
+        due.since(self.clock.now()).min(limits::ROUND_MAX)
     }
 
     /// Tells the core, with the time as it is now, and does what it says.
@@ -215,6 +219,7 @@ impl Heart {
         for event in events {
             self.wires.note(event.token());
         }
+        self.wires.look_for_tail(self.clock.now());
         if self.wires.reopen(self.clock.now()) {
             self.seal_will();
         }

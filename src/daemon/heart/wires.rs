@@ -8,13 +8,16 @@
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::RawFd;
+use std::time::Duration;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 
 use super::counts::Counts;
+use super::line_tail::LineTail;
 use crate::beat::codec::Session;
 use crate::beat::paths::Paths;
+use crate::beat::pulse_time;
 use crate::beat::{Beat, DropReason, Farewell, Incoming, Path, Pulse};
 use crate::config::{Config, Mac, Nic, NodeIndex};
 use crate::core::Time;
@@ -114,6 +117,7 @@ pub struct Wires {
     paths: Paths,
     /// In the order of [`Path::ALL`]; `None`: not configured.
     path_wires: [Option<Wire>; 3],
+    line_tail: LineTail,
     /// The first is that of the LAN interface; the other is there if a group is held on the third.
     lans: Vec<Lan>,
     /// Service addresses and reach hosts that need neighbour discovery.
@@ -158,6 +162,9 @@ impl Wires {
         let beyond = hosts_beyond(config);
         let mut wires = Wires {
             path_wires: Path::ALL.map(wire),
+            line_tail: LineTail::new(
+                node.serial.as_ref().map_or(Duration::ZERO, |line| pulse_time(line.baud)),
+            ),
             paths,
             lans,
             ipv6: watched_ipv6(config),
@@ -231,11 +238,31 @@ impl Wires {
         if !wire.ready {
             return;
         }
+        let (frames, held) = (into.len(), self.paths.line_held_bytes());
         let mut take = |frame| into.push(frame);
         match self.paths.receive(path, session, limits::FRAMES_A_ROUND, &mut take) {
             Ok(more) => wire.read(more),
             Err(error) => wire.failed(&error),
         }
+        if path == Path::Serial {
+            let held_now = self.paths.line_held_bytes();
+            let brought = into.len() > frames || held_now != held;
+            self.line_tail.looked(Time(session.now_us), brought, held_now > 0);
+        }
+    }
+
+    /// The end of a frame may have come on the serial line. To be called in every round.
+    pub fn look_for_tail(&mut self, now: Time) {
+        if self.line_tail.is_due(now)
+            && let Some(wire) = self.wire(Path::Serial)
+        {
+            wire.ready = true;
+        }
+    }
+
+    /// When to call [`Wires::look_for_tail`], if nothing happens before.
+    pub fn tail_at(&self) -> Option<Time> {
+        self.line_tail.at()
     }
 
     /// Reads at most [`limits::FRAMES_A_ROUND`] frames of ARP and neighbour discovery of each watch.
@@ -288,7 +315,7 @@ impl Wires {
 
     /// Whether the serial line is in the middle of bringing a frame.
     pub fn is_line_busy(&self) -> bool {
-        self.paths.is_line_busy()
+        self.paths.line_held_bytes() > 0
     }
 
     /// The last will as frames for the paths that are open.
