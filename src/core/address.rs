@@ -124,13 +124,13 @@ impl Core {
                 };
                 self.tell_meddling(now, group, text);
             }
-            Role::Passive { .. } => {
+            Role::Passive { .. } | Role::Wanting { .. } => {
                 if let Some(probe) = &mut group.early_probe {
                     probe.seen(now, holder);
                     group.answered_at = probe.answered_at().or(group.answered_at);
                 }
             }
-            Role::Wanting { .. } | Role::Releasing { .. } | Role::Draining(_) => {}
+            Role::Releasing { .. } | Role::Draining(_) => {}
         }
     }
 

@@ -235,13 +235,15 @@ impl Core {
         }
     }
 
-    /// Asks the LAN who has the addresses while the peer, which serves them, is asked whether it lives. Not
-    /// before it seems not to: a node that is about to die would answer, and be waited for.
+    /// Asks the LAN who has the addresses while the peer, which serves them, is asked whether it lives, or a
+    /// beat of it is overdue on every path. Not before: a node that is about to die would answer, and be
+    /// waited for. Not later: the claim that follows must rest on a LAN that was silent as long as the beats
+    /// were, not on one that went silent just now (P1).
     fn probe_early(&mut self, now: Time, group: &mut GroupState, side: Side) {
-        let in_doubt = self.is_urgent(now)
-            && self.configured().any(|watch| {
-                watch.path == Path::Lan && watch.is_unanswered(now, limits::ASK_AGAIN_AFTER)
-            });
+        let unanswered = self.configured().any(|watch| {
+            watch.path == Path::Lan && watch.is_unanswered(now, limits::ASK_AGAIN_AFTER)
+        });
+        let in_doubt = (self.is_urgent(now) && unanswered) || self.is_unheard(now);
         match side {
             Side::Says(Stance::Active | Stance::Offering) if in_doubt => {
                 let yields = group.prefer != self.me;
@@ -253,7 +255,12 @@ impl Core {
             }
             // It is what the claim by silence begins with.
             Side::Dead => {}
-            Side::Says(_) | Side::Unknown => group.early_probe = None,
+            // The peer speaks for itself again.
+            Side::Says(_) | Side::Unknown => {
+                if group.early_probe.take().is_some() {
+                    group.answered_at = None;
+                }
+            }
         }
     }
 
@@ -295,7 +302,9 @@ impl Core {
                 let want = self.next_want();
                 group.why = "the peer is silent; asking the LAN who has the address".to_string();
                 let yields = group.prefer != self.me;
-                let early = group.early_probe.take().filter(|probe| !probe.is_stale(now));
+                // Where only silence tells, what the LAN said at its beginning is not enough.
+                let early = group.early_probe.take();
+                let early = early.filter(|probe| self.lost_far_end(now) && !probe.is_stale(now));
                 let probe = early.unwrap_or_else(|| Probe::new(now, yields, group.answered_at));
                 Role::Probing { want, granted: false, probe }
             }
@@ -347,6 +356,7 @@ impl Core {
         if !group.able {
             return passive;
         }
+        self.probe_early(now, group, side);
         match side {
             Side::Says(Stance::Granting(granted)) if granted == want => {
                 match self.right_by_grant(now, group, served) {

@@ -357,12 +357,12 @@ impl Core {
         }
         // The far end of a cable shortens the wait, and only while its loss is fresh: a cable that was
         // pulled long ago is no evidence of a death now.
+        if !self.lost_far_end(now) {
+            return false;
+        }
         let span = self.pace.dead_after;
         let crossover = self.crossover.is_fresh_loss(now, span);
         let serial = self.modem.is_fresh_loss(now, span);
-        if !crossover && !serial {
-            return false;
-        }
         // It alone proves nothing: the LAN path was well and leaves an ask unanswered.
         let over =
             |watch: &PathWatch| watch.ask_over_at(self.peer_late()).is_some_and(|at| now >= at);
@@ -372,6 +372,22 @@ impl Core {
             Path::Serial if serial => lan_over(),
             Path::Crossover | Path::Serial | Path::Lan => over(watch),
         }
+    }
+
+    /// Whether the far end of a cable vanished just now.
+    pub(super) fn lost_far_end(&self, now: Time) -> bool {
+        let span = self.pace.dead_after;
+        self.crossover.is_fresh_loss(now, span) || self.modem.is_fresh_loss(now, span)
+    }
+
+    /// When a beat will be overdue on every path that ever brought one.
+    pub(super) fn unheard_at(&self) -> Option<Time> {
+        self.configured().filter_map(PathWatch::overdue_at).max()
+    }
+
+    /// Whether a beat is overdue on every path.
+    pub(super) fn is_unheard(&self, now: Time) -> bool {
+        self.unheard_at().is_none_or(|at| now >= at)
     }
 
     /// Whether no cable is left by which anybody could be heard. An owner then lets go at once, before

@@ -181,6 +181,11 @@ impl Core {
         match side {
             // Nobody there any more: this node's trees are the newest, it may claim by silence.
             Side::Dead | Side::Unknown => return Role::Passive { granted: None },
+            // It found nobody with the address while this node stood still.
+            Side::Says(Stance::Active | Stance::Offering) => {
+                return Role::Passive { granted: None };
+            }
+            Side::Says(_) if self.is_word_from_before_gap() => return Role::Draining(draining),
             Side::Says(_) if late && draining.let_go => {
                 let text = format!("{unsent}; they stay on this node, for its conflict store");
                 self.tell(Kind::Mirror, Some(&group.name), text);
@@ -382,6 +387,17 @@ impl Core {
         };
     }
 
+    /// Whether the peer's newest word is older than this node's own last gap.
+    fn is_word_from_before_gap(&self) -> bool {
+        self.woke_at.is_some_and(|at| self.is_older_than(at))
+    }
+
+    /// Frames that waited in the sockets are older than a gap: only an answer to what was sent after it
+    /// shows where the peer stands now.
+    fn is_older_than(&self, at: Time) -> bool {
+        self.peer.last().is_none_or(|beat| Time(beat.echo_us) < at)
+    }
+
     fn check(
         &mut self,
         now: Time,
@@ -392,9 +408,7 @@ impl Core {
         if check.answered {
             return CheckOutcome::OwnerElsewhere;
         }
-        // Frames that waited in the sockets are older than the gap: only an answer to what was sent
-        // after it shows where the peer stands now.
-        let heard = self.peer.last().is_some_and(|beat| Time(beat.echo_us) >= check.since);
+        let heard = !self.is_older_than(check.since);
         // An owner on the other side was dealt with by the rule for two owners.
         if now >= check.until || (heard && matches!(side, Side::Says(_))) {
             return CheckOutcome::StillOwner;

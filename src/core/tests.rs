@@ -94,6 +94,8 @@ struct Story {
     deaf_to_renewals: bool,
     deaf_to_releases: bool,
     crossover_keeps_carrier: bool,
+    /// Nobody answers a probe.
+    arp_cut: bool,
     refuses_a_claim: bool,
     deaf_disk: bool,
 }
@@ -160,6 +162,7 @@ impl Story {
             deaf_to_renewals: false,
             deaf_to_releases: false,
             crossover_keeps_carrier: false,
+            arp_cut: false,
             refuses_a_claim: false,
             deaf_disk: false,
         };
@@ -224,7 +227,7 @@ impl Story {
             Command::Probe { group } => {
                 self.probes += 1;
                 let answered = self.nodes[1 - node].powered && self.nodes[1 - node].holds;
-                if answered && self.lan[A] && self.lan[B] {
+                if answered && self.lan[A] && self.lan[B] && !self.arp_cut {
                     self.give(node, Event::AddressSeen { group, holder: Holder::Peer });
                 }
             }

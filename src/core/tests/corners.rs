@@ -166,3 +166,43 @@ fn a_peer_of_a_later_version_is_told_once() {
     let lan = story.status(A).peer.paths.into_iter().find(|path| path.name == "lan").unwrap();
     assert_eq!(lan.refused_by.get("unknown-version"), Some(&(3 * limits::MISFITS_TOLD_AFTER)));
 }
+
+/// Every beat of the owner is lost, and shortly before that is proven the LAN stops answering, too: its
+/// kernel was seen to hold the address while beats were overdue already.
+#[test]
+fn p1_a_lan_that_falls_silent_last_is_not_taken_for_a_dead_peers() {
+    for way in [Path::Crossover, Path::Serial, Path::Lan] {
+        let mut story = Story::settled();
+        story.crossover_keeps_carrier = true;
+        story.cut = Path::ALL
+            .into_iter()
+            .filter(|path| *path != way)
+            .fold(PathSet::default(), PathSet::with);
+        story.run(MS * 400);
+        story.cut = story.cut.with(way);
+        let since = story.now;
+        story.run(MS * 125);
+        story.arp_cut = true;
+        story.run(MS * 200);
+        assert!(!story.nodes[B].holds, "{way:?}: it answered 200 ms ago");
+        story.time_until_held(B, MS * 400);
+        assert!(story.now.since(since) > MS * 360, "{way:?}");
+    }
+}
+
+/// Who was late for a moment answers for itself afterwards: a move does not wait for its kernel.
+#[test]
+fn an_early_answer_is_forgotten_when_the_peer_is_heard_again() {
+    let mut story = Story::settled();
+    story.crossover_keeps_carrier = true;
+    story.cut = Path::ALL.into_iter().fold(PathSet::default(), PathSet::with);
+    let asked = story.probes;
+    story.run(MS * 120);
+    assert!(story.probes > asked);
+    story.cut = PathSet::default();
+    story.run(MS * 60);
+    assert_eq!(story.nodes[B].core.groups[0].answered_at, None);
+    let wish = Wish::Move { group: WEB, to: None, accept_loss: false };
+    story.give(A, Event::Wished { request: 1, wish });
+    story.time_until_held(B, MS * 50);
+}
