@@ -237,17 +237,18 @@ impl Core {
 
     /// Asks the LAN who has the addresses while the peer, which serves them, is asked whether it lives, or a
     /// beat of it is overdue on every path. Not before: a node that is about to die would answer, and be
-    /// waited for. Not later: the claim that follows must rest on a LAN that was silent as long as the beats
-    /// were, not on one that went silent just now (P1).
+    /// waited for.
     fn probe_early(&mut self, now: Time, group: &mut GroupState, side: Side) {
         let unanswered = self.configured().any(|watch| {
             watch.path == Path::Lan && watch.is_unanswered(now, limits::ASK_AGAIN_AFTER)
         });
-        let in_doubt = (self.is_urgent(now) && unanswered) || self.is_unheard(now);
+        let urgent = self.is_urgent(now) && unanswered;
+        let in_doubt = urgent || self.is_unheard(now);
+        let silence = if urgent { Duration::ZERO } else { self.lan_silence() };
         match side {
             Side::Says(Stance::Active | Stance::Offering) if in_doubt => {
                 let yields = group.prefer != self.me;
-                let new = || Probe::new(now, yields, group.answered_at);
+                let new = || Probe::new(now, yields, group.answered_at).lasting(silence);
                 let probe = group.early_probe.get_or_insert_with(new);
                 if probe.verdict(now, true) == Verdict::Send {
                     self.out.push_back(Command::Probe { group: group.index });
@@ -262,6 +263,12 @@ impl Core {
                 }
             }
         }
+    }
+
+    /// How long the LAN must have been silent where nothing else tells of the peer's death: the last beat
+    /// may have left up to an interval before it was missed.
+    fn lan_silence(&self) -> Duration {
+        self.pace.dead_after.saturating_sub(self.pace.expects + limits::BEAT_LATENESS)
     }
 
     /// Whether the peer's want may be granted: it must not be told that it may claim while this disk
@@ -302,10 +309,17 @@ impl Core {
                 let want = self.next_want();
                 group.why = "the peer is silent; asking the LAN who has the address".to_string();
                 let yields = group.prefer != self.me;
-                // Where only silence tells, what the LAN said at its beginning is not enough.
-                let early = group.early_probe.take();
-                let early = early.filter(|probe| self.lost_far_end(now) && !probe.is_stale(now));
-                let probe = early.unwrap_or_else(|| Probe::new(now, yields, group.answered_at));
+                let silence = match self.peer.life {
+                    Life::Dead { death: Death::Goodbye | Death::Will, .. } => Duration::ZERO,
+                    Life::Dead { death: Death::Silent { .. }, .. } if self.lost_far_end(now) => {
+                        Duration::ZERO
+                    }
+                    Life::Dead { .. } | Life::Alive { .. } | Life::NeverHeard => self.lan_silence(),
+                };
+                let early = group.early_probe.take().map(|probe| probe.lasting(silence));
+                let early = early.filter(|probe| !probe.is_stale(now));
+                let new = || Probe::new(now, yields, group.answered_at).lasting(silence);
+                let probe = early.unwrap_or_else(new);
                 Role::Probing { want, granted: false, probe }
             }
             Err(refusal) => {
@@ -438,7 +452,9 @@ impl Core {
                     return Role::Probing { want, granted, probe };
                 }
                 Verdict::Clear if probe.is_stale(now) => {
-                    probe = Probe::new(now, group.prefer != self.me, group.answered_at);
+                    let yields = group.prefer != self.me;
+                    let silence = probe.silence();
+                    probe = Probe::new(now, yields, group.answered_at).lasting(silence);
                 }
                 Verdict::Clear => return self.claim(now, group, right),
                 Verdict::Held => {

@@ -1,7 +1,7 @@
 //! The probe before a claim: does anybody on the LAN still have the address?
 //!
 //! ```text
-//!            3 silent probes
+//!            3 silent probes, and silence as long as is asked for
 //!  asking ───────────────────────────────────────────────▶ Clear
 //!    │ the peer's kernel answers                             ▲
 //!    ▼                          300 ms of silence in a row   │
@@ -12,6 +12,11 @@
 //! ```
 //! Nobody answers for an address whose lease has ended, so a peer whose daemon is dead, frozen or
 //! starved while its kernel lives is waited for; one that lost power is not.
+//!
+//! Where nothing but silence tells of the peer's death, the LAN must have been silent as long as the beats
+//! were (P1): then probing begins while the peer is in doubt and goes on until the claim.
+
+use std::time::Duration;
 
 use super::event::Holder;
 use super::time::Time;
@@ -27,6 +32,8 @@ pub struct Probe {
     stranger: Option<[u8; 6]>,
     /// Whether a probe by the peer counts as an answer: the non-preferred node backs off.
     yields: bool,
+    /// Nobody must have answered for at least so long.
+    silence: Duration,
 }
 
 /// What the probe has come to.
@@ -49,7 +56,25 @@ impl Probe {
     /// earlier probe; too long ago it means nothing.
     pub fn new(now: Time, yields: bool, answered_at: Option<Time>) -> Probe {
         let answered_at = answered_at.filter(|&at| now.since(at) < limits::PROBE_WAIT);
-        Probe { started_at: now, sent: 0, next_at: now, answered_at, stranger: None, yields }
+        Probe {
+            started_at: now,
+            sent: 0,
+            next_at: now,
+            answered_at,
+            stranger: None,
+            yields,
+            silence: Duration::ZERO,
+        }
+    }
+
+    /// The same, to be silent for at least so long.
+    pub fn lasting(self, silence: Duration) -> Probe {
+        Probe { silence, ..self }
+    }
+
+    /// How long nobody must have answered.
+    pub fn silence(&self) -> Duration {
+        self.silence
     }
 
     /// Somebody was seen with the address.
@@ -78,13 +103,19 @@ impl Probe {
         }
         let gap = match self.answered_at {
             None => {
-                if self.sent >= limits::PROBES && now >= self.next_at {
+                let left = self.silence.saturating_sub(now.since(self.started_at));
+                if self.sent >= limits::PROBES && left.is_zero() && now >= self.next_at {
                     return Verdict::Clear;
                 }
-                limits::PROBE_GAP
+                if self.sent + 1 < limits::PROBES {
+                    limits::PROBE_GAP
+                } else {
+                    left.clamp(limits::PROBE_GAP, limits::PROBE_WAIT_GAP)
+                }
             }
             Some(answered_at) => {
-                if !wait_for_lease || now.since(answered_at) >= limits::PROBE_WAIT {
+                let wait = limits::PROBE_WAIT.max(self.silence);
+                if !wait_for_lease || now.since(answered_at) >= wait {
                     return Verdict::Clear;
                 }
                 if now.since(self.started_at)
@@ -105,7 +136,11 @@ impl Probe {
 
     /// Whether its last question was asked so long ago that the answer may be another by now.
     pub fn is_stale(&self, now: Time) -> bool {
-        now.since(self.next_at) >= limits::PROBE_VALID
+        let valid = match self.silence.is_zero() {
+            true => limits::PROBE_VALID,
+            false => limits::PROBE_SERIES_VALID,
+        };
+        now.since(self.next_at) >= valid
     }
 
     /// When it should be looked at again.
