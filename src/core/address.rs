@@ -169,8 +169,13 @@ impl Core {
     }
 
     pub(super) fn address_found(&mut self, now: Time, group: &mut GroupState) {
-        if group.may_hold() {
-            return;
+        match group.role {
+            // Its own, or about to be taken away and looked for again.
+            Role::Active(_) | Role::Releasing { .. } => return,
+            Role::Passive { .. }
+            | Role::Wanting { .. }
+            | Role::Probing { .. }
+            | Role::Draining(_) => {}
         }
         self.command_release(group);
         let text = "a service address was put on this node, not by clusterd; deleted".to_string();

@@ -183,6 +183,9 @@ impl Core {
         granted: Option<u16>,
     ) -> Role {
         let passive = Role::Passive { granted: None };
+        if let Some(draining) = self.resume_drain(group, side) {
+            return draining;
+        }
         if let (Some(promised), Side::Says(Stance::Wanting(want))) = (granted, side)
             && promised == want
         {
@@ -509,6 +512,7 @@ impl Core {
         group.refusal_told = None;
         group.accept_loss_until = None;
         group.letting_since = None;
+        group.undrained = None;
         group.failback_at = now;
         Role::Active(Active {
             generation: right.generation,

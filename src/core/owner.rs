@@ -199,7 +199,10 @@ impl Core {
         let unsent = "the last changes of the trees could not be sent in time";
         match side {
             // Nobody there any more: this node's trees are the newest, it may claim by silence.
-            Side::Dead | Side::Unknown => return Role::Passive { granted: None },
+            Side::Dead | Side::Unknown => {
+                group.undrained = Some(draining);
+                return Role::Passive { granted: None };
+            }
             // It found nobody with the address while this node stood still.
             Side::Says(Stance::Active | Stance::Offering) => {
                 return Role::Passive { granted: None };
@@ -229,6 +232,16 @@ impl Core {
                 Role::Passive { granted: None }
             }
         }
+    }
+
+    /// The drain that goes on, if the peer is back and has not served: it must not be let in without the
+    /// last changes because it was away while they should have been sent.
+    pub(super) fn resume_drain(&self, group: &mut GroupState, side: Side) -> Option<Role> {
+        let Side::Says(stance) = side else { return None };
+        let draining = group.undrained.take()?;
+        let served = matches!(stance, Stance::Active | Stance::Offering);
+        let newest = self.disk.served(&group.name) == Some(draining.generation);
+        (newest && !served).then_some(Role::Draining(draining))
     }
 
     /// Renews, reclaims and announces.

@@ -260,6 +260,8 @@ pub struct GroupState {
     pub letting_since: Option<Time>,
     /// A probe that goes on while the peer, which serves it, is in doubt.
     pub early_probe: Option<Probe>,
+    /// A drain that ended because the peer vanished: the peer still lacks the last changes of the trees.
+    pub undrained: Option<Draining>,
     /// When the peer's kernel last answered a probe for it.
     pub answered_at: Option<Time>,
     /// Since when the peer has been offering it.
@@ -307,6 +309,7 @@ impl GroupState {
             release: 0,
             letting_since: None,
             early_probe: None,
+            undrained: None,
             answered_at: None,
             offered_at: None,
             unserved_since: None,
