@@ -206,3 +206,20 @@ fn an_early_answer_is_forgotten_when_the_peer_is_heard_again() {
     story.give(A, Event::Wished { request: 1, wish });
     story.time_until_held(B, MS * 50);
 }
+
+/// The peer's reign began and ended while neither heard the other, and its claim may even have failed.
+#[test]
+fn p3_an_owner_outlives_a_reign_that_ended_without_it() {
+    let mut story = Story::settled();
+    let mut beat = newest(&story, B, Path::Lan);
+    let mine = newest(&story, A, Path::Lan).groups[0].generation;
+    beat.sequence += 1_000;
+    beat.groups[0].generation = mine + 3;
+    beat.groups[0].owner = NodeIndex::Upper;
+    story.give(A, Event::Heard { path: Path::Lan, beat });
+    story.run(MS * 60);
+    let said = newest(&story, A, Path::Lan).groups[0];
+    assert!(story.nodes[A].holds && said.owner == NodeIndex::Lower, "{said:?}");
+    assert!(said.generation > mine + 3);
+    assert_eq!(newest(&story, B, Path::Lan).groups[0].generation, said.generation, "B learns it");
+}

@@ -72,8 +72,8 @@ fn better_on_a_node_where_a_service_failed_than_nowhere() {
     assert!(story.nodes[A].holds);
 }
 
-#[test]
-fn a_drain_outlives_a_want_that_is_dropped_for_a_moment() {
+/// A was asked to hand over, has released, and sends the last changes of that reign.
+fn draining() -> (Story, Generation) {
     let mut story = Story::with(|group| {
         group.mirror.push(Tree { path: "/srv".into(), exclude: Vec::new(), hash: Hash::Auto });
     });
@@ -94,10 +94,57 @@ fn a_drain_outlives_a_want_that_is_dropped_for_a_moment() {
     story.run(100 * MS);
     let drains = Some(MirrorDuty::Drain(generation));
     assert_eq!(story.nodes[A].mirror_ordered.map(|(_, duty)| duty), drains);
+    assert!(!story.nodes[A].holds && !story.nodes[B].holds);
+    (story, generation)
+}
+
+#[test]
+fn a_drain_outlives_a_want_that_is_dropped_for_a_moment() {
+    let (mut story, generation) = draining();
     story.lan = [false, false];
     story.run(200 * MS);
-    assert_eq!(story.nodes[A].mirror_ordered.map(|(_, duty)| duty), drains);
+    let ordered = story.nodes[A].mirror_ordered.map(|(_, duty)| duty);
+    assert_eq!(ordered, Some(MirrorDuty::Drain(generation)));
     assert!(!story.nodes[B].holds, "B has claimed without the last changes");
+}
+
+/// Nobody answered for the address meanwhile: the peer may have claimed.
+#[test]
+fn p1_a_draining_owner_that_stood_still_claims_on_no_old_word() {
+    let (mut story, _) = draining();
+    let sent = story.recorded.iter().rev().find(|(from, path, _)| (*from, *path) == (B, Path::Lan));
+    let mut beat = sent.expect("B speaks").2.clone();
+    beat.sequence += 1_000;
+    beat.groups[0].stance = Stance::Unable;
+    story.now = story.now + 250 * MS;
+    story.give(A, Event::Heard { path: Path::Lan, beat });
+    assert!(!story.nodes[A].holds);
+}
+
+#[test]
+fn a_foreign_address_is_deleted_while_the_last_changes_are_sent() {
+    let (mut story, _) = draining();
+    story.nodes[A].holds = true;
+    story.give(A, Event::AddressFound { group: WEB });
+    assert!(!story.nodes[A].holds);
+}
+
+#[test]
+fn p3_a_peer_that_was_away_is_not_let_in_without_the_last_changes() {
+    let (mut story, generation) = draining();
+    story.kill_heart(B);
+    story.run(100 * MS);
+    let ordered = story.nodes[A].mirror_ordered.map(|(_, duty)| duty);
+    assert_eq!(ordered, Some(MirrorDuty::Still), "for a claim of its own");
+    assert!(!story.nodes[A].holds);
+    story.power_on(B);
+    story.run(20 * MS);
+    story.mirror_well(B, Some(generation));
+    story.run(200 * MS);
+    story.mirror_well(B, Some(generation));
+    story.run(200 * MS);
+    assert!(!story.nodes[B].holds, "B has claimed without the last changes");
+    assert!(story.nodes[A].holds, "they are here");
 }
 
 #[test]
