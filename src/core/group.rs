@@ -371,6 +371,11 @@ impl Core {
     ) -> Role {
         let passive = Role::Passive { granted: None };
         if !group.able {
+            // An unfit node is able or not by what the peer said last: two such nodes must not chase each
+            // other with wants as fast as frames travel.
+            if group.unfit_until.is_some_and(|until| now < until) {
+                group.yield_until = now + limits::YIELD_PATIENCE;
+            }
             return passive;
         }
         self.probe_early(now, group, side);

@@ -270,7 +270,16 @@ impl Core {
         }
     }
 
-    /// What was announced while the LAN was dead reached nobody.
+    /// A reach host answered.
+    pub(super) fn reach_answered(&mut self, now: Time, host: u8, round: u32) {
+        let reached = self.reach.count(now) > 0;
+        self.reach.answered(now, host, round);
+        if !reached && self.reach.count(now) > 0 {
+            self.announce_all_again(now);
+        }
+    }
+
+    /// What was announced while the LAN was dead reached nobody: a dead switch takes no carrier away.
     fn announce_all_again(&mut self, now: Time) {
         let mut groups = std::mem::take(&mut self.groups);
         for group in &mut groups {
@@ -313,6 +322,9 @@ impl Core {
             }
         }
         for (path, state, silence, left) in told {
+            if path == Path::Lan && state == PathState::Up {
+                self.announce_all_again(now);
+            }
             self.tell_path(path, state, silence, left);
         }
         if newly_late && self.paths.iter().all(|watch| watch.asked_at.is_none()) {

@@ -321,7 +321,7 @@ impl Core {
             Event::LineBusy => self.watch_mut(Path::Serial, |watch| watch.is_busy(now)),
             Event::Refused { path, reason } => self.refused(path, reason),
             Event::Carrier { link, up } => self.carrier(now, link, up),
-            Event::ReachAnswered { host, round } => self.reach.answered(now, host, round),
+            Event::ReachAnswered { host, round } => self.reach_answered(now, host, round),
             Event::AddressSeen { group, holder } => {
                 self.with_group(group, |core, state| core.address_seen(now, state, holder));
             }

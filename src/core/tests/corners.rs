@@ -223,3 +223,17 @@ fn p3_an_owner_outlives_a_reign_that_ended_without_it() {
     assert!(said.generation > mine + 3);
     assert_eq!(newest(&story, B, Path::Lan).groups[0].generation, said.generation, "B learns it");
 }
+
+/// A dead switch takes no carrier away: what was announced meanwhile reached nobody.
+#[test]
+fn a_lan_that_is_reached_again_is_told_who_serves() {
+    let mut story = Story::settled();
+    story.mute = vec![(A, 0), (A, 1), (B, 0), (B, 1)];
+    story.run(MS * 4_000);
+    let announced = story.announced;
+    story.run(MS * 1_000);
+    assert_eq!(story.announced, announced, "it refreshes seldom");
+    story.mute.clear();
+    story.run(MS * 1_200);
+    assert!(story.nodes[A].holds && story.announced > announced);
+}
