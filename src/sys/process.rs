@@ -71,8 +71,9 @@ impl Program {
         })
     }
 
-    /// Starts it in a process group of its own, with no signal blocked, and does not wait for its exec
-    /// (which reads a disk): if that fails, the child ends with status 127.
+    /// Starts it in a process group of its own, with no signal blocked and none ignored (as `nohup` and a
+    /// shell's `&` leave them), and does not wait for its exec (which reads a disk): if that fails, the child
+    /// ends with status 127.
     ///
     /// # Errors
     /// No memory, or too many processes.
@@ -87,6 +88,9 @@ impl Program {
         }
     }
 }
+
+/// The standard signals (signal(7)); those above are real-time ones.
+const SIGNALS: libc::c_int = 31;
 
 /// # Safety
 /// Only in a child between fork and exec; both arrays must end with a null pointer.
@@ -103,6 +107,10 @@ unsafe fn exec(
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+        // Two of them cannot be changed, and need not be.
+        for signal in 1..=SIGNALS {
+            libc::signal(signal, libc::SIG_DFL);
+        }
         for fd in inherited {
             libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, 0);
         }
