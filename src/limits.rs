@@ -375,8 +375,8 @@ pub const ANNOUNCE_EVERY: Duration = Duration::from_secs(30);
 
 /// A probe's silence means nothing any more after this: the claim waited for the trees meanwhile.
 pub const PROBE_VALID: Duration = Duration::from_millis(200);
-/// ... and where only silence tells, already after this.
-pub const PROBE_SERIES_VALID: Duration = Duration::from_millis(35);
+/// ... and where only silence tells, already after this: longer than a loaded machine holds the loop up.
+pub const PROBE_SERIES_VALID: Duration = Duration::from_millis(60);
 /// A beat is sent, and is missed, so much later than planned on a loaded machine.
 pub const BEAT_LATENESS: Duration = Duration::from_millis(10);
 

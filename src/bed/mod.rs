@@ -39,6 +39,8 @@ use std::process::Output;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
+
 use crate::config::{NodeIndex, ServiceAddress};
 use crate::control::status::{GroupState, PathState, PeerState, Standing, Status};
 use crate::limits;
@@ -282,8 +284,10 @@ impl Bed {
     /// # Errors
     /// The kernel refused, or a process would not end.
     pub fn power_cut(&mut self, node: NodeIndex) -> Result<(), BedError> {
-        self.freeze(node)?;
+        // Both within a moment: a kernel that goes on answering for a dead daemon is another fault.
+        self.signal(node, processes::Target::All, Signal::SIGSTOP)?;
         self.plug(|plugs| *Plugs::of(&mut plugs.power, node) = false)?;
+        self.freeze(node)?;
         self.watcher.off(node);
         let seat = self.wiring.seat(node);
         processes::kill_all(&seat.namespace)?;
@@ -362,7 +366,7 @@ impl Bed {
         &self,
         node: NodeIndex,
         target: processes::Target,
-        signal: nix::sys::signal::Signal,
+        signal: Signal,
     ) -> Result<usize, BedError> {
         processes::signal(&self.wiring.seat(node).namespace, target, signal)
     }
