@@ -15,7 +15,7 @@
 //! ```
 //! A node that hears its peer claims only what the peer granted, and a node grants only what it does
 //! not hold: `Passive { granted }` is a promise that stands until the peer drops that want, serves,
-//! or dies.
+//! or dies. A drain that ended because the peer died goes on when the peer is back and has not served.
 
 use std::time::Duration;
 
