@@ -260,6 +260,12 @@ pub const TICKLE_GAP: Duration = Duration::from_millis(5);
 pub const STALL_MIN: Duration = Duration::from_millis(25);
 /// A second look at a lost carrier comes after this: a glitch of the PHY is over by then.
 pub const CARRIER_SECOND_LOOK: Duration = Duration::from_millis(5);
+/// A LAN carrier that came back lets a claim by silence wait for so long: what the peer did on that LAN
+/// meanwhile nobody saw. It comes with a switch that starts, which takes seconds anyway.
+pub const LAN_SETTLES: Duration = Duration::from_secs(1);
+/// For so long an owner trusts the peer's word that it has no LAN carrier either, and so cannot claim: half
+/// of the above, so that even a slow release is over before the peer may.
+pub const LAN_LOSS_TRUSTED: Duration = Duration::from_millis(500);
 /// Least time for which an ask must be unanswered, after the crossover's carrier was lost, to make a
 /// path silent. Five times the scheduling noise of an idle host; what a busy one shows is added.
 pub const ASK_PATIENCE_MIN: Duration = Duration::from_millis(10);

@@ -116,6 +116,7 @@ impl Core {
             standby: self.disk.standby_wanted(),
             ending: self.is_ending(),
             lan_carrier: self.reach.carrier(),
+            lan_carrier_new: self.reach.carrier_settles_at().is_some_and(|at| now < at),
             reach: self.fresh_reach(now, group.offered_at),
             peer,
             copy: self.copy(group),
@@ -330,7 +331,7 @@ impl Core {
                 // What is awaited for some ms at every start is no news.
                 let early = now.since(self.started_at) < limits::PATIENCE_TOLD_AFTER;
                 let news = match refusal {
-                    Refusal::ReachUnknown | Refusal::NoIntent => false,
+                    Refusal::ReachUnknown | Refusal::CarrierNew | Refusal::NoIntent => false,
                     Refusal::Patience(_)
                     | Refusal::CopyIncomplete
                     | Refusal::CopyBehind

@@ -32,7 +32,7 @@ impl Core {
         side: Side,
         mut active: Active,
     ) -> Role {
-        if self.is_cut_off() || self.has_no_cable(now) {
+        if (self.is_cut_off() || self.has_no_cable(now)) && !self.peer_is_off_lan(now) {
             return self.release(now, group, false, "this node is cut off: no path and no reach");
         }
         match side {
@@ -276,6 +276,17 @@ impl Core {
     /// All paths and the reach vanished together: this node is the one that is cut off.
     fn is_cut_off(&self) -> bool {
         matches!(self.peer.life, Life::Dead { death: Death::Silent { gone: Some(false) }, .. })
+    }
+
+    /// Whether the peer said a moment ago that it has no LAN carrier either: then it cannot claim for as long
+    /// as a carrier takes to settle ([`limits::LAN_SETTLES`]), and a stutter on the last line moves nothing.
+    /// Its disk must have told the same, for a peer that was alone claims after a restart without waiting.
+    fn peer_is_off_lan(&self, now: Time) -> bool {
+        self.peer.last().is_some_and(|beat| {
+            let said_after = Time(beat.echo_us);
+            let fresh = now.since(said_after) < limits::LAN_LOSS_TRUSTED;
+            !beat.lan_carrier && beat.may_claim && fresh
+        })
     }
 
     /// Two who serve and hear each other: the newer generation stands, then the preferred node.

@@ -24,6 +24,7 @@ pub struct Reach {
     carrier: bool,
     carrier_seen_at: Time,
     carrier_lost_at: Option<Time>,
+    carrier_back_at: Option<Time>,
 }
 
 /// What a question about reach came to.
@@ -50,6 +51,7 @@ impl Reach {
             carrier: false,
             carrier_seen_at: Time(0),
             carrier_lost_at: None,
+            carrier_back_at: None,
         }
     }
 
@@ -93,10 +95,18 @@ impl Reach {
         self.carrier_lost_at.map(|at| at + limits::CARRIER_SECOND_LOOK)
     }
 
+    /// When a LAN carrier that came up lately has been there long enough for a claim by silence.
+    pub fn carrier_settles_at(&self) -> Option<Time> {
+        self.carrier_back_at.map(|at| at + limits::LAN_SETTLES)
+    }
+
     /// Takes a report about the LAN carrier; `true` if it is news.
     pub fn set_carrier(&mut self, now: Time, up: bool) -> bool {
         let news = self.carrier != up;
         self.carrier = up;
+        if news && up {
+            self.carrier_back_at = Some(now);
+        }
         if up {
             self.carrier_seen_at = now;
             self.carrier_lost_at = None;

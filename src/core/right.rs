@@ -64,6 +64,8 @@ pub struct Evidence {
     pub ending: bool,
     /// The LAN carrier.
     pub lan_carrier: bool,
+    /// That carrier came up so lately that the peer may still serve, trusting that there is none here.
+    pub lan_carrier_new: bool,
     /// Whether the LAN was reached lately.
     #[serde(skip)]
     pub reach: Proof,
@@ -104,6 +106,9 @@ pub enum Refusal {
     /// No LAN carrier.
     #[error("the LAN interface has no carrier")]
     NoCarrier,
+    /// The LAN carrier is too new.
+    #[error("the LAN interface's carrier came back a moment ago")]
+    CarrierNew,
     /// No reach host answers.
     #[error("no reach host answers")]
     NotReached,
@@ -179,6 +184,7 @@ pub fn decide(evidence: &Evidence) -> Result<Right, Refusal> {
             patience(waited, if hurry { evidence.dead_after } else { evidence.boot_patience })?;
             false
         }
+        PeerWord::Silent { .. } if evidence.lan_carrier_new => return Err(Refusal::CarrierNew),
         PeerWord::Silent { told_may_claim, waited } => {
             if !told_may_claim && !accepted {
                 patience(waited, evidence.boot_patience)?;

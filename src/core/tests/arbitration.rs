@@ -226,3 +226,43 @@ fn a_port_that_flaps_moves_a_group_away_and_fetches_it_home_so_often_and_no_more
     assert_eq!(told(&story, B, "not handed over again"), 1);
     assert_eq!(story.both_held, Duration::ZERO);
 }
+
+/// A switch dies, the crossover later: the nodes hear each other by the serial line alone.
+fn on_serial_alone() -> Story {
+    let mut story = Story::settled();
+    story.lan = [false, false];
+    story.run(SECOND);
+    story.cut = story.cut.with(Path::Crossover);
+    story.run(SECOND * 8);
+    assert!(story.nodes[A].holds, "nobody reaches more than it");
+    story
+}
+
+#[test]
+fn a_stutter_on_the_last_line_moves_nothing_while_the_peer_is_off_the_lan_too() {
+    let mut story = on_serial_alone();
+    for _ in 0..5 {
+        story.cut = story.cut.with(Path::Serial);
+        story.run(MS * 250);
+        story.cut = PathSet::default().with(Path::Crossover);
+        story.run(SECOND);
+        assert!(story.nodes[A].holds, "the peer has no carrier either");
+    }
+    story.lan = [true, true];
+    story.run(SECOND * 5);
+    assert!(story.nodes[A].holds && !story.nodes[B].holds);
+    assert_eq!(story.both_held, Duration::ZERO);
+}
+
+#[test]
+fn p1_a_lan_that_is_back_on_one_node_is_claimed_on_only_after_the_other_has_let_go() {
+    for gap in [0, 10, 60, 100, 150, 200, 400, 600] {
+        let mut story = on_serial_alone();
+        story.cut = story.cut.with(Path::Serial);
+        story.run(MS * gap);
+        story.lan = [false, true];
+        story.time_until_held(B, SECOND * 3);
+        assert_eq!(story.both_held, Duration::ZERO, "{gap} ms later");
+        assert_eq!(told(&story, A, "released: this node is cut off"), 1);
+    }
+}
