@@ -3,7 +3,8 @@
 //! **Two-way proof.** A frame counts only if it carries *my* current incarnation; else it is an
 //! introduction, and answered. So nothing recorded before a restart of mine counts. A frame from
 //! another incarnation than the proven one must besides echo a time of mine that lies after the end
-//! of the last ended incarnation: so nothing recorded before a restart of the peer counts either.
+//! of the last ended incarnation and after this node met the proven one: so nothing recorded before a
+//! restart of the peer counts either, not even what of an incarnation in between never came here.
 //! Within an incarnation the sequence of each path must rise.
 //!
 //! ```text
@@ -194,7 +195,7 @@ impl Peer {
             if beat.echo_us == 0 {
                 return Verdict::Introduction;
             }
-            if Time(beat.echo_us) <= self.ended_at {
+            if Time(beat.echo_us) <= self.ended_at.max(self.met_at) {
                 return Verdict::Refused(DropReason::EndedIncarnation);
             }
         }

@@ -284,6 +284,30 @@ fn a_replay_across_a_reboot_is_refused_and_keeps_nobody_alive() {
 }
 
 #[test]
+fn a_replay_of_an_incarnation_that_was_never_met_is_refused() {
+    let mut story = Story::new();
+    story.power_cut(A);
+    story.run(MS * 300);
+    // A hears B, but nothing of it comes through before it restarts.
+    story.power_on(A);
+    let end = story.now + MS * 100;
+    while story.now < end {
+        story.run(MS / 20);
+        story.flying.retain(|(_, to, _)| *to == A);
+    }
+    let unmet: Vec<(usize, Path, Beat)> = story.recorded.clone();
+    story.power_cut(A);
+    story.power_on(A);
+    story.run(MS * 1_000);
+    let met = story.nodes[B].core.peer.incarnation();
+    assert!(met.is_some());
+    for (_, path, beat) in unmet.into_iter().filter(|(from, ..)| *from == A) {
+        story.give(B, Event::Heard { path, beat });
+        assert_eq!(story.nodes[B].core.peer.incarnation(), met);
+    }
+}
+
+#[test]
 fn a_heart_that_overslept_checks_before_it_renews() {
     let mut story = Story::settled();
     // A's heart sleeps while its machine and kernel run: B's probe is answered.
