@@ -38,6 +38,13 @@ impl Core {
         }
     }
 
+    /// Whether this node would hand a group over, which `status` does not tell.
+    #[cfg(test)]
+    pub fn offers(&self, group: GroupIndex) -> bool {
+        let group = self.groups.get(usize::from(group.0));
+        group.is_some_and(|group| super::speak::stance(group) == Stance::Offering)
+    }
+
     fn peer_status(&self, now: Time) -> Peer {
         let last = self.peer.last();
         let state = match self.peer.life {

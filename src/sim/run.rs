@@ -6,7 +6,7 @@ use super::rng::Rng;
 use super::setup::Setup;
 use super::trace::Trace;
 use super::world::World;
-use crate::config::{Failback, NodeIndex};
+use crate::config::{self, Failback, GroupIndex, NodeIndex};
 use crate::control::status::{GroupState, MirrorState, PeerState, Status};
 use crate::core::Sabotage;
 use crate::core::Wish;
@@ -111,10 +111,21 @@ fn find_peace(world: &mut World) {
     }
     world.checkers.service.forget(world.now_us);
     world.trace.note(world.now_us, || "PEACE".to_owned());
+    let homes: Vec<Option<NodeIndex>> = world.config.groups.iter().map(home).collect();
+    let is_home = |world: &World, group: GroupIndex| {
+        let home = homes.get(usize::from(group.0)).copied().flatten();
+        home.is_none() || world.checkers.service.seen(world.now_us, group).by == home
+    };
+    let groups: Vec<GroupIndex> = world.config.groups().map(|(group, _)| group).collect();
+    let away: Vec<bool> = groups.iter().map(|group| !is_home(world, *group)).collect();
     let end_us = world.now_us + QUIET_US;
     world.run_until(end_us);
-    for (group, _) in world.config.clone().groups() {
+    for (group, was_away) in groups.into_iter().zip(away) {
         let served = world.checkers.service.seen(world.now_us, group);
+        // It may go home whenever its own rule says so.
+        if was_away && served.moves == 1 && is_home(world, group) {
+            continue;
+        }
         if served.moves > 0 || served.longest_gap_us > 0 {
             let what = format!("peace, and then group {} moves: {served:?}", group.0);
             world.wrong(what);
@@ -133,6 +144,15 @@ fn find_peace(world: &mut World) {
             world.wrong(what);
         }
     }
+}
+
+/// Where a group goes by itself.
+fn home(group: &config::Group) -> Option<NodeIndex> {
+    (group.failback == Failback::Auto).then_some(group.prefer)
+}
+
+fn offers(world: &World, node: NodeIndex, group: GroupIndex) -> bool {
+    world.nodes[node].heart.as_ref().is_some_and(|heart| heart.core.offers(group))
 }
 
 /// Why the pair is not at peace, if it is not.
@@ -158,6 +178,10 @@ pub fn unrest(world: &World) -> Option<String> {
         world.config.groups().zip(lower.groups.iter().zip(&upper.groups))
     {
         let said = format!("{one:?} / {other:?}");
+        // An operator's move that was wished before runs its course.
+        if let Some(node) = NodeIndex::BOTH.into_iter().find(|node| offers(world, *node, index)) {
+            return Some(format!("{node:?} offers group {}", index.0));
+        }
         let active = [one, other].map(|said| said.state == GroupState::Active);
         let owner = match active {
             [true, false] => NodeIndex::Lower,
@@ -179,7 +203,7 @@ pub fn unrest(world: &World) -> Option<String> {
         if !group.mirror.is_empty() && mirrors.mirror.state != MirrorState::InSync {
             return Some(format!("group {} is not in sync: {said}", index.0));
         }
-        if group.failback == Failback::Auto && group.prefer != owner {
+        if home(group).is_some_and(|home| home != owner) {
             not_home = Some(format!("{NOT_HOME}: group {} {said}", index.0));
         }
     }
