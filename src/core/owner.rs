@@ -66,7 +66,9 @@ impl Core {
             let forced = self
                 .ending_since
                 .is_some_and(|at| nobody || now.since(at) >= limits::SHUTDOWN_PATIENCE);
-            let wanted = matches!(side, Side::Says(Stance::Wanting(_)));
+            // A want from before this node's own gap may have come to a claim meanwhile.
+            let wanted =
+                matches!(side, Side::Says(Stance::Wanting(_))) && !self.is_word_from_before_gap();
             let accepted = group.accept_loss_until.is_some_and(|until| now < until);
             let ready = group.duties.is_in_sync() || !offer.waits_for_sync() || accepted;
             if forced || (wanted && ready && self.disk.surely_not_alone()) {
