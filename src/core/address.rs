@@ -126,7 +126,7 @@ impl Core {
             }
             Role::Passive { .. } | Role::Wanting { .. } => {
                 if let Some(probe) = &mut group.early_probe {
-                    probe.seen(now, holder);
+                    probe.seen_early(now, holder);
                     group.answered_at = probe.answered_at().or(group.answered_at);
                 }
             }

@@ -90,6 +90,16 @@ impl Probe {
         }
     }
 
+    /// Somebody was seen with the address while the peer is only in doubt. Where silence must last, the
+    /// peer's first answer is no sign of a dead heart's kernel: the silence begins anew with the next probe.
+    pub fn seen_early(&mut self, now: Time, holder: Holder) {
+        if self.silence.is_zero() || holder != Holder::Peer || self.answered_at.is_some() {
+            return self.seen(now, holder);
+        }
+        let next = now + limits::PROBE_WAIT_GAP;
+        (self.started_at, self.next_at, self.sent) = (next, next, 0);
+    }
+
     /// When the peer's kernel last answered.
     pub fn answered_at(&self) -> Option<Time> {
         self.answered_at

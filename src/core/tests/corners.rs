@@ -206,6 +206,20 @@ fn p1_a_lan_that_falls_silent_last_is_not_taken_for_a_dead_peers() {
     }
 }
 
+/// A probe that begins with an answer known from before is not over while answers go on.
+#[test]
+fn p1_a_kernel_that_goes_on_answering_is_waited_for_whenever_it_began() {
+    use super::super::event::Holder;
+    use super::super::probe::{Probe, Verdict};
+    let mut now = Time(10_000_000);
+    let mut probe = Probe::new(now, false, Some(Time(9_990_000))).lasting(MS * 90);
+    for _ in 0..40 {
+        assert_ne!(probe.verdict(now, true), Verdict::Clear);
+        probe.seen_early(now, Holder::Peer);
+        now = now + limits::PROBE_WAIT_GAP;
+    }
+}
+
 /// Who was late for a moment answers for itself afterwards: a move does not wait for its kernel.
 #[test]
 fn an_early_answer_is_forgotten_when_the_peer_is_heard_again() {
