@@ -369,20 +369,19 @@ impl Core {
         }
         // The far end of a cable shortens the wait, and only while its loss is fresh: a cable that was
         // pulled long ago is no evidence of a death now.
-        if !self.lost_far_end(now) {
+        // It alone proves nothing: the LAN path was well and leaves an ask unanswered. A LAN that failed
+        // before is another fault, after which only silence counts (P1).
+        let over =
+            |watch: &PathWatch| watch.ask_over_at(self.peer_late()).is_some_and(|at| now >= at);
+        let lan_over = self.paths.iter().any(|watch| watch.path == Path::Lan && over(watch));
+        if !self.lost_far_end(now) || !lan_over {
             return false;
         }
         let span = self.pace.dead_after;
-        let crossover = self.crossover.is_fresh_loss(now, span);
-        let serial = self.modem.is_fresh_loss(now, span);
-        // It alone proves nothing: the LAN path was well and leaves an ask unanswered.
-        let over =
-            |watch: &PathWatch| watch.ask_over_at(self.peer_late()).is_some_and(|at| now >= at);
-        let lan_over = || self.paths.iter().any(|watch| watch.path == Path::Lan && over(watch));
         match watch.path {
-            Path::Crossover if crossover => lan_over(),
-            Path::Serial if serial => lan_over(),
-            Path::Crossover | Path::Serial | Path::Lan => over(watch),
+            Path::Crossover => self.crossover.is_fresh_loss(now, span) || over(watch),
+            Path::Serial => self.modem.is_fresh_loss(now, span) || over(watch),
+            Path::Lan => true,
         }
     }
 

@@ -206,6 +206,21 @@ fn p1_a_lan_that_falls_silent_last_is_not_taken_for_a_dead_peers() {
     }
 }
 
+/// The LAN's beats were lost before; then the crossover dies, and the serial line within `dead_after` of it.
+#[test]
+fn p1_a_fresh_loss_of_the_crossover_proves_nothing_where_the_lan_was_not_well() {
+    let mut story = Story::settled();
+    story.cut = PathSet::default().with(Path::Lan);
+    story.run(MS * 1_000);
+    story.arp_cut = true;
+    story.cut = story.cut.with(Path::Crossover);
+    story.run(MS * 110);
+    story.cut = story.cut.with(Path::Serial);
+    story.run(MS * 100);
+    assert!(!story.nodes[B].holds, "silent for 100 ms only");
+    story.time_until_held(B, MS * 400);
+}
+
 /// A probe that begins with an answer known from before is not over while answers go on.
 #[test]
 fn p1_a_kernel_that_goes_on_answering_is_waited_for_whenever_it_began() {
