@@ -196,7 +196,8 @@ impl World {
         self.checkers_lose_move(index);
         let node = &mut self.nodes[index];
         let boot = node.boot;
-        let exits_us = node.in_flight.map_or(now_us, |request| request.ends_us) + 200;
+        // What a paused kernel still has to answer may have been due before.
+        let exits_us = node.in_flight.map_or(now_us, |request| request.ends_us).max(now_us) + 200;
         match node.guard {
             Guard::Running => {
                 let acts_us = exits_us.min(now_us + EXIT_PATIENCE_US);

@@ -253,6 +253,7 @@ impl World {
 
     /// Lets something happen at a time.
     pub fn at(&mut self, at_us: u64, what: Happening) {
+        assert!(at_us >= self.now_us, "time goes one way: {at_us}, now {}", self.now_us);
         self.serial += 1;
         self.queue.push(Reverse(Entry { at_us, serial: self.serial, what }));
     }
