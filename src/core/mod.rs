@@ -10,7 +10,7 @@
 //! | `event`, `command`, `disk`, `time` | what goes in and out |
 //! | `peer`, `path`, `carrier`, `reach`, `stall` | evidence: who is heard, what silence proves |
 //! | `lag` | arbitration: who gets through to the LAN better, and how often that moves a group |
-//! | `right`, `probe` | the right to serve, and the question to the LAN before a claim |
+//! | `right`, `probe`, `claim` | the right to serve, the question to the LAN before a claim, and the claim |
 //! | `role`, `group`, `owner` | a group's state machine |
 //! | `duty`, `duties` | what the worker is ordered to do with services, mirrors and connections, and what it reports |
 //! | `address` | what the kernel and the LAN report about addresses |
@@ -24,6 +24,7 @@
 
 mod address;
 mod carrier;
+mod claim;
 mod command;
 mod disk;
 mod duties;

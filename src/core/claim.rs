@@ -1,0 +1,285 @@
+//! The way to a claim: what gives the right to it, the question to the LAN who has the addresses, and the
+//! claim itself.
+
+use std::time::Duration;
+
+use super::group::Side;
+use super::path::PathWatch;
+use super::peer::{Death, Life};
+use super::probe::{Probe, Verdict};
+use super::right::{self, Evidence, PeerWord, Refusal, Right};
+use super::role::{Active, GroupState, Role};
+use super::time::Time;
+use super::{Command, Core};
+use crate::beat::{Path, Stance};
+use crate::control::event::Kind;
+use crate::limits;
+
+impl Core {
+    fn evidence(&mut self, now: Time, group: &GroupState, peer: PeerWord) -> Evidence {
+        Evidence {
+            standby: self.disk.standby_wanted(),
+            ending: self.is_ending(),
+            lan_carrier: self.reach.carrier(),
+            lan_carrier_new: self.reach.carrier_settles_at().is_some_and(|at| now < at),
+            reach: self.fresh_reach(now, group.offered_at),
+            peer,
+            copy: self.copy(group),
+            intent: self.intent(&group.name),
+            accept_loss: group.accept_loss_until.is_some_and(|until| now < until),
+            boot_patience: self.boot_patience(),
+            dead_after: self.pace.dead_after,
+        }
+    }
+
+    /// The right to serve while the peer does not speak: dead, or never heard.
+    fn right_by_silence(&mut self, now: Time, group: &GroupState) -> Result<Right, Refusal> {
+        let peer = match self.peer.life {
+            Life::NeverHeard => PeerWord::NeverHeard {
+                alone: self.disk.was_alone(),
+                waited: now.since(self.started_at),
+            },
+            Life::Alive { .. } => PeerWord::Heard,
+            Life::Dead { death: Death::Goodbye | Death::Will, .. }
+                if self.peer.told_may_claim() =>
+            {
+                PeerWord::Ended
+            }
+            Life::Dead { at, .. } => PeerWord::Silent {
+                told_may_claim: self.peer.told_may_claim(),
+                waited: now.since(at),
+            },
+        };
+        right::decide(&self.evidence(now, group, peer))
+    }
+
+    pub(super) fn right_by_grant(
+        &mut self,
+        now: Time,
+        group: &GroupState,
+        released: bool,
+    ) -> Result<Right, Refusal> {
+        right::decide(&self.evidence(now, group, PeerWord::Granted { released }))
+    }
+
+    /// Asks the LAN who has the addresses while the peer, which serves them, is asked whether it lives, or a
+    /// beat of it is overdue on every path. Not before: a node that is about to die would answer, and be
+    /// waited for.
+    pub(super) fn probe_early(&mut self, now: Time, group: &mut GroupState, side: Side) {
+        let silence = self.lan_silence(now);
+        let in_doubt = silence.is_zero() || self.is_unheard(now);
+        match side {
+            Side::Says(Stance::Active | Stance::Offering) if in_doubt => {
+                let yields = group.prefer != self.me;
+                let new = || Probe::new(now, yields, group.answered_at).lasting(silence);
+                let probe = group.early_probe.get_or_insert_with(new);
+                if probe.verdict(now, true) == Verdict::Send {
+                    self.out.push_back(Command::Probe { group: group.index });
+                }
+            }
+            // It is what the claim by silence begins with.
+            Side::Dead => {}
+            // The peer speaks for itself again.
+            Side::Says(_) | Side::Unknown => {
+                if group.early_probe.take().is_some() {
+                    group.answered_at = None;
+                }
+            }
+        }
+    }
+
+    /// How long the LAN must have been silent: not at all where something else than silence tells of the
+    /// peer's death; else as long as the beats, of which the last may have left up to an interval before
+    /// the next was missed.
+    fn lan_silence(&self, now: Time) -> Duration {
+        let unanswered = |watch: &PathWatch| {
+            watch.path == Path::Lan && watch.is_unanswered(now, limits::ASK_AGAIN_AFTER)
+        };
+        let told = match self.peer.life {
+            Life::Dead { death: Death::Goodbye | Death::Will, .. } => true,
+            Life::Dead { death: Death::Silent { .. }, .. } => self.lost_far_end(now),
+            Life::Alive { .. } => self.is_urgent(now) && self.configured().any(unanswered),
+            Life::NeverHeard => false,
+        };
+        if told {
+            return Duration::ZERO;
+        }
+        self.pace.dead_after.saturating_sub(self.pace.expects + limits::BEAT_LATENESS)
+    }
+
+    pub(super) fn claim_by_silence(&mut self, now: Time, group: &mut GroupState) -> Role {
+        let passive = Role::Passive { granted: None };
+        if self.peer.is_alive() {
+            // Heard, but it has not yet spoken of this group.
+            let same = self.peer.last().is_none_or(|beat| self.means_same_groups(beat));
+            group.why = if same {
+                "the peer has not yet said where it stands".to_string()
+            } else {
+                "the two nodes' config files name different groups".to_string()
+            };
+            return passive;
+        }
+        if let Some((_, why)) = &group.blocked {
+            group.why = why.clone();
+            return passive;
+        }
+        match self.right_by_silence(now, group) {
+            Ok(_) => {
+                let want = self.next_want();
+                group.why = "the peer is silent; asking the LAN who has the address".to_string();
+                let yields = group.prefer != self.me;
+                let silence = self.lan_silence(now);
+                let early = group.early_probe.take().map(|probe| probe.lasting(silence));
+                let early = early.filter(|probe| !probe.is_stale(now));
+                let new = || Probe::new(now, yields, group.answered_at).lasting(silence);
+                let probe = early.unwrap_or_else(new);
+                Role::Probing { want, granted: false, probe }
+            }
+            Err(refusal) => {
+                group.why = refusal.to_string();
+                // What is awaited for some ms at every start is no news.
+                let early = now.since(self.started_at) < limits::PATIENCE_TOLD_AFTER;
+                let news = match refusal {
+                    Refusal::ReachUnknown | Refusal::CarrierNew | Refusal::NoIntent => false,
+                    Refusal::Patience(_)
+                    | Refusal::CopyIncomplete
+                    | Refusal::CopyBehind
+                    | Refusal::CopyNever => !early,
+                    Refusal::Standby
+                    | Refusal::Ending
+                    | Refusal::NoCarrier
+                    | Refusal::NotReached
+                    | Refusal::NotGranted => true,
+                };
+                if news {
+                    self.tell_refusal(group, &refusal);
+                }
+                passive
+            }
+        }
+    }
+
+    pub(super) fn step_probing(
+        &mut self,
+        now: Time,
+        group: &mut GroupState,
+        side: Side,
+        want: u16,
+        granted: bool,
+        mut probe: Probe,
+    ) -> Role {
+        let passive = Role::Passive { granted: None };
+        // The right must stand at every step, not only at the first.
+        let right = match (granted, side) {
+            (true, Side::Says(Stance::Granting(theirs))) if theirs == want => {
+                self.right_by_grant(now, group, false)
+            }
+            (false, Side::Dead | Side::Unknown) => self.right_by_silence(now, group),
+            (true, _) | (false, Side::Says(_)) => Err(Refusal::NotGranted),
+        };
+        let right = match right {
+            Ok(right) => right,
+            Err(refusal) => {
+                group.why = refusal.to_string();
+                return passive;
+            }
+        };
+        if !self.obeys_probe() {
+            return self.claim(now, group, right);
+        }
+        loop {
+            match probe.verdict(now, self.obeys_lease_wait()) {
+                Verdict::Send => self.out.push_back(Command::Probe { group: group.index }),
+                Verdict::Wait => {
+                    if probe.answered_at().is_some() {
+                        group.why =
+                            "the peer's kernel still answers for the address; waiting for its \
+                             lease to end"
+                                .to_string();
+                    }
+                    return Role::Probing { want, granted, probe };
+                }
+                Verdict::Clear if !right.settled => {
+                    group.why = "finishing what was received of the trees".to_string();
+                    return Role::Probing { want, granted, probe };
+                }
+                Verdict::Clear if probe.is_stale(now) => {
+                    let yields = group.prefer != self.me;
+                    let silence = probe.silence();
+                    probe = Probe::new(now, yields, group.answered_at).lasting(silence);
+                }
+                Verdict::Clear => return self.claim(now, group, right),
+                Verdict::Held => {
+                    let why = "the peer is silent on every path, but its kernel keeps answering \
+                               for the address; look at that machine";
+                    return self.block(now, group, why.to_string());
+                }
+                Verdict::Conflict(mac) => {
+                    let why = format!(
+                        "another machine ({}) has the address; take it away from there",
+                        super::tell::mac_text(mac)
+                    );
+                    return self.block(now, group, why);
+                }
+            }
+        }
+    }
+
+    fn block(&mut self, now: Time, group: &mut GroupState, why: String) -> Role {
+        self.tell_refusal(group, &why);
+        group.why.clone_from(&why);
+        group.blocked = Some((now + limits::BLOCKED_RETRY, why));
+        Role::Passive { granted: None }
+    }
+
+    pub(super) fn claim(&mut self, now: Time, group: &mut GroupState, right: Right) -> Role {
+        let before = self.disk.served(&group.name);
+        let first = before.is_none();
+        group.tickle |= before.is_some_and(|before| before.owner != self.me);
+        self.disk.serve(&group.name, right.generation);
+        self.claim += 1;
+        self.out.push_back(Command::Claim { group: group.index, claim: self.claim });
+        let (kind, text) = match self.side(group) {
+            Side::Says(_) if first => (Kind::Takeover, "first service, agreed with the peer"),
+            Side::Says(_) => (Kind::Switchover, "agreed with the peer"),
+            Side::Unknown => (Kind::Takeover, "the peer was not heard since this node's start"),
+            Side::Dead => match self.peer.life {
+                Life::Dead { death: Death::Will, .. } => {
+                    let text = "the peer's heart is dead, and its guard took the addresses away";
+                    (Kind::Takeover, text)
+                }
+                Life::Dead { death: Death::Silent { .. } | Death::Goodbye, .. }
+                | Life::Alive { .. }
+                | Life::NeverHeard => (Kind::Takeover, "the peer is dead"),
+            },
+        };
+        if let Life::Dead { death: Death::Silent { gone }, .. } = &mut self.peer.life {
+            // This node reaches the LAN and nobody there has the address: the peer is gone.
+            *gone = Some(true);
+        }
+        group.why = format!("serving: {text}");
+        group.refusal_told = None;
+        group.accept_loss_until = None;
+        group.letting_since = None;
+        group.undrained = None;
+        group.failback_at = now;
+        Role::Active(Active {
+            generation: right.generation,
+            claim: self.claim,
+            held: false,
+            held_since: None,
+            leased_at: now,
+            asked_at: Some(now),
+            renew_at: now + limits::RENEW_EVERY,
+            announced: 0,
+            announce_at: now,
+            check: None,
+            offer: None,
+            stopping: None,
+            // Not taken from the hands of a peer that is well: at home is where it should be.
+            peer_was_away: right.probe || self.peer_reaches_fewer(now),
+            contested: false,
+            tell: Some((kind, text.to_string())),
+        })
+    }
+}
