@@ -8,6 +8,8 @@ pub const OURS: &str = "clusterd";
 pub enum Goal {
     /// So many times better than the first other contender.
     Times(f64),
+    /// At most so many times what the first other contender takes.
+    TimesTheirs(f64),
     /// At most this.
     AtMost(f64),
     /// Nothing at all, not even once.
@@ -27,6 +29,10 @@ impl Goal {
             Goal::Times(times) => (
                 format!(">= {} x", number(times)),
                 own.zip(theirs).map(|(own, theirs)| theirs >= own * times),
+            ),
+            Goal::TimesTheirs(times) => (
+                format!("<= {} x theirs", number(times)),
+                own.zip(theirs).map(|(own, theirs)| own <= theirs * times),
             ),
             Goal::AtMost(most) => (format!("<= {}", number(most)), own.map(|own| own <= most)),
             Goal::Never => ("never".to_owned(), most.map(|most| most == 0.0)),
