@@ -95,7 +95,7 @@ impl Reach {
         self.carrier_lost_at.map(|at| at + limits::CARRIER_SECOND_LOOK)
     }
 
-    /// When a LAN carrier that came up lately has been there long enough for a claim by silence.
+    /// When a LAN carrier that came back has been there long enough for a claim by silence.
     pub fn carrier_settles_at(&self) -> Option<Time> {
         self.carrier_back_at.map(|at| at + limits::LAN_SETTLES)
     }
@@ -104,7 +104,8 @@ impl Reach {
     pub fn set_carrier(&mut self, now: Time, up: bool) -> bool {
         let news = self.carrier != up;
         self.carrier = up;
-        if news && up {
+        // The first report of all is no return: nobody was told that there was none.
+        if up && self.carrier_lost_at.is_some() {
             self.carrier_back_at = Some(now);
         }
         if up {
