@@ -260,8 +260,8 @@ pub const TICKLE_GAP: Duration = Duration::from_millis(5);
 pub const STALL_MIN: Duration = Duration::from_millis(25);
 /// A second look at a lost carrier comes after this: a glitch of the PHY is over by then.
 pub const CARRIER_SECOND_LOOK: Duration = Duration::from_millis(5);
-/// A LAN carrier that came back lets a claim by silence wait for so long: what the peer did on that LAN
-/// meanwhile nobody saw. It comes with a switch that starts, which takes seconds anyway.
+/// A LAN carrier that came back lets a claim by silence wait for so long, unless the peer was heard to know
+/// of it: an owner that does not may still serve (see below).
 pub const LAN_SETTLES: Duration = Duration::from_secs(1);
 /// For so long an owner trusts the peer's word that it has no LAN carrier either, and so cannot claim: half
 /// of the above, so that even a slow release is over before the peer may.

@@ -21,7 +21,7 @@ impl Core {
             standby: self.disk.standby_wanted(),
             ending: self.is_ending(),
             lan_carrier: self.reach.carrier(),
-            lan_carrier_new: self.reach.carrier_settles_at().is_some_and(|at| now < at),
+            lan_carrier_new: self.is_lan_carrier_new(now),
             reach: self.fresh_reach(now, group.offered_at),
             peer,
             copy: self.copy(group),
@@ -30,6 +30,15 @@ impl Core {
             boot_patience: self.boot_patience(),
             dead_after: self.pace.dead_after,
         }
+    }
+
+    /// Whether the LAN carrier came back so lately that the peer, which was not yet heard to know of it, may
+    /// still serve because there was none.
+    fn is_lan_carrier_new(&self, now: Time) -> bool {
+        self.reach.carrier_back_at().is_some_and(|back_at| {
+            let known = self.peer.last().is_some_and(|beat| Time(beat.echo_us) > back_at);
+            !known && now < back_at + limits::LAN_SETTLES
+        })
     }
 
     /// The right to serve while the peer does not speak: dead, or never heard.

@@ -574,7 +574,7 @@ impl Core {
                 times.extend(self.ask_again_at);
                 times.extend(self.reach.next_at());
                 times.extend(self.reach.carrier_sure_at());
-                times.extend(self.reach.carrier_settles_at());
+                times.extend(self.reach.carrier_back_at().map(|at| at + limits::LAN_SETTLES));
                 times.extend(self.overdue_at());
                 times.extend(self.unheard_at());
                 times.extend(self.suspected_at.map(|at| at + self.pace.dead_after));

@@ -95,9 +95,9 @@ impl Reach {
         self.carrier_lost_at.map(|at| at + limits::CARRIER_SECOND_LOOK)
     }
 
-    /// When a LAN carrier that came back has been there long enough for a claim by silence.
-    pub fn carrier_settles_at(&self) -> Option<Time> {
-        self.carrier_back_at.map(|at| at + limits::LAN_SETTLES)
+    /// When a LAN carrier that was lost came back last.
+    pub fn carrier_back_at(&self) -> Option<Time> {
+        self.carrier_back_at
     }
 
     /// Takes a report about the LAN carrier; `true` if it is news.

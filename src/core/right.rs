@@ -64,7 +64,7 @@ pub struct Evidence {
     pub ending: bool,
     /// The LAN carrier.
     pub lan_carrier: bool,
-    /// That carrier came up so lately that the peer may still serve, trusting that there is none here.
+    /// It came back so lately that the peer may still serve, trusting that there is none here.
     pub lan_carrier_new: bool,
     /// Whether the LAN was reached lately.
     #[serde(skip)]

@@ -255,6 +255,17 @@ fn a_stutter_on_the_last_line_moves_nothing_while_the_peer_is_off_the_lan_too() 
 }
 
 #[test]
+fn a_lan_that_both_know_is_back_delays_no_takeover() {
+    let mut story = on_serial_alone();
+    story.cut = PathSet::default();
+    story.run(SECOND);
+    story.lan = [true, true];
+    story.run(MS * 200);
+    story.power_cut(A);
+    story.time_until_held(B, MS * 250);
+}
+
+#[test]
 fn p1_a_lan_that_is_back_on_one_node_is_claimed_on_only_after_the_other_has_let_go() {
     for gap in [0, 10, 60, 100, 150, 200, 400, 600] {
         let mut story = on_serial_alone();
