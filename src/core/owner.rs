@@ -58,7 +58,7 @@ impl Core {
         if matches!(side, Side::Dead | Side::Says(Stance::Unable)) || self.peer.is_standby() {
             active.peer_was_away = true;
         }
-        self.outlive_other_reign(group, side, &mut active);
+        self.outlive_other_reign(now, group, side, &mut active);
         self.hold_failback_down(now, group, side);
         active.offer = self.offer(now, group, side, &active);
         if let Some(offer) = active.offer {
@@ -106,7 +106,13 @@ impl Core {
     /// A reign of the peer's began and ended while neither heard the other, and this node served all the
     /// while: what it serves is the newest, so it serves it in a reign above that one. Else the trees here,
     /// which lack what the peer's reign may have written, would count as a copy that is behind.
-    fn outlive_other_reign(&mut self, group: &GroupState, side: Side, active: &mut Active) {
+    fn outlive_other_reign(
+        &mut self,
+        now: Time,
+        group: &GroupState,
+        side: Side,
+        active: &mut Active,
+    ) {
         let goes_on = matches!(side, Side::Says(Stance::Active | Stance::Offering));
         let newest = self.disk.served(&group.name);
         if goes_on || newest == Some(active.generation) {
@@ -116,6 +122,8 @@ impl Core {
         let Some(reign) = self.intent(&group.name) else { return };
         self.disk.serve(&group.name, reign);
         active.generation = reign;
+        // Whoever was served by the peer meanwhile still looks for the addresses there.
+        self.announce_again(now, active);
         let text = "the peer had begun a reign that this node knew nothing of, and ended it; what is \
                     served here goes on as a newer one";
         self.tell(Kind::Address, Some(&group.name), text.to_string());

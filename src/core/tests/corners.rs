@@ -254,8 +254,10 @@ fn an_early_answer_is_forgotten_when_the_peer_is_heard_again() {
 
 /// The peer's reign began and ended while neither heard the other, and its claim may even have failed.
 #[test]
-fn p3_an_owner_outlives_a_reign_that_ended_without_it() {
+fn p2_p3_an_owner_outlives_a_reign_that_ended_without_it() {
     let mut story = Story::settled();
+    story.run(MS * 4_000);
+    let announced = story.announced;
     let mut beat = newest(&story, B, Path::Lan);
     let mine = newest(&story, A, Path::Lan).groups[0].generation;
     beat.sequence += 1_000;
@@ -266,6 +268,7 @@ fn p3_an_owner_outlives_a_reign_that_ended_without_it() {
     let said = newest(&story, A, Path::Lan).groups[0];
     assert!(story.nodes[A].holds && said.owner == NodeIndex::Lower, "{said:?}");
     assert!(said.generation > mine + 3);
+    assert!(story.announced > announced, "the clients look for it where the peer was");
     assert_eq!(newest(&story, B, Path::Lan).groups[0].generation, said.generation, "B learns it");
 }
 
