@@ -36,7 +36,7 @@ impl Core {
     /// still serve because there was none.
     fn is_lan_carrier_new(&self, now: Time) -> bool {
         self.reach.carrier_back_at().is_some_and(|back_at| {
-            let known = self.peer.last().is_some_and(|beat| Time(beat.echo_us) > back_at);
+            let known = self.peer.spoke_after() > back_at;
             !known && now < back_at + limits::LAN_SETTLES
         })
     }
@@ -139,6 +139,7 @@ impl Core {
                 let yields = group.prefer != self.me;
                 let silence = self.lan_silence(now);
                 let early = group.early_probe.take().map(|probe| probe.lasting(silence));
+                let silence = early.as_ref().map_or(silence, Probe::silence);
                 let early = early.filter(|probe| !probe.is_stale(now));
                 let new = || Probe::new(now, yields, group.answered_at).lasting(silence);
                 let probe = early.unwrap_or_else(new);

@@ -238,6 +238,10 @@ impl Core {
                     self.tell_carrier(now, link, up);
                     if up {
                         self.announce_all_again(now);
+                        // Before the first beat nobody was told that there was none.
+                        if self.phase != Phase::Sweeping {
+                            self.reach.carrier_is_back(now);
+                        }
                     }
                 }
             }

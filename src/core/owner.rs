@@ -66,15 +66,15 @@ impl Core {
             let forced = self
                 .ending_since
                 .is_some_and(|at| nobody || now.since(at) >= limits::SHUTDOWN_PATIENCE);
+            let wanted = matches!(side, Side::Says(Stance::Wanting(_)));
             // A want from before this node's own gap may have come to a claim meanwhile.
-            let wanted =
-                matches!(side, Side::Says(Stance::Wanting(_))) && !self.is_word_from_before_gap();
+            let fresh = !self.is_word_from_before_gap();
             let accepted = group.accept_loss_until.is_some_and(|until| now < until);
             let ready = group.duties.is_in_sync() || !offer.waits_for_sync() || accepted;
             if forced || (wanted && ready && self.disk.surely_not_alone()) {
-                if self.services_stop(now, group, &mut active) {
+                if self.services_stop(now, group, &mut active) && (forced || fresh) {
                     let why = format!("handed over: {}", offer.reason());
-                    return self.hand_over(now, group, &active, offer, wanted, &why);
+                    return self.hand_over(now, group, &active, offer, wanted && fresh, &why);
                 }
             } else {
                 active.stopping = None;
@@ -290,13 +290,12 @@ impl Core {
 
     /// Whether the peer said a moment ago that it has no LAN carrier either: then it cannot claim for as long
     /// as a carrier takes to settle ([`limits::LAN_SETTLES`]), and a stutter on the last line moves nothing.
-    /// Its disk must have told the same, for a peer that was alone claims after a restart without waiting.
+    /// A peer that restarted meanwhile may know nothing of that loss: it introduces itself before it counts
+    /// anything of this node's, or waits for its patience after a start; one that was alone does not wait.
     fn peer_is_off_lan(&self, now: Time) -> bool {
-        self.peer.last().is_some_and(|beat| {
-            let said_after = Time(beat.echo_us);
-            let fresh = now.since(said_after) < limits::LAN_LOSS_TRUSTED;
-            !beat.lan_carrier && beat.may_claim && fresh
-        })
+        let trusted = limits::LAN_LOSS_TRUSTED.min(self.config.heartbeat.boot_patience / 2);
+        let fresh = now.since(self.peer.spoke_after()) < trusted && self.peer.is_undisputed();
+        fresh && self.peer.last().is_some_and(|beat| !beat.lan_carrier && beat.may_claim)
     }
 
     /// Two who serve and hear each other: the newer generation stands, then the preferred node.
@@ -448,7 +447,7 @@ impl Core {
     /// Frames that waited in the sockets are older than a gap: only an answer to what was sent after it
     /// shows where the peer stands now.
     fn is_older_than(&self, at: Time) -> bool {
-        self.peer.last().is_none_or(|beat| Time(beat.echo_us) < at)
+        self.peer.spoke_after() < at
     }
 
     fn check(

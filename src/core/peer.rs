@@ -91,6 +91,10 @@ pub struct Peer {
     groups: Vec<Option<GroupBeat>>,
     /// When the current incarnation was proven.
     met_at: Time,
+    /// The newest time of mine that the current incarnation has echoed.
+    echoed: Time,
+    /// When another incarnation than the current one introduced itself last.
+    introduced_at: Time,
     /// Whether it lives.
     pub life: Life,
 }
@@ -106,6 +110,8 @@ impl Peer {
             last: None,
             groups: vec![None; groups],
             met_at: Time(0),
+            echoed: Time(0),
+            introduced_at: Time(0),
             life: Life::NeverHeard,
         }
     }
@@ -118,6 +124,17 @@ impl Peer {
     /// The newest counted beat of the current or last incarnation.
     pub fn last(&self) -> Option<&Beat> {
         self.last.as_ref()
+    }
+
+    /// A time of mine after which it said its newest word. Each path echoes what came on it, so the newest
+    /// frame need not have the newest echo.
+    pub fn spoke_after(&self) -> Time {
+        self.echoed
+    }
+
+    /// Whether nobody has introduced itself in its place since it said its newest word.
+    pub fn is_undisputed(&self) -> bool {
+        self.echoed > self.introduced_at
     }
 
     /// Whether it is heard now.
@@ -186,15 +203,15 @@ impl Peer {
             return Verdict::Refused(DropReason::EndedIncarnation);
         }
         let proven = beat.peer_incarnation == me || !prove;
-        if !proven {
+        let new_incarnation = self.incarnation != Some(beat.incarnation);
+        // Without an echo it has not yet heard this node on this path: nothing shows that the frame is fresh.
+        if !proven || (new_incarnation && prove && beat.echo_us == 0) {
+            if new_incarnation {
+                self.introduced_at = now;
+            }
             return Verdict::Introduction;
         }
-        let new_incarnation = self.incarnation != Some(beat.incarnation);
         if new_incarnation && prove {
-            // It has not yet heard this node on this path: nothing shows that the frame is fresh.
-            if beat.echo_us == 0 {
-                return Verdict::Introduction;
-            }
             if Time(beat.echo_us) <= self.ended_at.max(self.met_at) {
                 return Verdict::Refused(DropReason::EndedIncarnation);
             }
@@ -210,11 +227,13 @@ impl Peer {
             self.incarnation = Some(beat.incarnation);
             self.met_at = now;
             self.sequence = 0;
+            self.echoed = Time(0);
             self.groups.fill(None);
             for watch in watches.iter_mut() {
                 watch.begin_anew();
             }
         }
+        self.echoed = self.echoed.max(Time(beat.echo_us));
         for watch in watches.iter_mut().filter(|watch| watch.path == path) {
             watch.heard(now, beat.sequence, round_trip(now, beat), Time(beat.echo_us));
             watch.echo =

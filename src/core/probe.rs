@@ -34,6 +34,8 @@ pub struct Probe {
     yields: bool,
     /// Nobody must have answered for at least so long.
     silence: Duration,
+    /// The peer's kernel answered while the peer was only in doubt.
+    answered_early: bool,
 }
 
 /// What the probe has come to.
@@ -64,12 +66,15 @@ impl Probe {
             stranger: None,
             yields,
             silence: Duration::ZERO,
+            answered_early: false,
         }
     }
 
-    /// The same, to be silent for at least so long.
+    /// The same, to be silent for at least so long. What was asked for when it was answered stands: a kernel
+    /// that answered a moment ago lives, whatever else tells of the peer's death by now.
     pub fn lasting(self, silence: Duration) -> Probe {
-        Probe { silence, ..self }
+        let least = if self.answered_early { self.silence } else { Duration::ZERO };
+        Probe { silence: silence.max(least), ..self }
     }
 
     /// How long nobody must have answered.
@@ -98,6 +103,7 @@ impl Probe {
         }
         let next = now + limits::PROBE_WAIT_GAP;
         (self.started_at, self.next_at, self.sent) = (next, next, 0);
+        self.answered_early = true;
     }
 
     /// When the peer's kernel last answered.

@@ -95,19 +95,20 @@ impl Reach {
         self.carrier_lost_at.map(|at| at + limits::CARRIER_SECOND_LOOK)
     }
 
-    /// When a LAN carrier that was lost came back last.
+    /// When the LAN carrier came back last after the peer may have been told that there was none.
     pub fn carrier_back_at(&self) -> Option<Time> {
         self.carrier_back_at
+    }
+
+    /// It has come back.
+    pub fn carrier_is_back(&mut self, now: Time) {
+        self.carrier_back_at = Some(now);
     }
 
     /// Takes a report about the LAN carrier; `true` if it is news.
     pub fn set_carrier(&mut self, now: Time, up: bool) -> bool {
         let news = self.carrier != up;
         self.carrier = up;
-        // The first report of all is no return: nobody was told that there was none.
-        if up && self.carrier_lost_at.is_some() {
-            self.carrier_back_at = Some(now);
-        }
         if up {
             self.carrier_seen_at = now;
             self.carrier_lost_at = None;

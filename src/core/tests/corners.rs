@@ -235,6 +235,20 @@ fn p1_a_kernel_that_goes_on_answering_is_waited_for_whenever_it_began() {
     }
 }
 
+/// A kernel that answered while the peer was in doubt is waited for, though a cable is lost then.
+#[test]
+fn p1_an_early_answer_outlasts_a_fresh_loss() {
+    use super::super::event::Holder;
+    use super::super::probe::{Probe, Verdict};
+    let now = Time(10_000_000);
+    let mut probe = Probe::new(now, false, None).lasting(MS * 90);
+    probe.seen_early(now, Holder::Peer);
+    let mut probe = probe.lasting(Duration::ZERO);
+    for after in 0..110 {
+        assert_ne!(probe.verdict(now + MS * after, true), Verdict::Clear, "{after} ms");
+    }
+}
+
 /// Who was late for a moment answers for itself afterwards: a move does not wait for its kernel.
 #[test]
 fn an_early_answer_is_forgotten_when_the_peer_is_heard_again() {
