@@ -277,19 +277,3 @@ fn p1_a_lan_that_is_back_on_one_node_is_claimed_on_only_after_the_other_has_let_
         assert_eq!(told(&story, A, "released: this node is cut off"), 1);
     }
 }
-
-/// The peer's heart restarts on a LAN that is back, and hears this node, which never hears it again.
-#[test]
-fn p1_a_peer_that_restarts_is_not_trusted_to_be_off_the_lan() {
-    let mut story = on_serial_alone();
-    story.power_cut(B);
-    story.lan = [false, true];
-    story.power_on(B);
-    while !story.nodes[B].core.peer.is_alive() {
-        story.run(MS / 10);
-    }
-    story.cut = story.cut.with(Path::Serial);
-    story.flying.clear();
-    story.time_until_held(B, SECOND);
-    assert_eq!(story.both_held, Duration::ZERO);
-}
