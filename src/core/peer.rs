@@ -211,10 +211,9 @@ impl Peer {
             }
             return Verdict::Introduction;
         }
-        if new_incarnation && prove {
-            if Time(beat.echo_us) <= self.ended_at.max(self.met_at) {
-                return Verdict::Refused(DropReason::EndedIncarnation);
-            }
+        let known_since = self.ended_at.max(self.met_at);
+        if new_incarnation && prove && Time(beat.echo_us) <= known_since {
+            return Verdict::Refused(DropReason::EndedIncarnation);
         }
         let stale = |watch: &PathWatch| watch.path == path && beat.sequence <= watch.sequence;
         if !new_incarnation && watches.iter().any(stale) {
