@@ -277,3 +277,17 @@ fn p1_a_lan_that_is_back_on_one_node_is_claimed_on_only_after_the_other_has_let_
         assert_eq!(told(&story, A, "released: this node is cut off"), 1);
     }
 }
+
+/// A peer that restarted may know nothing of the loss that it told before: it may claim, so nobody trusts.
+#[test]
+fn p1_a_peer_that_restarts_is_not_trusted_to_be_off_the_lan() {
+    let mut story = on_serial_alone();
+    let sent = story.recorded.iter().rev().find(|(from, on, _)| (*from, *on) == (B, Path::Serial));
+    let greeting =
+        Beat { incarnation: 99, peer_incarnation: 0, ..sent.expect("it sends").2.clone() };
+    story.cut = story.cut.with(Path::Serial);
+    story.flying.clear();
+    story.give(A, Event::Heard { path: Path::Serial, beat: greeting });
+    story.run(MS * 200);
+    assert!(!story.nodes[A].holds, "{:?}", story.status(A));
+}
