@@ -286,6 +286,8 @@ mod tests {
         for (row, own, goal) in [
             ("a", 10.0, Goal::Times(2.0)),
             ("b", 10.0, Goal::Times(2.5)),
+            ("g", 10.0, Goal::TimesTheirs(2.0)),
+            ("h", 10.0, Goal::TimesTheirs(0.25)),
             ("c", 10.0, Goal::AtMost(10.0)),
             ("d", 10.0, Goal::AtMost(9.0)),
             ("f", 10.0, Goal::AtMost(11.0)),
@@ -302,6 +304,8 @@ mod tests {
         for end in [
             "| >= 2.00 x: met |",
             "| >= 2.50 x: missed |",
+            "| <= 2.00 x theirs: met |",
+            " x theirs: missed |",
             "| <= 10.0: met |",
             "| <= 9.00: missed |",
             "| f | 10.0, failed | 20.0 | 2.00 x | <= 11.0: missed |",
