@@ -106,6 +106,9 @@ pub const DIRTY_JOURNAL_BYTES_MIN: u64 = 256 * 1024;
 pub const WATCH_BUFFER_BYTES: usize = 64 * 1024;
 /// Directories whose path is remembered by handle: the busy ones; one more costs 7 us.
 pub const WATCH_PATHS_MAX: usize = 8192;
+/// So long a directory's handle that finds no memory is tried again, for that may mean another thing: it
+/// took up to 4 ms beside two busy writers. What is spent in vain is spent once a drain.
+pub const WATCH_NUMBER_REUSED: Duration = Duration::from_millis(50);
 
 /// Extended attributes of one name, values and names together, in bytes: ext4 holds a few KiB; more is
 /// refused by name, so that a change always fits into one message.

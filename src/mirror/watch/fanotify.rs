@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::fanotify::{EventFFlags, Fanotify as Group, InitFlags, MarkFlags, MaskFlags};
@@ -144,7 +145,9 @@ impl Fanotify {
             if of_directory && moved {
                 root.paths.clear();
             }
-            let directory = match root.find(&place.directory) {
+            // Where all is to be walked anyway, nothing is worth a wait.
+            let patience = if hints.lost { Duration::ZERO } else { limits::WATCH_NUMBER_REUSED };
+            let directory = match root.find(&place.directory, patience) {
                 Ok(path) => path,
                 // It is gone, which was told where it was.
                 Err(source) if source.raw_os_error() == Some(libc::ESTALE) => continue,
@@ -182,11 +185,25 @@ impl AsFd for Fanotify {
 impl Root {
     /// Where a directory is now. One that was read before a rename is forgotten when the rename's own
     /// event comes; what an earlier event says of the old place is then covered by the new place's walk.
-    fn find(&mut self, handle: &FileHandle) -> io::Result<Vec<u8>> {
+    fn find(&mut self, handle: &FileHandle, patience: Duration) -> io::Result<Vec<u8>> {
         if let Some(path) = self.paths.get(handle) {
             return Ok(path.clone());
         }
-        let path = path_of(&handle.open(self.directory.as_fd())?)?;
+        let began = Instant::now();
+        let directory = loop {
+            match handle.open(self.directory.as_fd()) {
+                // So says the kernel (`iget_locked` in `fs/inode.c`) while another file is being made with the
+                // inode number of one that is gone; when it is made, the handle is stale.
+                Err(source)
+                    if source.raw_os_error() == Some(libc::ENOMEM)
+                        && began.elapsed() < patience =>
+                {
+                    std::thread::yield_now();
+                }
+                opened => break opened?,
+            }
+        };
+        let path = path_of(&directory)?;
         if self.paths.len() >= limits::WATCH_PATHS_MAX {
             self.paths.clear();
         }

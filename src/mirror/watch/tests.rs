@@ -337,6 +337,25 @@ fn a_writer_without_end_keeps_nobody_in_a_drain() {
     });
 }
 
+/// The kernel says ENOMEM of a directory that is gone while another file gets its inode number.
+#[test]
+fn directories_that_come_and_go_elsewhere_lose_nothing() {
+    let mut bed = Bed::new("fanotify", &nothing);
+    std::thread::scope(|scope| {
+        let maker = scope.spawn(|| {
+            for number in 0..6_000 {
+                let path = bed.outside.join(number.to_string());
+                fs::create_dir(&path).unwrap();
+                drop(File::create(path.join("f")).unwrap());
+                fs::remove_dir_all(&path).unwrap();
+            }
+        });
+        while !maker.is_finished() {
+            assert!(!bed.watch.drain(100).unwrap().lost);
+        }
+    });
+}
+
 #[test]
 fn waiting_ends_with_an_event() {
     for_both(&with_file, |bed| {
