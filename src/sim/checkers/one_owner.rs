@@ -84,7 +84,7 @@ pub struct OneOwner {
     arp_cut: Span,
     /// The crossover had no carrier.
     carrier_lost: Span,
-    /// Beats on the LAN did not come through, cut or because a whole machine stood still.
+    /// Beats on the LAN did not come through, cut or because a heart or a whole machine stood still.
     lan_cut: Span,
     /// Since when the two hear each other.
     hears_since_us: Option<u64>,
@@ -117,7 +117,7 @@ impl OneOwner {
         self.stalled.update(now_us, stalled);
         self.arp_cut.update(now_us, arp_cut);
         self.carrier_lost.update(now_us, sight.carrier_lost);
-        self.lan_cut.update(now_us, sight.lan_cut || !sight.machines_run);
+        self.lan_cut.update(now_us, stalled || sight.lan_cut || !sight.machines_run);
         self.hears_since_us = if sight.hearts_run && sight.clean {
             self.hears_since_us.or(Some(now_us))
         } else {
