@@ -133,8 +133,10 @@ fn let_go_of_start() -> io::Result<()> {
 /// Faults in the program's own text and data, the libraries', stack and heap (madvise(2),
 /// MADV_POPULATE_*, kernel 5.14).
 fn touch_mappings(touched: Touched) -> io::Result<()> {
-    advise_mappings(|rights, _| match (rights.starts_with("rw"), touched) {
+    advise_mappings(|rights, name| match (rights.starts_with("rw"), touched) {
         (true, Touched::Everything | Touched::Writable) => Some(libc::MADV_POPULATE_WRITE),
+        // The loader and the unwinder have no work left in a program that beats.
+        (false, Touched::Everything) if name.contains("/ld-") || name.contains("/libgcc_s") => None,
         (false, Touched::Everything) => Some(libc::MADV_POPULATE_READ),
         (false, Touched::Writable) => None,
     })
