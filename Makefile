@@ -42,6 +42,7 @@ test: deps
 
 soak: deps
 	$(CARGO) run --release --locked -- demo --rounds 20
+	CLUSTERD_FLAPS=10000 CLUSTERD_FLOOD_S=10 $(CARGO) test --release --locked --test pair flood:: -- --nocapture
 
 # keepalived and heartbeat are the peers that are measured beside; without a config in /etc neither service
 # runs. stress-ng loads the machine, nft loses beats.

@@ -94,6 +94,9 @@ enum BenchError {
     /// Not everything was done; the tables say what.
     #[error("{0} works failed or left a difference: see below the tables")]
     Failed(usize),
+    /// Safety is no matter of figures.
+    #[error("clusterd did in {0} rows what it must never do: see the tables")]
+    Forbidden(usize),
     /// Another program failed, in its own words.
     #[error("{program} failed: {words}")]
     Peer {
@@ -196,7 +199,11 @@ fn publish(out: &Path, name: &str, measured: Measured) -> Result<(), BenchError>
         std::fs::write(&path, plot)?;
         say(&format!("plot: {}", path.display()));
     }
-    measured.end
+    measured.end?;
+    match measured.tables.iter().map(Table::forbidden).sum::<usize>() {
+        0 => Ok(()),
+        rows => Err(BenchError::Forbidden(rows)),
+    }
 }
 
 /// What is being done, on stderr: stdout has the tables alone.

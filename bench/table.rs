@@ -159,6 +159,16 @@ impl Table {
         cells.get_mut(column)
     }
 
+    /// In how many rows clusterd did what it must never do.
+    pub fn forbidden(&self) -> usize {
+        let ours = self.contenders.iter().position(|name| name == OURS);
+        let did = |row: &&Row| {
+            let own = ours.and_then(|ours| row.cells.get(ours)).and_then(Series::most);
+            row.goal == Some(Goal::Never) && own.is_some_and(|most| most > 0.0)
+        };
+        self.rows.iter().filter(did).count()
+    }
+
     /// What is measured, in which unit.
     pub fn title(&self) -> &str {
         &self.title
@@ -328,6 +338,7 @@ mod tests {
         for end in ["| a | 0 (0) | never: met |", "| b | 0 (0.10) | never: missed |"] {
             assert!(text.contains(end), "{end}: {text}");
         }
+        assert_eq!(table.forbidden(), 1);
     }
 
     #[test]

@@ -311,11 +311,11 @@ pub const MISFITS_TOLD_AFTER: u64 = 20;
 pub const PATIENCE_TOLD_AFTER: Duration = Duration::from_secs(1);
 /// A path's late warnings are at least this far apart.
 pub const LATE_TOLD_EVERY: Duration = Duration::from_secs(10);
-/// Changes of one link's carrier that are told within [`CARRIER_TOLD_EVERY`]: a plug taken out and put in
-/// again, twice. Of more only the newest state is told, once that time is over.
-pub const CARRIER_TOLD_MAX: u32 = 4;
-/// See [`CARRIER_TOLD_MAX`]; as rare as late warnings.
-pub const CARRIER_TOLD_EVERY: Duration = LATE_TOLD_EVERY;
+/// Changes of one link's carrier, or of one path, that are told within [`CHANGES_TOLD_EVERY`]: a plug taken
+/// out and put in again, twice. Of more only the newest state is told, once that time is over.
+pub const CHANGES_TOLD_MAX: u32 = 4;
+/// See [`CHANGES_TOLD_MAX`]; as rare as late warnings.
+pub const CHANGES_TOLD_EVERY: Duration = LATE_TOLD_EVERY;
 
 /// Reach hosts are asked this often at rest.
 pub const REACH_EVERY: Duration = Duration::from_secs(1);

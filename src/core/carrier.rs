@@ -4,7 +4,6 @@
 
 use std::time::Duration;
 
-use super::event::Link;
 use super::time::Time;
 use crate::limits;
 
@@ -85,59 +84,5 @@ impl CarrierWatch {
     /// Whether it has just been lost: confirmed as above, or not yet looked at again.
     pub fn is_in_doubt(&self, now: Time, span: Duration) -> bool {
         self.lost_at.is_some() && self.confirmed_at.is_none_or(|at| now.since(at) <= span)
-    }
-}
-
-/// What was told of a link's carrier: the first changes at once, of a storm only how it stands.
-#[derive(Clone, Copy, Debug)]
-pub struct CarrierTold {
-    /// Whose carrier.
-    pub link: Link,
-    /// Since when `told` is counted.
-    since: Option<Time>,
-    told: u32,
-    /// The newest state, if it was not told; and how many changes before it were not.
-    waiting: Option<(bool, u64)>,
-}
-
-impl CarrierTold {
-    /// Nothing told yet.
-    pub fn new(link: Link) -> CarrierTold {
-        CarrierTold { link, since: None, told: 0, waiting: None }
-    }
-
-    fn is_over(&self, now: Time) -> bool {
-        self.since.is_none_or(|at| now.since(at) >= limits::CARRIER_TOLD_EVERY)
-    }
-
-    /// Takes a change; whether it is to be told at once.
-    pub fn changed(&mut self, now: Time, up: bool) -> bool {
-        if let Some((state, before)) = &mut self.waiting {
-            *state = up;
-            *before = before.saturating_add(1);
-            return false;
-        }
-        if self.is_over(now) {
-            self.since = Some(now);
-            self.told = 0;
-        }
-        let at_once = self.told < limits::CARRIER_TOLD_MAX;
-        if at_once {
-            self.told += 1;
-        } else {
-            self.waiting = Some((up, 0));
-        }
-        at_once
-    }
-
-    /// The newest state if it is to be told now, after so many changes that never were.
-    pub fn take_due(&mut self, now: Time) -> Option<(bool, u64)> {
-        if !self.is_over(now) {
-            return None;
-        }
-        let due = self.waiting.take()?;
-        self.since = Some(now);
-        self.told = 1;
-        Some(due)
     }
 }

@@ -90,6 +90,11 @@ pub enum Event {
         /// Whether there is a carrier.
         up: bool,
     },
+    /// The LAN interface's own MAC. Repeats are harmless.
+    LanMac {
+        /// As it is now.
+        mac: [u8; 6],
+    },
     /// A reach host answered the question of that round.
     ReachAnswered {
         /// Its place in the config's list.

@@ -8,6 +8,7 @@ use super::path::PathWatch;
 use super::peer::{Death, Life, Verdict};
 use super::reach::Proof;
 use super::role::Role;
+use super::tell::mac_text;
 use super::time::Time;
 use super::{Command, Core, Phase};
 use crate::beat::{Beat, DropReason, Path, Pulse, PulseKind};
@@ -274,6 +275,16 @@ impl Core {
         }
     }
 
+    /// The LAN interface's own MAC is this. If it was another one, whoever was served still writes to that.
+    pub(super) fn lan_mac_is(&mut self, now: Time, mac: [u8; 6]) {
+        let before = self.lan_mac.replace(mac);
+        if before.is_some_and(|before| before != mac) {
+            self.announce_all_again(now);
+            let text = format!("the LAN interface has another MAC now, {}", mac_text(mac));
+            self.tell(Kind::Address, None, text);
+        }
+    }
+
     /// A reach host answered.
     pub(super) fn reach_answered(&mut self, now: Time, host: u8, round: u32) {
         let reached = self.reach.count(now) > 0;
@@ -315,21 +326,27 @@ impl Core {
         let gap = self.peer.worst_gap();
         let hears = self.peer.hears();
         let mut newly_late = false;
-        let mut told: Vec<(Path, PathState, Duration, Duration)> = Vec::new();
-        for watch in &mut self.paths {
-            let state = watch.state(now, gap, hears.has(watch.path));
-            newly_late |= state == PathState::Late && watch.told != PathState::Late;
-            if watch.is_news(now, state) {
-                let silence = watch.heard_at.map_or(Duration::ZERO, |at| now.since(at));
-                let left = watch.silent_at(gap).map_or(Duration::ZERO, |at| at.since(now));
-                told.push((watch.path, state, silence, left));
-            }
-        }
-        for (path, state, silence, left) in told {
-            if path == Path::Lan && state == PathState::Up {
+        for path in Path::ALL {
+            let Some(watch) = self.paths.iter_mut().find(|watch| watch.path == path) else {
+                continue;
+            };
+            let state = watch.state(now, gap, hears.has(path));
+            newly_late |= state == PathState::Late && watch.seen != PathState::Late;
+            let news = watch.is_news(now, state);
+            let late = news && state == PathState::Late;
+            let told = (news && !late && watch.storm.changed(now, state)).then_some((state, 0));
+            let told = told.or_else(|| watch.storm.take_due(now));
+            let silence = watch.heard_at.map_or(Duration::ZERO, |at| now.since(at));
+            let left = watch.silent_at(gap).map_or(Duration::ZERO, |at| at.since(now));
+            if news && path == Path::Lan && state == PathState::Up {
                 self.announce_all_again(now);
             }
-            self.tell_path(path, state, silence, left);
+            if late {
+                self.tell_late(path, silence, left);
+            }
+            if let Some((state, untold)) = told {
+                self.tell_path(path, state, untold);
+            }
         }
         if newly_late && self.paths.iter().all(|watch| watch.asked_at.is_none()) {
             self.ask(now);

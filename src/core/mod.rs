@@ -48,6 +48,7 @@ mod role;
 mod rules;
 mod speak;
 mod stall;
+mod storm;
 mod tell;
 #[cfg(test)]
 mod tests;
@@ -76,7 +77,7 @@ use crate::config::{Config, NodeIndex};
 use crate::control::event::Kind;
 use crate::control::status::NodeState;
 use crate::limits;
-use carrier::{CarrierTold, CarrierWatch};
+use carrier::CarrierWatch;
 use generation::Disk;
 use pace::Pace;
 use path::PathWatch;
@@ -84,6 +85,7 @@ use peer::Peer;
 use reach::Reach;
 use role::GroupState;
 use stall::{Gaps, Lateness};
+use storm::StormTold;
 use wish::Wishes;
 
 /// Where this incarnation is in its life.
@@ -138,8 +140,10 @@ pub struct Core {
     crossover: CarrierWatch,
     /// The serial line's modem lines.
     modem: CarrierWatch,
-    carriers_told: [CarrierTold; 3],
+    carriers_told: [(Link, StormTold<bool>); 3],
     reach: Reach,
+    /// The LAN interface's own MAC, once it was told.
+    lan_mac: Option<[u8; 6]>,
     /// When to repeat an ask, if the crossover's carrier makes it urgent.
     ask_again_at: Option<Time>,
     /// When the carriers were last to be looked at.
@@ -228,8 +232,10 @@ impl Core {
             peer: Peer::new(groups.len()),
             crossover: CarrierWatch::default(),
             modem: CarrierWatch::default(),
-            carriers_told: [Link::Lan, Link::Crossover, Link::Serial].map(CarrierTold::new),
+            carriers_told: [Link::Lan, Link::Crossover, Link::Serial]
+                .map(|link| (link, StormTold::quiet())),
             reach: Reach::new(config.reach_hosts.len(), now),
+            lan_mac: None,
             ask_again_at: None,
             looked_at: now,
             pulse_at: now,
@@ -322,6 +328,7 @@ impl Core {
             Event::LineBusy => self.watch_mut(Path::Serial, |watch| watch.is_busy(now)),
             Event::Refused { path, reason } => self.refused(path, reason),
             Event::Carrier { link, up } => self.carrier(now, link, up),
+            Event::LanMac { mac } => self.lan_mac_is(now, mac),
             Event::ReachAnswered { host, round } => self.reach_answered(now, host, round),
             Event::AddressSeen { group, holder } => {
                 self.with_group(group, |core, state| core.address_seen(now, state, holder));

@@ -13,6 +13,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::storm::StormTold;
 use super::time::Time;
 use crate::beat::{DropReason, Path};
 use crate::control::status::PathState;
@@ -68,10 +69,12 @@ pub struct PathWatch {
     /// Frames refused, by [`DropReason::ALL`].
     pub refused: [u64; DropReason::ALL.len()],
     /// State at the last look, and since when.
-    pub told: PathState,
-    told_since: Time,
-    /// What was said of it last, apart from its being late.
+    pub seen: PathState,
+    seen_since: Time,
+    /// What was news of it last, apart from its being late.
     said: PathState,
+    /// What of that was told: a path that flaps is not called up again at every beat.
+    pub storm: StormTold<PathState>,
     /// When a late warning was last told.
     pub late_told_at: Option<Time>,
 }
@@ -119,9 +122,10 @@ impl PathWatch {
             pulse_rtts: VecDeque::with_capacity(limits::PULSES_REMEMBERED),
             lost: 0,
             refused: [0; DropReason::ALL.len()],
-            told: PathState::Silent,
-            told_since: Time(0),
+            seen: PathState::Silent,
+            seen_since: Time(0),
             said: PathState::Silent,
+            storm: StormTold::quiet(),
             late_told_at: None,
         };
         watch.keep_to(interval, rounds, dead_after);
@@ -344,14 +348,14 @@ impl PathWatch {
         self.late_at().is_none_or(|at| now > at)
     }
 
-    /// Whether its state is to be told now: if it differs from what was said last. Late is told at a
-    /// bounded rate, one-way only if it lasts; what recovers from either untold is no news.
+    /// Whether its state is news: if it differs from what was news last. Late is so at a bounded rate,
+    /// one-way only if it lasts; what recovers from either untold is no news.
     pub fn is_news(&mut self, now: Time, state: PathState) -> bool {
-        if state != self.told {
-            self.told = state;
-            self.told_since = now;
+        if state != self.seen {
+            self.seen = state;
+            self.seen_since = now;
         }
-        let lasts = now.since(self.told_since);
+        let lasts = now.since(self.seen_since);
         let news = match state {
             PathState::Late => {
                 let every = limits::LATE_TOLD_EVERY;
@@ -376,7 +380,7 @@ impl PathWatch {
     pub fn close(&mut self) {
         self.heard_at = None;
         self.asked_at = None;
-        self.told = PathState::Silent;
+        self.seen = PathState::Silent;
         self.said = PathState::Silent;
     }
 

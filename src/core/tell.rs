@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::role::GroupState;
-use super::{Command, Core, Link, Time};
+use super::{Command, Core, Link, Time, storm};
 use crate::beat::Path;
 use crate::control::event::{Kind, Told};
 use crate::control::status::PathState;
@@ -59,33 +59,30 @@ impl Core {
         self.tell(Kind::Refused, Some(&group.name), format!("not served here: {text}"));
     }
 
-    pub(super) fn tell_path(
-        &mut self,
-        path: Path,
-        is: PathState,
-        silence: Duration,
-        left: Duration,
-    ) {
-        let name = path.name();
-        let (kind, text) = match is {
-            PathState::Late => {
-                let (ms, left_ms) = (silence.as_millis(), left.as_millis());
-                (Kind::Late, format!("{name} is late: {ms} ms of silence, {left_ms} ms were left"))
-            }
-            PathState::Up => (Kind::Path, format!("{name} is up both ways")),
-            PathState::OneWay => {
-                (Kind::Path, format!("{name} is one-way: the peer does not hear this node on it"))
-            }
-            PathState::Silent => (Kind::Path, format!("{name} is silent")),
-            PathState::Off => return,
+    /// Tells that a path is late, and how much was left.
+    pub(super) fn tell_late(&mut self, path: Path, silence: Duration, left: Duration) {
+        let (name, ms, left_ms) = (path.name(), silence.as_millis(), left.as_millis());
+        let text = format!("{name} is late: {ms} ms of silence, {left_ms} ms were left");
+        self.tell(Kind::Late, None, text);
+    }
+
+    /// Tells how a path is, before which so many changes were not told.
+    pub(super) fn tell_path(&mut self, path: Path, is: PathState, untold: u64) {
+        let what = match is {
+            PathState::Up => "is up both ways",
+            PathState::OneWay => "is one-way: the peer does not hear this node on it",
+            PathState::Silent => "is silent",
+            // The one is told by another name, the other never changes.
+            PathState::Late | PathState::Off => return,
         };
-        self.tell(kind, None, text);
+        let text = storm::after_untold(format!("{} {what}", path.name()), untold);
+        self.tell(Kind::Path, None, text);
     }
 
     /// Tells that a link's carrier has changed: at once, or once it is known what came of a storm.
     pub(super) fn tell_carrier(&mut self, now: Time, link: Link, up: bool) {
-        let told = self.carriers_told.iter_mut().find(|told| told.link == link);
-        if told.is_some_and(|told| told.changed(now, up)) {
+        let told = self.carriers_told.iter_mut().find(|(one, _)| *one == link);
+        if told.is_some_and(|(_, told)| told.changed(now, up)) {
             self.tell(Kind::Carrier, None, carrier_text(link, up).to_string());
         }
     }
@@ -94,13 +91,9 @@ impl Core {
     /// next tick is soon enough.
     pub(super) fn tell_untold_carriers(&mut self, now: Time) {
         let mut told = self.carriers_told;
-        for one in &mut told {
+        for (link, one) in &mut told {
             if let Some((up, untold)) = one.take_due(now) {
-                let text = carrier_text(one.link, up);
-                let text = match untold {
-                    0 => text.to_string(),
-                    _ => format!("{text}, after {untold} changes that were not told"),
-                };
+                let text = storm::after_untold(carrier_text(*link, up).to_string(), untold);
                 self.tell(Kind::Carrier, None, text);
             }
         }

@@ -98,6 +98,8 @@ struct Story {
     arp_cut: bool,
     refuses_a_claim: bool,
     deaf_disk: bool,
+    /// Whose looks at the LAN carrier bring nothing.
+    blind: Option<usize>,
 }
 
 const A: usize = 0;
@@ -114,8 +116,13 @@ impl Story {
 
     /// With what the config file gives the group besides its address.
     fn with(furnish: impl FnOnce(&mut config::Group)) -> Story {
+        Story::edited(|config| furnish(&mut config.groups[0]))
+    }
+
+    /// With another config.
+    fn edited(edit: impl FnOnce(&mut config::Config)) -> Story {
         let mut config = config::parse(CONFIG, "story.toml").expect("the config is good");
-        furnish(&mut config.groups[0]);
+        edit(&mut config);
         let config = Arc::new(config);
         let station = |node: usize| Station {
             core: Core::new(
@@ -165,6 +172,7 @@ impl Story {
             arp_cut: false,
             refuses_a_claim: false,
             deaf_disk: false,
+            blind: None,
         };
         story.drain(A);
         story.drain(B);
@@ -210,8 +218,10 @@ impl Story {
                 }
             }
             Command::LookAtCarriers => {
-                let up = self.lan[node];
-                self.give(node, Event::Carrier { link: Link::Lan, up });
+                if self.blind != Some(node) {
+                    let up = self.lan[node];
+                    self.give(node, Event::Carrier { link: Link::Lan, up });
+                }
                 let other = &self.nodes[1 - node];
                 let there = (other.powered || other.killed) && !self.cut.has(Path::Crossover);
                 let up = there || self.crossover_keeps_carrier;

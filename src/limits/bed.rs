@@ -64,6 +64,8 @@ pub const BED_WRITE_EVERY: Duration = Duration::from_millis(8);
 pub const BED_SYNC_EVERY: Duration = Duration::from_millis(250);
 /// Longest outage promised for a single fault that the peer can be sure of.
 pub const OUTAGE_MAX: Duration = Duration::from_millis(250);
+/// A client's idle connection ends within this after the new owner holds the addresses.
+pub const CLIENT_KNOWS_MAX: Duration = Duration::from_millis(200);
 /// Tests allow so many times the promised outage: they show that it works, the demo how fast. A noisy
 /// machine may hold everything up for tens of ms.
 pub const OUTAGE_SLACK: u32 = 4;

@@ -15,9 +15,6 @@ use crate::limits;
 
 /// ARP frames that a heart reads in one round.
 const LAN_A_ROUND: usize = 32;
-/// The netlink thread refuses to begin a claim or renewal that waited longer than this, in µs: the
-/// right to it may have ended while the thread was stopped.
-const REQUEST_AGE_MAX_US: u64 = 200_000;
 
 impl World {
     /// Lets the heart's loop wake, at the latest after a delay.
@@ -309,7 +306,7 @@ impl World {
         }
         let Some(heart) = node.heart.as_mut().filter(|heart| heart.stopped == 0) else { return };
         let Some((request, asked_us)) = heart.requests.pop_front() else { return };
-        let old = clock_us.saturating_sub(asked_us) > REQUEST_AGE_MAX_US;
+        let old = clock_us.saturating_sub(asked_us) > limits::CLAIM_AGE_MAX.as_micros() as u64;
         match request {
             Request::Claim(group, claim) | Request::Renew(group, claim) if old => {
                 let error = "the request waited too long".to_owned();

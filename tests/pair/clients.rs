@@ -101,16 +101,18 @@ impl Site {
     }
 }
 
-/// Tells how long after the new owner held the addresses a client knew.
-fn print_time(scene: &Scene, heir: NodeIndex, ends: &Connection, reset: SystemTime) {
+/// A client knew soon after the new owner held the addresses; prints how soon.
+fn knew_soon(scene: &Scene, heir: NodeIndex, ends: &Connection, reset: SystemTime) {
     let event = scene.wait("the event of the takeover", || {
         let events = scene.events(heir).into_iter();
         let mut serving = events.filter(|event| event.told.text.starts_with("serving"));
         serving.next().ok_or_else(|| "none".to_owned())
     });
     let held = wallclock::parse(&event.time).expect("a time");
-    let after = reset.duration_since(held).unwrap_or_default().as_millis();
-    println!("{}: reset {after} ms after the takeover", ends.service);
+    let spread = |error: std::time::SystemTimeError| error.duration();
+    let after = reset.duration_since(held).unwrap_or_else(spread);
+    println!("{}: reset {} ms after the takeover", ends.service, after.as_millis());
+    assert!(after <= limits::CLIENT_KNOWS_MAX * limits::OUTAGE_SLACK, "{after:?}");
 }
 
 /// The client's read ends because the connection was reset; when.
@@ -164,7 +166,7 @@ fn waiting_clients_learn_of_a_power_cut() {
         (resets, seen.join().unwrap())
     });
     for (reset, ends) in resets.into_iter().zip(&ends) {
-        print_time(&site.scene, heir, ends, reset.expect("a reset"));
+        knew_soon(&site.scene, heir, ends, reset.expect("a reset"));
     }
     assert_eq!(seen, BTreeSet::from([0, 1, 2]), "tickles on the LAN");
     let event = site.scene.wait_event(heir, 0, Kind::Clients, "clients of 3 TCP connections");
@@ -184,7 +186,7 @@ fn waiting_clients_learn_of_a_planned_move_and_the_old_owner_forgets_them() {
         let resets: Vec<_> = opened.iter().map(|open| scope.spawn(|| reset(open))).collect();
         site.scene.tell(site.owner, &["move", GROUP, node::name(heir)]);
         for (reset, open) in resets.into_iter().zip(&opened) {
-            print_time(&site.scene, heir, &open.ends, reset.join().expect("a reset"));
+            knew_soon(&site.scene, heir, &open.ends, reset.join().expect("a reset"));
         }
     });
     for open in &opened {

@@ -95,10 +95,11 @@ fn p4_a_flood_of_forged_and_repeated_frames() {
     });
 }
 
-/// How many changes of carriers a node has told.
-fn carriers_told(scene: &Scene, node: NodeIndex) -> u64 {
+/// How many changes of carriers and paths a node has told.
+fn changes_told(scene: &Scene, node: NodeIndex) -> u64 {
     let events = scene.events(node);
-    events.iter().filter(|event| event.told.kind == Kind::Carrier).count() as u64
+    let change = |kind: Kind| matches!(kind, Kind::Carrier | Kind::Path);
+    events.iter().filter(|event| change(event.told.kind)).count() as u64
 }
 
 /// Takes a plug out and in again, so many times; then the pair must be whole. How often the group moved.
@@ -106,7 +107,7 @@ fn flaps(scene: &mut Scene, flap: impl Fn(&mut Plugs, bool)) -> usize {
     scene.whole();
     let times = wanted("CLUSTERD_FLAPS", 300);
     let before = NodeIndex::BOTH.map(|node| (resident_kib(scene, node), scene.pids(node)));
-    let told_before = NodeIndex::BOTH.map(|node| carriers_told(scene, node));
+    let told_before = NodeIndex::BOTH.map(|node| changes_told(scene, node));
     let mark = Instant::now();
     for _ in 0..times {
         for is_in in [false, true] {
@@ -117,13 +118,13 @@ fn flaps(scene: &mut Scene, flap: impl Fn(&mut Plugs, bool)) -> usize {
     scene.whole();
     scene.bed.cross_check().expect("a watcher that sees");
     assert_eq!(scene.bed.watcher.two_owners_since(mark), TwoOwners::default());
-    let windows = mark.elapsed().as_secs() / limits::CARRIER_TOLD_EVERY.as_secs() + 2;
+    let windows = mark.elapsed().as_secs() / limits::CHANGES_TOLD_EVERY.as_secs() + 2;
     for (node, before) in NodeIndex::BOTH.into_iter().zip(told_before) {
-        let told = carriers_told(scene, node) - before;
+        let told = changes_told(scene, node) - before;
         println!("{told} lines");
-        // Of LAN, crossover and serial line.
-        let most = 3 * windows * u64::from(limits::CARRIER_TOLD_MAX);
-        assert!(told <= most, "{told} lines of carriers, at most {most}");
+        // Of LAN, crossover and serial line, the carrier and the path.
+        let most = 6 * windows * u64::from(limits::CHANGES_TOLD_MAX);
+        assert!(told <= most, "{told} lines, at most {most}");
     }
     for (node, (resident, pids)) in NodeIndex::BOTH.into_iter().zip(before) {
         assert_eq!(scene.pids(node), pids, "a process has ended");

@@ -156,6 +156,50 @@ fn p1_a_service_address_added_by_somebody_else_is_deleted() {
     scene.bed.cross_check().expect("only the owner holds it");
 }
 
+/// Runs ip(8) on a node.
+fn ip(scene: &Scene, node: NodeIndex, arguments: &[&str]) {
+    let mut ip = std::process::Command::new("ip");
+    ip.args(arguments);
+    let status = scene.bed.wiring().seat(node).namespace.run(|| ip.status());
+    assert!(status.expect("a namespace").expect("ip runs").success(), "{arguments:?}");
+}
+
+/// Its clients go on writing to the MAC that they know: they are told.
+#[test]
+fn p2_the_owners_lan_interface_gets_another_mac() {
+    let (scene, owner) = Scene::whole_pair();
+    let mark = Instant::now();
+    for mac in ["02:00:00:00:07:08", "02:00:00:00:07:09"] {
+        let events = scene.events(owner).len();
+        ip(&scene, owner, &["link", "set", "eth0", "address", mac]);
+        scene.wait_event(owner, events, Kind::Address, &format!("another MAC now, {mac}"));
+        let changed = Instant::now();
+        scene.wait_until("an answer from there", || {
+            scene.bed.client.answer_since(changed).is_some_and(|answer| answer.from == owner)
+        });
+    }
+    let outage = scene.bed.client.outage_since(mark);
+    assert!(outage <= limits::OUTAGE_MAX * limits::OUTAGE_SLACK, "an outage of {outage:?}");
+    assert_eq!(scene.whole(), owner);
+    assert_eq!(scene.bed.watcher.moves_since(mark), 0);
+    assert_eq!(scene.bed.watcher.two_owners_since(mark), TwoOwners::default());
+}
+
+/// By the config's name there is no LAN interface any more: it counts as unplugged.
+#[test]
+fn p1_the_owners_lan_interface_gets_another_name() {
+    let (scene, owner) = Scene::whole_pair();
+    let mark = Instant::now();
+    ip(&scene, owner, &["link", "set", "eth0", "name", "lan9"]);
+    scene.wait_served_by(owner.other());
+    ip(&scene, owner, &["link", "set", "lan9", "name", "eth0"]);
+    assert_eq!(scene.whole(), owner.other());
+    scene.bed.cross_check().expect("a watcher that sees");
+    assert_eq!(scene.bed.watcher.moves_since(mark), 1);
+    assert_eq!(scene.bed.watcher.two_owners_since(mark), TwoOwners::default());
+    scene.move_to(owner);
+}
+
 #[test]
 fn p1_an_ipv6_address_moves_with_the_other() {
     let six: IpAddr = "2001:db8::50".parse().expect("an address");

@@ -229,7 +229,10 @@ fn a_port_that_flaps_moves_a_group_away_and_fetches_it_home_so_often_and_no_more
 
 /// A switch dies, the crossover later: the nodes hear each other by the serial line alone.
 fn on_serial_alone() -> Story {
-    let mut story = Story::settled();
+    left_with_serial(Story::settled())
+}
+
+fn left_with_serial(mut story: Story) -> Story {
     story.lan = [false, false];
     story.run(SECOND);
     story.cut = story.cut.with(Path::Crossover);
@@ -290,4 +293,36 @@ fn p1_a_peer_that_restarts_is_not_trusted_to_be_off_the_lan() {
     story.give(A, Event::Heard { path: Path::Serial, beat: greeting });
     story.run(MS * 200);
     assert!(!story.nodes[A].holds, "{:?}", story.status(A));
+}
+
+/// A peer that starts claims when its patience is over, although it has heard nothing of this node.
+#[test]
+fn p1_a_peer_is_trusted_to_be_off_the_lan_for_less_than_its_patience_after_a_start() {
+    let mut story = Story::edited(|config| config.heartbeat.boot_patience = MS * 300);
+    story.run(SECOND);
+    let mut story = left_with_serial(story);
+    story.cut = story.cut.with(Path::Serial);
+    story.flying.clear();
+    story.run(MS * 250);
+    assert!(!story.nodes[A].holds, "{:?}", story.status(A));
+}
+
+/// B's first beats say that there is no carrier, because nobody has looked yet: A may serve on for that.
+#[test]
+fn p1_a_carrier_that_is_first_seen_after_the_first_beat_has_come_back() {
+    let mut story = Story::settled();
+    story.power_cut(B);
+    story.run(SECOND);
+    story.lan = [false, true];
+    story.cut = story.cut.with(Path::Crossover);
+    story.run(SECOND);
+    story.blind = Some(B);
+    story.power_on(B);
+    story.run(SECOND * 6);
+    assert!(story.nodes[A].holds, "{:?}", story.status(A));
+    story.cut = story.cut.with(Path::Serial);
+    story.flying.clear();
+    story.blind = None;
+    story.time_until_held(B, SECOND * 3);
+    assert_eq!(story.both_held, Duration::ZERO);
 }

@@ -299,3 +299,72 @@ fn a_lan_that_is_reached_again_is_told_who_serves() {
     story.run(MS * 1_200);
     assert!(story.nodes[A].holds && story.announced > announced);
 }
+
+#[test]
+fn a_path_that_works_one_way_is_told_once_and_shows_that_the_peer_lives() {
+    let mut story = Story::settled();
+    story.crossover_keeps_carrier = true;
+    let hears_b = |story: &mut Story, rounds: u32| {
+        for _ in 0..rounds {
+            story.run(MS * 50);
+            let beat = newest(story, B, Path::Crossover);
+            story.give(A, Event::Heard { path: Path::Crossover, beat });
+        }
+    };
+    story.cut = story.cut.with(Path::Crossover);
+    hears_b(&mut story, 20);
+    let paths = story.status(A).peer.paths;
+    let crossover = paths.iter().find(|path| path.name == "crossover").expect("it is configured");
+    assert_eq!(crossover.state, PathState::OneWay);
+    let text = "crossover is one-way: the peer does not hear this node on it";
+    let told = story.nodes[A].told.iter().filter(|(_, told)| told == text).count();
+    assert_eq!(told, 1);
+    story.cut = story.cut.with(Path::Lan).with(Path::Serial);
+    hears_b(&mut story, 20);
+    assert_eq!(story.status(A).peer.state, PeerState::Alive);
+}
+
+#[test]
+fn a_peer_whose_own_loop_has_gaps_is_given_twice_as_long() {
+    let silent_after = |worst_gap_ms: u16| {
+        let mut story = Story::settled();
+        story.crossover_keeps_carrier = true;
+        let beat = newest(&story, A, Path::Lan);
+        let beat = Beat { sequence: beat.sequence + 1_000, worst_gap_ms, ..beat };
+        story.give(B, Event::Heard { path: Path::Lan, beat });
+        story.power_cut(A);
+        let began = story.now;
+        while story.status(B).peer.state != PeerState::Dead {
+            story.run(MS);
+        }
+        story.now.since(began)
+    };
+    let usual = silent_after(0);
+    assert!(usual <= MS * 160, "{usual:?}");
+    let patient = silent_after(200);
+    assert!(patient >= MS * 400 - MS * 60 && patient <= MS * 410, "{patient:?}");
+    // No peer may ask for any patience it likes.
+    assert!(silent_after(u16::MAX) <= limits::GAP_HEEDED_MAX * 2 + MS * 10);
+}
+
+/// Both probe for the address at the same time.
+#[test]
+fn the_preferred_node_goes_on_where_the_other_backs_off() {
+    let claims_although_the_peer_probes = |heir: usize| {
+        let mut story = Story::settled();
+        if heir == A {
+            let wish = Wish::Move { group: WEB, to: None, accept_loss: false };
+            story.give(A, Event::Wished { request: 1, wish });
+            story.time_until_held(B, MS * 500);
+            story.run(MS * 1_000);
+        }
+        story.power_cut(1 - heir);
+        for _ in 0..600 {
+            story.run(MS);
+            story.give(heir, Event::AddressSeen { group: WEB, holder: Holder::PeerProbes });
+        }
+        story.nodes[heir].holds
+    };
+    assert!(claims_although_the_peer_probes(A));
+    assert!(!claims_although_the_peer_probes(B));
+}

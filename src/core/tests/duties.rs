@@ -266,3 +266,24 @@ fn p3_nothing_is_taken_in_before_stray_services_have_stopped() {
     story.run(Duration::from_secs(2));
     assert!(matches!(mirrors(&story), Some(MirrorDuty::In(_))));
 }
+
+/// The services are stopping for a handover when the owner stands still for a moment.
+#[test]
+fn a_stall_starts_no_service_that_is_being_stopped() {
+    let mut story = with_service();
+    story.run(Duration::from_secs(1));
+    story.services(B, ServiceWord::Done);
+    story.run(Duration::from_secs(1));
+    story.services(A, ServiceWord::Done);
+    assert_eq!(story.services_ordered(A), Some(ServiceDuty::Run));
+    let wish = Wish::Move { group: WEB, to: None, accept_loss: false };
+    story.give(A, Event::Wished { request: 1, wish });
+    story.run(MS * 100);
+    assert_eq!(story.services_ordered(A), Some(ServiceDuty::Standby));
+    story.now = story.now + MS * 200;
+    story.flying.clear();
+    story.give(A, Event::Tick);
+    assert_eq!(story.services_ordered(A), Some(ServiceDuty::Standby));
+    story.services(A, ServiceWord::Done);
+    story.time_until_held(B, MS * 500);
+}

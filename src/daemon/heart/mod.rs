@@ -207,6 +207,9 @@ impl Heart {
                         self.wires.link_is(nic, link);
                     }
                     self.hands.link_is(nic, link, &mut self.page);
+                    if let (Nic::Lan, Some(link)) = (nic, link) {
+                        self.handle(Event::LanMac { mac: link.mac });
+                    }
                 }
                 NetReply::Fault(text) => log::warn!("netlink: {text}"),
             }
