@@ -61,6 +61,9 @@ pub enum Fault {
     DiskFails(NodeIndex),
     /// The kernel refuses to add addresses.
     KernelRefuses(NodeIndex),
+    /// Somebody holds the kernel's lock for changes of the network (rtnl): no request ends, no lease ends,
+    /// no carrier is told of.
+    RtnlHeld(NodeIndex),
     /// Rounds are late at times.
     Loaded(NodeIndex),
     /// Somebody deletes the group's addresses where they are.
@@ -122,13 +125,20 @@ pub enum Kind {
     Worker,
     /// Services and the room for trees.
     Furniture,
+    /// The kernel's lock is held.
+    Rtnl,
 }
 
 /// The kinds that need trees or services to mean anything.
 pub const FURNISHED: [Kind; 2] = [Kind::Worker, Kind::Furniture];
 
+/// With the kernel's lock held again and again, and whatever else.
+pub fn hung() -> Vec<Kind> {
+    [&[Kind::Rtnl; 8][..], &Kind::ALL[..]].concat()
+}
+
 impl Kind {
-    /// All kinds that any pair knows.
+    /// All kinds that any pair knows, but the one that has a mode of its own.
     pub const ALL: [Kind; 16] = [
         Kind::Cuts,
         Kind::Loss,
@@ -244,6 +254,7 @@ pub fn draw(kind: Kind, setup: &Setup, rng: &mut Rng) -> (Fault, u64) {
                 if rng.chance(400) { Fault::KernelRefuses(node) } else { Fault::Loaded(node) };
             (fault, some)
         }
+        Kind::Rtnl => (Fault::RtnlHeld(node), rng.time_us(ms(50), ms(8_000))),
         Kind::Foreign => {
             let fault = if rng.chance(500) {
                 Fault::ForeignDelete(group)

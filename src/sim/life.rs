@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::kernel::Kernel;
 use super::node::{Guard, Heart, Inbox};
+use super::work::RTNL_LOOK_US;
 use super::world::{Happening, World};
 use crate::beat::Codec;
 use crate::config::NodeIndex;
@@ -197,7 +198,12 @@ impl World {
         let node = &mut self.nodes[index];
         let boot = node.boot;
         // What a paused kernel still has to answer may have been due before.
-        let exits_us = node.in_flight.map_or(now_us, |request| request.ends_us).max(now_us) + 200;
+        let exits_us = match node.in_flight {
+            // Nothing ends a call that waits for the lock.
+            Some(_) if node.rtnl_held > 0 => u64::MAX,
+            Some(request) => request.ends_us.max(now_us) + 200,
+            None => now_us + 200,
+        };
         match node.guard {
             Guard::Running => {
                 let acts_us = exits_us.min(now_us + EXIT_PATIENCE_US);
@@ -247,8 +253,11 @@ impl World {
         if node.heart.is_some() || node.guard != Guard::Running {
             return;
         }
-        node.kernel.remove_all();
         let boot = node.boot;
+        if node.rtnl_held > 0 {
+            return self.after(RTNL_LOOK_US, Happening::GuardDeleted { node: index, boot });
+        }
+        node.kernel.remove_all();
         if node.in_flight.is_some() {
             self.after(50_000, Happening::GuardActs { node: index, boot });
             return;
@@ -334,6 +343,7 @@ impl World {
             handled_at: start,
             requests: Default::default(),
             claimed: vec![false; self.config.groups.len()],
+            leased_us: vec![0; self.config.groups.len()],
             reach_round: 0,
             said_farewell: false,
         });
@@ -374,6 +384,10 @@ impl World {
     pub(super) fn carrier_reported(&mut self, index: NodeIndex, link: Link) {
         let up = self.carrier(index, link);
         let node = &mut self.nodes[index];
+        if node.rtnl_held > 0 {
+            let boot = node.boot;
+            return self.after(RTNL_LOOK_US, Happening::Carrier { node: index, boot, link });
+        }
         node.carriers[link_place(link)] = Some(up);
         if let Some(heart) = &mut node.heart {
             heart.inbox.net.push_back(Event::Carrier { link, up });

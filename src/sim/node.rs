@@ -115,6 +115,8 @@ pub struct Heart {
     pub requests: VecDeque<(Request, u64)>,
     /// Groups that the netlink thread was told to hold.
     pub claimed: Vec<bool>,
+    /// When their leases began, by the node's clock.
+    pub leased_us: Vec<u64>,
     /// Newest round of reach questions.
     pub reach_round: u32,
     /// It has said farewell.
@@ -139,8 +141,12 @@ pub struct InFlight {
     pub heart: u32,
     /// What.
     pub request: Request,
-    /// When it ends, in the world's time.
+    /// When it began, by the node's clock.
+    pub began_us: u64,
+    /// When it ends, in the world's time, if nobody holds the kernel's lock.
     pub ends_us: u64,
+    /// It is done, and not yet answered.
+    pub done: bool,
 }
 
 /// One server.
@@ -207,6 +213,10 @@ pub struct Node {
     pub disk_failing: u8,
     /// Faults that make the kernel refuse addresses at present.
     pub refuses: u8,
+    /// Faults that hold the kernel's lock for changes of the network at present.
+    pub rtnl_held: u8,
+    /// When one of them ended last, in the world's time.
+    pub rtnl_freed_us: u64,
     /// Faults that make every round late at present.
     pub loaded: u8,
     /// What the heart last heard of its carriers: LAN, crossover, and the serial line's modem lines.
@@ -248,6 +258,8 @@ impl Node {
             disk_stuck: 0,
             disk_failing: 0,
             refuses: 0,
+            rtnl_held: 0,
+            rtnl_freed_us: 0,
             loaded: 0,
             carriers: [None; 3],
         }

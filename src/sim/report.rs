@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::faults::Kind;
+use super::faults::{self, Kind};
 use super::run::{self, Options, Run};
 use super::single;
 use super::trace::Trace;
@@ -22,6 +22,8 @@ pub enum Mode {
     Mixed(Vec<Kind>),
     /// The same, and every pair has trees or services.
     Furnished(Vec<Kind>),
+    /// A mix in which the kernel's lock is held again and again.
+    Hung,
     /// Exactly one fault.
     OneFault,
     /// One node alone.
@@ -34,6 +36,7 @@ impl Mode {
         match self {
             Mode::Mixed(_) => "mixed",
             Mode::Furnished(_) => "furnished",
+            Mode::Hung => "hung",
             Mode::OneFault => "single",
             Mode::Lone => "lone",
         }
@@ -42,12 +45,13 @@ impl Mode {
     fn play(&self, seed: u64, sabotage: Option<Sabotage>, trace: Trace) -> (Run, Option<String>) {
         let kinds = match self {
             Mode::Mixed(kinds) | Mode::Furnished(kinds) => kinds.clone(),
+            Mode::Hung => faults::hung(),
             Mode::OneFault | Mode::Lone => Vec::new(),
         };
         let furnished = matches!(self, Mode::Furnished(_));
         let options = Options { kinds, furnished, sabotage, trace };
         let run = match self {
-            Mode::Mixed(_) | Mode::Furnished(_) => {
+            Mode::Mixed(_) | Mode::Furnished(_) | Mode::Hung => {
                 let (mut run, to_us) = run::draw(seed, &options);
                 let played = catch_unwind(AssertUnwindSafe(|| run::play(&mut run, to_us)));
                 if let Err(panic) = played {

@@ -193,9 +193,17 @@ impl World {
             Fault::DiskStuck(node) => count(&mut self.nodes[node].disk_stuck),
             Fault::DiskFails(node) => count(&mut self.nodes[node].disk_failing),
             Fault::KernelRefuses(node) => count(&mut self.nodes[node].refuses),
+            Fault::RtnlHeld(node) => {
+                count(&mut self.nodes[node].rtnl_held);
+                self.nodes[node].rtnl_freed_us = self.now_us;
+            }
             Fault::Loaded(node) => count(&mut self.nodes[node].loaded),
             Fault::ForeignDelete(group) => {
-                NodeIndex::BOTH.into_iter().for_each(|node| self.lose_address(node, group));
+                for node in NodeIndex::BOTH {
+                    if self.nodes[node].rtnl_held == 0 {
+                        self.lose_address(node, group);
+                    }
+                }
                 return None;
             }
             Fault::ForeignAdd(group) => {
@@ -274,7 +282,8 @@ impl World {
             let node = &mut self.nodes[index];
             let claimed =
                 node.heart.as_ref().is_none_or(|heart| heart.claimed[usize::from(group.0)]);
-            if node.runs() && node.in_flight.is_none() && !claimed {
+            let free = node.in_flight.is_none() && node.rtnl_held == 0;
+            if node.runs() && free && !claimed {
                 node.kernel.add_foreign(group);
                 self.tell_net(index, Event::AddressFound { group });
                 return;

@@ -31,6 +31,7 @@ fn one_seed() {
     let Some(seed) = seed_asked_for() else { return };
     let mode = match std::env::var("CLUSTERD_SIM_MODE").as_deref() {
         Ok("single") => Mode::OneFault,
+        Ok("hung") => Mode::Hung,
         Ok("lone") => Mode::Lone,
         Ok("furnished") => Mode::Furnished(Vec::new()),
         _ => Mode::Mixed(Vec::new()),
@@ -46,6 +47,16 @@ fn p1_p2_hold_under_mixed_faults() {
 #[test]
 fn p3_holds_under_mixed_faults() {
     Mode::Furnished(Vec::new()).all_hold(seeds(500));
+}
+
+#[test]
+fn p1_p2_hold_while_the_kernels_lock_is_held() {
+    Mode::Hung.all_hold(seeds(500));
+}
+
+#[test]
+fn without_the_probe_it_fails_while_the_kernels_lock_is_held() {
+    needs_in(Sabotage::NoProbe, &Mode::Hung);
 }
 
 #[test]

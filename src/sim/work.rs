@@ -15,6 +15,8 @@ use crate::limits;
 
 /// ARP frames that a heart reads in one round.
 const LAN_A_ROUND: usize = 32;
+/// What waits for the kernel's lock looks this often whether it is free, in µs.
+pub(super) const RTNL_LOOK_US: u64 = 1_000;
 
 impl World {
     /// Lets the heart's loop wake, at the latest after a delay.
@@ -307,6 +309,7 @@ impl World {
         let Some(heart) = node.heart.as_mut().filter(|heart| heart.stopped == 0) else { return };
         let Some((request, asked_us)) = heart.requests.pop_front() else { return };
         let old = clock_us.saturating_sub(asked_us) > limits::CLAIM_AGE_MAX.as_micros() as u64;
+        let lease_us = limits::LEASE.as_micros() as u64;
         match request {
             Request::Claim(group, claim) | Request::Renew(group, claim) if old => {
                 let error = "the request waited too long".to_owned();
@@ -314,7 +317,18 @@ impl World {
                 self.wake_heart(index, 20);
                 return self.pump_requests(index);
             }
-            Request::Claim(group, _) => heart.claimed[usize::from(group.0)] = true,
+            Request::Renew(group, claim)
+                if clock_us >= heart.leased_us[usize::from(group.0)] + lease_us =>
+            {
+                let error = "the lease had ended before it could be renewed".to_owned();
+                heart.inbox.net.push_back(Event::HoldFailed { group, claim, error });
+                self.wake_heart(index, 20);
+                return self.pump_requests(index);
+            }
+            Request::Claim(group, _) => {
+                heart.claimed[usize::from(group.0)] = true;
+                heart.leased_us[usize::from(group.0)] = clock_us;
+            }
             Request::Release(group, _) => heart.claimed[usize::from(group.0)] = false,
             Request::Sweep => heart.claimed.fill(false),
             Request::Renew(..) | Request::Look => {}
@@ -323,14 +337,21 @@ impl World {
         let takes_us = self.kernel_takes_us();
         let effect_us = self.rng.between(1, takes_us);
         let ends_us = now_us + takes_us;
-        self.nodes[index].in_flight = Some(InFlight { heart: id, request, ends_us });
+        self.nodes[index].in_flight =
+            Some(InFlight { heart: id, request, began_us: clock_us, ends_us, done: false });
         self.after(effect_us, Happening::Effect { node: index, boot });
         self.at(ends_us, Happening::Answered { node: index, boot });
     }
 
     pub(super) fn request_takes_effect(&mut self, index: NodeIndex) {
-        let Some(InFlight { request, .. }) = self.nodes[index].in_flight else { return };
-        match request {
+        let node = &mut self.nodes[index];
+        let (boot, held) = (node.boot, node.rtnl_held > 0);
+        let Some(in_flight) = &mut node.in_flight else { return };
+        if held {
+            return self.after(RTNL_LOOK_US, Happening::Effect { node: index, boot });
+        }
+        in_flight.done = true;
+        match in_flight.request {
             Request::Sweep => self.nodes[index].kernel.remove_all(),
             Request::Look => {}
             Request::Claim(group, _) | Request::Renew(group, _) => {
@@ -372,7 +393,14 @@ impl World {
         let carriers: Vec<(Link, bool)> =
             links.iter().map(|&link| (link, self.carrier(index, link))).collect();
         let node = &mut self.nodes[index];
-        let Some(InFlight { heart: id, request, .. }) = node.in_flight else { return };
+        let (boot, clock_us) = (node.boot, node.clock_us(self.now_us));
+        let Some(InFlight { heart: id, request, began_us, done, .. }) = node.in_flight else {
+            return;
+        };
+        if !done {
+            return self.after(RTNL_LOOK_US, Happening::Answered { node: index, boot });
+        }
+        let lease_us = limits::LEASE.as_micros() as u64;
         let Some(heart) = node.heart.as_mut().filter(|heart| heart.id == id) else {
             node.in_flight = None;
             return;
@@ -396,7 +424,18 @@ impl World {
                 inbox.push_back(Event::HoldFailed { group, claim, error });
             }
             Request::Claim(group, claim) => inbox.push_back(Event::Held { group, claim }),
-            Request::Renew(group, claim) => inbox.push_back(Event::Renewed { group, claim }),
+            Request::Renew(group, claim)
+                if clock_us >= heart.leased_us[usize::from(group.0)] + lease_us =>
+            {
+                let error = "the lease had ended before the renewal was acknowledged".to_owned();
+                inbox.push_back(Event::HoldFailed { group, claim, error });
+                heart.claimed[usize::from(group.0)] = false;
+                node.kernel.remove(group);
+            }
+            Request::Renew(group, claim) => {
+                heart.leased_us[usize::from(group.0)] = began_us;
+                inbox.push_back(Event::Renewed { group, claim });
+            }
             Request::Release(group, release) => inbox.push_back(Event::Released { group, release }),
         }
         self.wake_heart(index, 10);
@@ -415,6 +454,11 @@ impl World {
             let left_us = due_us - jiffies_us;
             self.after(left_us, Happening::LeaseOver { node: index, boot, group, serial });
             return;
+        }
+        if node.rtnl_held > 0 {
+            let boot = node.boot;
+            return self
+                .after(RTNL_LOOK_US, Happening::LeaseOver { node: index, boot, group, serial });
         }
         self.trace.note(self.now_us, || format!("{}'s lease ends", self.name(index)));
         self.lose_address(index, group);

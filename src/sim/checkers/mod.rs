@@ -73,11 +73,12 @@ impl World {
             hearts_run,
             machines_run,
             clean: clean.contains(&true),
+            kernels_change: self.nodes.both().into_iter().all(|node| node.rtnl_held == 0),
         };
         self.checkers.one_owner.network(now_us, sight);
         let works = |node: &Node| node.worker.lives && node.worker_stopped == 0;
         let workers = self.nodes.both().into_iter().all(works);
-        let hear = sight.clean && hearts_run && machines_run && workers;
+        let hear = sight.clean && hearts_run && machines_run && workers && sight.kernels_change;
         self.checkers.programs.pair(now_us, hear);
         self.checkers.false_death.paths(now_us, clean);
         for (group, _) in self.config.clone().groups() {
@@ -128,6 +129,9 @@ impl World {
         let said_farewell = peer.heart.as_ref().is_some_and(|heart| heart.said_farewell);
         let since_us = peer.heart_runs_since().filter(|_| !said_farewell);
         let since_us = since_us.filter(|_| self.nodes[index].loaded + peer.loaded == 0);
+        // It says nothing before its sweep, which waits for the kernel's lock.
+        let since_us = since_us.filter(|_| peer.rtnl_held == 0);
+        let since_us = since_us.map(|since_us| since_us.max(peer.rtnl_freed_us));
         // A machine whose clock stood still with it had no time to get to know a peer that came meanwhile.
         let awake_us = if self.setup.clock_stops_in_pause { self.nodes[index].woke_us } else { 0 };
         let since_us = since_us.map(|since_us| since_us.max(awake_us));

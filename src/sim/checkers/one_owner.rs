@@ -4,8 +4,9 @@
 //! Silence counts from the last beat, so a cut is excused that is shorter by one interval. A pause of
 //! a whole machine cuts both, too; so it is the same excuse. So is ARP cut while a heart was dead or
 //! frozen for that long: its kernel lives but cannot answer (at least two faults at once). So is a
-//! crossover that lost its carrier together with the LAN: nobody can tell that from a power cut. An
-//! excused overlap must end soon after the two can hear each other.
+//! crossover that lost its carrier together with the LAN: nobody can tell that from a power cut. So is a
+//! kernel whose lock was held for that long: what it was asked before comes when the lock is free, and no
+//! process can take that back. An excused overlap must end soon after the two can hear each other and let go.
 
 use super::super::pair::Pair;
 use super::place;
@@ -38,6 +39,8 @@ pub struct Sight {
     pub machines_run: bool,
     /// A path carries every frame both ways.
     pub clean: bool,
+    /// Both kernels let addresses come and go.
+    pub kernels_change: bool,
 }
 
 /// The newest time for which something was so.
@@ -86,7 +89,9 @@ pub struct OneOwner {
     carrier_lost: Span,
     /// Beats on the LAN did not come through, cut or because a heart or a whole machine stood still.
     lan_cut: Span,
-    /// Since when the two hear each other.
+    /// A kernel's lock was held.
+    lock_held: Span,
+    /// Since when the two hear each other, and can let go.
     hears_since_us: Option<u64>,
     /// Overlaps that go on, by group: since when.
     overlaps: Vec<Option<u64>>,
@@ -104,6 +109,7 @@ impl OneOwner {
             arp_cut: Span::default(),
             carrier_lost: Span::default(),
             lan_cut: Span::default(),
+            lock_held: Span::default(),
             hears_since_us: None,
             overlaps: vec![None; config.groups.len()],
         }
@@ -118,7 +124,8 @@ impl OneOwner {
         self.arp_cut.update(now_us, arp_cut);
         self.carrier_lost.update(now_us, sight.carrier_lost);
         self.lan_cut.update(now_us, stalled || sight.lan_cut || !sight.machines_run);
-        self.hears_since_us = if sight.hearts_run && sight.clean {
+        self.lock_held.update(now_us, !sight.kernels_change);
+        self.hears_since_us = if sight.hearts_run && sight.clean && sight.kernels_change {
             self.hears_since_us.or(Some(now_us))
         } else {
             None
@@ -140,6 +147,7 @@ impl OneOwner {
             && self.isolated.lasted(now_us, unanswered_us);
         like_power_cut
             || self.isolated.lasted(now_us, silence_us)
+            || self.lock_held.lasted(now_us, silence_us)
             || (self.stalled.lasted(now_us, silence_us) && self.arp_cut.lasted(now_us, 0))
     }
 
