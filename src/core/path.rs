@@ -382,6 +382,7 @@ impl PathWatch {
         self.asked_at = None;
         self.seen = PathState::Silent;
         self.said = PathState::Silent;
+        self.storm.forget();
     }
 
     /// Its state, as `status` shows it. `peer_hears`: the peer says that it hears us here.

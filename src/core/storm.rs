@@ -43,6 +43,11 @@ impl<S> StormTold<S> {
         at_once
     }
 
+    /// What was not told is no news any more.
+    pub fn forget(&mut self) {
+        self.waiting = None;
+    }
+
     /// The newest state if it is to be told now, after so many changes that never were.
     pub fn take_due(&mut self, now: Time) -> Option<(S, u64)> {
         if !self.is_over(now) {

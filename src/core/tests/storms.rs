@@ -113,6 +113,24 @@ fn a_path_that_flaps_slowly_is_told_in_some_lines_and_how_it_ends() {
 }
 
 #[test]
+fn what_was_not_told_of_a_path_ends_with_the_peers_goodbye() {
+    let mut story = Story::settled();
+    story.crossover_keeps_carrier = true;
+    story.run(limits::CHANGES_TOLD_EVERY);
+    for _ in 0..4 {
+        story.cut = PathSet::default().with(Path::Crossover);
+        story.run(MS * 250);
+        story.cut = PathSet::default();
+        story.run(MS * 250);
+    }
+    story.give(A, Event::Shutdown);
+    story.run(limits::CHANGES_TOLD_EVERY * 2);
+    assert!(!story.nodes[A].powered, "it has said goodbye");
+    let newest = path_lines(&story, B).pop().expect("it was told");
+    assert!(!newest.contains(", after "), "{newest}");
+}
+
+#[test]
 fn whoever_served_clients_by_another_mac_says_so_at_once() {
     let mut story = Story::settled();
     let mut announced = story.announced;
