@@ -127,16 +127,13 @@ pub fn run(setting: &Setting) -> Result<Measured, BenchError> {
                 };
                 let row = format!("longest gap in the loop of {text}, ms");
                 table.put(&row, name, status.worst_gap_ms as f64, false);
-                let mut from_ms = 0;
-                for bucket in &status.r#loop.lateness {
-                    let row = match bucket.below_ms {
-                        Some(below_ms) => {
-                            format!("rounds of {text} late by {from_ms} to {below_ms} ms")
-                        }
-                        None => format!("rounds of {text} late by {from_ms} ms and more"),
+                for (from_ms, below_ms, count) in status.r#loop.ranges() {
+                    let late = match below_ms {
+                        Some(below_ms) => format!("{from_ms} to {below_ms} ms"),
+                        None => format!("{from_ms} ms and more"),
                     };
-                    table.put(&row, name, bucket.count as f64, false);
-                    from_ms = bucket.below_ms.unwrap_or(from_ms);
+                    let row = format!("rounds of {text} late by {late}");
+                    table.put(&row, name, count as f64, false);
                 }
                 for path in &status.peer.paths {
                     let row = format!("beats missed by {text} on {}", path.name);

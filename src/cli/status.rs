@@ -113,17 +113,13 @@ fn node(out: &mut String, status: &Status, colours: bool) {
 
 /// How late the loop was, in one line: from each limit up.
 fn lateness(all: &Loop) -> String {
-    let mut from_ms = 0;
-    let mut parts = Vec::new();
-    for bucket in &all.lateness {
-        if bucket.count > 0 {
-            parts.push(match bucket.below_ms {
-                Some(below_ms) => format!("<{below_ms} ms {}", bucket.count),
-                None => format!(">={from_ms} ms {}", bucket.count),
-            });
-        }
-        from_ms = bucket.below_ms.unwrap_or(from_ms);
-    }
+    let happened = all.ranges().filter(|(.., count)| *count > 0);
+    let parts: Vec<String> = happened
+        .map(|(from_ms, below_ms, count)| match below_ms {
+            Some(below_ms) => format!("<{below_ms} ms {count}"),
+            None => format!(">={from_ms} ms {count}"),
+        })
+        .collect();
     let worst_ms = all.worst_us as f64 / 1000.0;
     format!("loop late: {}; worst {worst_ms:.1} ms", parts.join(", "))
 }

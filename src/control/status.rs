@@ -54,6 +54,15 @@ pub struct Loop {
     pub worst_us: u64,
 }
 
+impl Loop {
+    /// From how late, below which limit if there is one (both in ms), and how often.
+    pub fn ranges(&self) -> impl Iterator<Item = (u64, Option<u64>, u64)> {
+        let limits = self.lateness.iter().filter_map(|bucket| bucket.below_ms);
+        let from = std::iter::once(0).chain(limits);
+        from.zip(&self.lateness).map(|(from_ms, bucket)| (from_ms, bucket.below_ms, bucket.count))
+    }
+}
+
 /// How often the loop was late by less than a limit, and not by less than the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoopBucket {

@@ -215,8 +215,8 @@ pub struct Node {
     pub refuses: u8,
     /// Faults that hold the kernel's lock for changes of the network at present.
     pub rtnl_held: u8,
-    /// When one of them ended last, in the world's time.
-    pub rtnl_freed_us: u64,
+    /// When one of them began or ended last, in the world's time.
+    pub rtnl_changed_us: u64,
     /// Faults that make every round late at present.
     pub loaded: u8,
     /// What the heart last heard of its carriers: LAN, crossover, and the serial line's modem lines.
@@ -259,7 +259,7 @@ impl Node {
             disk_failing: 0,
             refuses: 0,
             rtnl_held: 0,
-            rtnl_freed_us: 0,
+            rtnl_changed_us: 0,
             loaded: 0,
             carriers: [None; 3],
         }

@@ -195,7 +195,7 @@ impl World {
             Fault::KernelRefuses(node) => count(&mut self.nodes[node].refuses),
             Fault::RtnlHeld(node) => {
                 count(&mut self.nodes[node].rtnl_held);
-                self.nodes[node].rtnl_freed_us = self.now_us;
+                self.nodes[node].rtnl_changed_us = self.now_us;
             }
             Fault::Loaded(node) => count(&mut self.nodes[node].loaded),
             Fault::ForeignDelete(group) => {

@@ -1,7 +1,6 @@
 //! A MAC that moves with the group, on the LAN interface or on a third one: every fault that moves the
 //! group leads the clients to the same MAC, and the node that lost it has nothing left of it.
 
-use std::process::Command;
 use std::time::Instant;
 
 use clusterd::bed::faults::{Fault, try_one};
@@ -11,10 +10,9 @@ use clusterd::bed::{GROUP, Options, node};
 use clusterd::config::NodeIndex;
 use clusterd::control::event::Kind;
 use clusterd::limits;
-use clusterd::sys::ns::Namespace;
 use nix::sys::signal::Signal;
 
-use crate::scene::Scene;
+use crate::scene::{Scene, ip};
 
 const MAC: &str = "02:00:5e:00:00:32";
 const NAME: &str = "clusterd0";
@@ -26,13 +24,6 @@ fn with_mac(options: &mut Options) {
 fn on_third_interface(options: &mut Options) {
     options.redundant = true;
     options.group = format!("nic = \"redundant\"\nmac = \"{MAC}\"");
-}
-
-/// What `ip` says in a namespace; nothing if it refuses.
-fn ip(namespace: &Namespace, arguments: &str) -> String {
-    let run = || Command::new("ip").args(arguments.split(' ')).output().expect("ip");
-    let output = namespace.run(run).expect("a namespace");
-    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// The interface with the MAC on a node, as `ip` shows it; empty if there is none.

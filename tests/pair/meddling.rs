@@ -15,7 +15,7 @@ use clusterd::control::status::PeerState;
 use clusterd::limits;
 use nix::sys::signal::Signal;
 
-use crate::scene::Scene;
+use crate::scene::{Scene, ip};
 
 fn signal(scene: &Scene, node: NodeIndex, target: Target, signal: Signal) {
     assert_eq!(scene.bed.signal(node, target, signal).expect("told"), 1, "{target:?}");
@@ -156,14 +156,6 @@ fn p1_a_service_address_added_by_somebody_else_is_deleted() {
     scene.bed.cross_check().expect("only the owner holds it");
 }
 
-/// Runs ip(8) on a node.
-fn ip(scene: &Scene, node: NodeIndex, arguments: &[&str]) {
-    let mut ip = std::process::Command::new("ip");
-    ip.args(arguments);
-    let status = scene.bed.wiring().seat(node).namespace.run(|| ip.status());
-    assert!(status.expect("a namespace").expect("ip runs").success(), "{arguments:?}");
-}
-
 /// Its clients go on writing to the MAC that they know: they are told.
 #[test]
 fn p2_the_owners_lan_interface_gets_another_mac() {
@@ -171,7 +163,7 @@ fn p2_the_owners_lan_interface_gets_another_mac() {
     let mark = Instant::now();
     for mac in ["02:00:00:00:07:08", "02:00:00:00:07:09"] {
         let events = scene.events(owner).len();
-        ip(&scene, owner, &["link", "set", "eth0", "address", mac]);
+        ip(&scene.bed.wiring().seat(owner).namespace, &format!("link set eth0 address {mac}"));
         scene.wait_event(owner, events, Kind::Address, &format!("another MAC now, {mac}"));
         let changed = Instant::now();
         scene.wait_until("an answer from there", || {
@@ -190,9 +182,10 @@ fn p2_the_owners_lan_interface_gets_another_mac() {
 fn p1_the_owners_lan_interface_gets_another_name() {
     let (scene, owner) = Scene::whole_pair();
     let mark = Instant::now();
-    ip(&scene, owner, &["link", "set", "eth0", "name", "lan9"]);
+    let namespace = &scene.bed.wiring().seat(owner).namespace;
+    ip(namespace, "link set eth0 name lan9");
     scene.wait_served_by(owner.other());
-    ip(&scene, owner, &["link", "set", "lan9", "name", "eth0"]);
+    ip(namespace, "link set lan9 name eth0");
     assert_eq!(scene.whole(), owner.other());
     scene.bed.cross_check().expect("a watcher that sees");
     assert_eq!(scene.bed.watcher.moves_since(mark), 1);

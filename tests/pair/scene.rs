@@ -2,6 +2,7 @@
 //! nothing happens.
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use clusterd::config::NodeIndex;
 use clusterd::control::event::{Kind, Record};
 use clusterd::control::status::{Group, PeerState, Status};
 use clusterd::limits;
+use clusterd::sys::ns::Namespace;
 
 /// Longest that anything is waited for; conditions end the waits sooner.
 pub const SOON: Duration = Duration::from_secs(60);
@@ -246,4 +248,11 @@ impl Scene {
         }
         Ok(())
     }
+}
+
+/// What `ip` says in a namespace; nothing if it refuses.
+pub fn ip(namespace: &Namespace, arguments: &str) -> String {
+    let run = || Command::new("ip").args(arguments.split(' ')).output().expect("ip");
+    let output = namespace.run(run).expect("a namespace");
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }

@@ -7,7 +7,7 @@ use clusterd::bed::watcher::TwoOwners;
 use clusterd::limits;
 use nix::sys::signal::Signal;
 
-use crate::scene::Scene;
+use crate::scene::{Scene, ip};
 
 /// Stops the owner's processes for each length in turn. Whoever serves then, it is one.
 fn stand_still(target: Target) {
@@ -75,10 +75,7 @@ fn the_heart_keeps_only_the_capabilities_that_it_needs() {
     // With these it opens its sockets on the LAN again: UDP 694, ARP, neighbour discovery.
     let other = owner.other();
     let heart = scene.pid(other, "clusterd-heart");
-    let seat = scene.bed.wiring().seat(other);
-    let mut change = std::process::Command::new("ip");
-    change.args(["link", "set", "eth0", "address", "02:00:00:00:07:07"]);
-    assert!(seat.namespace.run(|| change.status()).expect("runs").expect("runs").success());
+    ip(&scene.bed.wiring().seat(other).namespace, "link set eth0 address 02:00:00:00:07:07");
     scene.wait_until("its sockets to be opened anew", || {
         std::fs::read_to_string(scene.bed.node(other).log())
             .is_ok_and(|log| log.contains("the interface is another one now"))

@@ -131,7 +131,7 @@ impl World {
         let since_us = since_us.filter(|_| self.nodes[index].loaded + peer.loaded == 0);
         // It says nothing before its sweep, which waits for the kernel's lock.
         let since_us = since_us.filter(|_| peer.rtnl_held == 0);
-        let since_us = since_us.map(|since_us| since_us.max(peer.rtnl_freed_us));
+        let since_us = since_us.map(|since_us| since_us.max(peer.rtnl_changed_us));
         // A machine whose clock stood still with it had no time to get to know a peer that came meanwhile.
         let awake_us = if self.setup.clock_stops_in_pause { self.nodes[index].woke_us } else { 0 };
         let since_us = since_us.map(|since_us| since_us.max(awake_us));
