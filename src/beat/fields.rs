@@ -21,7 +21,7 @@
 //! | 4, 4 | generation, its id |
 
 use super::buffer::{FrameBuffer, Reader};
-use super::message::{Ask, Beat, DropReason, GroupBeat, PathSet, Stance};
+use super::message::{Ask, Beat, DropReason, GroupBeat, GroupBeats, PathSet, Stance};
 use crate::config::{GroupIndex, NodeIndex};
 use crate::control::status::NodeState;
 use crate::limits::{GROUPS_MAX, REACH_HOSTS_MAX};
@@ -152,7 +152,7 @@ pub(super) fn take_said(reader: &mut Reader<'_>) -> Result<Beat, DropReason> {
         digest: [0; 8],
         wish,
         answer,
-        groups: Vec::new(),
+        groups: GroupBeats::new(),
     })
 }
 

@@ -108,13 +108,12 @@ pub(super) fn decode(
     if beat.incarnation == 0 || beat.sent_us == 0 || has_echo(flags) != (beat.echo_us != 0) {
         return Err(DropReason::Malformed);
     }
-    beat.groups.reserve_exact(count);
     for _ in 0..count {
         let group = take_group(&mut reader)?;
         if beat.groups.iter().any(|known| known.group == group.group) {
             return Err(DropReason::Malformed);
         }
-        beat.groups.push(group);
+        beat.groups.try_push(group).map_err(|_| DropReason::Malformed)?;
     }
     Ok(beat)
 }

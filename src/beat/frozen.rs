@@ -52,7 +52,7 @@ fn beat() -> Beat {
         digest: *b"digest-1",
         wish: Some((9, Ask::HandOver(GroupIndex(1)))),
         answer: Some((8, true)),
-        groups: vec![group(0, Stance::Wanting(513)), group(1, Stance::Active)],
+        groups: [group(0, Stance::Wanting(513)), group(1, Stance::Active)].into_iter().collect(),
     }
 }
 

@@ -1,9 +1,11 @@
 //! What a heartbeat says. Plain data: no bytes and no sockets in this file.
 
+use arrayvec::ArrayVec;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{GroupIndex, NodeIndex};
 use crate::control::status::NodeState;
+use crate::limits::GROUPS_MAX;
 
 /// One way by which heartbeats reach the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -108,6 +110,9 @@ pub enum Ask {
     HandOver(GroupIndex),
 }
 
+/// The groups of one heartbeat.
+pub type GroupBeats = ArrayVec<GroupBeat, GROUPS_MAX>;
+
 /// One heartbeat: a snapshot, idempotent; only the newest matters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Beat {
@@ -163,7 +168,7 @@ pub struct Beat {
     /// Answer to the receiver's wish of that number: `true` accepted.
     pub answer: Option<(u8, bool)>,
     /// The groups. All of them on crossover and LAN; on serial one at a time, taking turns.
-    pub groups: Vec<GroupBeat>,
+    pub groups: GroupBeats,
 }
 
 /// What a [`Pulse`] says.

@@ -24,7 +24,7 @@ mod will;
 pub use buffer::FrameBuffer;
 pub use codec::{Codec, Session};
 pub use message::{
-    Ask, Beat, DropReason, GroupBeat, Incoming, Path, PathSet, Pulse, PulseKind, Stance,
+    Ask, Beat, DropReason, GroupBeat, GroupBeats, Incoming, Path, PathSet, Pulse, PulseKind, Stance,
 };
 pub use paths::{Paths, Unsent};
 pub use serial::{frame_time, pulse_time, serial_interval};

@@ -159,7 +159,7 @@ pub(super) fn decode(
         return Err(DropReason::Malformed);
     }
     if has_group {
-        beat.groups.push(take_group(&mut reader)?);
+        beat.groups = [take_group(&mut reader)?].into_iter().collect();
     }
     Ok(beat)
 }

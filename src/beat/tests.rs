@@ -367,9 +367,15 @@ fn impossible_values_are_malformed_even_with_a_good_tag() {
         Beat { wish: Some((0, Ask::Online)), ..sample() },
         Beat { wish: Some((1, Ask::HandOver(GroupIndex(8)))), ..sample() },
         Beat { answer: Some((0, true)), ..sample() },
-        Beat { groups: vec![group, group], ..sample() },
-        Beat { groups: vec![GroupBeat { group: GroupIndex(8), ..group }], ..sample() },
-        Beat { groups: vec![GroupBeat { stance: Stance::Wanting(0), ..group }], ..sample() },
+        Beat { groups: [group, group].into_iter().collect(), ..sample() },
+        Beat {
+            groups: [GroupBeat { group: GroupIndex(8), ..group }].into_iter().collect(),
+            ..sample()
+        },
+        Beat {
+            groups: [GroupBeat { stance: Stance::Wanting(0), ..group }].into_iter().collect(),
+            ..sample()
+        },
     ];
     for beat in nonsense {
         let bytes = encoded(&mut sender(), Path::Lan, &beat);

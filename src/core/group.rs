@@ -9,7 +9,7 @@ use super::peer::Life;
 use super::probe::Probe;
 use super::reload::Adding;
 use super::role::{GroupState, Role};
-use super::time::Time;
+use super::time::{Soonest, Time};
 use crate::beat::Stance;
 use crate::limits;
 
@@ -155,7 +155,7 @@ impl Core {
         self.probe_early(now, group, side);
         match side {
             Side::Says(Stance::Active) => {
-                group.why = "the peer serves it".to_string();
+                "the peer serves it".clone_into(&mut group.why);
                 passive
             }
             Side::Says(Stance::Wanting(want)) => {
@@ -277,7 +277,7 @@ impl Core {
 
 impl GroupState {
     /// Adds every time at which something of this group is due.
-    pub(super) fn deadlines(&self, times: &mut Vec<Time>) {
+    pub(super) fn deadlines(&self, times: &mut Soonest) {
         times.extend(self.blocked.as_ref().map(|(until, _)| *until));
         times.extend(self.early_probe.as_ref().map(Probe::next_at));
         times.extend(self.adding.as_ref().map(Adding::next_at));
@@ -287,20 +287,20 @@ impl GroupState {
         times.extend(self.unserved_since.map(|since| since + limits::YIELD_PATIENCE));
         match &self.role {
             Role::Passive { .. } => {}
-            Role::Wanting { since, .. } => times.push(*since + limits::WANT_PATIENCE),
-            Role::Probing { probe, .. } => times.push(probe.next_at()),
+            Role::Wanting { since, .. } => times.extend([*since + limits::WANT_PATIENCE]),
+            Role::Probing { probe, .. } => times.extend([probe.next_at()]),
             Role::Active(active) => {
-                times.push(active.renew_at);
+                times.extend([active.renew_at]);
                 times.extend(active.stopping.map(|since| since + self.duties.stop_patience()));
                 if active.held {
-                    times.push(active.announce_at);
+                    times.extend([active.announce_at]);
                 }
                 if let Some(check) = active.check {
                     times.extend([check.until, check.probe_at]);
                 }
             }
-            Role::Releasing { repeat_at, .. } => times.push(*repeat_at),
-            Role::Draining(draining) => times.push(draining.until),
+            Role::Releasing { repeat_at, .. } => times.extend([*repeat_at]),
+            Role::Draining(draining) => times.extend([draining.until]),
         }
     }
 }

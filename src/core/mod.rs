@@ -70,6 +70,7 @@ pub use duty::{
 pub use event::{Event, Holder, Link, Wish};
 #[cfg(test)]
 pub use rules::Sabotage;
+use time::Soonest;
 pub use time::Time;
 
 use crate::beat::{Beat, Path};
@@ -565,10 +566,11 @@ impl Core {
 
     /// The earliest time at which something is due. Everything that is due at `now` has been done.
     fn find_deadline(&self, now: Time) -> Time {
-        let mut times: Vec<Time> = vec![self.round_at];
+        let mut times = Soonest::after(now);
+        times.extend([self.round_at]);
         match self.phase {
             Phase::Sweeping | Phase::Ended => return now + limits::REACH_EVERY,
-            Phase::Farewell { next_at, .. } => times.push(next_at),
+            Phase::Farewell { next_at, .. } => times.extend([next_at]),
             Phase::Running => {
                 let gap = self.peer.worst_gap();
                 for watch in self.paths.iter().filter(|watch| watch.configured) {
@@ -590,7 +592,6 @@ impl Core {
                 }
             }
         }
-        let ahead = times.into_iter().filter(|&at| at > now).min();
-        ahead.unwrap_or(now + self.pace.sends)
+        times.first().unwrap_or(now + self.pace.sends)
     }
 }

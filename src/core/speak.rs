@@ -26,7 +26,8 @@ impl Core {
             if late || self.round.is_multiple_of(limits::CARRIER_LOOK_EVERY_ROUNDS) {
                 self.look_at_carriers(now);
             }
-            for path in Path::ALL {
+            // The slow line last: the beats of the fast paths come together, and wake the peer once.
+            for path in [Path::Crossover, Path::Lan, Path::Serial] {
                 self.send_round(now, path);
             }
         } else if self.beat_now {
@@ -220,11 +221,16 @@ impl Core {
             digest: self.config.digest,
             wish: self.wishes.outgoing(),
             answer: self.wishes.answer(),
-            groups: self.groups.iter().map(|group| self.group_beat(group)).collect(),
+            groups: self.group_beats().collect(),
         }
     }
 
-    pub(super) fn group_beat(&self, group: &GroupState) -> GroupBeat {
+    /// Of all groups, or of as many as a beat has room for: the config allows no more.
+    pub(super) fn group_beats(&self) -> impl Iterator<Item = GroupBeat> {
+        self.groups.iter().take(limits::GROUPS_MAX).map(|group| self.group_beat(group))
+    }
+
+    fn group_beat(&self, group: &GroupState) -> GroupBeat {
         let served = self.disk.served(&group.name);
         GroupBeat {
             group: group.index,

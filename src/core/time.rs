@@ -24,3 +24,29 @@ impl std::ops::Add<Duration> for Time {
         Time(self.0.saturating_add(u64::try_from(rhs.as_micros()).unwrap_or(u64::MAX)))
     }
 }
+
+/// The first of many times that is still to come. Sought after every event, so without an allocation.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Soonest {
+    now: Time,
+    first: Option<Time>,
+}
+
+impl Soonest {
+    /// After `now`.
+    pub(super) fn after(now: Time) -> Soonest {
+        Soonest { now, first: None }
+    }
+
+    /// The one that was found, if any.
+    pub(super) fn first(self) -> Option<Time> {
+        self.first
+    }
+}
+
+impl Extend<Time> for Soonest {
+    fn extend<T: IntoIterator<Item = Time>>(&mut self, times: T) {
+        let ahead = times.into_iter().filter(|&at| at > self.now);
+        self.first = ahead.chain(self.first).min();
+    }
+}

@@ -60,7 +60,7 @@ impl Core {
             digest: self.config.digest,
             wish: None,
             answer: None,
-            groups: self.groups.iter().map(|group| released(self.group_beat(group))).collect(),
+            groups: self.group_beats().map(released).collect(),
         })
     }
 }

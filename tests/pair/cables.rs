@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::time::Instant;
 
-use clusterd::beat::{Beat, Codec, FrameBuffer, Path, PathSet};
+use clusterd::beat::{Beat, Codec, FrameBuffer, GroupBeats, Path, PathSet};
 use clusterd::bed::Bed;
 use clusterd::config::NodeIndex;
 use clusterd::control::status::NodeState;
@@ -219,7 +219,7 @@ pub fn forged(path: Path, key: &[u8; 32], cluster: &str, from: NodeIndex) -> Vec
         digest: [0; 8],
         wish: None,
         answer: None,
-        groups: Vec::new(),
+        groups: GroupBeats::new(),
     };
     let mut frame = FrameBuffer::new();
     Codec::new(key, cluster, from).encode(path, &beat, &mut frame);

@@ -95,14 +95,16 @@ fn beat(node: NodeIndex, sequence: u64) -> Beat {
         digest: DIGEST,
         wish: None,
         answer: None,
-        groups: vec![GroupBeat {
+        groups: [GroupBeat {
             group: GroupIndex(0),
             stance: Stance::Passive,
             serving: false,
             generation: 0,
             owner: NodeIndex::Lower,
             id: 0,
-        }],
+        }]
+        .into_iter()
+        .collect(),
     }
 }
 

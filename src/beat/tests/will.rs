@@ -19,7 +19,8 @@ fn a_will_is_complete_on_every_path_and_takes_no_turn() {
         let room = if path == Path::Serial { INTRODUCTION_BYTES_MAX } else { BEAT_BYTES_MAX };
         assert!(frame.as_slice().len() <= room);
         let groups = if path == Path::Serial { 1 } else { GROUPS_MAX };
-        let said = Beat { groups: will.groups[..groups].to_vec(), ..will.clone() };
+        let said =
+            Beat { groups: will.groups.iter().copied().take(groups).collect(), ..will.clone() };
         let heard = receiver().decode_beat(path, frame.as_slice(), &session(60_100_000));
         assert_eq!(heard, Ok(said));
     }

@@ -170,7 +170,7 @@ fn p2_a_last_will_ends_the_wait_for_the_lease() {
 fn the_newest_reign_is_learned_from_a_last_will() {
     let (mut story, will) = settled_with_will();
     let newer = GroupBeat { generation: 8, id: 99, ..will.groups[0] };
-    let will = Beat { groups: vec![newer], ..will };
+    let will = Beat { groups: [newer].into_iter().collect(), ..will };
     story.power_cut(A);
     story.nodes[A].killed = true;
     story.give(B, Event::Heard { path: Path::Crossover, beat: will });

@@ -246,11 +246,12 @@ impl Heart {
         self.tick_if_due();
         let mut frames = std::mem::take(&mut self.frames);
         for path in Path::ALL {
+            if !self.wires.is_ready(path) {
+                continue;
+            }
             let session = self.session();
-            let was_ready = self.wires.is_ready(path);
             self.wires.read_path(path, &session, &mut frames);
             if path == Path::Serial
-                && was_ready
                 && self.wires.is_line_busy()
                 && self.core.is_asking()
             {

@@ -54,21 +54,16 @@ impl DiagSocket {
         states: States,
         each: &mut dyn FnMut(Found),
     ) -> io::Result<()> {
-        // Sockets of IPv6 may serve IPv4, too.
-        for family in [libc::AF_INET, libc::AF_INET6] {
-            let family = family as u8;
-            self.sequence = self.sequence.wrapping_add(1);
-            let mut out = Vec::new();
-            sock_diag::build_dump(family, states, ips, self.sequence, &mut out);
-            self.ask(&out, &mut |family, id| {
-                if let Some(connection) = sock_diag::connection(family, &id)
-                    && ips.contains(&connection.service.ip())
-                {
-                    each(Found { connection, family, id });
-                }
-            })?;
-        }
-        Ok(())
+        self.sequence = self.sequence.wrapping_add(1);
+        let mut out = Vec::new();
+        sock_diag::build_dump(states, ips, self.sequence, &mut out);
+        self.ask(&out, &mut |family, id| {
+            if let Some(connection) = sock_diag::connection(family, &id)
+                && ips.contains(&connection.service.ip())
+            {
+                each(Found { connection, family, id });
+            }
+        })
     }
 
     /// Closes a connection, both for the program here and, if the address is still here, for the client.
