@@ -100,6 +100,8 @@ pub struct Options {
     pub second_addresses: Vec<ServiceAddress>,
     /// The reach hosts.
     pub reach: Vec<IpAddr>,
+    /// The nodes' own addresses, and so the heartbeats on the LAN, are IPv6.
+    pub ipv6: bool,
     /// Both ends of a cable have the same ifindex: the kernel then tells of lost carriers as late as
     /// it does with real NICs (at most once a second).
     pub same_ifindex: bool,
@@ -128,6 +130,7 @@ impl Options {
             addresses: vec![ServiceAddress { ip, prefix: 24 }],
             second_addresses: Vec::new(),
             reach: wiring::REACH_HOSTS.map(IpAddr::V4).to_vec(),
+            ipv6: false,
             same_ifindex: false,
             redundant: false,
             heartbeat: String::new(),

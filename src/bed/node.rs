@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Read;
+use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -89,7 +90,8 @@ fn config_text(options: &Options, line: &SerialLine, key: &Path, srv: &Path) -> 
     let mut text =
         format!("[cluster]\nname = \"{CLUSTER}\"\nkey = {:?}\n", key.display().to_string());
     for node in NodeIndex::BOTH {
-        let (address, _) = node_addresses(node);
+        let (v4, v6) = node_addresses(node);
+        let address = if options.ipv6 { IpAddr::V6(v6) } else { IpAddr::V4(v4) };
         text += &format!(
             "\n[node.{}]\naddress = \"{address}\"\nlan = \"eth0\"\ncrossover = \"eth1\"\n\
              serial = {{ device = {:?}, baud = {} }}\n",

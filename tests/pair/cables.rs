@@ -10,14 +10,18 @@ use clusterd::config::NodeIndex;
 use clusterd::control::status::NodeState;
 use clusterd::limits;
 use clusterd::sys::packet::PacketSocket;
+use pnet::packet::ipv4::{self, Ipv4Packet};
+use pnet::packet::ipv6::Ipv6Packet;
+use pnet::packet::udp::{self, UdpPacket};
 
 use crate::scene::SOON;
 
 /// Every EtherType (linux/if_ether.h).
 const ETH_P_ALL: u16 = 0x0003;
 const ETHERNET_BYTES: usize = 14;
-/// Ethernet, IPv4 without options, UDP.
-const LAN_HEADER_BYTES: usize = ETHERNET_BYTES + 20 + 8;
+const IPV4_BYTES: usize = 20;
+const IPV6_BYTES: usize = 40;
+const UDP_BYTES: usize = 8;
 const UDP: u8 = 17;
 /// Where a complete frame says that it is a last will, and how.
 pub const MARKS_AT: usize = 10;
@@ -118,12 +122,17 @@ impl Frame {
             Path::Crossover => (ethertype == limits::CROSSOVER_ETHERTYPE.to_be_bytes())
                 .then_some(Frame { path, bytes }),
             Path::Lan => {
-                let port = [at(36)?, at(37)?] == limits::LAN_PORT.to_be_bytes();
-                if ethertype != [8, 0] || at(23)? != UDP || !port {
+                let (protocol, ip_bytes) = match ethertype {
+                    [8, 0] => (at(23)?, IPV4_BYTES),
+                    [0x86, 0xdd] => (at(20)?, IPV6_BYTES),
+                    _ => return None,
+                };
+                let port = ETHERNET_BYTES + ip_bytes + 2;
+                if protocol != UDP || [at(port)?, at(port + 1)?] != limits::LAN_PORT.to_be_bytes() {
                     return None;
                 }
-                // The checksum was left to the NIC; UDP over IPv4 may go without (RFC 768).
-                bytes[40..42].fill(0);
+                // Was left to the NIC.
+                fix_checksums(&mut bytes);
                 Some(Frame { path, bytes })
             }
             Path::Serial => None,
@@ -133,7 +142,7 @@ impl Frame {
     fn header_bytes(&self) -> usize {
         match self.path {
             Path::Crossover => ETHERNET_BYTES,
-            Path::Lan => LAN_HEADER_BYTES,
+            Path::Lan => ETHERNET_BYTES + ip_bytes(&self.bytes) + UDP_BYTES,
             Path::Serial => 0,
         }
     }
@@ -153,10 +162,15 @@ impl Frame {
         let mut bytes = self.bytes[..self.header_bytes()].to_vec();
         bytes.extend_from_slice(payload);
         if self.path == Path::Lan {
-            let ip_bytes = u16::try_from(bytes.len() - ETHERNET_BYTES).expect("a length");
-            bytes[16..18].copy_from_slice(&ip_bytes.to_be_bytes());
-            bytes[38..40].copy_from_slice(&(ip_bytes - 20).to_be_bytes());
-            fix_checksum(&mut bytes);
+            let udp_at = ETHERNET_BYTES + ip_bytes(&bytes);
+            let length = |from: usize| u16::try_from(bytes.len() - from).expect("a length");
+            let (whole, udp) = (length(ETHERNET_BYTES).to_be_bytes(), length(udp_at).to_be_bytes());
+            match is_ipv6(&bytes) {
+                true => bytes[18..20].copy_from_slice(&udp),
+                false => bytes[16..18].copy_from_slice(&whole),
+            }
+            bytes[udp_at + 4..udp_at + 6].copy_from_slice(&udp);
+            fix_checksums(&mut bytes);
         }
         Frame { path: self.path, bytes }
     }
@@ -171,21 +185,36 @@ impl Frame {
     /// The same, said to come from another host of the LAN.
     pub fn sent_by_host(&self, last_octet: u8) -> Frame {
         let mut frame = self.clone();
-        frame.bytes[29] = last_octet;
-        fix_checksum(&mut frame.bytes);
+        frame.bytes[if is_ipv6(&self.bytes) { 37 } else { 29 }] = last_octet;
+        fix_checksums(&mut frame.bytes);
         frame
     }
 }
 
-/// The checksum of the IPv4 header (RFC 791).
-fn fix_checksum(bytes: &mut [u8]) {
-    bytes[24..26].fill(0);
-    let words =
-        bytes[14..34].chunks_exact(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]));
-    let sum: u32 = words.sum();
-    let folded = (sum & 0xffff) + (sum >> 16);
-    let checksum = !((folded & 0xffff) + (folded >> 16)) as u16;
-    bytes[24..26].copy_from_slice(&checksum.to_be_bytes());
+fn is_ipv6(frame: &[u8]) -> bool {
+    frame[12..14] == [0x86, 0xdd]
+}
+
+/// Length of the IP header; without options, as the kernel sends it.
+fn ip_bytes(frame: &[u8]) -> usize {
+    if is_ipv6(frame) { IPV6_BYTES } else { IPV4_BYTES }
+}
+
+/// Of IP and UDP. UDP over IPv4 may go without (RFC 768), over IPv6 it may not (RFC 8200).
+fn fix_checksums(frame: &mut [u8]) {
+    let ipv6 = is_ipv6(frame);
+    let (ip, udp) =
+        frame[ETHERNET_BYTES..].split_at_mut(if ipv6 { IPV6_BYTES } else { IPV4_BYTES });
+    udp[6..8].fill(0);
+    if ipv6 {
+        let ip = Ipv6Packet::new(ip).expect("a header");
+        let packet = UdpPacket::new(udp).expect("a datagram");
+        let sum = udp::ipv6_checksum(&packet, &ip.get_source(), &ip.get_destination());
+        udp[6..8].copy_from_slice(&sum.to_be_bytes());
+    } else {
+        let sum = ipv4::checksum(&Ipv4Packet::new(ip).expect("a header"));
+        ip[10..12].copy_from_slice(&sum.to_be_bytes());
+    }
 }
 
 /// The pair's own key.

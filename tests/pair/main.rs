@@ -24,15 +24,15 @@ mod stalls;
 mod wills;
 
 use clusterd::bed::faults::{Fault, try_one};
-use clusterd::bed::{Bed, node};
+use clusterd::bed::{Bed, Options, node};
 use clusterd::config::NodeIndex;
 use clusterd::limits;
 
 /// Powers a pair on, tries the fault, and wants what was promised. One at a time: each measures.
-fn is_as_promised(fault: Fault, same_ifindex: bool) {
+fn is_as_promised(fault: Fault, change: impl FnOnce(&mut Options)) {
     let _alone = scene::alone();
     let mut options = scene::options();
-    options.same_ifindex = same_ifindex;
+    change(&mut options);
     let mut bed = Bed::new(options).expect("a bed");
     for node in NodeIndex::BOTH {
         bed.power_on(node).expect("power");
@@ -50,7 +50,7 @@ macro_rules! faults {
     ($($name:ident: $fault:expr,)*) => {
         $(#[test]
         fn $name() {
-            is_as_promised($fault, false);
+            is_as_promised($fault, |_| {});
         })*
 
         #[test]
@@ -80,6 +80,20 @@ faults! {
 #[test]
 fn p2_carriers_that_are_told_late() {
     for fault in [Fault::CrossoverCut, Fault::OwnerLanCut, Fault::OwnerPower] {
-        is_as_promised(fault, true);
+        is_as_promised(fault, |options| options.same_ifindex = true);
+    }
+}
+
+#[test]
+fn p1_p2_where_all_is_ipv6() {
+    for fault in [
+        Fault::BothCut,
+        Fault::OwnerLanCut,
+        Fault::OwnerPower,
+        Fault::OwnerPowerUnseen,
+        Fault::HeartKilled,
+        Fault::PlannedMove,
+    ] {
+        is_as_promised(fault, scene::all_ipv6);
     }
 }

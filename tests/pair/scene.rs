@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use clusterd::bed::watcher::TwoOwners;
 use clusterd::bed::{Bed, BedError, GROUP, Options, node};
-use clusterd::config::NodeIndex;
+use clusterd::config::{NodeIndex, ServiceAddress};
 use clusterd::control::event::{Kind, Record};
 use clusterd::control::status::{Group, PeerState, Status};
 use clusterd::limits;
@@ -26,6 +26,14 @@ pub fn alone() -> MutexGuard<'static, ()> {
 /// The program under test.
 pub fn options() -> Options {
     Options::new(PathBuf::from(env!("CARGO_BIN_EXE_clusterd")))
+}
+
+/// Nothing of the pair is IPv4: its own addresses, the group's, the reach hosts.
+pub fn all_ipv6(options: &mut Options) {
+    let ip = |text: &str| text.parse().expect("an address");
+    options.ipv6 = true;
+    options.addresses = vec![ServiceAddress { ip: ip("2001:db8::50"), prefix: 64 }];
+    options.reach = ["2001:db8::1", "2001:db8::53"].map(ip).to_vec();
 }
 
 /// A bed; what the daemons logged is printed if its test fails.

@@ -251,10 +251,7 @@ impl Heart {
             }
             let session = self.session();
             self.wires.read_path(path, &session, &mut frames);
-            if path == Path::Serial
-                && self.wires.is_line_busy()
-                && self.core.is_asking()
-            {
+            if path == Path::Serial && self.wires.is_line_busy() && self.core.is_asking() {
                 self.handle(Event::LineBusy);
             }
             for frame in frames.drain(..) {
