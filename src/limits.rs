@@ -256,6 +256,10 @@ pub const TICKLE_GAP: Duration = Duration::from_millis(5);
 
 // ---- the decision core ----
 
+/// Steps of one group that one event may cause; every chain of roles is shorter.
+pub const GROUP_STEPS_MAX: usize = 8;
+/// Writes of the state that are remembered until they are durable; an older one is covered by every newer one.
+pub const WRITES_UNDER_WAY_MAX: usize = 64;
 /// A round of the loop later than this is a stall. Noise of a loaded machine reaches 15 ms.
 pub const STALL_MIN: Duration = Duration::from_millis(25);
 /// A second look at a lost carrier comes after this: a glitch of the PHY is over by then.
@@ -323,6 +327,8 @@ pub const REACH_EVERY: Duration = Duration::from_secs(1);
 pub const REACH_BURST_EVERY: Duration = Duration::from_millis(20);
 /// How long a burst lasts after the last suspicion.
 pub const REACH_BURST: Duration = Duration::from_millis(500);
+/// Rounds whose time is remembered: a burst and more.
+pub const REACH_ROUNDS_KEPT: u32 = 32;
 /// Rounds without any answer after which the LAN counts as not reached.
 pub const REACH_ROUNDS: u32 = 3;
 /// The last of those rounds must be this old: a loaded host answers late.

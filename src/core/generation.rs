@@ -150,7 +150,7 @@ impl Disk {
         }
         self.write += 1;
         // A stuck disk must not make this grow: only the newest writes matter.
-        if self.under_way.len() >= UNDER_WAY_MAX {
+        if self.under_way.len() >= limits::WRITES_UNDER_WAY_MAX {
             // The oldest may be the one that hangs half written: it still counts.
             self.under_way.remove(1);
         }
@@ -169,6 +169,3 @@ impl Disk {
         }
     }
 }
-
-/// Unacknowledged writes remembered; an older one is covered by every newer one.
-const UNDER_WAY_MAX: usize = 64;

@@ -24,15 +24,12 @@ pub(super) enum Side {
     Says(Stance),
 }
 
-/// Steps of one group that one event may cause; every chain of roles is shorter.
-const STEPS_MAX: usize = 8;
-
 impl Core {
     /// Steps every group until nothing changes any more.
     pub(super) fn step_groups(&mut self, now: Time) {
         let mut groups = std::mem::take(&mut self.groups);
         for group in &mut groups {
-            for _ in 0..STEPS_MAX {
+            for _ in 0..limits::GROUP_STEPS_MAX {
                 let role = group.role.clone();
                 self.step(now, group);
                 self.order_duties(group);

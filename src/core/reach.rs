@@ -6,9 +6,6 @@ use std::time::Duration;
 use super::time::Time;
 use crate::limits;
 
-/// Rounds whose time is remembered: a burst of [`limits::REACH_BURST`] and more.
-const ROUNDS_KEPT: u32 = 32;
-
 /// What is known about the reach of this node.
 #[derive(Clone, Debug)]
 pub struct Reach {
@@ -17,7 +14,7 @@ pub struct Reach {
     /// For each reach host: how long its answers take.
     round_trips: Vec<Option<Duration>>,
     /// When the newest rounds were asked, by round number modulo the length.
-    asked: [Option<(u32, Time)>; ROUNDS_KEPT as usize],
+    asked: [Option<(u32, Time)>; limits::REACH_ROUNDS_KEPT as usize],
     round: u32,
     next_at: Time,
     burst_until: Time,
@@ -44,7 +41,7 @@ impl Reach {
         Reach {
             answered: vec![None; hosts],
             round_trips: vec![None; hosts],
-            asked: [None; ROUNDS_KEPT as usize],
+            asked: [None; limits::REACH_ROUNDS_KEPT as usize],
             round: 0,
             next_at: now,
             burst_until: Time(0),
@@ -75,7 +72,7 @@ impl Reach {
             round_trips.get(place).copied().flatten()
         };
         self.round_trips = new.iter().map(known).collect();
-        self.asked = [None; ROUNDS_KEPT as usize];
+        self.asked = [None; limits::REACH_ROUNDS_KEPT as usize];
         self.next_at = now;
         self.suspect(now);
     }
@@ -147,7 +144,7 @@ impl Reach {
             return None;
         }
         self.round = self.round.wrapping_add(1);
-        if let Some(slot) = self.asked.get_mut((self.round % ROUNDS_KEPT) as usize) {
+        if let Some(slot) = self.asked.get_mut((self.round % limits::REACH_ROUNDS_KEPT) as usize) {
             *slot = Some((self.round, now));
         }
         let bursting = now < self.burst_until;
@@ -162,7 +159,7 @@ impl Reach {
 
     /// A host answered the question of `round`.
     pub fn answered(&mut self, now: Time, host: u8, round: u32) {
-        let slot = self.asked.get((round % ROUNDS_KEPT) as usize).copied().flatten();
+        let slot = self.asked.get((round % limits::REACH_ROUNDS_KEPT) as usize).copied().flatten();
         let Some((_, asked)) = slot.filter(|(known, _)| *known == round) else { return };
         let host = usize::from(host);
         let (Some(newest), Some(round_trip)) =

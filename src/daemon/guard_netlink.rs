@@ -235,6 +235,29 @@ mod tests {
         std::thread::spawn(body).join().unwrap();
     }
 
+    #[test]
+    fn p1_answers_that_found_no_room_are_an_error_and_a_later_look_is_right() {
+        let body = || {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+            ip("address add 192.0.2.50/32 dev lo");
+            let wanted = [address_bytes("192.0.2.50".parse().unwrap())];
+            let mut netlink = GuardNetlink::open().unwrap();
+            // The kernel makes of it the least that it allows.
+            setsockopt(&netlink.socket, sockopt::RcvBuf, &1).unwrap();
+            let mut refused = dump_request(7);
+            as_deletion(&mut refused);
+            for _ in 0..100 {
+                netlink.send(&refused).unwrap();
+            }
+            let error = netlink.delete_found(&wanted).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::ENOBUFS), "{error}");
+            let mut looks = std::iter::repeat_with(|| netlink.delete_found(&wanted)).take(100);
+            assert_eq!(looks.find_map(Result::ok), Some(1));
+            assert_eq!(netlink.delete_found(&wanted).unwrap(), 0);
+        };
+        std::thread::spawn(body).join().unwrap();
+    }
+
     proptest! {
         #[test]
         fn random_bytes_never_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..100)) {

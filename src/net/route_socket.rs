@@ -125,7 +125,14 @@ impl RouteSocket {
             let mut answer = None;
             netlink::read(&self.datagram, &mut |message| match message.body {
                 Body::Answer(errno) if message.sequence == sequence => answer = Some(errno),
-                _ => {}
+                Body::Answer(_)
+                | Body::Done(_)
+                | Body::Overrun
+                | Body::Address(_)
+                | Body::AddressGone(_)
+                | Body::Interface(_)
+                | Body::InterfaceGone(_)
+                | Body::Other => {}
             });
             match answer {
                 None => {}

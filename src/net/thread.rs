@@ -405,6 +405,14 @@ pub(super) mod tests {
         Worker::open(setup, requests, replies, Box::new(|| {}), shared).unwrap()
     }
 
+    /// Makes the lease of a claimed group as old as if it began then.
+    pub(in crate::net) fn lease_began(worker: &mut Worker, group: GroupIndex, at: Instant) {
+        let Hold::Claimed { claim, index, .. } = worker.addresses.hold(group) else {
+            panic!("not claimed")
+        };
+        worker.addresses.set(group, Hold::Claimed { claim, index, leased_at: at });
+    }
+
     /// Nothing is kept of what is over.
     pub(in crate::net) fn assert_idle(worker: &Worker) {
         assert!(worker.waiting.is_empty() && worker.outbox.is_empty());

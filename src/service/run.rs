@@ -78,6 +78,7 @@ impl Script<'_> {
             .spawn()?;
         let pid = Pid::from_raw(i32::try_from(started.id()).map_err(io::Error::other)?);
         let mut child = Child::watch(pid).inspect_err(|_| {
+            // An error: it has ended by itself.
             let _ = killpg(pid, Signal::SIGKILL);
         })?;
         let mut output = Some(reader);
@@ -103,6 +104,7 @@ impl Script<'_> {
                 Tug::None => continue,
             };
             // It is not yet waited for, so the number of the group is still its own.
+            // An error: it has ended by itself.
             let _ = killpg(pid, Signal::SIGKILL);
             wait(&[child.as_fd()], Some(Instant::now() + SERVICE_KILL_PATIENCE));
             let _ = child.exit();

@@ -11,7 +11,7 @@ use crate::limits::{HEAP_TOUCHED_BYTES, STACK_TOUCHED_BYTES};
 /// What is brought into memory at once. All else is locked as it comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Touched {
-    /// All that is mapped, the whole program among it.
+    /// All that is mapped, the whole program among it, but for its unwind tables.
     Everything,
     /// Stack, heap and other writable memory. For who runs beside another process of this program that
     /// has touched everything: what is missing here is in memory, and a fault costs µs and no disk.
@@ -140,9 +140,31 @@ fn touch_mappings(touched: Touched) -> io::Result<()> {
     })
 }
 
+/// Where the program's unwind tables begin: they are the last of their mapping, and nothing reads them in a
+/// program that ends at a panic, unless it shall tell from where it was called. `None`: there are none.
+fn unwind_tables_at() -> Option<usize> {
+    #[cfg(target_pointer_width = "64")]
+    type Header = libc::Elf64_Phdr;
+    #[cfg(target_pointer_width = "32")]
+    type Header = libc::Elf32_Phdr;
+    // SAFETY: getauxval(3) takes and gives plain numbers.
+    let (at, count) = unsafe { (libc::getauxval(libc::AT_PHDR), libc::getauxval(libc::AT_PHNUM)) };
+    if at == 0 {
+        return None;
+    }
+    // SAFETY: the program's own headers, which the kernel has mapped with it for good.
+    let headers = unsafe { std::slice::from_raw_parts(at as *const Header, count as usize) };
+    let address =
+        |kind| Some(headers.iter().find(|header| header.p_type == kind)?.p_vaddr as usize);
+    let base = (at as usize).checked_sub(address(libc::PT_PHDR)?)?;
+    base.checked_add(address(libc::PT_GNU_EH_FRAME)?)
+}
+
 /// Gives the kernel `advice` about this process's mappings, by their rights and names as in
-/// /proc/self/maps. Only about such as can be read: others are reserves that nobody may touch.
+/// /proc/self/maps. Only about such as can be read: others are reserves that nobody may touch; and not about
+/// the unwind tables.
 fn advise_mappings(advice: impl Fn(&str, &str) -> Option<libc::c_int>) -> io::Result<()> {
+    let unwinding = unwind_tables_at();
     for line in std::fs::read_to_string("/proc/self/maps")?.lines() {
         let mut words = line.split_ascii_whitespace();
         let (Some(range), Some(rights)) = (words.next(), words.next()) else { continue };
@@ -158,6 +180,10 @@ fn advise_mappings(advice: impl Fn(&str, &str) -> Option<libc::c_int>) -> io::Re
             continue;
         };
         let Some(advice) = advice(rights, name) else { continue };
+        let end = match unwinding {
+            Some(at) if (start..end).contains(&at) => at,
+            Some(_) | None => end,
+        };
         // SAFETY: neither advice changes content: populating faults pages in, and program text, which
         // nobody writes, comes again from its file. A range that was unmapped meanwhile is refused.
         let done = unsafe { libc::madvise(start as *mut libc::c_void, end - start, advice) };

@@ -8,6 +8,7 @@ use std::os::fd::AsRawFd;
 
 use super::*;
 use crate::net::clients::{Connection, DiagSocket, Found, States, Tickler};
+use crate::net::route_socket::loss::{self, Loss};
 
 /// Both ends of a connection from that address to that listener.
 fn connected(listener: &TcpListener, to: &str, from: &str) -> (TcpStream, TcpStream) {
@@ -87,6 +88,28 @@ fn a_closed_connection_ends_for_both_and_no_other_does() {
         // What was found before is another socket than what comes later with the same ends.
         socket.close(one).unwrap();
         assert_eq!(found(&["192.0.2.50"], States::OPEN).len(), 1);
+    });
+}
+
+#[test]
+fn a_look_that_lost_an_answer_says_so_and_the_next_is_whole() {
+    in_namespace(|| {
+        addresses();
+        let listener = TcpListener::bind("192.0.2.50:0").unwrap();
+        let _connected = connected(&listener, "192.0.2.50", "192.0.2.7");
+        let ips = ["192.0.2.50".parse().unwrap()];
+        for after in 0.. {
+            loss::order(Some(Loss { after, times: 1, eats: true }));
+            let mut seen = 0;
+            let looked =
+                DiagSocket::open().unwrap().connections(&ips, States::AWAITED, &mut |_| seen += 1);
+            if loss::order(None).unwrap().times > 0 {
+                assert!(after > 0 && looked.is_ok() && seen == 1);
+                break;
+            }
+            assert_eq!(looked.unwrap_err().raw_os_error(), Some(libc::ENOBUFS));
+            assert_eq!(found(&["192.0.2.50"], States::AWAITED).len(), 1);
+        }
     });
 }
 

@@ -2,6 +2,7 @@
 //! whatever it says is true, and it comes to an end with all that it was asked for.
 
 use super::*;
+use crate::limits::LEASE;
 use crate::net::netlink::{Address, Change};
 use crate::net::route_socket::loss::{self, Loss};
 use crate::net::thread::{Worker, tests as inside};
@@ -97,11 +98,12 @@ impl Heart {
                 NetReply::HoldFailed { claim: of, .. } => *of == claim,
                 other => *other == held,
             };
-            if self.wait("claimed", answers) == held {
+            let answer = self.wait("claimed", answers);
+            if answer == held {
                 self.assert_held(&ips(WEB));
                 return claim;
             }
-            assert!(self.lossy, "one loss, and a claim has failed");
+            assert!(self.lossy, "one loss, and a claim has failed: {answer:?}");
             self.release();
         }
     }
@@ -184,18 +186,21 @@ impl Heart {
     }
 }
 
+fn heart(groups: Vec<GroupSetup>, lossy: bool) -> Heart {
+    let (sender, replies) = bounded(1000);
+    let worker = inside::worker(NetSetup { groups, ..setup() }, sender);
+    Heart { worker, replies, carriers: (None, None), number: 0, lossy }
+}
+
 /// Tells the story again and again, each time with a loss at a later place, until none is left.
 fn at_each_place(mac: Option<[u8; 6]>, holder: &str, times: u32, eats: bool) {
     in_namespace(|| {
         cables();
-        let (sender, replies) = bounded(1000);
         let groups = vec![
             group(&["192.0.2.50/24", "2001:db8::50/64"], mac),
             group(&["192.0.2.60/24"], None),
         ];
-        let worker = inside::worker(NetSetup { groups, ..setup() }, sender);
-        let mut heart =
-            Heart { worker, replies, carriers: (None, None), number: 0, lossy: times > 1 };
+        let mut heart = heart(groups, times > 1);
         heart.story(holder);
         let mut places = 0;
         loop {
@@ -234,4 +239,33 @@ fn p1_some_answers_in_a_row_that_are_lost_anywhere() {
 #[test]
 fn p1_an_answer_or_news_of_an_own_interface_that_is_lost_anywhere() {
     at_each_place(Some([2, 0, 0, 0, 0, 0x50]), "clusterd0", 1, true);
+}
+
+#[test]
+fn p1_a_renewal_that_is_acknowledged_too_late_is_taken_back() {
+    in_namespace(|| {
+        cables();
+        let mut heart = heart(setup().groups, false);
+        heart.worker.serve(NetRequest::LookAtCarriers);
+        heart.wait("looked", |reply| matches!(reply, NetReply::Carrier { .. }));
+        // The lease shall end while the kernel renews it. When that begins is not known to a microsecond:
+        // each try leaves it a little more.
+        let came_late = (1..1000).any(|left_us| {
+            heart.release();
+            let claim = heart.hold();
+            let began = Instant::now().checked_sub(LEASE - Duration::from_micros(left_us)).unwrap();
+            inside::lease_began(&mut heart.worker, WEB, began);
+            heart.worker.serve(NetRequest::Renew { group: WEB, claim });
+            let answer = heart.wait("an answer", |reply| match reply {
+                NetReply::HoldFailed { .. } | NetReply::Renewed { .. } => true,
+                _ => false,
+            });
+            match answer {
+                NetReply::HoldFailed { error, .. } => error.contains("acknowledged"),
+                _ => false,
+            }
+        });
+        assert!(came_late, "the lease never ended while the kernel was at it");
+        assert_eq!(found(&ips(WEB)), [], "the peer may have it by now");
+    });
 }
