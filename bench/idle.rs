@@ -19,6 +19,8 @@ const CONTENDERS: [Contender; 3] =
 /// asked on a machine where that takes 0.03. Seconds do not compare between machines. Asked of the mean of both
 /// nodes: only one node of keepalived speaks, both of clusterd's do.
 const CPU_TIMES: f64 = 10.0;
+/// So many lines of a node's log are shown if one of its processes has ended.
+const LAST_WORDS: usize = 8;
 /// What is shown of each node.
 const NODES: [[&str; 3]; 2] = [
     ["owner: CPU, s", "owner: RSS, MB", "owner: PSS, MB"],
@@ -90,15 +92,23 @@ fn measure(setting: &Setting, contender: Contender) -> Result<[Cost; 2], BenchEr
     let first = [cost::of(owner_pids)?, cost::of(standby_pids)?];
     let begun = Instant::now();
     pair.bed().watch_for(WATCH)?;
+    if processes(pair.as_ref())? != before || before.iter().any(Vec::is_empty) {
+        let said = NodeIndex::BOTH.map(|node| last_words(pair.bed(), node)).concat();
+        return Err(BedError::Late(format!("the same processes all the time; {said}")).into());
+    }
     let last = [cost::of(owner_pids)?, cost::of(standby_pids)?];
     let minutes = begun.elapsed().as_secs_f64() / 60.0;
-    if processes(pair.as_ref())? != before || before.iter().any(Vec::is_empty) {
-        return Err(BedError::Late("the same processes all the time".into()).into());
-    }
     let [[owner, standby], [owner_before, standby_before]] = [last, first];
     let spent =
         |now: Cost, before: Cost| Cost { cpu_s: (now.cpu_s - before.cpu_s) / minutes, ..now };
     Ok([spent(owner, owner_before), spent(standby, standby_before)])
+}
+
+/// The end of what a node's processes wrote to stderr: why one of them is gone.
+fn last_words(bed: &Bed, node: NodeIndex) -> String {
+    let log = std::fs::read_to_string(bed.node(node).log()).unwrap_or_default();
+    let lines: Vec<&str> = log.lines().rev().take(LAST_WORDS).collect();
+    lines.into_iter().rev().map(|line| format!("{line}; ")).collect()
 }
 
 /// The contender's processes on a node, without those of the bed.

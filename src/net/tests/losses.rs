@@ -256,10 +256,10 @@ fn p1_a_renewal_that_is_acknowledged_too_late_is_taken_back() {
             let began = Instant::now().checked_sub(LEASE - Duration::from_micros(left_us)).unwrap();
             inside::lease_began(&mut heart.worker, WEB, began);
             heart.worker.serve(NetRequest::Renew { group: WEB, claim });
-            let answer = heart.wait("an answer", |reply| match reply {
-                NetReply::HoldFailed { .. } | NetReply::Renewed { .. } => true,
-                _ => false,
-            });
+            let ends = |reply: &NetReply| {
+                matches!(reply, NetReply::HoldFailed { .. } | NetReply::Renewed { .. })
+            };
+            let answer = heart.wait("an answer", ends);
             match answer {
                 NetReply::HoldFailed { error, .. } => error.contains("acknowledged"),
                 _ => false,
