@@ -17,7 +17,7 @@ use crate::scene::{Scene, all_ipv6};
 /// Where a complete frame has the sender's incarnation.
 const INCARNATION_AT: usize = 22;
 /// On all cables together: more than the 100 000 that a pair must bear with its beats on time. Twice as
-/// many may make a flooded path silent, and no more than that.
+/// many, and more, may make a flooded path silent; nothing else came of it.
 const FRAMES_A_SECOND: f64 = 120_000.0;
 /// What the processes of a node may grow by while they are flooded, in KiB: allocators keep some.
 const GROWTH_KIB_MAX: u64 = 2048;
