@@ -202,9 +202,8 @@ fn ip_bytes(frame: &[u8]) -> usize {
 
 /// Of IP and UDP. UDP over IPv4 may go without (RFC 768), over IPv6 it may not (RFC 8200).
 fn fix_checksums(frame: &mut [u8]) {
-    let ipv6 = is_ipv6(frame);
-    let (ip, udp) =
-        frame[ETHERNET_BYTES..].split_at_mut(if ipv6 { IPV6_BYTES } else { IPV4_BYTES });
+    let (ipv6, length) = (is_ipv6(frame), ip_bytes(frame));
+    let (ip, udp) = frame[ETHERNET_BYTES..].split_at_mut(length);
     udp[6..8].fill(0);
     if ipv6 {
         let ip = Ipv6Packet::new(ip).expect("a header");

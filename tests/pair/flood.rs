@@ -17,7 +17,7 @@ use crate::scene::{Scene, all_ipv6};
 /// Where a complete frame has the sender's incarnation.
 const INCARNATION_AT: usize = 22;
 /// On all cables together: more than the 100 000 that a pair must bear with its beats on time. Twice as
-/// many, and more, may make a flooded path silent; nothing else came of it.
+/// many, and more, made a flooded path silent; the group stayed, and nobody else served.
 const FRAMES_A_SECOND: f64 = 120_000.0;
 /// What the processes of a node may grow by while they are flooded, in KiB: allocators keep some.
 const GROWTH_KIB_MAX: u64 = 2048;
@@ -75,11 +75,12 @@ fn flood(mut scene: Scene) {
             }
         }
         let advertisement = Frame::other(advertisement());
+        let frames_each = FRAMES_A_SECOND / plugs.len() as f64;
         let began = Instant::now();
         let pour = |plug: &Plug, frames: &[Frame]| {
             let mut sent = 0u64;
             while began.elapsed() < span {
-                if sent as f64 > began.elapsed().as_secs_f64() * FRAMES_A_SECOND / 4.0 {
+                if sent as f64 > began.elapsed().as_secs_f64() * frames_each {
                     std::thread::sleep(Duration::from_millis(1));
                 }
                 for frame in frames.iter().chain(plug.is_lan().then_some(&advertisement)) {
@@ -89,7 +90,7 @@ fn flood(mut scene: Scene) {
             }
             sent
         };
-        // One for each of the four cables.
+        // One for each cable.
         let sent: u64 = std::thread::scope(|scope| {
             let pouring = plugs.iter().map(|(plug, frames)| scope.spawn(|| pour(plug, frames)));
             let pouring: Vec<_> = pouring.collect();
