@@ -294,6 +294,8 @@ impl Bed {
         self.watcher.off(node);
         let seat = self.wiring.seat(node);
         processes::kill_all(&seat.namespace)?;
+        // What its UART had not sent is gone.
+        self.line.flush(node)?;
         for (index, ip, prefix) in watcher::dump(&seat.namespace, &self.options.ips())? {
             seat.links.delete_address(index, ip, prefix)?;
         }

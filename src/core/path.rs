@@ -162,6 +162,11 @@ impl PathWatch {
         counted.filter(|(known, _)| **known == reason).map(|(_, count)| count).sum()
     }
 
+    /// Whether a beat that was said then was kept by somebody on its way: no path of ours takes so long.
+    pub fn kept(&self, now: Time, said: Time) -> bool {
+        now.since(said) > self.dead_after.max(limits::HELD_BACK_MIN)
+    }
+
     /// A beat counted: the path is alive. `rtt` is the round trip that it proves, if any; `echo` the
     /// time of mine that it echoes, after which the peer lived.
     pub fn heard(&mut self, now: Time, sequence: u64, rtt: Option<Duration>, echo: Time) {

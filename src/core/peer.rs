@@ -5,7 +5,11 @@
 //! another incarnation than the proven one must besides echo a time of mine that lies after the end
 //! of the last ended incarnation and after this node met the proven one: so nothing recorded before a
 //! restart of the peer counts either, not even what of an incarnation in between never came here.
-//! Within an incarnation the sequence of each path must rise.
+//! Within an incarnation the sequence of each path must rise, and what was held back for long, by
+//! whomever, says nothing of now.
+//!
+//! **The dead stay dead.** A peer that fell silent is revived only by what it said after that: not by a frame
+//! that was on its way, nor by one that somebody kept.
 //!
 //! ```text
 //!   NeverHeard ──counted beat──▶ Alive ──every path silent──▶ Dead(Silent)
@@ -142,6 +146,14 @@ impl Peer {
         matches!(self.life, Life::Alive { .. })
     }
 
+    /// When it was found dead, if it is.
+    fn died_at(&self) -> Option<Time> {
+        match self.life {
+            Life::Dead { at, .. } => Some(at),
+            Life::Alive { .. } | Life::NeverHeard => None,
+        }
+    }
+
     /// Whether it is dead for sure: sole owners serve on whatever happens to their reach.
     pub fn is_gone(&self) -> bool {
         match self.life {
@@ -219,6 +231,20 @@ impl Peer {
         if !new_incarnation && watches.iter().any(stale) {
             return Verdict::Refused(DropReason::Replay);
         }
+        // A will is written in advance: it has no time of its own.
+        if !new_incarnation && prove && !beat.will {
+            match (said_after(beat), self.died_at()) {
+                // The answer gives it a time to echo.
+                (None, Some(_)) => return Verdict::Introduction,
+                (None, None) => {}
+                (Some(said), died_at) => {
+                    let kept = |watch: &PathWatch| watch.path == path && watch.kept(now, said);
+                    if died_at.is_some_and(|at| said <= at) || watches.iter().any(kept) {
+                        return Verdict::Refused(DropReason::Replay);
+                    }
+                }
+            }
+        }
         if new_incarnation {
             if self.incarnation.is_some() {
                 self.end(now);
@@ -289,9 +315,14 @@ impl Peer {
     }
 }
 
-/// The round trip that a beat proves: my time now, less my time that it echoes, less how long the
-/// peer had kept it.
+/// A time of mine after which the beat was said, if it shows one: what it echoes, and how long the peer had kept
+/// that. Later than the truth by what two clocks drift apart in so long.
+fn said_after(beat: &Beat) -> Option<Time> {
+    let known = beat.echo_us != 0 && beat.echo_held_us != u32::MAX;
+    known.then(|| Time(beat.echo_us) + Duration::from_micros(u64::from(beat.echo_held_us)))
+}
+
+/// The round trip that a beat proves: my time now, less when it was said.
 fn round_trip(now: Time, beat: &Beat) -> Option<Duration> {
-    let held = Duration::from_micros(u64::from(beat.echo_held_us));
-    (beat.echo_us != 0).then(|| now.since(Time(beat.echo_us)).saturating_sub(held))
+    said_after(beat).map(|said| now.since(said))
 }

@@ -15,6 +15,7 @@ mod basics;
 mod clients;
 mod corners;
 mod duties;
+mod held_back;
 mod pulses;
 mod reload;
 mod storms;

@@ -147,11 +147,11 @@ fn p4_a_flood_of_bad_frames() {
             let forger = Forger::new(&scene.bed, path, owner);
             let frame = forger.frame().flipped(INCARNATION_AT, 0);
             let before = scene.refused(owner, path.name(), "bad-tag");
-            for _ in 0..20_000 {
-                // A queue that is full drops it: also good.
-                let _ = forger.said.send(&frame);
-            }
             scene.wait_until("many to be refused", || {
+                for _ in 0..20_000 {
+                    // A queue that is full drops it: also good.
+                    let _ = forger.said.send(&frame);
+                }
                 scene.refused(owner, path.name(), "bad-tag") - before > 1_000
             });
         }

@@ -61,7 +61,8 @@ fn p4_a_replay_across_a_power_cut_of_its_sender() {
         scene.status(owner).peer.paths.iter().all(|path| path.carrier != Some(false))
     });
     replayed(&scene, &recording, owner, &PATHS, "replay");
-    assert_eq!(scene.status(owner).peer.state, PeerState::Dead);
+    let peer = scene.status(owner).peer;
+    assert_eq!(peer.state, PeerState::Dead, "{peer:?}\n{:?}", scene.events(owner));
 
     scene.bed.power_on(sender).expect("power");
     scene.whole();

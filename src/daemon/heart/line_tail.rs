@@ -5,32 +5,46 @@
 use std::time::Duration;
 
 use crate::core::Time;
+use crate::limits;
 
 /// The end of a frame that is awaited.
 ///
 /// ```text
-///   nothing <---- the frame has ended, or a look brought nothing ----+
+///   nothing <---- the frame has ended, or looks brought nothing -----+
 ///      |                                                             |
 ///      +-- a frame has begun --> look again in a pulse's time -------+
 ///                                   ^                                |
-///                                   +------- a look brought bytes ---+
+///                                   +--- a look brought bytes -------+
+///                                   +--- nothing: in twice the time -+
 /// ```
-/// Noise that looks like a frame's beginning does not keep the heart awake.
+/// A line may stutter, and a driver be late. What is left unread would be taken for news when the next bytes come.
+/// But noise that looks like a frame's beginning does not keep the heart awake.
 #[derive(Debug)]
 pub struct LineTail {
     pulse_time: Duration,
     at: Option<Time>,
+    /// Looks in a row that brought nothing.
+    in_vain: u32,
+    busy: bool,
 }
 
 impl LineTail {
     /// `pulse_time`: what a pulse takes on the line.
     pub fn new(pulse_time: Duration) -> LineTail {
-        LineTail { pulse_time, at: None }
+        LineTail { pulse_time, at: None, in_vain: 0, busy: false }
     }
 
     /// The line was looked at. `brought`: there was something; `amid`: a frame has begun and not ended.
     pub fn looked(&mut self, now: Time, brought: bool, amid: bool) {
-        self.at = (brought && amid).then(|| now + self.pulse_time);
+        self.busy = brought && amid;
+        self.in_vain = if brought { 0 } else { self.in_vain + 1 };
+        let again = amid && self.in_vain < limits::TAIL_LOOKS_IN_VAIN;
+        self.at = again.then(|| now + self.pulse_time * (1 << self.in_vain));
+    }
+
+    /// Whether the last look brought a part of a frame whose end is still to come.
+    pub fn is_busy(&self) -> bool {
+        self.busy
     }
 
     /// When to look again, if nothing is told before.
@@ -49,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_end_of_a_frame_is_looked_for_while_bytes_come() {
+    fn the_end_of_a_frame_is_looked_for_while_bytes_come_and_a_while_after() {
         let at_ms = |ms: u64| Time(ms * 1000);
         let mut tail = LineTail::new(Duration::from_millis(2));
         tail.looked(at_ms(0), true, true);
@@ -57,11 +71,21 @@ mod tests {
         assert!(!tail.is_due(at_ms(1)));
         assert!(tail.is_due(at_ms(2)) && !tail.is_due(at_ms(2)));
         tail.looked(at_ms(2), true, true);
-        assert!(tail.is_due(at_ms(5)));
-        // Nothing more comes: the kernel tells if something does.
-        tail.looked(at_ms(5), false, true);
+        assert!(tail.is_due(at_ms(5)) && tail.is_busy());
+        // It is late: looked for ever more seldom, then no more. The kernel tells if much comes.
+        let mut now = at_ms(5);
+        for wait_ms in [4, 8, 16, 32, 64] {
+            tail.looked(now, false, true);
+            now = now + Duration::from_millis(wait_ms);
+            assert_eq!(tail.at(), Some(now));
+            assert!(!tail.is_busy());
+        }
+        tail.looked(now, false, true);
         assert_eq!(tail.at(), None);
-        tail.looked(at_ms(6), true, false);
+        tail.looked(now, true, true);
+        assert_eq!(tail.at(), Some(now + Duration::from_millis(2)));
+        tail.looked(now, true, false);
         assert_eq!(tail.at(), None, "all frames are whole");
+        assert!(!tail.is_busy());
     }
 }

@@ -315,7 +315,7 @@ impl Wires {
 
     /// Whether the serial line is in the middle of bringing a frame.
     pub fn is_line_busy(&self) -> bool {
-        self.paths.line_held_bytes() > 0
+        self.line_tail.is_busy()
     }
 
     /// The last will as frames for the paths that are open.

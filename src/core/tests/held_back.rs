@@ -1,0 +1,91 @@
+//! Stories of frames that come late, or that somebody kept: they do not keep a peer alive, nor revive it.
+
+use super::*;
+
+/// What a node said on a path while it was cut, oldest first.
+fn kept(story: &mut Story, node: usize, path: Path, span: Duration) -> Vec<Beat> {
+    let before = story.recorded.len();
+    story.cut = PathSet::default().with(path);
+    story.run(span);
+    let said = story.recorded[before..].iter().filter(|(from, on, _)| *from == node && *on == path);
+    let kept = said.map(|(.., beat)| beat.clone()).collect();
+    story.cut = PathSet::default();
+    kept
+}
+
+fn replays(story: &Story, node: usize) -> u64 {
+    let paths = story.status(node).peer.paths;
+    paths.iter().filter_map(|path| path.refused_by.get("replay")).sum()
+}
+
+#[test]
+fn p4_what_the_dead_have_said_does_not_revive_them() {
+    let mut story = Story::settled();
+    story.run(MS * 500);
+    let kept = kept(&mut story, A, Path::Lan, MS * 100);
+    story.power_cut(A);
+    story.run(MS * 300);
+    assert_eq!(story.status(B).peer.state, PeerState::Dead);
+    let before = replays(&story, B);
+    let count = kept.len() as u64;
+    assert!(count >= 2);
+    for beat in kept {
+        story.give(B, Event::Heard { path: Path::Lan, beat });
+    }
+    assert_eq!(story.status(B).peer.state, PeerState::Dead);
+    assert_eq!(replays(&story, B), before + count);
+}
+
+#[test]
+fn p4_frames_that_were_kept_for_long_do_not_keep_a_dead_peer_alive() {
+    let mut story = Story::settled();
+    let kept = kept(&mut story, A, Path::Lan, MS * 30_000);
+    story.power_cut(A);
+    // One after the other, before anybody has noticed.
+    let mut kept = kept.into_iter();
+    let dead_within = limits::HELD_BACK_MIN * 2;
+    let end = story.now + dead_within;
+    while story.status(B).peer.state != PeerState::Dead {
+        assert!(story.now < end, "it still lives");
+        let beat = kept.next().expect("enough for half a minute");
+        story.give(B, Event::Heard { path: Path::Lan, beat });
+        story.run(MS * 50);
+    }
+    assert!(replays(&story, B) > 0);
+}
+
+/// Both have fallen silent to each other.
+fn all_cut() -> Story {
+    let mut story = Story::settled();
+    story.cut = Path::ALL.into_iter().fold(PathSet::default(), PathSet::with);
+    story.run(MS * 1000);
+    for node in [A, B] {
+        assert_eq!(story.status(node).peer.state, PeerState::Dead);
+    }
+    story
+}
+
+#[test]
+fn nodes_that_were_cut_off_for_hours_hear_each_other_again() {
+    let mut story = all_cut();
+    // An echo cannot say that it was held for so long.
+    story.now = story.now + Duration::from_secs(5000);
+    story.run(MS * 1000);
+    story.cut = PathSet::default();
+    story.run(MS * 200);
+    for node in [A, B] {
+        assert_eq!(story.status(node).peer.state, PeerState::Alive);
+    }
+}
+
+#[test]
+fn a_peer_that_hears_nothing_is_heard_again() {
+    let mut story = all_cut();
+    let before = story.recorded.len();
+    story.run(MS * 60);
+    let said = story.recorded[before..].iter().rev().find(|(from, ..)| *from == A);
+    let (_, path, beat) = said.expect("it speaks").clone();
+    story.give(B, Event::Heard { path, beat });
+    assert_eq!(story.status(B).peer.state, PeerState::Alive);
+    assert_eq!(story.status(A).peer.state, PeerState::Dead);
+}
