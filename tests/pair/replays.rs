@@ -3,16 +3,17 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use clusterd::beat::Path;
 use clusterd::bed::BedError;
 use clusterd::bed::processes::Target;
 use clusterd::bed::wiring::Plugs;
 use clusterd::config::NodeIndex;
-use clusterd::control::event::Kind;
+use clusterd::control::event::{Kind, Record};
 use clusterd::control::status::PeerState;
 use clusterd::limits;
 use nix::sys::signal::Signal;
 
-use crate::cables::Recording;
+use crate::cables::{Plug, Recording};
 use crate::scene::Scene;
 
 const PATHS: [&str; 3] = ["crossover", "serial", "lan"];
@@ -103,6 +104,33 @@ fn p4_a_node_that_boots_alone_is_not_deceived_by_a_replay() {
     assert_eq!(scene.bed.watcher.holders(scene.bed.address()), []);
     scene.bed.power_on(owner).expect("power");
     assert_eq!(scene.whole(), owner, "only its disk says that it was alone");
+}
+
+#[test]
+fn p4_frames_that_were_kept_from_a_node_do_not_revive_its_dead_peer() {
+    let (mut scene, owner) = Scene::whole_pair();
+    let heir = owner.other();
+    scene.bed.plug(|plugs| *Plugs::of(&mut plugs.lan, heir) = false).expect("pulled");
+    let plug = Plug::open(&scene.bed, owner, Path::Lan);
+    let mut kept = Vec::new();
+    scene.wait_until("heartbeats that do not arrive", || {
+        kept.extend(plug.heard());
+        kept.len() >= 3
+    });
+    scene.bed.power_cut(owner).expect("cut");
+    scene.wait_peer(heir, PeerState::Dead);
+    scene.bed.plug(|plugs| *Plugs::of(&mut plugs.lan, heir) = true).expect("plugged");
+    scene.wait_served_by(heir);
+    let events = scene.events(heir).len();
+    let plug = Plug::open_deaf(&scene.bed, heir, Path::Lan);
+    for frame in &kept {
+        scene.is_refused(heir, "lan", "replay", 1, || plug.send(frame).expect("sent"));
+        assert_eq!(scene.status(heir).peer.state, PeerState::Dead);
+    }
+    let revived = |event: &Record| event.told.kind == Kind::PeerAlive;
+    assert!(!scene.events(heir).iter().skip(events).any(revived));
+    scene.bed.power_on(owner).expect("power");
+    assert_eq!(scene.whole(), heir);
 }
 
 /// Lets the owner die in that way while all it said is said again and again on every path.
