@@ -60,6 +60,17 @@ impl Core {
                 }
                 self.answer(now, path, &beat);
             }
+            Verdict::Past { shows } => {
+                if shows {
+                    self.watch_mut(path, |watch| watch.refuse(DropReason::Replay));
+                } else {
+                    self.answer(now, path, &beat);
+                }
+                if !self.means_same_groups(&beat) {
+                    self.peer.forget_groups();
+                }
+                self.learn_generations(&beat);
+            }
             Verdict::Counted { new_incarnation } => {
                 self.end_asks(now);
                 if !self.means_same_groups(&beat) {

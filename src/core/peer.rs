@@ -5,11 +5,11 @@
 //! another incarnation than the proven one must besides echo a time of mine that lies after the end
 //! of the last ended incarnation and after this node met the proven one: so nothing recorded before a
 //! restart of the peer counts either, not even what of an incarnation in between never came here.
-//! Within an incarnation the sequence of each path must rise, and what was held back for long, by
-//! whomever, says nothing of now.
+//! Within an incarnation the sequence of each path must rise.
 //!
-//! **The dead stay dead.** A peer that fell silent is revived only by what it said after that: not by a frame
-//! that was on its way, nor by one that somebody kept.
+//! **The dead stay dead.** A frame that was held back for long, by whomever, is no sign of life; and a peer that
+//! fell silent is revived only by what it said after that. What such a frame says is its newest word all the same:
+//! who claims must know it.
 //!
 //! ```text
 //!   NeverHeard ──counted beat──▶ Alive ──every path silent──▶ Dead(Silent)
@@ -74,6 +74,12 @@ pub enum Verdict {
     },
     /// Authentic, but it does not know this node: to be answered.
     Introduction,
+    /// Authentic, but no sign of life, for all that it shows of the time when it was said. `shows`: it shows a
+    /// time; else the answer gives it one to echo.
+    Past {
+        /// See above.
+        shows: bool,
+    },
     /// Dropped.
     Refused(DropReason),
 }
@@ -231,19 +237,12 @@ impl Peer {
         if !new_incarnation && watches.iter().any(stale) {
             return Verdict::Refused(DropReason::Replay);
         }
-        // A will is written in advance: it has no time of its own.
-        if !new_incarnation && prove && !beat.will {
-            match (said_after(beat), self.died_at()) {
-                // The answer gives it a time to echo.
-                (None, Some(_)) => return Verdict::Introduction,
-                (None, None) => {}
-                (Some(said), died_at) => {
-                    let kept = |watch: &PathWatch| watch.path == path && watch.kept(now, said);
-                    if died_at.is_some_and(|at| said <= at) || watches.iter().any(kept) {
-                        return Verdict::Refused(DropReason::Replay);
-                    }
-                }
+        if !new_incarnation && prove && self.is_past(now, watches, path, beat) {
+            for watch in watches.iter_mut().filter(|watch| watch.path == path) {
+                watch.sequence = beat.sequence;
             }
+            self.take_in(beat);
+            return Verdict::Past { shows: said_after(beat).is_some() };
         }
         if new_incarnation {
             if self.incarnation.is_some() {
@@ -267,15 +266,27 @@ impl Peer {
         if !self.is_alive() {
             self.life = Life::Alive { since: now };
         }
-        if beat.sequence > self.sequence {
-            self.sequence = beat.sequence;
-            self.take_in(beat);
-        }
+        self.take_in(beat);
         Verdict::Counted { new_incarnation }
     }
 
-    /// Takes in what a beat says that is newer than all before it.
+    /// Whether a beat of the current incarnation is no sign of life: it was said before the peer was found dead,
+    /// or was on its way for too long. An end stays true whenever it was said.
+    fn is_past(&self, now: Time, watches: &[PathWatch; 3], path: Path, beat: &Beat) -> bool {
+        if beat.will || beat.farewell {
+            return false;
+        }
+        let Some(said) = said_after(beat) else { return self.died_at().is_some() };
+        let kept = |watch: &PathWatch| watch.path == path && watch.kept(now, said);
+        self.died_at().is_some_and(|at| said <= at) || watches.iter().any(kept)
+    }
+
+    /// Takes in what a beat says, if it is newer than all before it.
     fn take_in(&mut self, beat: &Beat) {
+        if beat.sequence <= self.sequence {
+            return;
+        }
+        self.sequence = beat.sequence;
         for part in &beat.groups {
             if let Some(slot) = self.groups.get_mut(usize::from(part.group.0)) {
                 *slot = Some(*part);

@@ -37,6 +37,25 @@ fn p4_what_the_dead_have_said_does_not_revive_them() {
 }
 
 #[test]
+fn p1_the_newest_word_of_the_dead_is_heeded_though_it_came_late() {
+    let mut story = Story::settled();
+    let kept = kept(&mut story, A, Path::Lan, MS * 100);
+    story.power_cut(A);
+    story.run(MS * 300);
+    assert!(story.nodes[B].core.peer.told_may_claim());
+    let mut beat = kept.last().expect("it speaks").clone();
+    beat.may_claim = false;
+    beat.sequence += 1000;
+    beat.groups[0].generation += 7;
+    let said = beat.groups[0];
+    story.give(B, Event::Heard { path: Path::Lan, beat });
+    assert_eq!(story.status(B).peer.state, PeerState::Dead);
+    let core = &story.nodes[B].core;
+    assert!(!core.peer.told_may_claim());
+    assert!(core.disk.served("web").expect("it serves").number >= said.generation);
+}
+
+#[test]
 fn p4_frames_that_were_kept_for_long_do_not_keep_a_dead_peer_alive() {
     let mut story = Story::settled();
     let kept = kept(&mut story, A, Path::Lan, MS * 30_000);
