@@ -223,8 +223,8 @@ pub enum DropReason {
     BadTag,
     /// Sent by this node itself, or by a third: not from the peer.
     NotPeer,
-    /// Sequence not newer than what this path had: a replay, a duplicate or a reordering. Or held back on its
-    /// way, for seconds or until its sender was dead.
+    /// Sequence not newer than what this path had: a replay, a duplicate or a reordering. Or held back for so
+    /// long that it is no sign of life.
     Replay,
     /// From an incarnation of the peer that has ended.
     EndedIncarnation,

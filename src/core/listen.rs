@@ -60,12 +60,8 @@ impl Core {
                 }
                 self.answer(now, path, &beat);
             }
-            Verdict::Past { shows } => {
-                if shows {
-                    self.watch_mut(path, |watch| watch.refuse(DropReason::Replay));
-                } else {
-                    self.answer(now, path, &beat);
-                }
+            Verdict::Past => {
+                self.watch_mut(path, |watch| watch.refuse(DropReason::Replay));
                 if !self.means_same_groups(&beat) {
                     self.peer.forget_groups();
                 }

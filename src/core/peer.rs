@@ -7,9 +7,10 @@
 //! restart of the peer counts either, not even what of an incarnation in between never came here.
 //! Within an incarnation the sequence of each path must rise.
 //!
-//! **The dead stay dead.** A frame that was held back for long, by whomever, is no sign of life; and a peer that
-//! fell silent is revived only by what it said after that. What such a frame says is its newest word all the same:
-//! who claims must know it.
+//! **The dead stay dead.** A frame that was held back for long, by whomever, is no sign of life. Of a peer that
+//! fell silent, what it said after that is one, and what was only just on its way: better a dead peer that lives
+//! for a moment than a living one that counts as dead. What any of them says is its newest word all the same: who
+//! claims must know it.
 //!
 //! ```text
 //!   NeverHeard ──counted beat──▶ Alive ──every path silent──▶ Dead(Silent)
@@ -74,12 +75,8 @@ pub enum Verdict {
     },
     /// Authentic, but it does not know this node: to be answered.
     Introduction,
-    /// Authentic, but no sign of life, for all that it shows of the time when it was said. `shows`: it shows a
-    /// time; else the answer gives it one to echo.
-    Past {
-        /// See above.
-        shows: bool,
-    },
+    /// Authentic and taken in, but said too long ago to be a sign of life.
+    Past,
     /// Dropped.
     Refused(DropReason),
 }
@@ -242,7 +239,7 @@ impl Peer {
                 watch.sequence = beat.sequence;
             }
             self.take_in(beat);
-            return Verdict::Past { shows: said_after(beat).is_some() };
+            return Verdict::Past;
         }
         if new_incarnation {
             if self.incarnation.is_some() {
@@ -270,15 +267,15 @@ impl Peer {
         Verdict::Counted { new_incarnation }
     }
 
-    /// Whether a beat of the current incarnation is no sign of life: it was said before the peer was found dead,
-    /// or was on its way for too long. An end stays true whenever it was said.
+    /// Whether a beat of the current incarnation was said too long ago to be a sign of life. One that shows no time
+    /// is taken for fresh, and an end stays true whenever it was said.
     fn is_past(&self, now: Time, watches: &[PathWatch; 3], path: Path, beat: &Beat) -> bool {
-        if beat.will || beat.farewell {
+        let Some(said) = said_after(beat).filter(|_| !beat.will && !beat.farewell) else {
             return false;
-        }
-        let Some(said) = said_after(beat) else { return self.died_at().is_some() };
-        let kept = |watch: &PathWatch| watch.path == path && watch.kept(now, said);
-        self.died_at().is_some_and(|at| said <= at) || watches.iter().any(kept)
+        };
+        let from_before = self.died_at().is_some_and(|at| said <= at);
+        let kept = |watch: &PathWatch| watch.path == path && watch.kept(now, said, from_before);
+        watches.iter().any(kept)
     }
 
     /// Takes in what a beat says, if it is newer than all before it.

@@ -37,6 +37,21 @@ fn p4_what_the_dead_have_said_does_not_revive_them() {
 }
 
 #[test]
+fn p1_a_frame_that_was_only_just_on_its_way_shows_that_the_peer_lives() {
+    let mut story = Story::settled();
+    story.run(MS * 500);
+    let kept = kept(&mut story, A, Path::Lan, MS * 100);
+    story.power_cut(A);
+    while story.status(B).peer.state != PeerState::Dead {
+        story.run(MS);
+    }
+    let mut beat = kept.last().expect("it speaks").clone();
+    (beat.echo_us, beat.echo_held_us) = (story.local(B).0 - 20_000, 10_000);
+    story.give(B, Event::Heard { path: Path::Lan, beat });
+    assert_eq!(story.status(B).peer.state, PeerState::Alive);
+}
+
+#[test]
 fn p1_the_newest_word_of_the_dead_is_heeded_though_it_came_late() {
     let mut story = Story::settled();
     let kept = kept(&mut story, A, Path::Lan, MS * 100);
