@@ -62,9 +62,12 @@ impl Core {
             }
             Verdict::Past => {
                 self.watch_mut(path, |watch| watch.refuse(DropReason::Replay));
+                // If it lives all the same, it has something new to echo.
+                self.answer(now, path, &beat);
                 if !self.means_same_groups(&beat) {
                     self.peer.forget_groups();
                 }
+                self.news_of_state(was_state, beat.state);
                 self.learn_generations(&beat);
             }
             Verdict::Counted { new_incarnation } => {

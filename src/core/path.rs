@@ -162,13 +162,6 @@ impl PathWatch {
         counted.filter(|(known, _)| **known == reason).map(|(_, count)| count).sum()
     }
 
-    /// Whether a beat that was said then was kept on its way, by somebody or by nobody's fault. `from_before`: the
-    /// peer was found dead since; a silence that it contradicts makes it none.
-    pub fn kept(&self, now: Time, said: Time, from_before: bool) -> bool {
-        let least = if from_before { Duration::ZERO } else { limits::HELD_BACK_MIN };
-        now.since(said) > self.dead_after.max(least)
-    }
-
     /// A beat counted: the path is alive. `rtt` is the round trip that it proves, if any; `echo` the
     /// time of mine that it echoes, after which the peer lived.
     pub fn heard(&mut self, now: Time, sequence: u64, rtt: Option<Duration>, echo: Time) {

@@ -7,10 +7,10 @@
 //! restart of the peer counts either, not even what of an incarnation in between never came here.
 //! Within an incarnation the sequence of each path must rise.
 //!
-//! **The dead stay dead.** A frame that was held back for long, by whomever, is no sign of life. Of a peer that
+//! **The dead stay dead.** A frame that shows that it was held back for long is no sign of life. Of a peer that
 //! fell silent, what it said after that is one, and what was only just on its way: better a dead peer that lives
-//! for a moment than a living one that counts as dead. What any of them says is its newest word all the same: who
-//! claims must know it.
+//! for a moment than a living one that counts as dead. What a frame held back says is its newest word all the
+//! same: who claims must know it.
 //!
 //! ```text
 //!   NeverHeard ──counted beat──▶ Alive ──every path silent──▶ Dead(Silent)
@@ -234,7 +234,8 @@ impl Peer {
         if !new_incarnation && watches.iter().any(stale) {
             return Verdict::Refused(DropReason::Replay);
         }
-        if !new_incarnation && prove && self.is_past(now, watches, path, beat) {
+        let past = |watch: &PathWatch| watch.path == path && self.is_past(now, watch, beat);
+        if !new_incarnation && prove && watches.iter().any(past) {
             for watch in watches.iter_mut().filter(|watch| watch.path == path) {
                 watch.sequence = beat.sequence;
             }
@@ -269,13 +270,13 @@ impl Peer {
 
     /// Whether a beat of the current incarnation was said too long ago to be a sign of life. One that shows no time
     /// is taken for fresh, and an end stays true whenever it was said.
-    fn is_past(&self, now: Time, watches: &[PathWatch; 3], path: Path, beat: &Beat) -> bool {
+    fn is_past(&self, now: Time, watch: &PathWatch, beat: &Beat) -> bool {
         let Some(said) = said_after(beat).filter(|_| !beat.will && !beat.farewell) else {
             return false;
         };
-        let from_before = self.died_at().is_some_and(|at| said <= at);
-        let kept = |watch: &PathWatch| watch.path == path && watch.kept(now, said, from_before);
-        watches.iter().any(kept)
+        let found_dead_since = self.died_at().is_some_and(|at| said <= at);
+        let least = if found_dead_since { Duration::ZERO } else { limits::HELD_BACK_MIN };
+        now.since(said) > watch.dead_after.max(least)
     }
 
     /// Takes in what a beat says, if it is newer than all before it.
@@ -324,10 +325,11 @@ impl Peer {
 }
 
 /// A time of mine after which the beat was said, if it shows one: what it echoes, and how long the peer had kept
-/// that. Later than the truth by what two clocks drift apart in so long.
+/// that.
 fn said_after(beat: &Beat) -> Option<Time> {
-    let known = beat.echo_us != 0 && beat.echo_held_us != u32::MAX;
-    known.then(|| Time(beat.echo_us) + Duration::from_micros(u64::from(beat.echo_held_us)))
+    let held = Duration::from_micros(u64::from(beat.echo_held_us));
+    let shows = beat.echo_us != 0 && held <= limits::ECHO_HELD_MAX;
+    shows.then(|| Time(beat.echo_us) + held)
 }
 
 /// The round trip that a beat proves: my time now, less when it was said.

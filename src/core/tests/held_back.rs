@@ -91,12 +91,16 @@ fn p4_frames_that_were_kept_for_long_do_not_keep_a_dead_peer_alive() {
 /// Both have fallen silent to each other.
 fn all_cut() -> Story {
     let mut story = Story::settled();
+    all_fall_silent(&mut story);
+    story
+}
+
+fn all_fall_silent(story: &mut Story) {
     story.cut = Path::ALL.into_iter().fold(PathSet::default(), PathSet::with);
     story.run(MS * 1000);
     for node in [A, B] {
         assert_eq!(story.status(node).peer.state, PeerState::Dead);
     }
-    story
 }
 
 #[test]
@@ -112,14 +116,28 @@ fn nodes_that_were_cut_off_for_hours_hear_each_other_again() {
     }
 }
 
-#[test]
-fn a_peer_that_hears_nothing_is_heard_again() {
-    let mut story = all_cut();
+/// What A says next comes to B all the same; what that makes of A.
+fn next_is_heard(story: &mut Story, edit: impl FnOnce(&mut Beat)) -> PeerState {
     let before = story.recorded.len();
     story.run(MS * 60);
     let said = story.recorded[before..].iter().rev().find(|(from, ..)| *from == A);
-    let (_, path, beat) = said.expect("it speaks").clone();
+    let (_, path, mut beat) = said.expect("it speaks").clone();
+    edit(&mut beat);
     story.give(B, Event::Heard { path, beat });
-    assert_eq!(story.status(B).peer.state, PeerState::Alive);
     assert_eq!(story.status(A).peer.state, PeerState::Dead);
+    story.status(B).peer.state
+}
+
+#[test]
+fn p1_a_peer_that_hears_nothing_is_heard_again() {
+    let mut story = all_cut();
+    assert_eq!(next_is_heard(&mut story, |_| {}), PeerState::Alive);
+    // It has heard nothing for so long that it cannot say when, or never.
+    for held_us in [61_000_000, u32::MAX] {
+        all_fall_silent(&mut story);
+        let long_ago = |beat: &mut Beat| (beat.echo_us, beat.echo_held_us) = (1, held_us);
+        assert_eq!(next_is_heard(&mut story, long_ago), PeerState::Alive);
+    }
+    all_fall_silent(&mut story);
+    assert_eq!(next_is_heard(&mut story, |beat| beat.echo_us = 0), PeerState::Alive);
 }

@@ -25,26 +25,24 @@ pub struct LineTail {
     at: Option<Time>,
     /// Looks in a row that brought nothing.
     in_vain: u32,
-    busy: bool,
 }
 
 impl LineTail {
     /// `pulse_time`: what a pulse takes on the line.
     pub fn new(pulse_time: Duration) -> LineTail {
-        LineTail { pulse_time, at: None, in_vain: 0, busy: false }
+        LineTail { pulse_time, at: None, in_vain: 0 }
     }
 
     /// The line was looked at. `brought`: there was something; `amid`: a frame has begun and not ended.
     pub fn looked(&mut self, now: Time, brought: bool, amid: bool) {
-        self.busy = brought && amid;
-        self.in_vain = if brought { 0 } else { self.in_vain + 1 };
+        self.in_vain = if brought { 0 } else { self.in_vain.saturating_add(1) };
         let again = amid && self.in_vain < limits::TAIL_LOOKS_IN_VAIN;
         self.at = again.then(|| now + self.pulse_time * (1 << self.in_vain));
     }
 
     /// Whether the last look brought a part of a frame whose end is still to come.
     pub fn is_busy(&self) -> bool {
-        self.busy
+        self.in_vain == 0 && self.at.is_some()
     }
 
     /// When to look again, if nothing is told before.
@@ -71,7 +69,7 @@ mod tests {
         assert!(!tail.is_due(at_ms(1)));
         assert!(tail.is_due(at_ms(2)) && !tail.is_due(at_ms(2)));
         tail.looked(at_ms(2), true, true);
-        assert!(tail.is_due(at_ms(5)) && tail.is_busy());
+        assert!(tail.is_busy() && tail.is_due(at_ms(5)));
         // It is late: looked for ever more seldom, then no more. The kernel tells if much comes.
         let mut now = at_ms(5);
         for wait_ms in [4, 8, 16, 32, 64] {
