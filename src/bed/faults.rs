@@ -108,8 +108,6 @@ pub struct Seen {
     pub return_moves: usize,
     /// Moments with two owners, from the fault until all was well again.
     pub two_owners: TwoOwners,
-    /// The longest time for which a node's loop had stood still before.
-    pub gap: Duration,
     /// Whatever is not as promised, in words.
     pub broken: Vec<String>,
 }
@@ -306,7 +304,6 @@ pub struct Trial {
     fault: Fault,
     owner: NodeIndex,
     began: Instant,
-    gap: Duration,
     outage: Duration,
     moves: usize,
     broken: Vec<String>,
@@ -325,9 +322,6 @@ impl Trial {
         let owner = bed.wait_whole()?;
         let before =
             bed.status(owner).ok_or_else(|| BedError::Late("the owner's status".into()))?;
-        let peers = bed.status(owner.other());
-        let gap_ms = peers.iter().chain([&before]).map(|status| status.worst_gap_ms).max();
-        let gap = Duration::from_millis(gap_ms.unwrap_or_default());
         let mut broken = Vec::new();
 
         tell(&format!("{} ({} serves)", fault.name(), node::name(owner)));
@@ -340,7 +334,7 @@ impl Trial {
         bed.watch_for(limits::BED_WATCH)?;
         let outage = bed.client.outage_since(began);
         let moves = bed.watcher.moves_since(began);
-        Ok(Trial { fault, owner, began, gap, outage, moves, broken })
+        Ok(Trial { fault, owner, began, outage, moves, broken })
     }
 
     /// Undoes it, and returns when the pair is whole again.
@@ -353,7 +347,7 @@ impl Trial {
         slack: u32,
         tell: &mut dyn FnMut(&str),
     ) -> Result<Seen, BedError> {
-        let Trial { fault, owner, began, gap, outage, moves, mut broken } = self;
+        let Trial { fault, owner, began, outage, moves, mut broken } = self;
         if let Some(remedy) = fault.remedy() {
             tell(remedy);
         }
@@ -369,17 +363,8 @@ impl Trial {
         let two_owners = bed.watcher.two_owners_since(began);
 
         let times = Times { began, undone, served };
-        let mut seen = Seen {
-            fault,
-            times,
-            outage,
-            moves,
-            return_outage,
-            return_moves,
-            two_owners,
-            gap,
-            broken,
-        };
+        let mut seen =
+            Seen { fault, times, outage, moves, return_outage, return_moves, two_owners, broken };
         seen.judge(bed.watcher.missed(), slack);
         Ok(seen)
     }
@@ -397,27 +382,6 @@ fn note(result: Result<(), BedError>, broken: &mut Vec<String>) -> Result<(), Be
 }
 
 impl Seen {
-    /// The longest outage that was promised, if one was. Silence shorter than twice a node's own gap proves nothing
-    /// (`core::path`): where the machine had stood still, a takeover comes later by so much.
-    pub fn longest_outage(&self) -> Option<Duration> {
-        let silence = self.gap.min(limits::GAP_HEEDED_MAX) * 2;
-        let later = silence.saturating_sub(limits::DEAD_AFTER);
-        self.fault.promise().outage.map(|outage| outage + later)
-    }
-
-    /// Why it was as promised though it took longer than it should, in words.
-    pub fn excuse(&self) -> Option<String> {
-        let promised = self.fault.promise().outage?;
-        let longest = self.longest_outage()?;
-        (self.outage > promised && self.outage <= longest).then(|| {
-            format!(
-                "a node's loop had stood still for {} ms before: up to {} ms",
-                self.gap.as_millis(),
-                longest.as_millis()
-            )
-        })
-    }
-
     fn judge(&mut self, missed: u64, slack: u32) {
         let promise = self.fault.promise();
         let moves_kept = match promise.moves {
@@ -428,7 +392,7 @@ impl Seen {
         if !moves_kept {
             self.broken.push(format!("{} moves", self.moves));
         }
-        if self.longest_outage().is_some_and(|most| self.outage > most * slack) {
+        if promise.outage.is_some_and(|most| self.outage > most * slack) {
             self.broken.push(format!("outage of {} ms", self.outage.as_millis()));
         }
         if self.return_moves > 0 {
@@ -474,27 +438,10 @@ mod tests {
             return_outage: Duration::ZERO,
             return_moves: 0,
             two_owners: TwoOwners::default(),
-            gap: Duration::from_millis(51),
             broken: Vec::new(),
         };
         seen.judge(0, 1);
         seen
-    }
-
-    #[test]
-    fn a_takeover_after_a_gap_of_the_machine_may_come_later_by_what_that_costs() {
-        let mut late = seen(Fault::OwnerPower, 310, 1);
-        assert_eq!((late.broken.len(), late.excuse()), (1, None));
-        late.broken.clear();
-        late.gap = Duration::from_millis(107);
-        late.judge(0, 1);
-        assert!(late.broken.is_empty() && late.excuse().is_some());
-        late.outage = Duration::from_millis(315);
-        late.judge(0, 1);
-        assert_eq!((late.broken.len(), late.excuse()), (1, None));
-        // No gap excuses more than is heeded.
-        late.gap = Duration::from_secs(9);
-        assert_eq!(late.longest_outage(), Some(Duration::from_millis(250 + 1000 - 150)));
     }
 
     #[test]

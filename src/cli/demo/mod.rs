@@ -154,16 +154,13 @@ fn demo(rounds: u32) -> Result<bool, BedError> {
 /// What was seen of one fault, in one line.
 fn verdict(trial: &Trial, colours: bool) -> String {
     if trial.broken().is_empty() {
-        let mut text = format!(
+        let text = format!(
             "as promised: {}, {}; nginx {}; files equal, {} conflicts kept",
             what_happened(trial),
             ms(trial.seen.outage),
             ms(trial.nginx_outage),
             trial.kept,
         );
-        if let Some(excuse) = trial.seen.excuse() {
-            text += &format!(" ({excuse})");
-        }
         paint(&text, Tone::Good, colours)
     } else {
         paint(&format!("NOT AS PROMISED: {}", trial.broken().join("; ")), Tone::Bad, colours)

@@ -59,11 +59,6 @@ pub(super) fn show(trials: &[Trial], colours: bool) {
             .collect();
         print::line(&paint(padded.join("  ").trim_end(), *tone, colours));
     }
-    for trial in trials {
-        if let Some(excuse) = trial.seen.excuse() {
-            print::line(&format!("{}: {excuse}", trial.seen.fault.name()));
-        }
-    }
     for trial in trials.iter().filter(|trial| !trial.broken().is_empty()) {
         let text = format!("{}: {}", trial.seen.fault.name(), trial.broken().join("; "));
         print::line(&paint(&text, Tone::Bad, colours));

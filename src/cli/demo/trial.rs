@@ -121,7 +121,7 @@ impl Judge {
 
         let times = seen.times;
         let nginx_outage = self.fetcher.outage_between(times.began, times.undone);
-        if seen.longest_outage().is_some_and(|most| nginx_outage > most) {
+        if fault.promise().outage.is_some_and(|most| nginx_outage > most) {
             seen.broken.push(format!("nginx outage of {} ms", nginx_outage.as_millis()));
         }
         let return_outage = self.fetcher.outage_between(times.undone, whole);
