@@ -397,3 +397,15 @@ impl Story {
         self.now.since(began)
     }
 }
+
+/// How many frames and pulses a node has refused for that reason, on all paths.
+fn refused(story: &Story, node: usize, reason: &str) -> u64 {
+    let paths = story.status(node).peer.paths;
+    paths.iter().filter_map(|path| path.refused_by.get(reason)).sum()
+}
+
+/// The newest beat that a node sent on a path.
+fn newest(story: &Story, node: usize, path: Path) -> Beat {
+    let sent = story.recorded.iter().rev().find(|(from, on, _)| *from == node && *on == path);
+    sent.expect("it sends").2.clone()
+}

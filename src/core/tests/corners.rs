@@ -2,12 +2,6 @@
 
 use super::*;
 
-/// The newest beat that a node sent on a path.
-fn newest(story: &Story, node: usize, path: Path) -> Beat {
-    let sent = story.recorded.iter().rev().find(|(from, on, _)| *from == node && *on == path);
-    sent.expect("it sends").2.clone()
-}
-
 fn count(story: &Story, node: usize, kind: Kind) -> usize {
     story.nodes[node].told.iter().filter(|(told, _)| *told == kind).count()
 }

@@ -7,16 +7,6 @@ fn lost() -> Event {
     Event::Carrier { link: Link::Crossover, up: false }
 }
 
-fn refused(story: &Story, node: usize, reason: &str) -> u64 {
-    let paths = story.status(node).peer.paths;
-    paths.iter().filter_map(|path| path.refused_by.get(reason)).sum()
-}
-
-fn newest(story: &Story, node: usize, path: Path) -> Beat {
-    let sent = story.recorded.iter().rev().find(|(from, on, _)| *from == node && *on == path);
-    sent.expect("it sends").2.clone()
-}
-
 #[test]
 fn p4_a_pulse_counts_once_and_only_in_time() {
     let mut story = Story::settled();

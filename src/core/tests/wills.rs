@@ -11,11 +11,6 @@ fn settled_with_will() -> (Story, Beat) {
     (story, will)
 }
 
-fn refused(story: &Story, node: usize, reason: &str) -> u64 {
-    let paths = story.status(node).peer.paths;
-    paths.iter().filter_map(|path| path.refused_by.get(reason)).sum()
-}
-
 #[test]
 fn p2_a_last_will_lets_the_peer_claim_at_once() {
     let (mut story, will) = settled_with_will();
