@@ -8,6 +8,7 @@
 //! | file | subject |
 //! | --- | --- |
 //! | `event`, `command`, `disk`, `time` | what goes in and out |
+//! | `incarnation` | how this node's heart begins, joins the pair, and ends |
 //! | `peer`, `path`, `carrier`, `reach`, `stall` | evidence: who is heard, what silence proves |
 //! | `lag` | arbitration: who gets through to the LAN better, and how often that moves a group |
 //! | `right`, `probe`, `claim` | the right to serve, the question to the LAN before a claim, and the claim |
@@ -32,6 +33,7 @@ mod duty;
 mod event;
 mod generation;
 mod group;
+mod incarnation;
 mod lag;
 mod line;
 mod listen;
@@ -76,7 +78,6 @@ pub use time::Time;
 use crate::beat::{Beat, Path};
 use crate::config::{Config, NodeIndex};
 use crate::control::event::Kind;
-use crate::control::status::NodeState;
 use crate::limits;
 use carrier::CarrierWatch;
 use generation::Disk;
@@ -404,145 +405,10 @@ impl Core {
         self.write_disk();
     }
 
-    fn swept(&mut self, now: Time) {
-        if self.phase != Phase::Sweeping {
-            return;
-        }
-        self.phase = Phase::Running;
-        self.round_at = now;
-        self.last_round = now;
-        // Time spent in the sweep is not time in which the peer could have been heard.
-        self.started_at = now;
-        let state = if self.disk.standby_wanted() { ", in standby mode" } else { "" };
-        self.tell(Kind::Start, None, format!("started{state}; no service address was left here"));
-    }
-
-    /// A gap in this node's own time: what it missed then is nobody's silence.
-    fn overslept(&mut self, now: Time, late: Duration) {
-        if !self.obeys_stall_rule() || self.phase == Phase::Sweeping {
-            return;
-        }
-        let longest_safe = self.earliest_claim_by_peer();
-        let peer_gap = self.peer.worst_gap();
-        for watch in &mut self.paths {
-            watch.forgive(now, late, peer_gap);
-        }
-        let told = late >= longest_safe;
-        if told {
-            self.stalled = true;
-            self.woke_at = Some(now);
-            let text = format!("this node's loop stood still for {} ms", late.as_millis());
-            self.tell(Kind::Stall, None, text);
-        }
-        let mut groups = std::mem::take(&mut self.groups);
-        for group in &mut groups {
-            self.group_overslept(now, group, late, longest_safe);
-        }
-        self.groups = groups;
-    }
-
-    /// How soon after this node's last beat the peer could have claimed.
-    fn earliest_claim_by_peer(&self) -> Duration {
-        match self.crossover.up() {
-            // The beat before the gap left up to one interval before it.
-            Some(true) => self.pace.dead_to_peer_after.saturating_sub(self.pace.expects),
-            Some(false) | None => limits::ASK_PATIENCE_MIN,
-        }
-    }
-
-    /// Leaves `joining` when the peer was heard, need not be waited for, or did not come.
-    fn join(&mut self, now: Time) {
-        if self.joined {
-            return;
-        }
-        let waited = now.since(self.started_at);
-        let alone = self.disk.was_alone() && waited >= self.pace.dead_after;
-        let patience = self.config.heartbeat.boot_patience;
-        self.joined = self.peer.is_alive() || alone || waited >= patience;
-    }
-
-    /// Keeps `alone` on disk in line with the peer; see [`DiskState::alone`].
-    fn note_alone(&mut self) {
-        // A peer that is silent but whose kernel still answers for an address is not gone: only who
-        // serves everything knows that nobody else does.
-        let serving = self.groups.iter().all(GroupState::may_hold);
-        match self.peer.life {
-            peer::Life::NeverHeard => {
-                // Patience is over and this node serves: whoever comes later will find it so.
-                if serving {
-                    self.disk.set_alone(true);
-                }
-            }
-            peer::Life::Alive { .. } => {
-                if self.obeys_alone_rule() || self.peer.is_standby() {
-                    self.disk.set_alone(self.peer.is_standby());
-                }
-            }
-            peer::Life::Dead { .. } => {
-                if self.peer.is_gone() && serving {
-                    self.disk.set_alone(true);
-                }
-            }
-        }
-    }
-
     fn write_disk(&mut self) {
         if let Some((write, state)) = self.disk.write() {
             self.out.push_back(Command::Persist { write, state });
         }
-    }
-
-    /// How this node is, in one word.
-    fn node_state(&self) -> NodeState {
-        if self.stalled {
-            NodeState::Stalled
-        } else if self.disk.standby_wanted() {
-            NodeState::Standby
-        } else if self.joined {
-            NodeState::Online
-        } else {
-            NodeState::Joining
-        }
-    }
-
-    fn shutdown(&mut self, now: Time) {
-        if self.ending_since.is_none() {
-            self.ending_since = Some(now);
-            self.tell(Kind::Stop, None, "asked to end; handing everything over".to_string());
-        }
-    }
-
-    fn guard_gone(&mut self) {
-        if self.guarded {
-            self.guarded = false;
-            self.tell(
-                Kind::Fault,
-                None,
-                "the guard is gone: handing over if the peer can serve, else serving unguarded; \
-                 restart clusterd on this node"
-                    .to_string(),
-            );
-        }
-    }
-
-    /// Whether this node is on its way out: asked to, or unguarded while the peer can take over.
-    fn is_ending(&self) -> bool {
-        let peer_on_duty = self.peer.is_alive() && !self.peer.is_standby();
-        self.ending_since.is_some() || (!self.guarded && peer_on_duty)
-    }
-
-    /// Says goodbye once nothing is held any more.
-    fn end_if_done(&mut self, now: Time) {
-        if !self.is_ending()
-            || self.groups.iter().any(GroupState::may_hold)
-            || !self.services_have_ended(now)
-        {
-            return;
-        }
-        // A goodbye tells the peer that it may claim at once; not while this disk says `alone`.
-        let sent = if self.disk.surely_not_alone() { 0 } else { limits::FAREWELLS };
-        self.phase = Phase::Farewell { sent, next_at: now };
-        self.farewell(now);
     }
 
     fn watch_mut(&mut self, path: Path, change: impl FnOnce(&mut PathWatch)) {

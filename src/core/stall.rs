@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use super::time::Time;
+use super::{Core, Phase};
+use crate::control::event::Kind;
 use crate::control::status::{Loop, LoopBucket};
 use crate::limits;
 
@@ -72,6 +74,41 @@ impl Gaps {
 pub fn overslept(now: Time, last: Time, planned: Time) -> Option<Duration> {
     let late = now.since(last.max(planned));
     (late >= limits::STALL_MIN).then_some(late)
+}
+
+impl Core {
+    /// A gap in this node's own time: what it missed then is nobody's silence.
+    pub(super) fn overslept(&mut self, now: Time, late: Duration) {
+        if !self.obeys_stall_rule() || self.phase == Phase::Sweeping {
+            return;
+        }
+        let longest_safe = self.earliest_claim_by_peer();
+        let peer_gap = self.peer.worst_gap();
+        for watch in &mut self.paths {
+            watch.forgive(now, late, peer_gap);
+        }
+        let told = late >= longest_safe;
+        if told {
+            self.stalled = true;
+            self.woke_at = Some(now);
+            let text = format!("this node's loop stood still for {} ms", late.as_millis());
+            self.tell(Kind::Stall, None, text);
+        }
+        let mut groups = std::mem::take(&mut self.groups);
+        for group in &mut groups {
+            self.group_overslept(now, group, late, longest_safe);
+        }
+        self.groups = groups;
+    }
+
+    /// How soon after this node's last beat the peer could have claimed.
+    fn earliest_claim_by_peer(&self) -> Duration {
+        match self.crossover.up() {
+            // The beat before the gap left up to one interval before it.
+            Some(true) => self.pace.dead_to_peer_after.saturating_sub(self.pace.expects),
+            Some(false) | None => limits::ASK_PATIENCE_MIN,
+        }
+    }
 }
 
 #[cfg(test)]

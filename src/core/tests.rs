@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::*;
 use crate::beat::{Beat, DropReason, PathSet, Pulse, Stance};
 use crate::config::{self, GroupIndex};
-use crate::control::status::{GroupState as Word, PathState, PeerState};
+use crate::control::status::{GroupState as Word, NodeState, PathState, PeerState};
 
 mod arbitration;
 mod basics;
