@@ -16,7 +16,7 @@
 //! | --- | --- |
 //! | `begin` | from a started process to the first round |
 //! | `clock` | the time that the core is given |
-//! | `wires` | the paths, the LAN watch and the echo: reading, sending, opening again |
+//! | `wires`, `wire` | the paths, the LAN watch and the echo: reading, sending, opening again; the state of each |
 //! | `line_tail` | when to look for the end of a frame on the serial line |
 //! | `senses` | what was seen on the LAN, in the core's words |
 //! | `reload` | the config file, read anew by the worker |
@@ -34,6 +34,7 @@ mod hands;
 mod line_tail;
 mod reload;
 mod senses;
+mod wire;
 mod wires;
 
 use std::collections::VecDeque;

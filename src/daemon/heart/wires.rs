@@ -1,9 +1,5 @@
 //! The heart's sockets: the three paths, the LAN watches and the echo. Reads a bounded number of frames
 //! from each in a round, and opens again what failed, at most once a second.
-//!
-//! ```text
-//!   open --error--> closed --REOPEN_EVERY after the last opening--> open
-//! ```
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv6Addr};
@@ -15,6 +11,7 @@ use mio::{Interest, Registry, Token};
 
 use super::counts::Counts;
 use super::line_tail::LineTail;
+use super::wire::Wire;
 use crate::beat::codec::Session;
 use crate::beat::paths::Paths;
 use crate::beat::pulse_time;
@@ -23,80 +20,6 @@ use crate::config::{Config, Mac, Nic, NodeIndex};
 use crate::core::Time;
 use crate::limits;
 use crate::net::{Echo, LanWatch, LinkInfo, Seen};
-
-/// State of one socket, or of the pair of the LAN watch or the echo.
-#[derive(Debug)]
-struct Wire {
-    /// As events and the log call it.
-    name: &'static str,
-    open: bool,
-    /// Something may be waiting to be read.
-    ready: bool,
-    /// When it was opened, or that was tried; `None`: not yet, or long ago.
-    opened_at: Option<Time>,
-    /// It failed since it last worked: already told.
-    told: bool,
-}
-
-impl Wire {
-    fn new(name: &'static str) -> Wire {
-        Wire { name, open: false, ready: false, opened_at: None, told: false }
-    }
-
-    fn opened(&mut self, now: Time) {
-        (self.open, self.ready, self.opened_at) = (true, true, Some(now));
-    }
-
-    fn not_opened(&mut self, now: Time, error: &io::Error) {
-        self.opened_at = Some(now);
-        self.failed(error);
-    }
-
-    /// Closed to be opened at once.
-    fn close(&mut self, reason: &io::Error) {
-        self.failed(reason);
-        self.opened_at = None;
-    }
-
-    /// To be opened anew at once, though nothing is wrong with it.
-    fn renew(&mut self) {
-        (self.open, self.ready, self.opened_at) = (false, false, None);
-    }
-
-    /// It was read without an error; `more`: frames are left.
-    fn read(&mut self, more: bool) {
-        self.ready = more;
-    }
-
-    fn sent(&mut self, result: io::Result<()>) {
-        match result {
-            Ok(()) => self.works(),
-            Err(error) => self.failed(&error),
-        }
-    }
-
-    /// Told once, until it works again.
-    fn failed(&mut self, error: &io::Error) {
-        self.open = false;
-        self.ready = false;
-        if !self.told {
-            log::warn!("{}: {error}; trying again every second", self.name);
-            self.told = true;
-        }
-    }
-
-    fn works(&mut self) {
-        if self.told {
-            log::info!("{}: works again", self.name);
-            self.told = false;
-        }
-    }
-
-    fn may_reopen(&self, now: Time) -> bool {
-        let rested = |opened_at| now.since(opened_at) >= limits::REOPEN_EVERY;
-        !self.open && self.opened_at.is_none_or(rested)
-    }
-}
 
 /// Tokens that [`Wires`] uses, from its first one on: the paths, the LAN watches, the echo.
 pub const TOKENS: usize = 6;

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::control::event::{Kind, Told};
+use crate::control::event::{Kind, Record, Told};
 
 fn links() -> (HeartLink, WorkerLink) {
     let (heart, worker) = pair().unwrap();
