@@ -74,3 +74,6 @@ pub const OUTAGE_SERIAL_MAX: Duration = Duration::from_millis(500);
 /// Longest outage promised when only the kernel is left to end the lease: [`super::LEASE`], [`super::LEASE_GRACE`],
 /// and a takeover.
 pub const OUTAGE_LEASE_MAX: Duration = Duration::from_millis(3500);
+/// Files that the bed's stamper stamps in each round: enough that a copy which takes them one by one is
+/// caught between two, few enough for some hundred rounds a second.
+pub const STAMPED_FILES: usize = 50;

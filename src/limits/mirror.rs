@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::GROUPS_MAX;
+use super::{CONFIG_BYTES_MAX, GROUPS_MAX};
 
 /// Longest path below a mirrored root, in bytes: PATH_MAX without its NUL.
 pub const PATH_BYTES_MAX: usize = 4095;
@@ -168,3 +168,13 @@ pub const MIRROR_LISTEN_EVERY: Duration = Duration::from_secs(1);
 pub const LAN_MIRROR_BYTES_PER_S: u64 = 10_000_000;
 /// ... after a burst of this, in bytes: a small change goes at once. 26 ms of the pace.
 pub const LAN_MIRROR_BURST_BYTES: u64 = 256 * 1024;
+
+/// Mirrored trees in a group: each has a watch and a root that is known by heart.
+pub const TREES_MAX: usize = 8;
+/// Globs in one tree's `exclude`: every name is held against all of them.
+pub const EXCLUDES_MAX: usize = 64;
+/// Longest first message of a link, in bytes: the trees' paths, which fit into a config, and some words.
+pub const MIRROR_HELLO_BYTES_MAX: usize = CONFIG_BYTES_MAX + 4096;
+/// What a link reads or writes at once, in bytes: four of its frames, so that a system call costs little
+/// beside encrypting them, and both stay in a core's own cache.
+pub const LINK_BUFFER_BYTES: usize = 4 * (2 + 65_535);
