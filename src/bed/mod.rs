@@ -4,6 +4,7 @@
 //!
 //! | file | subject |
 //! | --- | --- |
+//! | `options` | how a bed is made |
 //! | `wiring` | namespaces, cables, what is plugged in |
 //! | `links` | links and addresses of one namespace |
 //! | `serial_line` | the null-modem line |
@@ -22,6 +23,7 @@ pub mod faults;
 pub mod judge;
 pub mod links;
 pub mod node;
+mod options;
 pub mod processes;
 pub mod responder;
 pub mod serial_line;
@@ -36,7 +38,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::Output;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -46,6 +48,7 @@ use crate::control::status::{GroupState, PathState, PeerState, Standing, Status}
 use crate::limits;
 use client::Client;
 use node::{Files, Node};
+pub use options::Options;
 use serial_line::SerialLine;
 use watcher::Watcher;
 use wiring::{Plugs, Wiring};
@@ -85,64 +88,6 @@ pub enum BedError {
 impl From<nix::Error> for BedError {
     fn from(errno: nix::Error) -> BedError {
         BedError::Io(errno.into())
-    }
-}
-
-/// How a bed is made.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// The `clusterd` to run.
-    pub exe: PathBuf,
-    /// The service addresses of the group `web`; the client asks the first. Of 203.0.113.0/24 and
-    /// 2001:db8::/64.
-    pub addresses: Vec<ServiceAddress>,
-    /// Those of a second group `mail`, which prefers the other node; empty: there is none.
-    pub second_addresses: Vec<ServiceAddress>,
-    /// The reach hosts.
-    pub reach: Vec<IpAddr>,
-    /// The nodes' own addresses, and so the heartbeats on the LAN, are IPv6.
-    pub ipv6: bool,
-    /// Both ends of a cable have the same ifindex: the kernel then tells of lost carriers as late as
-    /// it does with real NICs (at most once a second).
-    pub same_ifindex: bool,
-    /// Each node has a third interface, on the LAN.
-    pub redundant: bool,
-    /// Lines for the config's `[heartbeat]` table, for example `interval = "20ms"`.
-    pub heartbeat: String,
-    /// Lines for the config's `[group.web]` table, and further tables of it. `{srv}` becomes the path of
-    /// a directory that each node sees its own content of: see [`Bed::srv`].
-    pub group: String,
-    /// The client asks this often, and its outages are exact to this.
-    pub ask_every: Duration,
-    /// The same for `[group.mail]`.
-    pub second_group: String,
-    /// When this becomes true, every wait ends with [`BedError::Stopped`].
-    pub stop: &'static AtomicBool,
-}
-
-impl Options {
-    /// One IPv4 service address, the default heartbeat.
-    pub fn new(exe: PathBuf) -> Options {
-        static NEVER: AtomicBool = AtomicBool::new(false);
-        let ip = IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 50));
-        Options {
-            exe,
-            addresses: vec![ServiceAddress { ip, prefix: 24 }],
-            second_addresses: Vec::new(),
-            reach: wiring::REACH_HOSTS.map(IpAddr::V4).to_vec(),
-            ipv6: false,
-            same_ifindex: false,
-            redundant: false,
-            heartbeat: String::new(),
-            group: String::new(),
-            ask_every: limits::BED_ASK_EVERY,
-            second_group: String::new(),
-            stop: &NEVER,
-        }
-    }
-
-    fn ips(&self) -> Vec<IpAddr> {
-        self.addresses.iter().chain(&self.second_addresses).map(|address| address.ip).collect()
     }
 }
 
@@ -224,6 +169,11 @@ impl Bed {
     /// The group has these of its addresses from now on: its config was edited and taken in.
     pub fn serves(&mut self, addresses: &[ServiceAddress]) {
         self.served = addresses.to_vec();
+    }
+
+    /// The service addresses that the group should have.
+    pub fn served(&self) -> &[ServiceAddress] {
+        &self.served
     }
 
     /// The service address that the client asks.
