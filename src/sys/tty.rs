@@ -21,12 +21,28 @@ nix::ioctl_read_bad!(
     libc::c_int
 );
 
-/// Whether DSR or DCD is on, which a null-modem cable takes from the far end's DTR; `None` where the
-/// driver has no such lines (a pseudo-terminal answers ENOTTY).
-pub fn far_end_shows(port: &TTYPort) -> Option<bool> {
-    let mut lines: libc::c_int = 0;
-    // SAFETY: TIOCMGET writes one int, to a live one.
-    unsafe { tiocmget(port.as_raw_fd(), &raw mut lines) }.ok()?;
+/// A serial line whose driver may have modem lines.
+pub trait ModemLines {
+    /// The lines that are on, as `TIOCM_*` bits (tty_ioctl(4)).
+    ///
+    /// # Errors
+    /// The driver has none (ENOTTY; a pseudo-terminal), or the device is gone.
+    fn modem_lines(&self) -> io::Result<libc::c_int>;
+}
+
+impl ModemLines for TTYPort {
+    fn modem_lines(&self) -> io::Result<libc::c_int> {
+        let mut lines: libc::c_int = 0;
+        // SAFETY: TIOCMGET writes one int, to a live one.
+        unsafe { tiocmget(self.as_raw_fd(), &raw mut lines) }?;
+        Ok(lines)
+    }
+}
+
+/// Whether DSR or DCD is on, which a null-modem cable takes from the far end's DTR; `None`: nobody can tell. A
+/// cable of three wires shows neither, ever.
+pub fn far_end_shows(line: &impl ModemLines) -> Option<bool> {
+    let lines = line.modem_lines().ok()?;
     Some(lines & (libc::TIOCM_DSR | libc::TIOCM_CAR) != 0)
 }
 
@@ -64,4 +80,32 @@ pub fn output_queue_bytes(port: &TTYPort) -> io::Result<usize> {
     // SAFETY: TIOCOUTQ writes one int, to a live one.
     unsafe { tiocoutq(port.as_raw_fd(), &raw mut bytes) }?;
     Ok(usize::try_from(bytes).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A UART with these lines on, or what its driver answers instead.
+    struct Fake(Result<libc::c_int, i32>);
+
+    impl ModemLines for Fake {
+        fn modem_lines(&self) -> io::Result<libc::c_int> {
+            self.0.map_err(io::Error::from_raw_os_error)
+        }
+    }
+
+    #[test]
+    fn the_far_end_shows_at_dsr_or_dcd_and_nowhere_else() {
+        let own = libc::TIOCM_DTR | libc::TIOCM_RTS;
+        for shows in [libc::TIOCM_DSR, libc::TIOCM_CAR, libc::TIOCM_DSR | libc::TIOCM_CAR] {
+            assert_eq!(far_end_shows(&Fake(Ok(own | shows))), Some(true), "{shows:#x}");
+        }
+        for other in [0, libc::TIOCM_CTS, libc::TIOCM_RI] {
+            assert_eq!(far_end_shows(&Fake(Ok(own | other))), Some(false), "{other:#x}");
+        }
+        for error in [libc::ENOTTY, libc::EIO, libc::ENODEV] {
+            assert_eq!(far_end_shows(&Fake(Err(error))), None);
+        }
+    }
 }
