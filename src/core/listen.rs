@@ -467,6 +467,9 @@ impl Core {
         }
     }
 
+    /// Only reach hosts that answer show that this node is not the one that is cut off. Frames of other hosts on
+    /// the LAN do not: in a LAN that fell apart an owner would keep what the peer, in the part with the
+    /// reach hosts, takes over (P1 before P2).
     fn judge_gone(&mut self, now: Time, at: Time) {
         let since = self.suspected_at.unwrap_or(at);
         let gone = match self.reach.proof(now, since) {
