@@ -81,7 +81,7 @@ pub fn run(setting: &Setting) -> Measured {
 
 /// The owner's cost and the standby node's.
 fn measure(setting: &Setting, contender: Contender) -> Result<[Cost; 2], BenchError> {
-    let mut pair = contender.pair_asked(setting, ASK_EVERY)?;
+    let mut pair = contender.pair(setting, |options| options.ask_every = ASK_EVERY)?;
     let owner = pair.make_whole()?;
     pair.bed().watch_for(REST)?;
     let processes = |pair: &dyn Contestant| -> Result<[Vec<i32>; 2], BenchError> {

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `table` | medians, maxima, ratios, as a table |
 //! | `failover` | the bed's pair under clusterd and its peers, the same faults |
+//! | `takeover` | one address and a hundred, and a client that only waits |
 //! | `idle`, `cost` | what a pair at rest costs |
 //! | `stress` | a pair on a loaded machine |
 //! | `mirror` | one tree brought over to another namespace, the same changes |
@@ -16,6 +17,7 @@ mod mirror;
 mod scratch;
 mod stress;
 mod table;
+mod takeover;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -58,6 +60,8 @@ struct Arguments {
 enum Subject {
     /// Outages and moments with two owners, beside keepalived and heartbeat
     Failover,
+    /// A takeover with a hundred addresses, and of a client that only waits, beside keepalived
+    Takeover,
     /// Processor time and memory of a pair at rest, beside keepalived and heartbeat
     Idle,
     /// Moves and outages while the machine is loaded and beats are lost
@@ -172,6 +176,9 @@ fn bench(arguments: &Arguments) -> Result<(), BenchError> {
     let wanted = |subject| arguments.subjects.is_empty() || arguments.subjects.contains(&subject);
     if wanted(Subject::Failover) {
         publish(&out, "failover", failover::run(&setting))?;
+    }
+    if wanted(Subject::Takeover) {
+        publish(&out, "takeover", takeover::run(&setting))?;
     }
     if wanted(Subject::Idle) {
         publish(&out, "idle", idle::run(&setting))?;

@@ -91,7 +91,7 @@ pub fn run(setting: &Setting) -> Result<Measured, BenchError> {
     let mut pairs = Vec::new();
     for contender in CONTENDERS {
         say(&format!("stress: {}", contender.name()));
-        let mut pair = contender.pair(setting)?;
+        let mut pair = contender.pair(setting, |_| {})?;
         pair.make_whole()?;
         pairs.push(Watched { contender, pair, outage: Duration::ZERO });
     }
@@ -132,7 +132,7 @@ pub fn run(setting: &Setting) -> Result<Measured, BenchError> {
                         Some(below_ms) => format!("{from_ms} to {below_ms} ms"),
                         None => format!("{from_ms} ms and more"),
                     };
-                    let row = format!("rounds of {text} late by {late}");
+                    let row = format!("what was due in the loop of {text}, late by {late}");
                     table.put(&row, name, count as f64, false);
                 }
                 for path in &status.peer.paths {

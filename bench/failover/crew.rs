@@ -82,7 +82,7 @@ fn work(
     put: &mut dyn FnMut(Sample),
 ) -> Result<(), BenchError> {
     let rounds = setting.rounds as usize;
-    let mut pair = contender.pair(setting)?;
+    let mut pair = contender.pair(setting, |_| {})?;
     loop {
         let number = next.fetch_add(1, Ordering::SeqCst);
         let round = number / FAULTS.len();

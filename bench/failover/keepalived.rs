@@ -35,16 +35,17 @@ impl Advert {
     }
 
     fn configure(self, bed: &Bed, node: NodeIndex, priority: u8) -> Result<(), BenchError> {
+        let served = bed.served().iter().map(|one| format!("    {}/32 dev eth0\n", one.ip));
+        let addresses: String = served.collect();
         let text = format!(
             "global_defs {{\n  router_id {name}\n  vrrp_version 3\n  vrrp_rt_priority {realtime}\n}}\n\
              vrrp_instance web {{\n  state BACKUP\n  interface eth0\n  virtual_router_id 50\n  \
              priority {priority}\n  advert_int {advert}\n  \
-             virtual_ipaddress {{\n    {address}/32 dev eth0\n  }}\n}}\n",
+             virtual_ipaddress {{\n{addresses}  }}\n}}\n",
             name = node::name(node),
             // As the daemon that it is measured beside: above the bed's own threads.
             realtime = limits::BED_PRIORITY + 1,
             advert = self.interval().as_secs_f64(),
-            address = bed.address(),
         );
         Ok(fs::write(file(bed, node, "keepalived.conf"), text)?)
     }

@@ -14,7 +14,7 @@ pub mod keepalived;
 pub mod pair;
 mod plot;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clusterd::bed::faults::{self, Fault};
 use clusterd::bed::{Bed, Options};
@@ -60,6 +60,8 @@ fn can_be_served(fault: Fault) -> bool {
 /// What was seen of one fault.
 #[derive(Clone, Debug)]
 pub struct Seen {
+    /// When the fault began to be caused.
+    pub began: Instant,
     /// Longest time without an answer since the fault.
     pub outage: Duration,
     /// Whether the client was served when the watch ended.
@@ -143,26 +145,19 @@ impl Contender {
         }
     }
 
-    /// A pair in a bed of its own.
+    /// A pair in a bed of its own, which is as usual but for `change`.
     ///
     /// # Errors
     /// The bed can't be made.
-    pub fn pair(self, setting: &Setting) -> Result<Box<dyn Contestant>, BenchError> {
-        self.pair_asked(setting, self.ask_every())
-    }
-
-    /// The same with a client that asks so often.
-    ///
-    /// # Errors
-    /// The bed can't be made.
-    pub fn pair_asked(
+    pub fn pair(
         self,
         setting: &Setting,
-        ask_every: Duration,
+        change: impl FnOnce(&mut Options),
     ) -> Result<Box<dyn Contestant>, BenchError> {
         let mut options = Options::new(setting.exe.clone());
         options.stop = setting.stop;
-        options.ask_every = ask_every;
+        options.ask_every = self.ask_every();
+        change(&mut options);
         let bed = Bed::new(options)?;
         let pair = |bed, peer| Box::new(Pair::new(bed, setting.exe.clone(), peer));
         Ok(match self {
@@ -196,6 +191,7 @@ impl Contestant for Ours {
     fn try_one(&mut self, fault: Fault) -> Result<Seen, BenchError> {
         let seen = faults::try_one(&mut self.0, fault, 1, &mut |_| {})?;
         Ok(Seen {
+            began: seen.times.began,
             outage: seen.outage,
             served: seen.times.served,
             two_owners: seen.two_owners.total,

@@ -247,15 +247,16 @@ impl Contestant for Pair {
 
     fn try_one(&mut self, fault: Fault) -> Result<Seen, BenchError> {
         let owner = self.make_whole()?;
-        let mark = Instant::now();
+        let began = Instant::now();
         self.cause(fault, owner)?;
         self.bed.watch_for(self.peer.patience() + limits::BED_WATCH)?;
         let seen = Seen {
-            outage: self.bed.client.outage_since(mark),
+            began,
+            outage: self.bed.client.outage_since(began),
             served: self.bed.client.answer_since(recently()).is_some(),
-            two_owners: self.bed.watcher.two_owners_since(mark).total,
+            two_owners: self.bed.watcher.two_owners_since(began).total,
             still_two: self.bed.watcher.holders(self.bed.address()).len() > 1,
-            moves: self.bed.watcher.moves_since(mark),
+            moves: self.bed.watcher.moves_since(began),
             broken: Vec::new(),
         };
         if self.bed.watcher.missed() > 0 {

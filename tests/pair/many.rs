@@ -7,7 +7,6 @@ use std::time::Instant;
 use clusterd::bed::watcher::{TwoOwners, dump};
 use clusterd::bed::{GROUP, node};
 use clusterd::config::{NodeIndex, ServiceAddress};
-use clusterd::control::event::Kind;
 
 use crate::scene::Scene;
 
@@ -70,37 +69,4 @@ fn p1_p2_a_group_with_a_hundred_addresses_moves_and_is_taken_over_whole() {
     scene.bed.cross_check().expect("a watcher that sees");
     assert_eq!(scene.bed.watcher.two_owners_since(mark), TwoOwners::default());
     assert_eq!(scene.bed.watcher.missed(), 0);
-}
-
-/// Prints how long a takeover takes with one address and with a hundred; wants nothing.
-#[test]
-#[ignore = "measures"]
-fn takeovers_with_one_and_with_a_hundred_addresses() {
-    for count in [1, 100] {
-        let (mut scene, mut owner, ips) = pair(count);
-        for _ in 0..9 {
-            scene.whole();
-            let heir = owner.other();
-            let skip = scene.events(heir).len();
-            let mark = Instant::now();
-            scene.bed.power_cut(owner).expect("a power cut");
-            wait_all(&scene, heir, &ips);
-            let dead = scene.wait_event(heir, skip, Kind::PeerDead, "");
-            let serving = scene.wait_event(heir, skip, Kind::Takeover, "serving");
-            let came = scene.bed.watcher.arrivals_since(heir, mark);
-            let (first, last) = (came.iter().min().unwrap(), came.iter().max().unwrap());
-            println!(
-                "{count} addresses: after the cut the first came in {:?}, the last in {:?}, {:?} later; dead \
-                 {}, serving {}; outage {:?}",
-                *first - mark,
-                *last - mark,
-                *last - *first,
-                dead.time,
-                serving.time,
-                scene.bed.client.outage_since(mark),
-            );
-            scene.bed.power_on(owner).expect("power");
-            owner = heir;
-        }
-    }
 }
