@@ -287,6 +287,11 @@ pub const LAN_LOSS_TRUSTED: Duration = Duration::from_millis(500);
 pub const ASK_PATIENCE_MIN: Duration = Duration::from_millis(10);
 /// ... and in measured round trips, if that is longer.
 pub const ASK_PATIENCE_ROUND_TRIPS: u32 = 3;
+/// An owner without LAN and crossover carrier lets go if nothing is answered on its last line for so long after the
+/// crossover was lost. Before the peer may claim: that is after [`ASK_PATIENCE_MIN`] at the earliest.
+pub const LET_GO_PATIENCE: Duration = Duration::from_millis(8);
+/// ... or for so many round trips of a slow line: fewer than the peer waits for.
+pub const LET_GO_ROUND_TRIPS: u32 = 2;
 /// An urgent ask is repeated after this: three fall into the least patience.
 pub const ASK_AGAIN_AFTER: Duration = Duration::from_micros(3_300);
 /// A round of this node's own loop that is so late prolongs its patience with asks by as much.

@@ -58,6 +58,11 @@ impl CarrierWatch {
         self.up
     }
 
+    /// Since when it has been lost, confirmed or not.
+    pub fn lost_at(&self) -> Option<Time> {
+        self.lost_at
+    }
+
     /// When to look a second time.
     pub fn look_at(&self) -> Option<Time> {
         let lost_at = self.lost_at.filter(|_| self.confirmed_at.is_none() && !self.looked);
@@ -69,11 +74,6 @@ impl CarrierWatch {
         let due = self.look_at().is_some_and(|at| now >= at);
         self.looked |= due;
         due
-    }
-
-    /// Whether the second look has found it lost.
-    pub fn is_lost(&self) -> bool {
-        self.confirmed_at.is_some()
     }
 
     /// Whether a second look has confirmed the loss so recently (`span`) that it can explain a silence.

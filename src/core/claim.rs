@@ -107,7 +107,9 @@ impl Core {
         let told = match self.peer.life {
             Life::Dead { death: Death::Goodbye | Death::Will, .. } => true,
             Life::Dead { death: Death::Silent { .. }, .. } => self.lost_far_end(now),
-            Life::Alive { .. } => self.is_urgent(now) && self.configured().any(unanswered),
+            Life::Alive { .. } => {
+                self.may_have_lost_far_end(now) && self.configured().any(unanswered)
+            }
             Life::NeverHeard => false,
         };
         if told {

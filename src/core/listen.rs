@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::carrier::CarrierNews;
+use super::carrier::{CarrierNews, CarrierWatch};
 use super::event::Link;
 use super::path::PathWatch;
 use super::peer::{Death, Life, Verdict};
@@ -253,6 +253,9 @@ impl Core {
                         if self.phase != Phase::Sweeping {
                             self.reach.carrier_is_back(now);
                         }
+                    } else {
+                        // The kernel tells of one lost carrier a second, and of another one later.
+                        self.look_at_carriers(now);
                     }
                 }
             }
@@ -272,7 +275,8 @@ impl Core {
         match news {
             CarrierNews::None => {}
             CarrierNews::Lost => {
-                // Asks and probes are on their way while the second look is awaited.
+                // Asks and probes are on their way while the second look is awaited; the LAN's loss may be told late.
+                self.look_at_carriers(now);
                 self.stop_asking();
                 self.reach.suspect(now);
                 self.ask(now);
@@ -404,7 +408,10 @@ impl Core {
         // before is another fault, after which only silence counts (P1).
         let over =
             |watch: &PathWatch| watch.ask_over_at(self.peer_late()).is_some_and(|at| now >= at);
-        let lan_over = self.paths.iter().any(|watch| watch.path == Path::Lan && over(watch));
+        // Nor does the LAN of a peer that said that it has no carrier there.
+        let on_lan = self.peer.last().is_some_and(|beat| beat.lan_carrier);
+        let lan_over =
+            on_lan && self.paths.iter().any(|watch| watch.path == Path::Lan && over(watch));
         if !self.lost_far_end(now) || !lan_over {
             return false;
         }
@@ -416,10 +423,27 @@ impl Core {
         }
     }
 
-    /// Whether the far end of a cable vanished just now.
+    /// Whether the far end of a cable vanished just now, and the peer perhaps with it.
     pub(super) fn lost_far_end(&self, now: Time) -> bool {
         let span = self.pace.dead_after;
-        self.crossover.is_fresh_loss(now, span) || self.modem.is_fresh_loss(now, span)
+        let fresh = |cable: &CarrierWatch| cable.is_fresh_loss(now, span) && !self.lived_on(cable);
+        fresh(&self.crossover) || fresh(&self.modem)
+    }
+
+    /// The same, if the second look is still to come.
+    pub(super) fn may_have_lost_far_end(&self, now: Time) -> bool {
+        let span = self.pace.dead_after;
+        let doubt = |cable: &CarrierWatch| cable.is_in_doubt(now, span) && !self.lived_on(cable);
+        doubt(&self.crossover) || doubt(&self.modem)
+    }
+
+    /// Whether the peer still answered when it would have been given up, had it vanished with this cable. Then a
+    /// plug was pulled, and what is silent afterwards may be the next one (P1): only silence counts.
+    fn lived_on(&self, cable: &CarrierWatch) -> bool {
+        cable.lost_at().is_some_and(|lost_at| {
+            let until = lost_at + limits::ASK_PATIENCE_MIN;
+            self.configured().any(|watch| watch.lived_after() >= until)
+        })
     }
 
     /// When a beat will be overdue on every path that ever brought one.
@@ -438,14 +462,25 @@ impl Core {
     /// a beat before this node did, and its own asks may prove more to it, so waiting for silence here would
     /// be too long. It costs little: without a LAN carrier nobody is served here.
     pub(super) fn has_no_cable(&self, now: Time) -> bool {
-        let hangs =
-            |watch: &PathWatch| watch.ask_hangs_at(Duration::ZERO).is_some_and(|at| now >= at);
-        let line_silent =
-            |watch: &PathWatch| watch.path != Path::Serial || watch.is_late(now) || hangs(watch);
+        let line_silent = |watch: &PathWatch| {
+            let hangs_at = watch.ask_hangs_at(Duration::ZERO);
+            let gone = hangs_at.into_iter().chain(self.line_gone_at(watch)).any(|at| now >= at);
+            watch.path != Path::Serial || watch.is_late(now) || gone
+        };
+        // A second look whose answer is late must not keep the address here.
+        let lost = |at: Time| now.since(at) >= limits::CARRIER_SECOND_LOOK;
         self.peer.is_alive()
-            && self.crossover.is_lost()
+            && self.crossover.lost_at().is_some_and(lost)
             && self.reach.carrier_lost_at(now).is_some()
             && self.configured().all(line_silent)
+    }
+
+    /// When a line on which nothing was answered since the crossover was lost counts as lost with it. Nothing
+    /// prolongs that, not what is on the line nor this node's own lateness: the peer's patience began at the same
+    /// moment.
+    pub(super) fn line_gone_at(&self, watch: &PathWatch) -> Option<Time> {
+        let lost_at = self.crossover.lost_at()?;
+        (watch.lived_after() < lost_at).then(|| lost_at + watch.let_go_patience())
     }
 
     /// Finds the peer dead when every path is silent, and whether it is gone or this node cut off.

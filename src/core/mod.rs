@@ -443,6 +443,7 @@ impl Core {
                     times.extend([watch.late_at(), watch.silent_at(gap)].into_iter().flatten());
                     times.extend(watch.ask_over_at(self.peer_late()));
                     times.extend(watch.ask_hangs_at(Duration::ZERO));
+                    times.extend(self.line_gone_at(watch));
                 }
                 times.extend(self.crossover.look_at());
                 times.extend(self.modem.look_at());

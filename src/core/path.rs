@@ -44,6 +44,8 @@ pub struct PathWatch {
     pub sequence: u64,
     /// `sent_us` of the newest beat on it, whose it was, and when it came: what the next beat echoes.
     pub echo: Option<Echo>,
+    /// The newest time of mine that it has echoed or answered: the peer lived after that.
+    lived_after: Time,
     /// When the oldest ask was sent that nothing has answered yet.
     pub asked_at: Option<Time>,
     /// It was well when that ask was sent: two-way, measured, and without a loss lately. Only then does
@@ -111,6 +113,7 @@ impl PathWatch {
             heard_at: None,
             sequence: 0,
             echo: None,
+            lived_after: Time(0),
             asked_at: None,
             ask_counts: false,
             asks: VecDeque::with_capacity(limits::ASKS_REMEMBERED),
@@ -144,6 +147,7 @@ impl PathWatch {
     /// The peer is another one now: what was lost while nobody sent is no fault of the path.
     pub fn begin_anew(&mut self) {
         self.sequence = 0;
+        self.lived_after = Time(0);
         self.lost_at = None;
         self.counted_at = None;
     }
@@ -187,6 +191,7 @@ impl PathWatch {
         }
         self.counted_at = Some(now);
         self.heard_at = Some(now);
+        self.lived_after = self.lived_after.max(after);
         if self.asked_at.is_some_and(|at| after >= at) {
             self.asked_at = None;
         }
@@ -331,6 +336,20 @@ impl PathWatch {
         // An answer waits behind what is already on the line, in both directions.
         let heard_at = self.heard_at.unwrap_or_default();
         Some(asked_at.max(heard_at).max(self.busy_at).max(self.sending_until) + patience)
+    }
+
+    /// A time of this node's after which the peer surely lived, as what came on it has shown.
+    pub fn lived_after(&self) -> Time {
+        self.lived_after
+    }
+
+    /// How long an owner that has no other cable waits for an answer on this line. In round trips of the line as
+    /// its speed has them, unless fewer were measured; while few are known, not at all in round trips: the peer
+    /// may have measured better.
+    pub fn let_go_patience(&self) -> Duration {
+        let measured = self.ask_rtt().filter(|_| !self.needs_pulses()).unwrap_or_default();
+        let trips = (measured * limits::LET_GO_ROUND_TRIPS).min(self.ask_every);
+        limits::LET_GO_PATIENCE.max(trips)
     }
 
     /// The node itself came late by this much: so do the answers that wait to be read.

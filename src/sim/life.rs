@@ -365,7 +365,8 @@ impl World {
                     && node.carriers[link_place(link)] != Some(self.carrier(index, link))
                 {
                     let (slow, quick) = (Duration::from_secs(1), Duration::from_micros(200));
-                    let late_us = if self.rng.chance(700) {
+                    let prompt = link == Link::Lan && self.kernels_are_prompt;
+                    let late_us = if self.rng.chance(700) || prompt {
                         self.rng.between(200, 2_000)
                     } else {
                         self.rng.time_us(quick, slow)

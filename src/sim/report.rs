@@ -28,6 +28,8 @@ pub enum Mode {
     OneFault,
     /// One node alone.
     Lone,
+    /// All cables of a node are pulled.
+    Unplugged,
 }
 
 impl Mode {
@@ -39,6 +41,7 @@ impl Mode {
             Mode::Hung => "hung",
             Mode::OneFault => "single",
             Mode::Lone => "lone",
+            Mode::Unplugged => "unplugged",
         }
     }
 
@@ -46,7 +49,7 @@ impl Mode {
         let kinds = match self {
             Mode::Mixed(kinds) | Mode::Furnished(kinds) => kinds.clone(),
             Mode::Hung => faults::hung(),
-            Mode::OneFault | Mode::Lone => Vec::new(),
+            Mode::OneFault | Mode::Lone | Mode::Unplugged => Vec::new(),
         };
         let furnished = matches!(self, Mode::Furnished(_));
         let options = Options { kinds, furnished, sabotage, trace };
@@ -61,6 +64,7 @@ impl Mode {
             }
             Mode::OneFault => single::one_fault(seed, &options),
             Mode::Lone => single::lone(seed, &options),
+            Mode::Unplugged => single::unplugged(seed, &options),
         };
         let violation = run.world.violation.clone();
         (run, violation)

@@ -197,3 +197,27 @@ pub fn lone(seed: u64, options: &Options) -> Run {
     }
     Run { world, plan }
 }
+
+/// All cables of a node are pulled: at one stroke, or one after the other as fast as a hand can; at any time, also
+/// when the pair has only just begun. If it is the owner, it lets go before the other claims.
+pub fn unplugged(seed: u64, options: &Options) -> Run {
+    let mut rng = Rng::new(seed);
+    let mut setup = Setup::any(&mut rng);
+    setup.reach_hosts = setup.reach_hosts.max(1);
+    let mut world = World::new(setup, rng, options.trace.clone());
+    world.sabotage = options.sabotage;
+    world.checkers.one_owner.is_strict = true;
+    world.kernels_are_prompt = true;
+    NodeIndex::BOTH.into_iter().for_each(|node| world.power_on(node));
+    let latest_us = world.rng.pick(&[SECOND_US, 5 * SECOND_US]);
+    let begin_us = world.rng.between(SECOND_US / 10, latest_us);
+    let within_us = world.rng.pick(&[300, 300, 400 * MS]);
+    let node = world.rng.pick(&NodeIndex::BOTH);
+    let plan = [Fault::LanCable(node), Fault::CrossoverCable, Fault::SerialCable].map(|fault| {
+        let at_us = begin_us + world.rng.below(within_us);
+        Planned { at_us, lasts_us: 1000 * SECOND_US, fault }
+    });
+    world.schedule(&plan);
+    world.run_until(begin_us + 3 * SECOND_US);
+    Run { world, plan: plan.into() }
+}

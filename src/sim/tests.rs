@@ -33,6 +33,7 @@ fn one_seed() {
         Ok("single") => Mode::OneFault,
         Ok("hung") => Mode::Hung,
         Ok("lone") => Mode::Lone,
+        Ok("unplugged") => Mode::Unplugged,
         Ok("furnished") => Mode::Furnished(Vec::new()),
         _ => Mode::Mixed(Vec::new()),
     };
@@ -67,6 +68,11 @@ fn p2_holds_after_any_single_fault() {
 #[test]
 fn one_alone_serves_again() {
     Mode::Lone.all_hold(seeds(60));
+}
+
+#[test]
+fn p1_an_owner_without_any_cable_lets_go_before_the_peer_claims() {
+    Mode::Unplugged.all_hold(seeds(2_000));
 }
 
 /// Some seed fails without the rule and holds with it: the rule is needed, and the checkers see it.

@@ -291,7 +291,7 @@ impl World {
 
     /// How long a netlink request takes: mostly 50 µs, at worst 80 ms behind the kernel's lock.
     pub(super) fn kernel_takes_us(&mut self) -> u64 {
-        if self.rng.chance(980) {
+        if self.rng.chance(980) || self.kernels_are_prompt {
             self.rng.between(30, 150)
         } else {
             self.rng.time_us(Duration::from_micros(150), Duration::from_millis(80))

@@ -205,6 +205,8 @@ pub struct World {
     pub moves: Pair<std::collections::BTreeSet<GroupIndex>>,
     /// Nobody writes any more.
     pub clients_rest: bool,
+    /// Both kernels answer at once, and tell within 2 ms of the LAN's carrier.
+    pub kernels_are_prompt: bool,
     /// Operators' requests so far.
     pub requests: u64,
     queue: BinaryHeap<Reverse<Entry>>,
@@ -231,6 +233,7 @@ impl World {
             healed: false,
             moves: Pair::default(),
             clients_rest: false,
+            kernels_are_prompt: false,
             requests: 0,
             queue: BinaryHeap::new(),
             serial: 0,

@@ -64,6 +64,22 @@ fn p2_a_node_that_answers_once_more_while_it_dies_is_asked_again() {
     story.time_until_held(B, limits::ASK_PATIENCE_MIN + MS * 8);
 }
 
+/// A hand pulls one cable after the other: what falls silent last is no dead peer's.
+#[test]
+fn p1_a_peer_that_outlived_the_crossover_is_given_up_by_silence_alone() {
+    let mut story = Story::settled();
+    story.run(MS * 20);
+    story.cut = PathSet::default().with(Path::Crossover);
+    story.give(B, lost());
+    story.run(limits::ASK_PATIENCE_MIN + limits::ASK_AGAIN_AFTER * 2);
+    story.cut = story.cut.with(Path::Serial);
+    story.lan[A] = false;
+    story.run(MS * 90);
+    assert!(!story.nodes[B].holds, "{:?}", story.status(B));
+    story.time_until_held(B, MS * 80);
+    assert_eq!(story.both_held, Duration::ZERO);
+}
+
 #[test]
 fn p1_no_answer_means_nothing_on_a_path_that_loses_beats() {
     let mut story = Story::settled();

@@ -76,6 +76,8 @@ impl Span {
 
 /// The checker.
 pub struct OneOwner {
+    /// What looks like a power cut excuses nothing: an owner that is cut off lets go before.
+    pub is_strict: bool,
     dead_after_us: u64,
     interval_us: u64,
     let_go_us: u64,
@@ -101,6 +103,7 @@ impl OneOwner {
     /// A checker of that pair.
     pub fn new(config: &Config) -> OneOwner {
         OneOwner {
+            is_strict: false,
             dead_after_us: config.heartbeat.dead_after.as_micros() as u64,
             interval_us: config.heartbeat.interval.as_micros() as u64,
             let_go_us: LET_GO_US + 3 * config.heartbeat.interval.as_micros() as u64,
@@ -142,7 +145,8 @@ impl OneOwner {
         let silence_us = self.dead_after_us.saturating_sub(earlier_us);
         let unanswered_us = limits::ASK_PATIENCE_MIN.as_micros() as u64;
         let together_us = self.isolated.from_us.saturating_sub(self.lan_cut.from_us);
-        let like_power_cut = together_us <= 2 * self.interval_us
+        let like_power_cut = !self.is_strict
+            && together_us <= 2 * self.interval_us
             && self.carrier_lost.lasted(now_us, unanswered_us)
             && self.isolated.lasted(now_us, unanswered_us);
         like_power_cut
