@@ -334,7 +334,9 @@ impl Core {
     /// Looks at every path's silence: tells changes, sends asks, starts reach bursts.
     pub(super) fn watch_paths(&mut self, now: Time) {
         let overdue = self.overdue_at().is_some_and(|at| now >= at);
-        if self.crossover.take_look(now) | self.modem.take_look(now) | overdue {
+        let second =
+            self.crossover.take_look(now) | self.modem.take_look(now) | self.reach.take_look(now);
+        if second || overdue {
             self.look_at_carriers(now);
         }
         let gap = self.peer.worst_gap();
@@ -408,10 +410,11 @@ impl Core {
         // before is another fault, after which only silence counts (P1).
         let over =
             |watch: &PathWatch| watch.ask_over_at(self.peer_late()).is_some_and(|at| now >= at);
-        // Nor does the LAN of a peer that said that it has no carrier there.
+        // Nor does the LAN of a peer that said that it has no carrier there, or answered elsewhere meanwhile.
         let on_lan = self.peer.last().is_some_and(|beat| beat.lan_carrier);
-        let lan_over =
-            on_lan && self.paths.iter().any(|watch| watch.path == Path::Lan && over(watch));
+        let alone = |watch: &PathWatch| !watch.asked_at.is_some_and(|at| self.lived_beyond(at));
+        let lan = |watch: &PathWatch| watch.path == Path::Lan && over(watch) && alone(watch);
+        let lan_over = on_lan && self.paths.iter().any(lan);
         if !self.lost_far_end(now) || !lan_over {
             return false;
         }
@@ -427,23 +430,26 @@ impl Core {
     pub(super) fn lost_far_end(&self, now: Time) -> bool {
         let span = self.pace.dead_after;
         let fresh = |cable: &CarrierWatch| cable.is_fresh_loss(now, span) && !self.lived_on(cable);
-        fresh(&self.crossover) || fresh(&self.modem)
+        // After a crossover that was pulled before, an owner that loses the rest cannot let go in time.
+        fresh(&self.crossover) || (fresh(&self.modem) && !self.lived_on(&self.crossover))
     }
 
     /// The same, if the second look is still to come.
     pub(super) fn may_have_lost_far_end(&self, now: Time) -> bool {
         let span = self.pace.dead_after;
         let doubt = |cable: &CarrierWatch| cable.is_in_doubt(now, span) && !self.lived_on(cable);
-        doubt(&self.crossover) || doubt(&self.modem)
+        doubt(&self.crossover) || (doubt(&self.modem) && !self.lived_on(&self.crossover))
     }
 
-    /// Whether the peer still answered when it would have been given up, had it vanished with this cable. Then a
-    /// plug was pulled, and what is silent afterwards may be the next one (P1): only silence counts.
+    /// Whether the peer outlived the loss of this cable. Then a plug was pulled, and what is silent afterwards may
+    /// be the next one (P1): only silence counts.
     fn lived_on(&self, cable: &CarrierWatch) -> bool {
-        cable.lost_at().is_some_and(|lost_at| {
-            let until = lost_at + limits::ASK_PATIENCE_MIN;
-            self.configured().any(|watch| watch.lived_after() >= until)
-        })
+        cable.lost_at().is_some_and(|lost_at| self.lived_beyond(lost_at))
+    }
+
+    /// Whether the peer still answered, on any path, when it would have been given up had it died at `at`.
+    fn lived_beyond(&self, at: Time) -> bool {
+        self.configured().any(|watch| watch.lived_after() >= at + limits::ASK_PATIENCE_MIN)
     }
 
     /// When a beat will be overdue on every path that ever brought one.

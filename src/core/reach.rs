@@ -21,6 +21,8 @@ pub struct Reach {
     carrier: bool,
     carrier_seen_at: Time,
     carrier_lost_at: Option<Time>,
+    /// The second look at a lost carrier was commanded.
+    looked_again: bool,
     carrier_back_at: Option<Time>,
 }
 
@@ -48,6 +50,7 @@ impl Reach {
             carrier: false,
             carrier_seen_at: Time(0),
             carrier_lost_at: None,
+            looked_again: false,
             carrier_back_at: None,
         }
     }
@@ -92,6 +95,13 @@ impl Reach {
         self.carrier_lost_at.map(|at| at + limits::CARRIER_SECOND_LOOK)
     }
 
+    /// Whether the second look at a lost carrier is due; true once.
+    pub fn take_look(&mut self, now: Time) -> bool {
+        let due = !self.looked_again && self.carrier_sure_at().is_some_and(|at| now >= at);
+        self.looked_again |= due;
+        due
+    }
+
     /// When the LAN carrier came back last after the peer may have been told that there was none.
     pub fn carrier_back_at(&self) -> Option<Time> {
         self.carrier_back_at
@@ -111,6 +121,7 @@ impl Reach {
             self.carrier_lost_at = None;
         } else if self.carrier_lost_at.is_none() {
             self.carrier_lost_at = Some(now);
+            self.looked_again = false;
         }
         news
     }

@@ -210,14 +210,20 @@ pub fn unplugged(seed: u64, options: &Options) -> Run {
     world.kernels_are_prompt = true;
     NodeIndex::BOTH.into_iter().for_each(|node| world.power_on(node));
     let latest_us = world.rng.pick(&[SECOND_US, 5 * SECOND_US]);
-    let begin_us = world.rng.between(SECOND_US / 10, latest_us);
-    let within_us = world.rng.pick(&[300, 300, 400 * MS]);
+    let mut at_us = world.rng.between(SECOND_US / 10, latest_us);
+    // Some ms apart it looks like the end of a machine, and nobody is quick enough to tell.
+    let (least_us, most_us) = world.rng.pick(&[(0, 100), (0, 100), (20 * MS, 200 * MS)]);
     let node = world.rng.pick(&NodeIndex::BOTH);
-    let plan = [Fault::LanCable(node), Fault::CrossoverCable, Fault::SerialCable].map(|fault| {
-        let at_us = begin_us + world.rng.below(within_us);
+    let mut cables = [Fault::LanCable(node), Fault::CrossoverCable, Fault::SerialCable];
+    cables.rotate_left(world.rng.below(3) as usize);
+    if world.rng.chance(500) {
+        cables.reverse();
+    }
+    let plan = cables.map(|fault| {
+        at_us += world.rng.between(least_us, most_us);
         Planned { at_us, lasts_us: 1000 * SECOND_US, fault }
     });
     world.schedule(&plan);
-    world.run_until(begin_us + 3 * SECOND_US);
+    world.run_until(at_us + 3 * SECOND_US);
     Run { world, plan: plan.into() }
 }
