@@ -428,17 +428,19 @@ impl Core {
 
     /// Whether the far end of a cable vanished just now, and the peer perhaps with it.
     pub(super) fn lost_far_end(&self, now: Time) -> bool {
-        let span = self.pace.dead_after;
-        let fresh = |cable: &CarrierWatch| cable.is_fresh_loss(now, span) && !self.lived_on(cable);
-        // After a crossover that was pulled before, an owner that loses the rest cannot let go in time.
-        fresh(&self.crossover) || (fresh(&self.modem) && !self.lived_on(&self.crossover))
+        self.vanished(|cable| cable.is_fresh_loss(now, self.pace.dead_after))
     }
 
     /// The same, if the second look is still to come.
     pub(super) fn may_have_lost_far_end(&self, now: Time) -> bool {
-        let span = self.pace.dead_after;
-        let doubt = |cable: &CarrierWatch| cable.is_in_doubt(now, span) && !self.lived_on(cable);
-        doubt(&self.crossover) || (doubt(&self.modem) && !self.lived_on(&self.crossover))
+        self.vanished(|cable| cable.is_in_doubt(now, self.pace.dead_after))
+    }
+
+    /// Whether a cable is `lost`, and the peer did not outlive that. A crossover that was pulled before counts
+    /// for the serial line, too: an owner that loses the rest then cannot let go in time.
+    fn vanished(&self, lost: impl Fn(&CarrierWatch) -> bool) -> bool {
+        !self.lived_on(&self.crossover)
+            && (lost(&self.crossover) || (lost(&self.modem) && !self.lived_on(&self.modem)))
     }
 
     /// Whether the peer outlived the loss of this cable. Then a plug was pulled, and what is silent afterwards may

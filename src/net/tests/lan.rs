@@ -4,11 +4,13 @@ use std::net::Ipv6Addr;
 
 use super::*;
 
-/// Runs `far` in a second namespace, joined to that of `near` by a cable; both see it as `lan0`.
+/// Runs `far` in a second namespace, joined to that of `near` by a cable; both see it as `lan0`. The cable goes
+/// with the first namespace: both last until `far` has ended.
 fn two_hosts(near: impl FnOnce() + Send, far: impl FnOnce(Receiver<()>) + Send) {
     let (tell_thread, far_thread) = bounded::<i32>(1);
     let (tell_wired, wired) = bounded::<()>(1);
     let (finish, finished) = bounded::<()>(1);
+    let (leave, left) = bounded::<()>(1);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             in_namespace(move || {
@@ -16,6 +18,7 @@ fn two_hosts(near: impl FnOnce() + Send, far: impl FnOnce(Receiver<()>) + Send) 
                 wired.recv().unwrap();
                 run("ip link set lan0 up");
                 far(finished);
+                drop(leave);
             });
         });
         in_namespace(move || {
@@ -25,6 +28,7 @@ fn two_hosts(near: impl FnOnce() + Send, far: impl FnOnce(Receiver<()>) + Send) 
             tell_wired.send(()).unwrap();
             near();
             drop(finish);
+            left.recv().expect_err("nothing is sent");
         });
     });
 }
