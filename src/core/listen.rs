@@ -11,7 +11,7 @@ use super::role::Role;
 use super::tell::mac_text;
 use super::time::Time;
 use super::{Command, Core, Phase};
-use crate::beat::{Beat, DropReason, Path, Pulse, PulseKind};
+use crate::beat::{Beat, DropReason, GroupBeat, Path, Pulse, PulseKind, Stance};
 use crate::control::event::Kind;
 use crate::control::status::NodeState;
 use crate::control::status::PathState;
@@ -69,6 +69,7 @@ impl Core {
                 }
                 self.news_of_state(was_state, beat.state);
                 self.learn_generations(&beat);
+                self.served_until_now(now, &beat);
             }
             Verdict::Counted { new_incarnation } => {
                 self.end_asks(now);
@@ -107,6 +108,25 @@ impl Core {
                 }
                 self.join_round(now);
             }
+        }
+    }
+
+    /// A beat that was held back says that the peer serves: perhaps its machine stood still and has just woken. Until
+    /// it let go its kernel answered whoever asked.
+    fn served_until_now(&mut self, now: Time, beat: &Beat) {
+        if !self.means_same_groups(beat) {
+            return;
+        }
+        let serves = |part: &&GroupBeat| matches!(part.stance, Stance::Active | Stance::Offering);
+        for part in beat.groups.iter().filter(serves) {
+            self.with_group(part.group, |core, group| {
+                let Role::Active(active) = &mut group.role else { return };
+                // Not at once for each frame.
+                active.announced = 0;
+                active.announce_at = active.announce_at.min(now + limits::ANNOUNCE_GAP);
+                let text = "a late heartbeat of the peer says that it serves; announcing again";
+                core.tell_meddling(now, group, text.to_string());
+            });
         }
     }
 

@@ -67,6 +67,25 @@ fn p1_the_newest_word_of_the_dead_is_heeded_though_it_came_late() {
     assert!(core.disk.served("web").expect("it serves").number >= said.generation);
 }
 
+/// A machine that stood still with its clock wakes, says what it did before, and lets go.
+#[test]
+fn a_late_word_of_serving_is_announced_against() {
+    let mut story = Story::settled();
+    story.run(MS * 500);
+    let kept = kept(&mut story, A, Path::Lan, MS * 100);
+    story.power_cut(A);
+    story.time_until_held(B, MS * 300);
+    story.run(MS * 5000);
+    let before = story.announced;
+    story.run(MS * 500);
+    assert_eq!(story.announced, before, "the burst is over");
+    story.give(B, Event::Heard { path: Path::Lan, beat: kept.last().expect("it speaks").clone() });
+    assert_eq!(story.status(B).peer.state, PeerState::Dead);
+    story.run(limits::ANNOUNCE_GAP);
+    assert_eq!(story.announced, before + 1);
+    assert!(story.nodes[B].holds);
+}
+
 #[test]
 fn p4_frames_that_were_kept_for_long_do_not_keep_a_dead_peer_alive() {
     let mut story = Story::settled();
