@@ -156,6 +156,7 @@ impl Contender {
     ) -> Result<Box<dyn Contestant>, BenchError> {
         let mut options = Options::new(setting.exe.clone());
         options.stop = setting.stop;
+        options.unchecked = true;
         options.ask_every = self.ask_every();
         change(&mut options);
         let bed = Bed::new(options)?;

@@ -43,6 +43,7 @@ impl Pair {
     pub fn start(setting: &Setting) -> Result<Pair, BenchError> {
         let mut options = Options::new(setting.exe.clone());
         options.stop = setting.stop;
+        options.unchecked = true;
         options.group = "mirror = [\"{srv}/www\"]".to_owned();
         let pair = Pair { bed: Bed::new(options)?, stop: setting.stop };
         for tree in pair.trees() {

@@ -366,6 +366,7 @@ impl Trial {
         let mut seen =
             Seen { fault, times, outage, moves, return_outage, return_moves, two_owners, broken };
         seen.judge(bed.watcher.missed(), slack);
+        seen.broken.extend(bed.take_lies());
         Ok(seen)
     }
 }

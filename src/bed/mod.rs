@@ -15,6 +15,7 @@
 //! | `watcher` | who held which address when |
 //! | `faults` | the faults, what is promised for each, and how one is tried |
 //! | `tree` | trees of files with everything that real servers have, changes, stamps |
+//! | `redundancy` | whether the other node can take over whenever the pair says so |
 //! | `judge` | whether two trees are the same: rsync says |
 //! | `site` | a web site on the pair: nginx, thousands of files, a writer, a client that fetches |
 
@@ -25,6 +26,7 @@ pub mod links;
 pub mod node;
 mod options;
 pub mod processes;
+pub mod redundancy;
 pub mod responder;
 pub mod serial_line;
 pub mod site;
@@ -49,6 +51,7 @@ use crate::limits;
 use client::Client;
 use node::{Files, Node};
 pub use options::Options;
+use redundancy::Redundancy;
 use serial_line::SerialLine;
 use watcher::Watcher;
 use wiring::{Plugs, Wiring};
@@ -108,6 +111,8 @@ pub struct Bed {
     pub client: Client,
     /// Notes who holds which address.
     pub watcher: Watcher,
+    /// Asks both daemons whether they are redundant, unless [`Options::unchecked`].
+    redundancy: Option<Redundancy>,
     nodes: [Node; 2],
     wiring: Wiring,
     line: SerialLine,
@@ -142,8 +147,23 @@ impl Bed {
         let names = NAMES.map(str::to_owned);
         let client = Client::start(&wiring.client, address, names, options.ask_every)?;
         let nodes = NodeIndex::BOTH.map(|node| Node::new(node, &files));
+        let redundancy = match options.unchecked {
+            true => None,
+            false => Some(Redundancy::start(nodes.each_ref())?),
+        };
         let served = options.addresses.clone();
-        Ok(Bed { client, watcher, nodes, wiring, line, options, served, address, files })
+        Ok(Bed {
+            client,
+            watcher,
+            redundancy,
+            nodes,
+            wiring,
+            line,
+            options,
+            served,
+            address,
+            files,
+        })
     }
 
     /// A node.
@@ -181,6 +201,24 @@ impl Bed {
         self.address
     }
 
+    /// Takes the redundancy lies that were found since the last time, each with its story, when every cut
+    /// of an owner is decided.
+    pub fn take_lies(&self) -> Vec<String> {
+        self.redundancy.as_ref().map(Redundancy::take_lies).unwrap_or_default()
+    }
+
+    /// How many cuts of an owner whose group was said to be redundant were survived.
+    pub fn survived(&self) -> u64 {
+        self.redundancy.as_ref().map(Redundancy::survived).unwrap_or_default()
+    }
+
+    /// Something is done to the pair that the redundancy checker must know of.
+    fn disturb(&self) {
+        if let Some(redundancy) = &self.redundancy {
+            redundancy.disturbed();
+        }
+    }
+
     /// The cables and namespaces.
     pub fn wiring(&self) -> &Wiring {
         &self.wiring
@@ -201,8 +239,13 @@ impl Bed {
     /// # Errors
     /// What the kernel answers.
     pub fn plug(&mut self, change: impl FnOnce(&mut Plugs)) -> Result<(), BedError> {
-        let mut plugs = self.wiring.plugs();
+        let before = self.wiring.plugs();
+        let mut plugs = before;
         change(&mut plugs);
+        // A switch in the crossover changes nothing as long as both ends have power.
+        if (Plugs { between: before.between, ..plugs }) != before {
+            self.disturb();
+        }
         self.line.set_carries(plugs.serial_carries());
         self.wiring.apply(plugs)
     }
@@ -223,6 +266,7 @@ impl Bed {
     /// # Errors
     /// `clusterd` could not be started.
     pub fn start_processes(&mut self, node: NodeIndex) -> Result<(), BedError> {
+        self.disturb();
         let [lower, upper] = &mut self.nodes;
         let chosen = match node {
             NodeIndex::Lower => lower,
@@ -237,6 +281,7 @@ impl Bed {
     /// # Errors
     /// The kernel refused, or a process would not end.
     pub fn power_cut(&mut self, node: NodeIndex) -> Result<(), BedError> {
+        let claims = self.redundancy.as_ref().map(|redundancy| redundancy.claims(node));
         // Both within a moment: a kernel that goes on answering for a dead daemon is another fault.
         self.signal(node, processes::Target::All, Signal::SIGSTOP)?;
         self.plug(|plugs| *Plugs::of(&mut plugs.power, node) = false)?;
@@ -249,6 +294,9 @@ impl Bed {
         for (index, ip, prefix) in watcher::dump(&seat.namespace, &self.options.ips())? {
             seat.links.delete_address(index, ip, prefix)?;
         }
+        if let (Some(redundancy), Some(claims)) = (&self.redundancy, claims) {
+            redundancy.was_cut(claims);
+        }
         Ok(())
     }
 
@@ -257,6 +305,7 @@ impl Bed {
     /// # Errors
     /// One would not stop.
     pub fn freeze(&self, node: NodeIndex) -> Result<(), BedError> {
+        self.disturb();
         processes::freeze(&self.wiring.seat(node).namespace)
     }
 
@@ -274,6 +323,7 @@ impl Bed {
     /// # Errors
     /// It was refused, or took too long: [`BedError::Refused`] with its own words.
     pub fn tell(&self, node: NodeIndex, verb: &[&str]) -> Result<String, BedError> {
+        self.disturb();
         let output = self.ask(node, verb)?;
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
@@ -323,6 +373,7 @@ impl Bed {
         target: processes::Target,
         signal: Signal,
     ) -> Result<usize, BedError> {
+        self.disturb();
         processes::signal(&self.wiring.seat(node).namespace, target, signal)
     }
 

@@ -37,6 +37,8 @@ pub struct Options {
     pub ask_every: Duration,
     /// The same for `[group.mail]`.
     pub second_group: String,
+    /// Nobody asks the daemons all the while whether they are redundant: what is measured is a pair at rest.
+    pub unchecked: bool,
     /// When this becomes true, every wait ends with [`super::BedError::Stopped`].
     pub stop: &'static AtomicBool,
 }
@@ -58,6 +60,7 @@ impl Options {
             group: String::new(),
             ask_every: limits::BED_ASK_EVERY,
             second_group: String::new(),
+            unchecked: false,
             stop: &NEVER,
         }
     }

@@ -29,6 +29,17 @@ pub const BED_LOOK_EVERY: Duration = Duration::from_millis(20);
 pub const BED_STATUS_WITHIN: Duration = Duration::from_secs(2);
 /// Longest a verb that a daemon of the bed must carry out may take: more than it waits itself.
 pub const BED_VERB_WITHIN: Duration = Duration::from_secs(15);
+/// The bed's redundancy checker asks each daemon this often ...
+pub const BED_POLL_EVERY: Duration = Duration::from_millis(150);
+/// ... and waits no longer for an answer than this: a frozen daemon gives none.
+pub const BED_POLL_WITHIN: Duration = Duration::from_millis(500);
+/// Words of daemons that it remembers: some minutes of both.
+pub const BED_WORDS_MAX: usize = 2000;
+/// What a daemon said counts for so long (promise P6).
+pub const BED_SAID_WITHIN: Duration = Duration::from_secs(1);
+/// After something was done to the pair, what it says counts only from then on: twice `dead_after`, in which
+/// it is noticed on both nodes.
+pub const BED_SETTLES_WITHIN: Duration = Duration::from_millis(300);
 /// The bed's serial line moves bytes this often: a 16550 hands over eight at a time, at 115 200 baud.
 pub const BED_LINE_TICK: Duration = Duration::from_micros(694);
 /// Bytes that the bed's serial line remembers at each end: about four seconds of heartbeats.

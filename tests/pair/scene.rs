@@ -53,6 +53,9 @@ impl Drop for Scene {
                     println!("{} {:?}: {}", event.time, event.told.kind, event.told.text);
                 }
             }
+        } else {
+            let lies = self.bed.take_lies();
+            assert!(lies.is_empty(), "{}", lies.join("\n"));
         }
     }
 }
