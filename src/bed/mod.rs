@@ -284,9 +284,10 @@ impl Bed {
         let claims = self.redundancy.as_ref().map(|redundancy| redundancy.claims(node));
         // Both within a moment: a kernel that goes on answering for a dead daemon is another fault.
         self.signal(node, processes::Target::All, Signal::SIGSTOP)?;
+        // From now on it holds nothing: the other node may take over before the last cable is noted dead here.
+        self.watcher.off(node);
         self.plug(|plugs| *Plugs::of(&mut plugs.power, node) = false)?;
         self.freeze(node)?;
-        self.watcher.off(node);
         let seat = self.wiring.seat(node);
         processes::kill_all(&seat.namespace)?;
         // What its UART had not sent is gone.
