@@ -1,5 +1,6 @@
 # make demo   a whole pair on this machine, each plug pulled in turn (as root)
 # make bench  clusterd beside its peers (as root); ARGS="mirror --quick" and the like, see bench/README.md
+# make chaos  a pair, faults by chance, writers on both sides: nothing is lost (as root); SECONDS=600 SEED=7 FAILOVERS=200
 # make test   everything that can be tested here (as root: tests make network namespaces)
 
 PREFIX  ?= /usr/local
@@ -12,7 +13,7 @@ PACKAGES = build-essential iproute2 rsync nginx-light
 
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: all deps demo test soak bench install
+.PHONY: all deps demo test soak bench chaos install
 
 all:
 	$(CARGO) build --release --locked
@@ -50,6 +51,13 @@ bench: PACKAGES += keepalived heartbeat stress-ng nftables
 bench: deps
 	$(CARGO) build --release --locked
 	$(CARGO) run --release --locked --bin clusterd-bench -- $(ARGS)
+
+# The same SEED plans the same faults again; with FAILOVERS it ends after so many.
+SECONDS ?= 600
+chaos: deps
+	$(CARGO) build --release --locked
+	$(CARGO) run --release --locked --bin clusterd-bench -- chaos --seconds $(SECONDS) \
+		$(if $(SEED),--seed $(SEED)) $(if $(FAILOVERS),--failovers $(FAILOVERS))
 
 install: deps
 	$(CARGO) install --locked --path . --bin clusterd --root "$(DESTDIR)$(PREFIX)" --no-track --force

@@ -6,10 +6,12 @@
 //! | `failover` | the bed's pair under clusterd and its peers, the same faults |
 //! | `takeover` | one address and a hundred, and a client that only waits |
 //! | `idle`, `cost` | what a pair at rest costs |
+//! | `chaos` | a pair, faults by chance, writers on both sides: nothing is lost |
 //! | `stress` | a pair on a loaded machine |
 //! | `mirror` | one tree brought over to another namespace, the same changes |
 //! | `scratch` | a directory that is gone at the end |
 
+mod chaos;
 mod cost;
 mod failover;
 mod idle;
@@ -34,7 +36,7 @@ use table::Table;
 #[derive(Debug, Parser)]
 #[command(name = "clusterd-bench")]
 struct Arguments {
-    /// What to measure; without it, everything
+    /// What to measure; without it, everything but chaos
     #[arg(value_enum)]
     subjects: Vec<Subject>,
     /// Measure each thing so many times
@@ -51,6 +53,16 @@ struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 10)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     minutes: u32,
+    /// Chaos: for so long
+    #[arg(long, value_name = "N", default_value_t = 600)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+    seconds: u64,
+    /// Chaos: where all chance comes from; without it, another one each time
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Chaos: end earlier after so many failovers
+    #[arg(long, value_name = "N")]
+    failovers: Option<u64>,
     /// Mirror 50 000 files, 6.3 GB
     #[arg(long, conflicts_with = "quick")]
     full: bool,
@@ -68,6 +80,8 @@ enum Subject {
     Stress,
     /// Times, bytes on the wire and memory of a mirrored tree, beside rsync
     Mirror,
+    /// Nothing is measured: faults by chance on a pair with writers on both sides, and nothing is lost
+    Chaos,
 }
 
 /// Why a bench ended early.
@@ -101,6 +115,9 @@ enum BenchError {
     /// Safety is no matter of figures.
     #[error("clusterd did in {0} rows what it must never do: see the tables")]
     Forbidden(usize),
+    /// What must never be was seen.
+    #[error("{0} times was seen what must never be: see the stories above")]
+    Chaos(usize),
     /// Another program failed, in its own words.
     #[error("{program} failed: {words}")]
     Peer {
@@ -188,6 +205,9 @@ fn bench(arguments: &Arguments) -> Result<(), BenchError> {
     }
     if wanted(Subject::Mirror) {
         publish(&out, "mirror", mirror::run(&setting)?)?;
+    }
+    if arguments.subjects.contains(&Subject::Chaos) {
+        chaos::run(&setting, arguments)?;
     }
     Ok(())
 }

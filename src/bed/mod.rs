@@ -11,6 +11,7 @@
 //! | `node` | a node: its processes, its files, its power |
 //! | `processes` | the processes of a namespace, signals to them |
 //! | `responder` | the service that the client asks |
+//! | `chaos` | faults by chance, writers on both sides, and what must never be |
 //! | `client` | asks every millisecond |
 //! | `watcher` | who held which address when |
 //! | `faults` | the faults, what is promised for each, and how one is tried |
@@ -19,6 +20,7 @@
 //! | `judge` | whether two trees are the same: rsync says |
 //! | `site` | a web site on the pair: nginx, thousands of files, a writer, a client that fetches |
 
+pub mod chaos;
 pub mod client;
 pub mod faults;
 pub mod judge;
@@ -37,17 +39,21 @@ pub mod watcher;
 pub mod wiring;
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use nix::mount::{MsFlags, mount};
 use nix::sys::signal::Signal;
 
 use crate::config::{NodeIndex, ServiceAddress};
 use crate::control::status::{GroupState, PathState, PeerState, Standing, Status};
 use crate::limits;
+use crate::sys::ns;
 use client::Client;
 use node::{Files, Node};
 pub use options::Options;
@@ -121,6 +127,25 @@ pub struct Bed {
     served: Vec<ServiceAddress>,
     address: IpAddr,
     files: Files,
+    /// The roots of the nodes' disks, if they have some, opened where they are mounted.
+    disks: Option<[File; 2]>,
+}
+
+/// Each node sees its own content of the directory for files, in the same place.
+fn see(wiring: &mut Wiring, files: &Files) -> Result<(), BedError> {
+    for node in NodeIndex::BOTH {
+        let namespace = &mut wiring.seat_mut(node).namespace;
+        namespace.see(&files.srv(node), &files.seen_srv()).map_err(BedError::Namespace)?;
+    }
+    Ok(())
+}
+
+/// Mounts a new file system there.
+fn disk(place: &Path, bytes: u64) -> std::io::Result<File> {
+    let size = format!("size={bytes}");
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    mount(Some("bed"), place, Some("tmpfs"), flags, Some(size.as_str()))?;
+    File::open(place)
 }
 
 impl Bed {
@@ -139,10 +164,15 @@ impl Bed {
         let mut wiring = Wiring::new(options.same_ifindex, options.redundant)?;
         let line = SerialLine::new(limits::SERIAL_BAUD)?;
         let files = Files::new(&options, &line)?;
-        for node in NodeIndex::BOTH {
-            let namespace = &mut wiring.seat_mut(node).namespace;
-            namespace.see(&files.srv(node), &files.seen_srv()).map_err(BedError::Namespace)?;
-        }
+        let disks = match options.disk_bytes {
+            None => see(&mut wiring, &files).map(|()| None)?,
+            Some(bytes) => Some(ns::apart(|| -> Result<[File; 2], BedError> {
+                let lower = disk(&files.srv(NodeIndex::Lower), bytes)?;
+                let upper = disk(&files.srv(NodeIndex::Upper), bytes)?;
+                see(&mut wiring, &files)?;
+                Ok([lower, upper])
+            })??),
+        };
         let watcher = Watcher::start(&wiring, options.ips())?;
         let names = NAMES.map(str::to_owned);
         let client = Client::start(&wiring.client, address, names, options.ask_every)?;
@@ -163,6 +193,7 @@ impl Bed {
             served,
             address,
             files,
+            disks,
         })
     }
 
@@ -178,7 +209,24 @@ impl Bed {
     /// A node's own content of the directory for files: there it is seen from here, and at
     /// [`Bed::seen_srv`] from the node.
     pub fn srv(&self, node: NodeIndex) -> PathBuf {
-        self.files.srv(node)
+        let Some([lower, upper]) = &self.disks else { return self.files.srv(node) };
+        let disk = match node {
+            NodeIndex::Lower => lower,
+            NodeIndex::Upper => upper,
+        };
+        // The way into another mount namespace (proc(5)), for other programs, too.
+        PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), disk.as_raw_fd()))
+    }
+
+    /// How a tree below the nodes' directories for files differs, as rsync says it; empty: they are equal.
+    ///
+    /// # Errors
+    /// As [`judge::differences`].
+    pub fn differences(&self, root: &str) -> Result<Vec<String>, BedError> {
+        let [lower, upper] = NodeIndex::BOTH.map(|node| self.files.srv(node).join(root));
+        // A node's view has the disks of both.
+        let namespace = &self.wiring.seat(NodeIndex::Lower).namespace;
+        Ok(namespace.run(|| judge::differences(&lower, &upper))??)
     }
 
     /// Where each node sees its own content of the directory for files; `{srv}` in [`Options::group`].
@@ -210,6 +258,14 @@ impl Bed {
     /// How many cuts of an owner whose group was said to be redundant were survived.
     pub fn survived(&self) -> u64 {
         self.redundancy.as_ref().map(Redundancy::survived).unwrap_or_default()
+    }
+
+    /// What a node's daemon said last, not longer ago than a question may take; for those who ask often.
+    pub fn newest_word(&self, node: NodeIndex) -> Option<Status> {
+        match &self.redundancy {
+            Some(redundancy) => redundancy.newest(node),
+            None => self.status(node),
+        }
     }
 
     /// Something is done to the pair that the redundancy checker must know of.

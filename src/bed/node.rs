@@ -157,6 +157,11 @@ impl Node {
         self.state_dir().join("events.jsonl")
     }
 
+    /// Its own directory, outside of what it serves.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Where its daemon's control socket is.
     pub fn run_dir(&self) -> PathBuf {
         self.dir.join("run")

@@ -37,6 +37,8 @@ pub struct Options {
     pub ask_every: Duration,
     /// The same for `[group.mail]`.
     pub second_group: String,
+    /// What each node sees its own content of is a file system of its own, of so many bytes, in memory.
+    pub disk_bytes: Option<u64>,
     /// Nobody asks the daemons all the while whether they are redundant: what is measured is a pair at rest.
     pub unchecked: bool,
     /// When this becomes true, every wait ends with [`super::BedError::Stopped`].
@@ -60,6 +62,7 @@ impl Options {
             group: String::new(),
             ask_every: limits::BED_ASK_EVERY,
             second_group: String::new(),
+            disk_bytes: None,
             unchecked: false,
             stop: &NEVER,
         }

@@ -134,6 +134,12 @@ impl Redundancy {
         self.shared.book().trials.extend(claims.0);
     }
 
+    /// What a node said when it was asked last.
+    pub(super) fn newest(&self, node: NodeIndex) -> Option<Status> {
+        let book = self.shared.book();
+        book.words.iter().rev().find(|word| word.node == node)?.said.clone()
+    }
+
     /// How many cuts of an owner whose group was said to be redundant were survived.
     pub fn survived(&self) -> u64 {
         self.shared.book().survived
@@ -307,7 +313,7 @@ fn redundant_groups<'a>(
             .into_iter()
             .all(|node| newest(node).is_some_and(|word| says(word, group)));
         let one = NodeIndex::BOTH.into_iter().any(|node| {
-            let oldest = of(node).last().map(|word| now.saturating_duration_since(word.asked));
+            let oldest = of(node).next_back().map(|word| now.saturating_duration_since(word.asked));
             oldest > Some(limits::BED_SAID_WITHIN / 2) && of(node).all(|word| says(word, group))
         });
         both || one

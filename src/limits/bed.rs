@@ -88,3 +88,21 @@ pub const OUTAGE_LEASE_MAX: Duration = Duration::from_millis(3500);
 /// Files that the bed's stamper stamps in each round: enough that a copy which takes them one by one is
 /// caught between two, few enough for some hundred rounds a second.
 pub const STAMPED_FILES: usize = 50;
+/// The disk of each node in chaos: room for a conflict store that nobody empties for an hour.
+pub const CHAOS_DISK_BYTES: u64 = 256 * 1024 * 1024;
+/// Pages that the group's program writes in chaos: few, so that each is written, read and replaced often.
+pub const CHAOS_PAGES: usize = 150;
+/// Between two blows of chaos at least this ...
+pub const CHAOS_GAP_MIN: Duration = Duration::from_millis(5);
+/// ... and at most this: from before anybody notices the first to after all is settled.
+pub const CHAOS_GAP_MAX: Duration = Duration::from_secs(3);
+/// After the last blow the pair lives with them for so long at most.
+pub const CHAOS_HOLD_MAX: Duration = Duration::from_secs(8);
+/// A healed pair is whole and in sync within this, on a machine that is busy with other things.
+pub const CHAOS_WHOLE_WITHIN: Duration = Duration::from_secs(60);
+/// `sync --wait` of a whole pair may take so long.
+pub const CHAOS_SYNC_WITHIN: Duration = Duration::from_secs(30);
+/// Of a thousand looks of the readers, so many come with a change by mistake on the other side: two a second.
+pub const CHAOS_MISTAKES_PER_MILLE: u64 = 60;
+/// What was changed on a node so shortly before or after it began to serve may have been no mistake.
+pub const CHAOS_MISTAKE_SETTLES: Duration = Duration::from_secs(1);

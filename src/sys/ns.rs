@@ -45,11 +45,8 @@ impl Namespace {
     pub fn see(&mut self, what: &Path, place: &Path) -> io::Result<()> {
         let file = thread::scope(|scope| {
             let made = scope.spawn(|| {
-                unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS)?;
+                own_mounts()?;
                 let nothing: Option<&str> = None;
-                // What is mounted here must not be seen elsewhere.
-                let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-                mount(nothing, "/", nothing, private, nothing)?;
                 mount(Some(what), place, nothing, MsFlags::MS_BIND, nothing)?;
                 File::open("/proc/thread-self/ns/mnt")
             });
@@ -93,6 +90,31 @@ impl Namespace {
         std::fs::metadata(format!("/proc/{pid}/ns/net"))
             .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.id)
     }
+}
+
+/// Runs `work` on a thread with a view of the file system of its own: what it mounts is seen only by it, and
+/// by those whose view is made from there. It is gone with the last of them, also if they are killed.
+///
+/// # Errors
+/// As unshare(2) and mount(2); or `work` panicked.
+pub fn apart<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    thread::scope(|scope| {
+        let worker = scope.spawn(|| {
+            own_mounts()?;
+            Ok(work())
+        });
+        worker.join().unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))
+    })
+}
+
+/// The calling thread's mounts are its own from now on.
+fn own_mounts() -> io::Result<()> {
+    unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS)?;
+    let nothing: Option<&str> = None;
+    // What is mounted here must not be seen elsewhere.
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(nothing, "/", nothing, private, nothing)?;
+    Ok(())
 }
 
 /// Makes the calling process root of a user namespace of its own, so that it may make network

@@ -14,7 +14,7 @@ use crate::config::NodeIndex;
 /// A line of a writer's journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Line {
-    /// A writer has started.
+    /// A writer has started, or goes on after a change that could not be made.
     Start,
     /// It is about to change this.
     Change(Change),
@@ -79,6 +79,8 @@ pub struct Ledger {
     journals: [Journal; 2],
     /// The newest acknowledged change of each page.
     safe: BTreeMap<String, Change>,
+    made: u64,
+    acknowledged: u64,
 }
 
 #[derive(Debug, Default)]
@@ -88,6 +90,8 @@ struct Journal {
     changes: Vec<Made>,
     /// Where the changes of the writer that was started last begin.
     run: usize,
+    /// All up to this number was acknowledged.
+    safe: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -118,12 +122,15 @@ impl Ledger {
                 Line::Start => own.run = own.changes.len(),
                 Line::Change(change) => {
                     own.last_is_sure();
+                    self.made += 1;
                     own.changes.push(Made { change, is_sure: false });
                 }
                 Line::Safe(number) => {
                     let run = own.changes.get(own.run..).unwrap_or_default().iter();
+                    let before = std::mem::replace(&mut own.safe, number);
                     for Made { change, .. } in run.filter(|made| made.change.page.number <= number)
                     {
+                        self.acknowledged += u64::from(change.page.number > before);
                         let newest = self.safe.entry(change.page.name.clone());
                         let newest = newest.or_insert_with(|| change.clone());
                         if newest.page.number < change.page.number {
@@ -140,14 +147,27 @@ impl Ledger {
     /// Acknowledged changes that this tree has not. A tree that is written to must have been read
     /// before the journals.
     pub fn lost(&self, tree: &Versions) -> BTreeSet<Page> {
-        let lost = |change: &Change| {
-            let number = change.page.number;
-            match tree.get(&change.page.name) {
-                Some(&found) => found < number,
-                None => !change.is_delete && !self.is_deleted_after(&change.page),
-            }
-        };
-        self.safe.values().filter(|change| lost(change)).map(|change| change.page.clone()).collect()
+        let found = |change: &Change| tree.get(&change.page.name).copied();
+        let lost = self.safe.values().filter(|change| self.is_lost(change, found(change)));
+        lost.map(|change| change.page.clone()).collect()
+    }
+
+    /// What was acknowledged of this page, if `found` is older, or nothing.
+    pub fn is_older(&self, name: &str, found: Option<u64>) -> Option<Page> {
+        let change = self.safe.get(name).filter(|change| self.is_lost(change, found))?;
+        Some(change.page.clone())
+    }
+
+    fn is_lost(&self, change: &Change, found: Option<u64>) -> bool {
+        match found {
+            Some(found) => found < change.page.number,
+            None => !change.is_delete && !self.is_deleted_after(&change.page),
+        }
+    }
+
+    /// How many changes were made, and how many were acknowledged.
+    pub fn counts(&self) -> (u64, u64) {
+        (self.made, self.acknowledged)
     }
 
     fn is_deleted_after(&self, page: &Page) -> bool {

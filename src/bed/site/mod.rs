@@ -146,11 +146,11 @@ impl Site {
             fs::create_dir(srv.join("tmp"))?;
             fs::write(srv.join("nginx.conf"), nginx_conf(&seen))?;
             put_script(&srv.join("nginx"), &nginx_script(&seen))?;
-            let dir = srv.join(WRITER);
-            fs::create_dir(&dir)?;
-            fs::write(dir.join(NAMES), written.join("\n"))?;
-            let run_dir = bed.node(node).run_dir();
-            put_script(&dir.join("service"), &writer_script(&seen, exe, &run_dir))?;
+            fs::create_dir(srv.join(WRITER))?;
+            fs::write(srv.join(WRITER).join(NAMES), written.join("\n"))?;
+            let places = Places { dir: seen.join(WRITER), tree: seen.join(ROOT) };
+            let script = writer_script(&places, exe, &bed.node(node).run_dir());
+            put_script(&srv.join(WRITER).join("service"), &script)?;
         }
         Ok(Site { known: Known { names, documents }, files, written })
     }
@@ -202,8 +202,19 @@ impl Site {
 /// # Errors
 /// One can't be read, or makes no sense.
 pub fn take_journals(bed: &Bed, ledger: &mut Ledger) -> Result<(), BedError> {
+    take_journals_in(ledger, |node| bed.srv(node).join(WRITER))
+}
+
+/// The same for writers whose directories are elsewhere.
+///
+/// # Errors
+/// As [`take_journals`].
+pub fn take_journals_in(
+    ledger: &mut Ledger,
+    dir: impl Fn(NodeIndex) -> PathBuf,
+) -> Result<(), BedError> {
     for node in NodeIndex::BOTH {
-        let text = match fs::read(bed.srv(node).join(WRITER).join(JOURNAL)) {
+        let text = match fs::read(dir(node).join(JOURNAL)) {
             Ok(text) => text,
             // The writer has not run there yet.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -342,7 +353,32 @@ esac
     )
 }
 
-fn writer_script(srv: &Path, exe: &Path, run_dir: &Path) -> String {
+/// Where a writer finds its names and has its journal, and the tree that it writes to, as its node sees them.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// For names and journal.
+    pub dir: PathBuf,
+    /// The root of the tree.
+    pub tree: PathBuf,
+}
+
+/// Installs a writer alone, without the rest of the site. `script`: where the service's program is made.
+///
+/// # Errors
+/// What the file system answers.
+pub fn install_writer(
+    places: &Places,
+    names: &[String],
+    script: &Path,
+    exe: &Path,
+    run_dir: &Path,
+) -> io::Result<()> {
+    fs::create_dir(&places.dir)?;
+    fs::write(places.dir.join(NAMES), names.join("\n"))?;
+    put_script(script, &writer_script(places, exe, run_dir))
+}
+
+fn writer_script(places: &Places, exe: &Path, run_dir: &Path) -> String {
     format!(
         r#"#!/bin/sh
 cd {dir} || exit 1
@@ -352,13 +388,14 @@ runs() {{
 case "$1" in
 start)
     rm -f {PID}
-    {exe} bed-writer --run-dir {run_dir} --tree ../{ROOT} --dir . </dev/null >/dev/null &
+    {exe} bed-writer --run-dir {run_dir} --tree {tree} --dir . </dev/null >/dev/null &
     until test -s {PID}; do kill -0 $! || exit 1; sleep 0.01; done ;;
 stop) while runs; do kill "$pid"; sleep 0.01; done ;;
 status) runs ;;
 esac
 "#,
-        dir = quoted(&srv.join(WRITER)),
+        dir = quoted(&places.dir),
+        tree = quoted(&places.tree),
         comm = writer::COMM,
         exe = quoted(exe),
         run_dir = quoted(run_dir),
@@ -370,7 +407,7 @@ fn quoted(path: &Path) -> String {
     format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
 }
 
-fn put_script(path: &PathBuf, text: &str) -> io::Result<()> {
+fn put_script(path: &Path, text: &str) -> io::Result<()> {
     fs::write(path, text)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o755))
 }

@@ -53,7 +53,15 @@ pub fn write(tree: &Path, dir: &Path, run_dir: &Path, stop: &AtomicBool) -> io::
     let mut writer = Writer { tree, journal: &journal, rng: Rng::new(clock()?) };
     while !stop.load(Ordering::SeqCst) {
         if let Some(name) = writer.rng.one_of(&names).cloned() {
-            made.store(writer.change(name)?, Ordering::SeqCst);
+            match writer.change(name) {
+                Ok(number) => made.store(number, Ordering::SeqCst),
+                // The disk is full: the change was not made. As after a start of the writer, nobody takes
+                // it for sure.
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                    put(&journal, &Line::Start)?;
+                }
+                Err(error) => return Err(error),
+            }
         }
         std::thread::sleep(limits::BED_WRITE_EVERY);
     }
