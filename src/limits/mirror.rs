@@ -45,6 +45,20 @@ pub const WALK_LOOKS_UP: u64 = 1024;
 pub const SKIPPED_SHOWN: usize = 20;
 /// Names that the watch may tell of at a time; more, and the trees are walked.
 pub const HINTS_MAX: usize = 50_000;
+/// Names that are shown of those that somebody changed in the copy on the standby side.
+pub const DIFFER_SHOWN: usize = 3;
+/// The copy is looked at this often while something is told of it, and compared anew at most so often ...
+pub const RESTORE_PAUSE_MIN: Duration = Duration::from_secs(1);
+/// ... and after this pause at last, if somebody changes it all the time: each time what is written there
+/// goes to the conflict store, two files a minute.
+pub const RESTORE_PAUSE_MAX: Duration = Duration::from_secs(30);
+/// The copy on the standby side is walked this much after the watch began, if no session did it.
+pub const REPLICA_WALK_AFTER: Duration = Duration::from_secs(5);
+/// Bytes that one look at the copy reads, beside a session that waits: a second. What is beyond is judged
+/// by size, owner, mode, times and attributes.
+pub const REPLICA_HASH_BYTES_MAX: u64 = 1 << 30;
+/// Changes of the copy are told this often.
+pub const NEWS_DIFFER_EVERY: Duration = Duration::from_secs(60);
 /// What waits for a mirror's engine: messages of the link mostly, each up to a chunk long.
 pub const MIRROR_INBOX_MAX: usize = 4;
 /// A mirror's engine looks up this often, whatever it waits for.

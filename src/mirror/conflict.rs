@@ -49,6 +49,10 @@ pub enum Why {
     /// node: they are kept, without the content.
     #[serde(rename = "only owner, mode, times or attributes changed here")]
     Metadata,
+    /// It is the common state; the owner lost or changed it by nobody's order, while it was not the owner,
+    /// or in a crash.
+    #[serde(rename = "lost or changed on the other node by nobody's order")]
+    Unordered,
 }
 
 impl std::fmt::Display for Why {
@@ -58,6 +62,7 @@ impl std::fmt::Display for Why {
             Why::Created => "created here",
             Why::Deleted => "deleted there",
             Why::Metadata => "only owner, mode, times or attributes changed here",
+            Why::Unordered => "lost or changed on the other node by nobody's order",
         })
     }
 }
@@ -245,7 +250,7 @@ impl Store {
         steps.take()?;
         let has_file = match victim.why {
             Why::Metadata => false,
-            Why::Changed | Why::Created | Why::Deleted => {
+            Why::Changed | Why::Created | Why::Deleted | Why::Unordered => {
                 link(victim, new.as_fd()).map_err(fail)?
             }
         };

@@ -74,7 +74,8 @@ impl Pair {
         let now = snapshot(&self.owner);
         let before: Vec<_> = self.index().iter_tree(TREE).map(|row| row.unwrap().0).collect();
         let deletes = before.into_iter().filter(|key| !now.contains_key(&key.path));
-        let mut ops: Vec<Op> = deletes.map(|key| Op { key, change: Change::Delete }).collect();
+        let mut ops: Vec<Op> =
+            deletes.map(|key| Op { key, change: Change::Delete, keep: false }).collect();
         for (path, entry) in now {
             let key = Key { tree: TREE, path };
             if self
@@ -83,7 +84,7 @@ impl Pair {
                 .unwrap()
                 .is_none_or(|stored| stored.entry.as_ref() != Some(&entry))
             {
-                ops.push(Op { key, change: Change::Put(entry) });
+                ops.push(Op { key, change: Change::Put(entry), keep: false });
             }
         }
         ops

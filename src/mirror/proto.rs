@@ -26,7 +26,15 @@
 //!   |<------------------------------------------|   after the last batch: applied
 //!   |                        Applied{series}    |
 //!   |<------------------------------------------|
+//!   |  -- at a barrier, when all is applied: -- |
+//!   | Verify{barrier}                           |
+//!   |------------------------------------------>|
+//!   |                         Verified{barrier} |
+//!   |<------------------------------------------|
 //! ```
+//! `Differs` comes at any time after `Welcome`: somebody changed the copy on the standby side. The owner
+//! then asks for the buckets again, and sends what differs.
+//!
 //! Every message carries the generation that it belongs to; one of another generation is refused. A
 //! message is postcard (a stable, documented format) behind its length; the transport below encrypts.
 
@@ -37,7 +45,7 @@ use crate::core::Generation;
 use crate::limits;
 
 /// Version of this protocol: refused if it differs.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// A message with its generation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +72,9 @@ pub struct Op {
     pub key: Key,
     /// What happens to it.
     pub change: Change,
+    /// The owner has it so by nobody's order: what is replaced or deleted by this goes to the conflict
+    /// store, also if it is what the last common commit left.
+    pub keep: bool,
 }
 
 /// From the owner to the standby side.
@@ -123,6 +134,37 @@ pub enum ToReceiver {
     },
     /// Are you there? Answered by `Pong`.
     Ping,
+    /// Is the copy as the last commit left it? Answered by `Verified`, after `Differs` if it is not.
+    Verify {
+        /// Number of the barrier.
+        barrier: u64,
+    },
+}
+
+/// Names of the copy on the standby side that somebody changed, made or deleted there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Differ {
+    /// How many.
+    pub names: u64,
+    /// The first few, at most [`limits::DIFFER_SHOWN`].
+    pub first: Vec<Key>,
+}
+
+impl Differ {
+    /// One more.
+    pub fn add(&mut self, key: &Key) {
+        self.names = self.names.saturating_add(1);
+        if self.first.len() < limits::DIFFER_SHOWN {
+            self.first.push(key.clone());
+        }
+    }
+
+    /// These, too.
+    pub fn extend(&mut self, more: &Differ) {
+        let room = limits::DIFFER_SHOWN.saturating_sub(self.first.len());
+        self.first.extend(more.first.iter().take(room).cloned());
+        self.names = self.names.saturating_add(more.names);
+    }
 }
 
 /// The chunks that are needed of one op.
@@ -209,6 +251,13 @@ pub enum ToSender {
     Trouble(Trouble),
     /// Answer to `Ping`.
     Pong,
+    /// Somebody changed the copy: the index here says so by now. Compare anew.
+    Differs(Differ),
+    /// Answer to `Verify`: what differed was told before.
+    Verified {
+        /// Number of the barrier.
+        barrier: u64,
+    },
 }
 
 /// Why bytes are no message.
@@ -253,26 +302,27 @@ mod tests {
     use super::*;
     use crate::config::NodeIndex;
 
-    /// What travels in version 1, for ever: whoever changes a message changes [`VERSION`], too. A peer
+    /// What travels in version 2, for ever: whoever changes a message changes [`VERSION`], too. A peer
     /// of any version must be able to read the greeting, to refuse it by name.
     #[test]
-    fn messages_of_version_1() {
+    fn messages_of_version_2() {
         let hello = ToReceiver::Hello {
             version: VERSION,
             group: "web".to_owned(),
             trees: vec!["/srv/www".to_owned()],
         };
         for (message, frozen) in [
-            (hello, "07010500010377656201082f7372762f777777"),
+            (hello, "07010500020377656201082f7372762f777777"),
             (ToReceiver::AskListing { bucket: 258 }, "070105028202"),
             (ToReceiver::Close { series: 300, batch: 2 }, "07010505ac0202"),
             (ToReceiver::Ping, "07010507"),
+            (ToReceiver::Verify { barrier: 300 }, "07010508ac02"),
         ] {
             let generation = Generation { number: 7, owner: NodeIndex::Upper, id: 5 };
             let envelope = Envelope { generation, message };
             let bytes = encode(&envelope).unwrap();
             let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-            assert_eq!(hex, frozen, "{:?}: other bytes, and still version 1", envelope.message);
+            assert_eq!(hex, frozen, "{:?}: other bytes, and still version 2", envelope.message);
             assert_eq!(decode::<ToReceiver>(&bytes).unwrap(), envelope);
         }
     }

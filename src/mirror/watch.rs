@@ -139,6 +139,15 @@ impl Watch {
         Ok(Watch { source: Source::Inotify(Inotify::new(trees)?) })
     }
 
+    /// What this process itself changes from now on is not told, where the kernel says who did it; it is by
+    /// fanotify, and not by inotify.
+    pub fn ignore_own(&mut self) {
+        match &mut self.source {
+            Source::Fanotify(fanotify) => fanotify.ignore_own(),
+            Source::Inotify(_) => {}
+        }
+    }
+
     /// Which of the kernel's ways is used, for `status`: `fanotify` or `inotify`.
     pub fn kind(&self) -> &'static str {
         match &self.source {

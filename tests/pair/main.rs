@@ -21,6 +21,7 @@ mod replays;
 mod scene;
 mod services;
 mod stalls;
+mod standby;
 mod wills;
 
 use clusterd::bed::faults::{Fault, try_one};

@@ -21,14 +21,14 @@ use nix::sys::signal::Signal;
 
 use crate::scene::Scene;
 
-const MIRROR: &str = "mirror = [\"{srv}/www\"]";
+pub const MIRROR: &str = "mirror = [\"{srv}/www\"]";
 
-fn www(scene: &Scene, node: NodeIndex) -> PathBuf {
+pub fn www(scene: &Scene, node: NodeIndex) -> PathBuf {
     scene.bed.srv(node).join("www")
 }
 
 /// A dark bed with a mirrored tree, empty on both nodes.
-fn empty() -> Scene {
+pub fn empty() -> Scene {
     let scene = Scene::dark(|options| options.group = MIRROR.to_owned());
     for node in NodeIndex::BOTH {
         fs::create_dir(www(&scene, node)).unwrap();
@@ -37,7 +37,7 @@ fn empty() -> Scene {
 }
 
 /// A whole pair with a tree of all kinds of entries, in sync; and its owner.
-fn in_sync() -> (Scene, NodeIndex) {
+pub fn in_sync() -> (Scene, NodeIndex) {
     let mut scene = empty();
     let spec = TreeSpec { files: 300, bytes: 3_000_000, seed: 7, specials: false };
     generate(&www(&scene, NodeIndex::Lower), &spec).unwrap();
@@ -47,7 +47,7 @@ fn in_sync() -> (Scene, NodeIndex) {
     (scene, owner)
 }
 
-fn wait_in_sync(scene: &Scene) {
+pub fn wait_in_sync(scene: &Scene) {
     scene.wait("the mirror to be in sync", || {
         let both = NodeIndex::BOTH.map(|node| scene.group(node).mirror);
         if both.iter().all(|mirror| mirror.state == MirrorState::InSync) {
@@ -59,24 +59,24 @@ fn wait_in_sync(scene: &Scene) {
 }
 
 /// Everything written until now is on the peer.
-fn sync(scene: &Scene, owner: NodeIndex) {
+pub fn sync(scene: &Scene, owner: NodeIndex) {
     let (code, out, err) = scene.ask(owner, &["sync", "web", "--wait"]);
     assert_eq!(code, 0, "{out} {err}");
 }
 
-fn assert_equal(scene: &Scene) {
+pub fn assert_equal(scene: &Scene) {
     let [lower, upper] = NodeIndex::BOTH.map(|node| www(scene, node));
     let differences = judge::differences(&lower, &upper).unwrap();
     assert!(differences.is_empty(), "{differences:#?}");
 }
 
-fn conflicts(scene: &Scene, node: NodeIndex) -> Vec<serde_json::Value> {
+pub fn conflicts(scene: &Scene, node: NodeIndex) -> Vec<serde_json::Value> {
     let (code, out, err) = scene.ask(node, &["conflicts", "web", "list", "--json"]);
     assert_eq!(code, 0, "{out} {err}");
     serde_json::from_str(&out).unwrap()
 }
 
-fn no_conflicts(scene: &Scene, node: NodeIndex) {
+pub fn no_conflicts(scene: &Scene, node: NodeIndex) {
     let kept = conflicts(scene, node);
     assert!(kept.is_empty(), "{kept:#?}");
 }

@@ -142,7 +142,8 @@ fn group_of(hello: &[u8]) -> Option<String> {
         | ToReceiver::Data { .. }
         | ToReceiver::Close { .. }
         | ToReceiver::Withdraw { .. }
-        | ToReceiver::Ping => None,
+        | ToReceiver::Ping
+        | ToReceiver::Verify { .. } => None,
     }
 }
 

@@ -75,7 +75,8 @@ impl Run<'_> {
             self.unfinished.insert(key.clone());
             return Ok(());
         };
-        let judge = Judge { tree, root, index: self.index, key, look: &look };
+        let keep = self.plan.keeps(key);
+        let judge = Judge { tree, root, index: self.index, key, look: &look, keep };
         if base != Some(look.seen) && !judge.has_content_of(entry)? {
             self.unfinished.insert(key.clone());
             return Ok(());
@@ -251,7 +252,8 @@ impl Run<'_> {
             Ok(_) | Err(TreeError::Elsewhere(_)) => return Ok(()),
             Err(error) => return Err(from_tree(error)),
         };
-        let judge = Judge { tree, root, index: self.index, key, look: &look };
+        let keep = self.plan.keeps(key);
+        let judge = Judge { tree, root, index: self.index, key, look: &look, keep };
         if let Some(why) = judge.verdict(new)? {
             self.keep(key, &look, why)?;
             self.kept.insert(key.clone());
@@ -262,7 +264,8 @@ impl Run<'_> {
     /// Keeps what is at a name durably, if somebody here wrote it.
     fn spare(&mut self, key: &Key, look: &Look, new: Option<&Entry>) -> Result<(), Trouble> {
         let (tree, root) = self.tree(key)?;
-        let judge = Judge { tree, root, index: self.index, key, look };
+        let keep = self.plan.keeps(key);
+        let judge = Judge { tree, root, index: self.index, key, look, keep };
         match judge.verdict(new)? {
             None => Ok(()),
             Some(why) => self.keep_durably(key, look, why),

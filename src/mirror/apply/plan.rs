@@ -1,7 +1,7 @@
 //! What becomes of each name when all batches of a series are taken together: a later op wins, and what
 //! goes away takes with it what was put below it before.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::mirror::entry::{Entry, Key, Kind, RelPath};
 use crate::mirror::proto::{Change, Trouble};
@@ -27,6 +27,8 @@ pub(super) struct Plan {
     pub(super) deletions: BTreeMap<Key, Order>,
     /// Directories in which a name comes or goes.
     pub(super) touched: BTreeSet<Key>,
+    /// Names of which is kept what is there, whatever it is, with what is below them.
+    keep: HashSet<[u8; 16]>,
 }
 
 impl Plan {
@@ -37,6 +39,7 @@ impl Plan {
             directories: BTreeMap::new(),
             deletions: BTreeMap::new(),
             touched: BTreeSet::new(),
+            keep: HashSet::new(),
         };
         for batch in 0..ready.manifest().batches {
             for (number, staged) in (0u32..).zip(ready.batch(batch)?) {
@@ -64,6 +67,9 @@ impl Plan {
             self.touched.insert(Key { tree: key.tree, path: parent });
         }
         let before = self.fates.get(&short(&key)).and_then(|fate| fate.cover);
+        if staged.op.keep {
+            self.keep.insert(short(&key));
+        }
         let mut fate = Fate { last: order, is_put: true, cover: before };
         match staged.op.change {
             Change::Put(entry) if entry.kind == Kind::Dir => {
@@ -90,6 +96,18 @@ impl Plan {
     pub(super) fn wins(&self, key: &Key, order: Order) -> bool {
         let is_last = self.fates.get(&short(key)).is_some_and(|fate| fate.last == order);
         is_last && !self.is_covered(key, order)
+    }
+
+    /// Whether what is at a name is kept, though it is what the last common commit left.
+    pub(super) fn keeps(&self, key: &Key) -> bool {
+        if self.keep.is_empty() {
+            return false;
+        }
+        let above = std::iter::successors(key.path.parent(), RelPath::parent);
+        let above = above.map(|path| Key { tree: key.tree, path });
+        let is_taken =
+            |key: &Key| self.keep.contains(&short(key)) && !self.directories.contains_key(key);
+        self.keep.contains(&short(key)) || above.into_iter().any(|key| is_taken(&key))
     }
 
     /// Whether a name is put after this.

@@ -312,15 +312,16 @@ fn later_batches_win_and_deletions_take_what_was_put_below() {
     pair.sync();
     let put = |pair: &Pair, path: &str| {
         let entry = snapshot(&pair.owner)[&key(path).path].clone();
-        Op { key: key(path), change: Change::Put(entry) }
+        Op { key: key(path), change: Change::Put(entry), keep: false }
     };
-    let delete = |path: &str| Op { key: key(path), change: Change::Delete };
+    let delete = |path: &str| Op { key: key(path), change: Change::Delete, keep: false };
     fs::remove_file(pair.owner.join("d/old")).unwrap();
     write(&pair.owner, "d/both", "2");
     write(&pair.owner, "x", "x");
     let root = Op {
         key: Key { tree: TREE, path: RelPath::root() },
         change: Change::Put(snapshot(&pair.owner)[&RelPath::root()].clone()),
+        keep: false,
     };
     let void = Op { key: key("d/void"), ..put(&pair, "x") };
     let ops = [
@@ -353,7 +354,8 @@ fn a_peer_that_makes_no_sense_is_refused() {
     write(&pair.owner, "a", "a");
     pair.sync();
     let good = snapshot(&pair.owner)[&key("a").path].clone();
-    let put = |path: &str, entry: Entry| Op { key: key(path), change: Change::Put(entry) };
+    let put =
+        |path: &str, entry: Entry| Op { key: key(path), change: Change::Put(entry), keep: false };
     let root = Key { tree: TREE, path: RelPath::root() };
     let stray = Key { tree: crate::mirror::entry::TreeId(9), path: key("a").path };
     let mut content = match &good.kind {
@@ -362,9 +364,9 @@ fn a_peer_that_makes_no_sense_is_refused() {
     };
     content.size += 1_000_000;
     let bad = [
-        Op { key: root.clone(), change: Change::Delete },
-        Op { key: root, change: Change::Put(good.clone()) },
-        Op { key: stray, change: Change::Delete },
+        Op { key: root.clone(), change: Change::Delete, keep: false },
+        Op { key: root, change: Change::Put(good.clone()), keep: false },
+        Op { key: stray, change: Change::Delete, keep: false },
         put("a", Entry { kind: Kind::File(content), ..good.clone() }),
         put("a", Entry { kind: Kind::Symlink { target: b"a\0b".to_vec() }, ..good.clone() }),
         put("a", Entry { kind: Kind::Symlink { target: Vec::new() }, ..good.clone() }),

@@ -1,5 +1,6 @@
 //! The rule for what is in the way (P3): it may go if it is what the last common commit put there, or
-//! already what it becomes. Anything else somebody wrote on this node, and it is kept.
+//! already what it becomes. Anything else somebody wrote on this node, and it is kept. So is what the
+//! owner replaces by nobody's order: there it was lost or changed while that node was the standby side.
 
 use crate::limits;
 use crate::mirror::area::from_index;
@@ -19,11 +20,25 @@ pub(super) struct Judge<'a> {
     pub(super) index: &'a Index,
     pub(super) key: &'a Key,
     pub(super) look: &'a Look,
+    /// The owner has it otherwise by nobody's order.
+    pub(super) keep: bool,
 }
 
 impl Judge<'_> {
     /// Why it must be kept; `None`: it may go. `new` is what the name becomes.
     pub(super) fn verdict(&self, new: Option<&Entry>) -> Result<Option<Why>, Trouble> {
+        if self.keep {
+            let same_content = match new {
+                Some(entry) => self.has_content_of(entry)?,
+                None => false,
+            };
+            let same = new.is_some_and(|entry| self.look.has_metadata_of(entry));
+            return Ok(match (same_content, same) {
+                (true, true) => None,
+                (true, false) => Some(Why::Metadata),
+                (false, _) => Some(Why::Unordered),
+            });
+        }
         let stored = self.index.get(self.key).map_err(from_index)?;
         if stored.as_ref().is_some_and(|stored| stored.seen == Some(self.look.seen)) {
             return Ok(None);

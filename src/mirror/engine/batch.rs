@@ -92,7 +92,7 @@ impl Made {
             if let Some(bytes) = self.contents.remove(&key) {
                 contents.insert(place, bytes);
             }
-            ops.push(Op { key, change });
+            ops.push(Op { key, change, keep: false });
         }
         Batch { ops, contents, fuzzy, more }
     }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::own::Judge;
+use super::replica::{self, Replica};
 use super::report::Skipped;
 use super::trees::{Fault, Trees};
-use super::walk;
 use super::wire::Wire;
 use crate::core::{Generation, Time};
 use crate::limits;
@@ -51,6 +52,8 @@ pub struct Around<'a> {
     pub wire: &'a mut Wire,
     /// What is not mirrored.
     pub skipped: &'a mut Skipped,
+    /// The copy, watched.
+    pub replica: &'a mut Replica,
     /// Whether an order waits that ends this.
     pub interrupted: &'a dyn Fn() -> bool,
 }
@@ -96,7 +99,10 @@ impl Incoming {
                 return around.wire.say(&envelope).err().map(|_| Event::Cut);
             }
             Command::Open => self.open(around),
-            Command::ReadBuckets => read(around.index.bucket_digests().map(Event::BucketsRead)),
+            Command::ReadBuckets => {
+                around.replica.compares();
+                read(around.index.bucket_digests().map(Event::BucketsRead))
+            }
             Command::ReadListing { bucket, after } => {
                 let max = limits::LISTING_ENTRIES_MAX;
                 let listing = around.index.bucket_listing(bucket, after.as_ref(), max);
@@ -117,6 +123,15 @@ impl Incoming {
             }
             Command::MakeDurable { last } => self.make_durable(last),
             Command::Apply => self.apply(around),
+            Command::Verify => {
+                let looked = around.replica.look(&replica::Around {
+                    trees: around.trees,
+                    index: around.index,
+                    interrupted: around.interrupted,
+                });
+                let differ = around.replica.differ();
+                looked.map(|_| Event::Verified(differ.clone())).map_err(trouble)
+            }
             Command::Discard => {
                 self.taken.busy = false;
                 if let Some(series) = self.series.take()
@@ -139,9 +154,20 @@ impl Incoming {
         self.series = None;
         settle(around.trees, around.index, around.stage)?;
         let pass = around.trees.open(around.index).map_err(trouble)?;
-        let walked = walk::own(&pass, around.index, around.interrupted).map_err(trouble)?;
-        if walked.differ > 0 {
-            let names = walked.differ;
+        let walked = around
+            .replica
+            .walk(
+                &pass,
+                Judge::thorough(),
+                &replica::Around {
+                    trees: around.trees,
+                    index: around.index,
+                    interrupted: around.interrupted,
+                },
+            )
+            .map_err(trouble)?;
+        let names = around.replica.open();
+        if names > 0 {
             log::info!(
                 "{names} names of the trees here are in no commit; what is lost of them by the owner's is kept"
             );
@@ -192,13 +218,10 @@ impl Incoming {
     fn apply(&mut self, around: &mut Around<'_>) -> Result<Event, Trouble> {
         let settled = settle(around.trees, around.index, around.stage)?;
         self.taken.busy = false;
-        if settled.unfinished {
-            // The trees are not at the commit: a new session finds what differs.
-            around.wire.close();
-            return Ok(Event::Cut);
-        }
         self.taken.whole = true;
-        Ok(Event::Applied { conflicts: settled.conflicts })
+        around.replica.applied();
+        let differ = around.replica.unfinished(&settled.unfinished);
+        Ok(Event::Applied { conflicts: settled.conflicts, differ })
     }
 }
 
@@ -217,12 +240,12 @@ fn trouble(fault: Fault) -> Trouble {
 }
 
 /// What settling has come to.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Settled {
     /// Files in the conflict stores of these trees.
     pub conflicts: u64,
-    /// Files were written to here while they were to be replaced: they are in no commit.
-    pub unfinished: bool,
+    /// Names that were written to here while they were to be replaced: they are in no commit.
+    pub unfinished: Vec<Key>,
 }
 
 /// Applies what was acknowledged, if anything was, and removes what was not. Then the trees are the state
@@ -232,17 +255,17 @@ pub struct Settled {
 /// It cannot be done now, and is to be tried again.
 pub fn settle(trees: &Trees, index: &Index, stage: &Arc<Stage>) -> Result<Settled, Trouble> {
     let Some(ready) = stage.recover()? else {
-        return Ok(Settled { conflicts: stage.conflicts()?, unfinished: false });
+        return Ok(Settled { conflicts: stage.conflicts()?, unfinished: Vec::new() });
     };
     let pass = trees.open(index).map_err(trouble)?;
     let applied = apply::apply(&ready, pass.roots(), index, &mut Steps::all())?;
     let conflicts = applied.conflicts;
     if applied.unfinished.is_empty() {
-        return Ok(Settled { conflicts, unfinished: false });
+        return Ok(Settled { conflicts, unfinished: Vec::new() });
     }
     let own = |key: Key| (key, Some(Stored { entry: None, seen: None }));
-    let changes: Vec<_> = applied.unfinished.into_iter().map(own).collect();
+    let changes: Vec<_> = applied.unfinished.iter().cloned().map(own).collect();
     let marked = index.commit(&changes, None, &[], true);
     marked.map_err(|error| Trouble::Failed(error.to_string()))?;
-    Ok(Settled { conflicts, unfinished: true })
+    Ok(Settled { conflicts, unfinished: applied.unfinished })
 }

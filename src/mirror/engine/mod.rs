@@ -15,8 +15,10 @@ mod hints;
 mod incoming;
 mod links;
 mod outgoing;
+mod own;
 mod owner;
 mod proof;
+mod replica;
 mod report;
 mod role;
 mod trees;
@@ -30,6 +32,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
+use self::replica::Replica;
 use self::report::{News, Rate, Skipped};
 use self::role::Role;
 use self::trees::Trees;
@@ -179,6 +182,8 @@ pub struct Engine {
     order: u32,
     peer: PeerSync,
     role: Role,
+    /// The copy here, while another node owns it or nobody does.
+    replica: Option<Replica>,
     wire: Wire,
     /// A link that came before its order.
     early: Option<(Instant, Box<Incoming>)>,
@@ -218,6 +223,7 @@ impl Engine {
             order: 0,
             peer: PeerSync::default(),
             role: Role::idle(now),
+            replica: None,
             wire: Wire::default(),
             early: None,
             roots: Ok(()),
@@ -262,6 +268,7 @@ impl Engine {
         let session = self.role.session_deadline().map(|at| at.since(self.now()));
         let others = [
             self.role.due(self.wire.is_open()),
+            self.replica.as_ref().filter(|_| matches!(self.role, Role::In(_))).map(Replica::due),
             self.early.as_ref().map(|(since, _)| *since + limits::MIRROR_EARLY_PATIENCE),
             self.news.due(),
             self.told.as_ref().filter(|_| self.untold).map(|(at, _)| *at + limits::REPORT_EVERY),
@@ -332,6 +339,13 @@ impl Engine {
         Ok([owned, taken].into_iter().flatten().max_by_key(|generation| generation.number))
     }
 
+    /// Whether the trees here are what another owner sent, and not what this node had as owner.
+    fn is_replica(&self) -> Result<bool, IndexError> {
+        let owned = self.index.copy()?.of.map(|generation| generation.number);
+        let taken = self.index.position()?.map(|position| position.generation.number);
+        Ok(taken > owned)
+    }
+
     fn set_owned(&self, generation: Generation) -> Result<(), IndexError> {
         self.index.set_copy(CopyState { complete: true, of: Some(generation) })
     }
@@ -342,7 +356,8 @@ impl Engine {
             Ok(copy_of) => (copy_of, None),
             Err(error) => (None, Some(error.to_string())),
         };
-        let shown = self.role.shown(self.wire.path(), &self.roots);
+        let differ = self.replica.as_ref().map_or(0, Replica::open);
+        let shown = self.role.shown(self.wire.path(), &self.roots, differ);
         let (state, why) = match fault {
             Some(why) => (MirrorState::Blocked, why),
             None => (shown.state, shown.why),
@@ -433,6 +448,7 @@ impl Engine {
         let fuzzy_before = self.told.as_ref().map_or(0, |(_, told)| told.status.fuzzy);
         let status = &report.status;
         let news = [
+            self.news.differs(now),
             self.news.state(now, status.state, &status.why),
             self.news.conflicts(&self.setup.group, status.conflicts),
             (status.fuzzy > fuzzy_before).then(|| self.news.fuzzy(now)).flatten(),

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::batch::Batch;
 use super::gather::{Gather, Series};
 use super::hints::Hints;
-use super::report::Skipped;
+use super::report::{News, Skipped};
 use super::trees::{Fault, Trees};
 use super::wire::Wire;
 use crate::core::{Generation, Time};
@@ -58,6 +58,8 @@ pub struct Around<'a> {
     pub wire: &'a mut Wire,
     /// What is not mirrored.
     pub skipped: &'a mut Skipped,
+    /// What the administrator is told.
+    pub news: &'a mut News,
     /// Whether an order waits that ends this.
     pub interrupted: &'a dyn Fn() -> bool,
 }
@@ -165,6 +167,10 @@ impl Outgoing {
                 self.sent.kept = barrier;
                 return None;
             }
+            Command::Tell(differ) => {
+                around.news.differ(around.trees, &differ, "on the peer");
+                return None;
+            }
             Command::Hang(why) => {
                 log::warn!("a mirror session was ended: {why}");
                 around.wire.close();
@@ -233,6 +239,10 @@ impl Outgoing {
             interrupted: around.interrupted,
         };
         self.batch = gather.batch(&mut self.series)?;
+        for op in &mut self.batch.ops {
+            // Without an entry: somebody changed or deleted it while this node was the standby side.
+            op.keep = around.index.get(&op.key)?.is_some_and(|stored| stored.entry.is_none());
+        }
         self.absorbed = true;
         let Batch { ops, fuzzy, more, .. } = &self.batch;
         if batch == 0 && ops.is_empty() && !more {
@@ -252,7 +262,7 @@ impl Outgoing {
         };
         for want in wanted {
             let place = usize::try_from(want.op).unwrap_or(usize::MAX);
-            let Some(Op { key, change: Change::Put(entry) }) = self.batch.ops.get(place) else {
+            let Some(Op { key, change: Change::Put(entry), .. }) = self.batch.ops.get(place) else {
                 return Some(Event::Changed);
             };
             let Kind::File(content) = &entry.kind else { return Some(Event::Changed) };

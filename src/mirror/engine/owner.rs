@@ -8,12 +8,13 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::outgoing::Outgoing;
 use super::role::Shown;
-use super::{Input, spawn};
+use super::{Input, report, spawn};
 use crate::control::status::{Direction, MirrorState};
 use crate::core::Generation;
 use crate::limits;
 use crate::mirror::session::sender::SenderState;
 use crate::mirror::transport::LinkPath;
+use crate::mirror::watch::Watch;
 
 /// The owner's role.
 pub(super) struct Owner {
@@ -73,6 +74,9 @@ impl Owner {
                 (MirrorState::InSync, "over the LAN: the crossover does not connect".to_owned())
             }
             (Some(SenderState::Syncing), Some(_)) => (MirrorState::Syncing, String::new()),
+            (Some(SenderState::Restoring(names)), Some(_)) => {
+                (MirrorState::Syncing, report::restoring(*names, "on the peer"))
+            }
             (Some(SenderState::Behind(why)), Some(_)) => (MirrorState::Behind, why.clone()),
             (Some(SenderState::Blocked(why)), Some(_)) => (MirrorState::Blocked, why.clone()),
         };
@@ -126,10 +130,10 @@ impl Dialling {
 }
 
 /// Waits for the watch, so that the engine can wait for everything at once.
-pub(super) fn watch_thread(outgoing: &Outgoing, inbox: &Sender<Input>) -> Option<WatchThread> {
+pub(super) fn watch_thread(watch: &Watch, inbox: &Sender<Input>) -> Option<WatchThread> {
     static NUMBERS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
     let number = NUMBERS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    let fd = match outgoing.hints().watch().as_fd().try_clone_to_owned() {
+    let fd = match watch.as_fd().try_clone_to_owned() {
         Ok(fd) => fd,
         Err(error) => {
             log::error!(

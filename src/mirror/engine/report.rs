@@ -3,9 +3,16 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::trees::Trees;
 use crate::control::event::Kind;
 use crate::control::status::MirrorState;
 use crate::limits;
+use crate::mirror::proto::Differ;
+
+/// What a copy is that somebody changed, as long as it is not restored; `whose`: `here`, `on the peer`.
+pub fn restoring(names: u64, whose: &str) -> String {
+    format!("{names} names of the copy {whose} were changed there; being restored")
+}
 
 /// Paths that are not mirrored, with the reason: the first few, as the last walk found them.
 #[derive(Clone, Debug, Default)]
@@ -59,6 +66,9 @@ pub struct News {
     conflicts: Option<u64>,
     fuzzy_told_at: Option<Instant>,
     skipped: Vec<String>,
+    /// A change of the copy that is not told yet, and when one was told.
+    differs: Option<String>,
+    differs_told_at: Option<Instant>,
 }
 
 impl News {
@@ -73,7 +83,45 @@ impl News {
             conflicts: None,
             fuzzy_told_at: None,
             skipped: Vec::new(),
+            differs: None,
+            differs_told_at: None,
         }
+    }
+
+    /// Somebody changed these names of a copy, `on this node` or `on the peer`. The newest word counts.
+    pub fn differ(&mut self, trees: &Trees, differ: &Differ, whose: &str) {
+        let Differ { names, .. } = differ;
+        self.differs = Some(format!(
+            "{names} names of the copy {whose} were changed by somebody there ({}): they go back to what \
+             the owner has; what was written there is kept in the conflict store",
+            shown(trees, differ)
+        ));
+    }
+
+    /// The copy here may be served soon, and these names of it are not as the owner left them.
+    pub fn differs_at_a_claim(&mut self, trees: &Trees, differ: &Differ) {
+        let Differ { names, .. } = differ;
+        self.differs_told_at = None;
+        self.differs = Some(format!(
+            "{names} names of the copy here were changed, made or deleted on this node, and not by the owner \
+             ({}); they could not be restored. If this node takes over, it serves them as they are, and the \
+             peer keeps its own in its conflict store",
+            shown(trees, differ)
+        ));
+    }
+
+    /// What is to be told of a changed copy.
+    pub fn differs(&mut self, now: Instant) -> Option<(Kind, String)> {
+        if self.differs_due().is_none_or(|at| at > now) {
+            return None;
+        }
+        self.differs_told_at = Some(now);
+        self.differs.take().map(|text| (Kind::Mirror, text))
+    }
+
+    fn differs_due(&self) -> Option<Instant> {
+        self.differs.as_ref()?;
+        Some(self.differs_told_at.map_or(self.since, |at| at + limits::NEWS_DIFFER_EVERY))
     }
 
     /// How it is now; what is to be told of it.
@@ -110,13 +158,15 @@ impl News {
     /// When a state that is not told yet will have lasted long enough.
     pub fn due(&self) -> Option<Instant> {
         let lasts = match self.now {
-            MirrorState::Blocked | MirrorState::Conflict => limits::NEWS_BLOCKED_AFTER,
-            MirrorState::Behind => limits::NEWS_BEHIND_AFTER,
+            MirrorState::Blocked | MirrorState::Conflict => Some(limits::NEWS_BLOCKED_AFTER),
+            MirrorState::Behind => Some(limits::NEWS_BEHIND_AFTER),
             MirrorState::InSync | MirrorState::Off | MirrorState::Syncing | MirrorState::Paused => {
-                return None;
+                None
             }
         };
-        (self.told != self.now || self.told_why != self.why).then(|| self.since + lasts)
+        let untold = self.told != self.now || self.told_why != self.why;
+        let state = lasts.filter(|_| untold).map(|lasts| self.since + lasts);
+        [state, self.differs_due()].into_iter().flatten().min()
     }
 
     /// So many files are in the conflict stores here.
@@ -157,4 +207,11 @@ impl News {
         };
         Some((Kind::Mirror, format!("not mirrored: {first}{more}")))
     }
+}
+
+/// The first of these names, with their places.
+pub fn shown(trees: &Trees, differ: &Differ) -> String {
+    let first: Vec<String> = differ.first.iter().map(|key| trees.place(key)).collect();
+    let more = if differ.names > first.len() as u64 { ", ..." } else { "" };
+    format!("{}{more}", first.join(", "))
 }

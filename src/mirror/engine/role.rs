@@ -1,13 +1,16 @@
 //! What the engine is doing: nothing, sending, or taking in.
 
+use std::sync::Mutex;
 use std::time::Instant;
 
 use super::incoming::{self, Incoming, settle};
 use super::outgoing::{self, Outgoing};
 use super::owner::{Owner, watch_thread};
-use super::{Engine, Input, Telling, lock, spawn};
+use super::replica::{self, Replica};
+use super::trees::Fault;
+use super::{Engine, Input, Mail, Telling, lock, report, spawn};
 use crate::control::status::{Direction, MirrorState};
-use crate::core::{MirrorDuty, PeerSync, Time};
+use crate::core::{Generation, MirrorDuty, PeerSync, Time};
 use crate::limits;
 use crate::mirror::proto::{self, Envelope, ToReceiver, ToSender, Trouble};
 use crate::mirror::session::receiver;
@@ -69,8 +72,13 @@ impl Role {
         }
     }
 
-    /// For the report.
-    pub(super) fn shown(&self, path: Option<LinkPath>, roots: &Result<(), String>) -> Shown {
+    /// For the report. `differ`: names of the copy here that somebody changed.
+    pub(super) fn shown(
+        &self,
+        path: Option<LinkPath>,
+        roots: &Result<(), String>,
+        differ: u64,
+    ) -> Shown {
         let nothing = Shown {
             state: MirrorState::Paused,
             why: String::new(),
@@ -105,6 +113,9 @@ impl Role {
                         MirrorState::Behind,
                         Some("the owner has no session with this node".to_owned()),
                     ),
+                    (None, Some(_)) if taken.whole && differ > 0 => {
+                        (MirrorState::Syncing, Some(report::restoring(differ, "on this node")))
+                    }
                     (None, Some(_)) if taken.whole && !taken.busy => (MirrorState::InSync, None),
                     (None, Some(_)) => (MirrorState::Syncing, None),
                 };
@@ -156,6 +167,7 @@ impl Engine {
                     Role::Out(Box::new(Owner::new(generation)))
                 }
                 MirrorDuty::In(generation) => {
+                    self.replica.get_or_insert_with(|| Replica::new(&self.to_self));
                     let group = &self.setup.group;
                     Role::In(Box::new(Incoming::new(generation, group, &self.trees)))
                 }
@@ -213,6 +225,7 @@ impl Engine {
             self.settle();
         }
         self.begin_owner();
+        self.look_at_replica();
         self.take_early_link();
         self.dial();
         self.rescan();
@@ -232,6 +245,9 @@ impl Engine {
     fn settle(&mut self) {
         let settled = self.settled();
         self.roots = self.trees.open(&self.index).map(drop).map_err(|fault| fault.to_string());
+        if settled.is_ok() && self.roots.is_ok() {
+            self.look_before_a_claim();
+        }
         let wait = match &settled {
             Ok(()) => limits::MIRROR_RETRY,
             Err(_) => limits::SETTLE_RETRY,
@@ -259,7 +275,9 @@ impl Engine {
         let Role::Out(owner) = &mut self.role else { return };
         match begun {
             Ok(outgoing) => {
-                owner.watch = watch_thread(&outgoing, &self.to_self);
+                owner.watch = watch_thread(outgoing.hints().watch(), &self.to_self);
+                // From now on changes here are the owner's.
+                self.replica = None;
                 owner.outgoing = Ok(outgoing);
             }
             Err(why) => owner.outgoing = Err((why, Instant::now() + limits::MIRROR_RETRY)),
@@ -386,11 +404,83 @@ impl Engine {
 
     /// The watch has something to tell.
     pub(super) fn hinted(&mut self, number: u64) {
+        if let Some(replica) = &mut self.replica {
+            replica.hinted(number);
+        }
         let Role::Out(owner) = &mut self.role else { return };
         let Some(watch) = &mut owner.watch else { return };
         if watch.number == number {
             watch.told = true;
             self.feed_sender(sender::Event::Dirty);
+        }
+    }
+
+    /// Looks at what somebody may have changed here, and tells the owner.
+    fn look_at_replica(&mut self) {
+        let Role::In(incoming) = &self.role else { return };
+        let generation = incoming.generation();
+        if self.replica.as_ref().is_none_or(|replica| replica.due() > Instant::now()) {
+            return;
+        }
+        // What was acknowledged and is not in the trees yet, nobody changed. A session begins with that.
+        let settled = if self.wire.is_open() { Ok(()) } else { self.settled() };
+        let is_replica = self.is_replica().unwrap_or(false);
+        let Some(replica) = &mut self.replica else { return };
+        if settled.is_err() {
+            return replica.again();
+        }
+        let mail = self.mail.clone();
+        let interrupted = move || ends_taking_in(&mail, generation);
+        let around =
+            replica::Around { trees: &self.trees, index: &self.index, interrupted: &interrupted };
+        match replica.look(&around) {
+            Ok(false) => {}
+            Ok(true) => {
+                let differ = replica.differ().clone();
+                // Else it is what this node had as owner, and could not send.
+                if is_replica {
+                    self.news.differ(&self.trees, &differ, "on this node");
+                }
+                self.feed_receiver(receiver::Event::Differs(differ));
+            }
+            Err(fault) => {
+                replica.again();
+                // The owner must not believe that its copy is here: a new session says what is wrong.
+                if !matches!(fault, Fault::Interrupted) && self.wire.is_open() {
+                    log::warn!("a mirror session was ended: {fault}");
+                    self.wire.close();
+                    self.cut(&fault.to_string());
+                }
+            }
+        }
+    }
+
+    /// Compares the copy with the index, as the owner left it: it may be served soon. Nothing is restored any
+    /// more; what differs is told, and the peer will keep what it has of it.
+    fn look_before_a_claim(&mut self) {
+        if !self.is_replica().unwrap_or(false) {
+            self.replica = None;
+            return;
+        }
+        let replica = self.replica.get_or_insert_with(|| Replica::new(&self.to_self));
+        let mail = self.mail.clone();
+        let interrupted = move || {
+            let order = lock(&mail).order;
+            order.is_some_and(|(_, duty, _)| duty != MirrorDuty::Still)
+        };
+        let around =
+            replica::Around { trees: &self.trees, index: &self.index, interrupted: &interrupted };
+        match replica.look(&around) {
+            Ok(_) => {
+                if let Some(differ) = replica.untold() {
+                    self.news.differs_at_a_claim(&self.trees, &differ);
+                }
+            }
+            // The claim must not wait for a name that cannot be read.
+            Err(fault) => {
+                replica.again();
+                log::warn!("the copy here could not be compared with what the owner sent: {fault}");
+            }
         }
     }
 
@@ -482,6 +572,7 @@ impl Engine {
             index: &self.index,
             wire: &mut self.wire,
             skipped: &mut self.skipped,
+            news: &mut self.news,
             interrupted: &interrupted,
         };
         Some(work(owner, now, around))
@@ -494,17 +585,15 @@ impl Engine {
         let Some(stage) = &self.stage else { return };
         let mail = self.mail.clone();
         let generation = incoming.generation();
-        let interrupted = move || match lock(&mail).order {
-            None => false,
-            Some((_, MirrorDuty::In(new), _)) => new != generation,
-            Some((_, MirrorDuty::Still | MirrorDuty::Out(_) | MirrorDuty::Drain(_), _)) => true,
-        };
+        let interrupted = move || ends_taking_in(&mail, generation);
+        let replica = self.replica.get_or_insert_with(|| Replica::new(&self.to_self));
         let around = incoming::Around {
             trees: &self.trees,
             index: &self.index,
             stage,
             wire: &mut self.wire,
             skipped: &mut self.skipped,
+            replica,
             interrupted: &interrupted,
         };
         incoming.handle(now, event, around);
@@ -513,5 +602,14 @@ impl Engine {
         } else if incoming.taken.whole {
             self.roots = Ok(());
         }
+    }
+}
+
+/// Whether an order waits that ends the taking in of this generation.
+fn ends_taking_in(mail: &Mutex<Mail>, generation: Generation) -> bool {
+    match lock(mail).order {
+        None => false,
+        Some((_, MirrorDuty::In(new), _)) => new != generation,
+        Some((_, MirrorDuty::Still | MirrorDuty::Out(_) | MirrorDuty::Drain(_), _)) => true,
     }
 }

@@ -177,8 +177,12 @@ impl Engines {
     fn assert_no_conflicts(&self) {
         let beside = fs::read_dir(self.directory.path().join("standby")).unwrap();
         let area = beside.map(|entry| entry.unwrap().path()).find(|path| !path.ends_with("www"));
-        let kept = fs::read_dir(area.unwrap().join("conflicts")).unwrap().count();
-        assert_eq!(kept, 0, "nobody wrote there");
+        let kept = fs::read_dir(area.unwrap().join("conflicts")).unwrap();
+        let about = |entry: std::io::Result<fs::DirEntry>| {
+            fs::read_to_string(entry.unwrap().path().join("about.json")).unwrap()
+        };
+        let kept: Vec<String> = kept.map(about).collect();
+        assert!(kept.is_empty(), "nobody wrote there: {kept:#?}");
     }
 }
 

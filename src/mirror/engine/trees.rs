@@ -69,6 +69,13 @@ impl Trees {
         self.list.iter().map(|tree| tree.path.display().to_string()).collect()
     }
 
+    /// Where a name is, in words.
+    pub fn place(&self, key: &Key) -> String {
+        let tree = self.list.get(usize::from(key.tree.0));
+        let path = tree.map_or_else(String::new, |tree| tree.path.display().to_string());
+        if key.path.is_root() { path } else { format!("{path}/{}", key.path) }
+    }
+
     /// For the watch.
     pub fn places(&self) -> Vec<(TreeId, PathBuf)> {
         self.list.iter().map(|tree| (tree.id, tree.path.clone())).collect()

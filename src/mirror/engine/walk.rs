@@ -2,12 +2,13 @@
 
 use super::gather::leads_to;
 use super::links::Links;
+use super::own::{Judge, Own};
 use super::trees::{Fault, Pass, Tree};
 use crate::limits;
-use crate::mirror::entry::{Key, Kind, Seen, Stored};
-use crate::mirror::hash;
+use crate::mirror::entry::{Key, Seen};
 use crate::mirror::index::Index;
-use crate::mirror::meta::{self, Sort, What};
+use crate::mirror::meta::{self, Sort};
+use crate::mirror::proto::Differ;
 use crate::mirror::scan::{Found, Summary, Walk};
 use crate::mirror::tree::Root;
 
@@ -30,6 +31,8 @@ enum Note {
     Differs(Key),
     /// The index has it and the tree has not.
     Gone(Key),
+    /// The index has it, and it is no more to be mirrored.
+    Excluded(Key),
 }
 
 /// Marks names that differ from the index as dirty, as many as the journal has room for, and learns which
@@ -54,7 +57,9 @@ pub fn mark(
             // Each name is met once.
             let _ = links.saw(key, seen);
         }
-        let Some(Note::Differs(key) | Note::Gone(key)) = note else { return Ok(true) };
+        let Some(Note::Differs(key) | Note::Gone(key) | Note::Excluded(key)) = note else {
+            return Ok(true);
+        };
         if skip(&key) {
             return Ok(true);
         }
@@ -83,62 +88,28 @@ pub fn mark(
     walked
 }
 
-/// Brings the index of the standby side in line with its trees: what was changed here is in no commit.
+/// Brings the index of the standby side in line with its trees: what was changed, made or deleted here is
+/// in no commit. Returns all that differs, also what was known before.
 ///
 /// # Errors
 /// See [`Fault`].
 pub fn own(
     pass: &Pass<'_>,
     index: &Index,
+    judge: &mut Judge,
     interrupted: &dyn Fn() -> bool,
-) -> Result<Walked, Fault> {
-    let mut changes: Vec<(Key, Option<Stored>)> = Vec::new();
-    let mut as_before: Vec<(Key, Seen)> = Vec::new();
+) -> Result<(Walked, Differ), Fault> {
+    let mut own = Own::default();
     let walked = compare(pass, index, interrupted, &mut |_, note| {
         match note {
-            // It may only look different: touched, or read before its times were final.
-            Some(Note::Differs(key)) => match unchanged(pass, index, &key)? {
-                Some(seen) => as_before.push((key, seen)),
-                None => changes.push((key, Some(Stored { entry: None, seen: None }))),
-            },
-            Some(Note::Gone(key)) => changes.push((key, None)),
+            Some(Note::Differs(key)) => own.differs(judge, pass, index, key)?,
+            Some(Note::Gone(key)) => own.gone(index, key)?,
+            Some(Note::Excluded(key)) => own.excluded(key),
             None => {}
         }
         Ok(true)
     })?;
-    for some in as_before.chunks(limits::WALK_MARKS) {
-        index.set_seen(some)?;
-    }
-    // Deletions of directories take what is below with them: first what is gone, then what is there.
-    changes.sort_by_key(|(_, stored)| stored.is_some());
-    for some in changes.chunks(limits::WALK_MARKS) {
-        index.commit(some, None, &[], true)?;
-    }
-    Ok(walked)
-}
-
-/// How a name looks that is what the index says all the same; `None`: it is not.
-fn unchanged(pass: &Pass<'_>, index: &Index, key: &Key) -> Result<Option<Seen>, Fault> {
-    let stored = index.get(key)?.and_then(|stored| stored.entry);
-    let (Some(entry), Some((tree, root))) = (stored, pass.of(key)) else { return Ok(None) };
-    let Some(look) = meta::look(root, &key.path)? else { return Ok(None) };
-    let same_kind = match (&entry.kind, &look.what) {
-        (Kind::Dir, What::Dir) => true,
-        (Kind::Symlink { target }, What::Symlink(here)) => target == here,
-        (Kind::Link { to }, What::File) => {
-            meta::quick(root, to)?.is_some_and(|(seen, _)| seen.ino == look.seen.ino)
-        }
-        (Kind::File(content), What::File) => {
-            content.size == look.seen.size
-                && root.open_file(&key.path).is_ok_and(|file| {
-                    hash::content(&file, &look.seen, tree.hash, limits::HASH_THREADS)
-                        .is_ok_and(|here| here == *content)
-                })
-        }
-        (Kind::Dir | Kind::File(_) | Kind::Symlink { .. } | Kind::Link { .. }, _) => false,
-    };
-    let same = same_kind && look.has_metadata_of(&entry);
-    Ok(same.then_some(look.seen))
+    Ok((walked, own.commit(index)?))
 }
 
 /// False ends the walk.
@@ -217,10 +188,10 @@ fn compare_tree(
         let there = meta::quick(root, &key.path)?;
         let is_dir = matches!(there, Some((_, Sort::Dir)));
         walked.differ += 1;
-        let note = if there.is_some() && !tree.excludes.matches(&key.path, is_dir) {
-            Note::Differs(key)
-        } else {
-            Note::Gone(key)
+        let note = match there {
+            Some(_) if tree.excludes.matches(&key.path, is_dir) => Note::Excluded(key),
+            Some(_) => Note::Differs(key),
+            None => Note::Gone(key),
         };
         if !visit(None, Some(note))? {
             walked.stopped = true;

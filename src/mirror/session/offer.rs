@@ -42,7 +42,7 @@ pub(super) fn check(ops: &[Op], trees: usize) -> Result<(), String> {
     if ops.len() > limits::BATCH_OPS_MAX {
         return Err(format!("a batch of {} changes", ops.len()));
     }
-    for Op { key, change } in ops {
+    for Op { key, change, .. } in ops {
         if usize::from(key.tree.0) >= trees {
             return Err(format!("a tree of number {}, of {trees}", key.tree.0));
         }
@@ -139,7 +139,11 @@ mod tests {
     fn put(tree: u8, path: &str, kind: Kind) -> Op {
         let (mode, uid, gid, mtime) = (0o644, 0, 0, Stamp::default());
         let key = Key { tree: TreeId(tree), path: RelPath::new(path.as_bytes()).unwrap() };
-        Op { key, change: Change::Put(Entry { kind, mode, uid, gid, mtime, xattrs: Vec::new() }) }
+        Op {
+            key,
+            change: Change::Put(Entry { kind, mode, uid, gid, mtime, xattrs: Vec::new() }),
+            keep: false,
+        }
     }
 
     fn file(size: u64) -> Kind {

@@ -9,7 +9,8 @@
 //!   │      │ Offer of a new      ▲                │ Close
 //!   │      │ series              │ Offer          ▼
 //!   │      └──▶ Staging       Between ◀──Acked── Hardening ──Acked, last──▶ Applying ──▶ Ready
-//!   └ (Linked ◀── cannot ── Opening, Reading..., Applying)
+//!   │  Ready ──Verify──▶ Verifying ──Verified──▶ Ready
+//!   └ (Linked ◀── cannot ── Opening, Reading..., Verifying, Applying)
 //! ```
 
 mod words;
@@ -20,7 +21,7 @@ use super::offer::{self, Expected, Measure};
 use crate::core::{Generation, Time};
 use crate::limits;
 use crate::mirror::entry::{Digest, Key};
-use crate::mirror::proto::{self, Envelope, Op, ToReceiver, ToSender, Trouble, Wanted};
+use crate::mirror::proto::{self, Differ, Envelope, Op, ToReceiver, ToSender, Trouble, Wanted};
 pub use words::{Command, Event};
 
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +44,9 @@ enum State {
     ReadingBuckets,
     ReadingListing {
         bucket: u16,
+    },
+    Verifying {
+        barrier: u64,
     },
     Staging {
         batch: Batch,
@@ -120,10 +124,24 @@ impl Receiver {
             Event::Staged(wanted) => self.staged(now, wanted),
             Event::Written => self.written(now),
             Event::Durable => self.durable(now),
-            Event::Applied { conflicts } => {
+            Event::Applied { conflicts, differ } => {
                 if let State::Applying { series } = self.state {
                     self.ready(now);
+                    self.say_differ(differ);
                     self.say(ToSender::Applied { series, conflicts });
+                }
+            }
+            Event::Verified(differ) => {
+                if let State::Verifying { barrier } = self.state {
+                    self.ready(now);
+                    self.say_differ(differ);
+                    self.say(ToSender::Verified { barrier });
+                }
+            }
+            Event::Differs(differ) => {
+                // Before the welcome a walk finds it.
+                if !matches!(self.state, State::Down | State::Linked { .. } | State::Opening) {
+                    self.say_differ(differ);
                 }
             }
             Event::Failed(trouble) => self.failed(now, trouble),
@@ -143,6 +161,7 @@ impl Receiver {
             | State::Opening
             | State::ReadingBuckets
             | State::ReadingListing { .. }
+            | State::Verifying { .. }
             | State::Staging { .. }
             | State::Writing { .. }
             | State::Hardening { .. }
@@ -183,6 +202,7 @@ impl Receiver {
             | State::Ready { .. }
             | State::ReadingBuckets
             | State::ReadingListing { .. }
+            | State::Verifying { .. }
             | State::Applying { .. }
             | State::Void { .. } => {}
         }
@@ -241,6 +261,13 @@ impl Receiver {
                 }
                 self.say(ToSender::Pong);
             }
+            ToReceiver::Verify { barrier } => {
+                if !matches!(self.state, State::Ready { .. }) {
+                    return self.out_of_turn("Verify");
+                }
+                self.state = State::Verifying { barrier };
+                self.out.push_back(Command::Verify);
+            }
         }
     }
 
@@ -290,6 +317,7 @@ impl Receiver {
             | State::Ready { .. }
             | State::ReadingBuckets
             | State::ReadingListing { .. }
+            | State::Verifying { .. }
             | State::Staging { .. }
             | State::Filling { .. }
             | State::Writing { .. }
@@ -363,6 +391,7 @@ impl Receiver {
             | State::Opening
             | State::ReadingBuckets
             | State::ReadingListing { .. }
+            | State::Verifying { .. }
             | State::Staging { .. }
             | State::Filling { .. }
             | State::Writing { .. }
@@ -390,6 +419,7 @@ impl Receiver {
             State::Opening
             | State::ReadingBuckets
             | State::ReadingListing { .. }
+            | State::Verifying { .. }
             | State::Applying { .. } => {
                 // The owner hangs up and comes again after a while. The next `Open` applies.
                 self.state = State::Linked { until: now + limits::MIRROR_ANSWER_PATIENCE };
@@ -411,6 +441,12 @@ impl Receiver {
     fn tick(&mut self, now: Time) {
         if self.next_deadline().is_some_and(|until| until <= now) {
             self.refuse("silence where something was due".into());
+        }
+    }
+
+    fn say_differ(&mut self, differ: Differ) {
+        if differ.names > 0 {
+            self.say(ToSender::Differs(differ));
         }
     }
 

@@ -13,10 +13,13 @@
 //!   │   ▲                 ▲  (empty: Ready)                                           │ Acked
 //!   │   │                 └───────────────────── the series goes on ──────────────────┤
 //!   │   └── Recording ◀──Applied── Applying ◀────────────── it was the last batch ────┘
+//!   │          └── a barrier is covered ──▶ Verifying ──Verified──▶ Ready
+//!   │  Ready ──the copy was changed on the peer──▶ AwaitingBuckets ▶ ...
 //!   └─ Troubled ◀── the peer or this node cannot; after a while Ready again
 //! ```
 
 mod peer;
+mod restore;
 mod words;
 
 use std::collections::VecDeque;
@@ -26,6 +29,7 @@ use crate::core::{Generation, Time};
 use crate::limits;
 use crate::mirror::entry::{Digest, Key};
 use crate::mirror::proto::{self, Envelope, ToReceiver};
+use restore::Restore;
 pub use words::{Command, Event, Gathered, SenderState};
 
 #[derive(Debug)]
@@ -78,6 +82,11 @@ enum State {
         until: Time,
     },
     Recording,
+    /// Everything is applied; the peer looks whether somebody changed its copy since.
+    Verifying {
+        barrier: u64,
+        until: Time,
+    },
     /// Begins the next series at `until`.
     Troubled {
         until: Time,
@@ -101,14 +110,17 @@ pub struct Sender {
     adopted: bool,
     /// Withdrawals in a row.
     withdrawn: u32,
+    /// What somebody changed on the peer, until it is restored.
+    restore: Restore,
     /// A `Pong` must come until then.
     pong_by: Option<Time>,
-    /// The newest barrier that was asked for, that wants a syncfs(2), whose walk is done, that the series under way keeps, and
-    /// that is kept.
+    /// The newest barrier that was asked for, that wants a syncfs(2), whose walk is done, that the series
+    /// under way keeps, after whose series the peer looked at its copy, and that is kept.
     asked: u64,
     asked_sync: u64,
     walked: u64,
     covered: u64,
+    verified: u64,
     kept: u64,
     told: Option<SenderState>,
     hangs: u64,
@@ -134,11 +146,13 @@ impl Sender {
             waits_since: None,
             adopted: false,
             withdrawn: 0,
+            restore: Restore::default(),
             pong_by: None,
             asked: 0,
             asked_sync: 0,
             walked: 0,
             covered: 0,
+            verified: 0,
             kept: 0,
             told: None,
             hangs: 0,
@@ -211,13 +225,17 @@ impl Sender {
             | State::Gathering { .. }
             | State::Streaming { .. }
             | State::Recording => None,
-            State::Ready { ping_at } => Some(ping_at).filter(|_| self.pong_by.is_none()),
+            State::Ready { ping_at } => {
+                let ping_at = Some(ping_at).filter(|_| self.pong_by.is_none());
+                [ping_at, self.restore_at()].into_iter().flatten().min()
+            }
             State::Greeting { until, .. }
             | State::AwaitingBuckets { until }
             | State::AwaitingListing { until, .. }
             | State::Offered { until, .. }
             | State::Closed { until, .. }
             | State::Applying { until }
+            | State::Verifying { until, .. }
             | State::Troubled { until } => Some(until),
         };
         [state, self.pong_by, self.moment_over_at()].into_iter().flatten().min()
@@ -264,6 +282,9 @@ impl Sender {
         if !matches!(self.state, State::Down) {
             self.void();
             self.pong_by = None;
+            // The next session compares anyway, and no answer of this one comes any more.
+            self.restore.forget();
+            self.verified = self.kept;
             self.state = State::Down;
         }
     }
@@ -298,6 +319,10 @@ impl Sender {
         if self.asked > self.walked {
             self.state = State::Walking { barrier: self.asked };
             self.out.push_back(Command::Walk { sync: self.asked_sync > self.walked });
+        } else if self.restore_at().is_some_and(|at| at <= now) {
+            self.restore.begins(now, self.barrier());
+            self.dirty = true;
+            self.ask_buckets(now);
         } else if self.dirty {
             self.dirty = false;
             self.covered = self.walked;
@@ -305,8 +330,21 @@ impl Sender {
             self.gather(0);
         } else {
             self.waits_since = None;
-            self.tell(SenderState::InSync);
+            if !self.restore.is_open() {
+                self.tell(SenderState::InSync);
+            }
         }
+    }
+
+    /// When the copies are compared anew, because the peer's was changed there: soon if somebody waits for
+    /// it, but a program that writes there all the time must not keep both busy.
+    fn restore_at(&self) -> Option<Time> {
+        self.restore.due(self.barrier())
+    }
+
+    /// A barrier that waits.
+    fn barrier(&self) -> Option<u64> {
+        (self.asked > self.kept).then_some(self.asked)
     }
 
     fn gather(&mut self, batch: u32) {
@@ -336,13 +374,21 @@ impl Sender {
 
     /// The series is applied and recorded, or there was nothing to send.
     fn over(&mut self, now: Time) {
-        if self.covered > self.kept {
+        // What the peer told of first goes back to what it was.
+        if self.covered > self.kept && !self.restore.waits() {
+            if self.verified < self.covered {
+                let (barrier, until) = (self.covered, now + limits::MIRROR_WORK_PATIENCE);
+                self.state = State::Verifying { barrier, until };
+                return self.say(ToReceiver::Verify { barrier });
+            }
             self.kept = self.covered;
             self.out.push_back(Command::Done(self.kept));
         }
+        self.restore.series_is_over();
+        let restores = self.restore.is_open();
         let since = self.waits_since.take();
         self.ready(now);
-        if self.told != Some(SenderState::InSync) {
+        if self.told != Some(SenderState::InSync) && !restores {
             // More waits already, but only since a moment ago if this took no longer.
             let quick = since.is_none_or(|since| now.since(since) < limits::MIRROR_MOMENT);
             self.tell(if quick { SenderState::InSync } else { SenderState::Syncing });
@@ -395,6 +441,7 @@ impl Sender {
             | State::Offered { .. }
             | State::Closed { .. }
             | State::Applying { .. }
+            | State::Verifying { .. }
             | State::Troubled { .. } => return,
         }
         self.tell(SenderState::Blocked(why));
@@ -414,7 +461,9 @@ impl Sender {
             | State::Streaming { .. }
             | State::Recording => {}
             State::Ready { ping_at } => {
-                if waited(ping_at) && self.pong_by.is_none() {
+                if self.restore_at().is_some_and(waited) {
+                    self.advance(now);
+                } else if waited(ping_at) && self.pong_by.is_none() {
                     self.pong_by = Some(now + limits::MIRROR_ANSWER_PATIENCE);
                     self.state = State::Ready { ping_at: now + limits::MIRROR_PING_EVERY };
                     self.say(ToReceiver::Ping);
@@ -427,6 +476,7 @@ impl Sender {
             State::Offered { until, .. } => self.hang_after(now, until, "to stage a batch"),
             State::Closed { until, .. } => self.hang_after(now, until, "to make a batch durable"),
             State::Applying { until } => self.hang_after(now, until, "to apply a series"),
+            State::Verifying { until, .. } => self.hang_after(now, until, "to look at its copy"),
             State::Troubled { until } => {
                 if waited(until) {
                     self.ready(now);

@@ -18,7 +18,7 @@ fn put(path: &str, bytes: &[u8]) -> Op {
     let kind = Kind::File(Content { size, chunk_bytes, chunks });
     let mtime = Stamp { s: 1_000_000, ns: 5 };
     let entry = Entry { kind, mode: 0o640, uid: 7, gid: 8, mtime, xattrs: Vec::new() };
-    Op { key: key(path), change: Change::Put(entry) }
+    Op { key: key(path), change: Change::Put(entry), keep: false }
 }
 
 fn head(pair: &Pair) -> Head {

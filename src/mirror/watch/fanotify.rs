@@ -57,6 +57,8 @@ pub(super) struct Fanotify {
     group: Group,
     roots: Vec<Root>,
     buffer: Vec<u8>,
+    /// Whose changes are not told.
+    deaf_to: Option<i32>,
 }
 
 impl Fanotify {
@@ -77,7 +79,13 @@ impl Fanotify {
             let path = path_of(&directory).map_err(at)?;
             roots.push(Root { tree: *tree, directory, file_system, path, paths: HashMap::new() });
         }
-        Ok(Some(Fanotify { group, roots, buffer: vec![0; limits::WATCH_BUFFER_BYTES] }))
+        let buffer = vec![0; limits::WATCH_BUFFER_BYTES];
+        Ok(Some(Fanotify { group, roots, buffer, deaf_to: None }))
+    }
+
+    /// What this process does from now on is not told.
+    pub(super) fn ignore_own(&mut self) {
+        self.deaf_to = Some(nix::unistd::getpid().as_raw());
     }
 
     /// Reads the events that are in the queue now, and no more than a buffer of those that come
@@ -133,10 +141,11 @@ impl Fanotify {
             hints.lost = true;
             return;
         }
+        let own = self.deaf_to == Some(event.process);
         let Some(place) = &event.place else {
             // A file without a known name: opened by its handle, as the kernel's NFS server does. (Of
             // attributes, only the number of names is mostly told so, at every unlinking.)
-            hints.lost |= event.mask.intersects(WRITTEN);
+            hints.lost |= event.mask.intersects(WRITTEN) && !own;
             return;
         };
         let of_directory = event.mask.contains(MaskFlags::FAN_ONDIR);
@@ -144,6 +153,9 @@ impl Fanotify {
         for root in self.roots.iter_mut().filter(|root| root.file_system == place.file_system) {
             if of_directory && moved {
                 root.paths.clear();
+            }
+            if own {
+                continue;
             }
             // Where all is to be walked anyway, nothing is worth a wait.
             let patience = if hints.lost { Duration::ZERO } else { limits::WATCH_NUMBER_REUSED };
@@ -275,6 +287,8 @@ fn path_of(directory: &impl AsFd) -> io::Result<Vec<u8>> {
 #[derive(Debug, PartialEq, Eq)]
 struct Event<'b> {
     mask: MaskFlags,
+    /// Who did it, as this process sees it. What several did is never merged to one event.
+    process: i32,
     place: Option<Place<'b>>,
 }
 
@@ -315,6 +329,7 @@ fn split(bytes: &[u8]) -> Option<(Event<'_>, &[u8])> {
         return None;
     }
     let mask = MaskFlags::from_bits_retain(u64::from_ne_bytes(bytes_at(bytes, 8)?));
+    let process = i32::from_ne_bytes(bytes_at(bytes, 20)?);
     let (event, rest) = bytes.split_at_checked(length)?;
     let mut records = event.get(head..)?;
     let mut place = None;
@@ -332,7 +347,7 @@ fn split(bytes: &[u8]) -> Option<(Event<'_>, &[u8])> {
         }
         records = behind;
     }
-    Some((Event { mask, place }, rest))
+    Some((Event { mask, process, place }, rest))
 }
 
 /// `struct fanotify_event_info_fid`, with a name behind its handle.

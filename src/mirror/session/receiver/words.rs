@@ -1,7 +1,7 @@
 //! What a receiver is told and what it asks for.
 
 use crate::mirror::entry::{Digest, Key};
-use crate::mirror::proto::{Envelope, Op, ToReceiver, ToSender, Trouble, Wanted};
+use crate::mirror::proto::{Differ, Envelope, Op, ToReceiver, ToSender, Trouble, Wanted};
 
 /// What happens to a receiver.
 #[derive(Clone, Debug)]
@@ -38,7 +38,13 @@ pub enum Event {
     Applied {
         /// Files in the conflict store, in all.
         conflicts: u64,
+        /// Names that could not become what they should: they are in no commit.
+        differ: Differ,
     },
+    /// Answer to [`Command::Verify`]: the names that differ, all of them in no commit by now.
+    Verified(Differ),
+    /// Somebody changed the copy here: the names that differ, all of them in no commit by now.
+    Differs(Differ),
     /// Answer to any command: it could not be done. Of a series that was not durable in whole, nothing
     /// counts any more; one that was stays, to be applied later.
     Failed(Trouble),
@@ -93,6 +99,8 @@ pub enum Command {
     },
     /// Apply the series that is durable in whole; again, if it was begun before.
     Apply,
+    /// Look at every name that somebody here may have changed until now; what differs is in no commit.
+    Verify,
     /// Throw away what was staged.
     Discard,
     /// Close the link: why, in words.

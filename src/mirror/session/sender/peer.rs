@@ -4,7 +4,7 @@ use super::{Command, Sender, SenderState, State};
 use crate::core::Time;
 use crate::limits;
 use crate::mirror::entry::{Digest, Key};
-use crate::mirror::proto::{Envelope, ToReceiver, ToSender, Trouble, Wanted};
+use crate::mirror::proto::{Differ, Envelope, ToReceiver, ToSender, Trouble, Wanted};
 use crate::mirror::session::offer;
 
 impl Sender {
@@ -36,6 +36,8 @@ impl Sender {
                     self.out_of_turn("Pong");
                 }
             }
+            ToSender::Differs(differ) => self.differs(now, differ),
+            ToSender::Verified { barrier } => self.verified(now, barrier),
         }
     }
 
@@ -67,9 +69,40 @@ impl Sender {
             self.tell(SenderState::Syncing);
             return self.ready(now);
         }
-        self.state = State::AwaitingBuckets { until: now + limits::MIRROR_ANSWER_PATIENCE };
         self.tell(SenderState::Syncing);
+        self.ask_buckets(now);
+    }
+
+    pub(super) fn ask_buckets(&mut self, now: Time) {
+        self.state = State::AwaitingBuckets { until: now + limits::MIRROR_ANSWER_PATIENCE };
         self.say(ToReceiver::AskBuckets);
+    }
+
+    /// Somebody changed the copy on the peer.
+    fn differs(&mut self, now: Time, mut differ: Differ) {
+        if matches!(self.state, State::Greeting { peer: None, .. }) {
+            return self.out_of_turn("Differs");
+        }
+        differ.first.truncate(limits::DIFFER_SHOWN);
+        self.restore.told(now);
+        match self.told {
+            Some(SenderState::Behind(_) | SenderState::Blocked(_)) => {}
+            Some(SenderState::InSync | SenderState::Syncing | SenderState::Restoring(_)) | None => {
+                self.tell(SenderState::Restoring(differ.names));
+            }
+        }
+        self.out.push_back(Command::Tell(differ));
+        self.advance(now);
+    }
+
+    /// The peer looked at its copy, after everything up to this barrier was applied.
+    fn verified(&mut self, now: Time, barrier: u64) {
+        if matches!(self.state, State::Verifying { barrier: mine, .. } if mine == barrier) {
+            self.verified = barrier;
+            self.over(now);
+        } else {
+            self.out_of_turn("Verified");
+        }
     }
 
     fn told_buckets(&mut self, digests: Vec<Digest>) {
@@ -167,6 +200,7 @@ impl Sender {
             State::Greeting { peer: None, .. }
             | State::AwaitingBuckets { .. }
             | State::AwaitingListing { .. }
+            | State::Verifying { .. }
             | State::Applying { .. } => self.hang_with(trouble.to_string(), state),
             State::Offered { .. } | State::Streaming { .. } | State::Closed { .. } => {
                 self.void();

@@ -1,7 +1,7 @@
 //! What a sender is told and what it asks for.
 
 use crate::mirror::entry::{Digest, Key};
-use crate::mirror::proto::{Envelope, Op, ToReceiver, ToSender, Wanted};
+use crate::mirror::proto::{Differ, Envelope, Op, ToReceiver, ToSender, Wanted};
 
 /// What happens to a sender.
 #[derive(Clone, Debug)]
@@ -98,6 +98,8 @@ pub enum Command {
     },
     /// All barriers up to this one are kept.
     Done(u64),
+    /// Tell the administrator: somebody changed the peer's copy.
+    Tell(Differ),
     /// Close the link: why, in words. There may be another one after [`MIRROR_RETRY`](crate::limits::MIRROR_RETRY).
     Hang(String),
     /// How it is now, for `status`; told when it changes.
@@ -111,6 +113,8 @@ pub enum SenderState {
     InSync,
     /// Changes travel.
     Syncing,
+    /// So many names of the peer's copy were changed there, and go back to what they were.
+    Restoring(u64),
     /// The peer is not reached or cannot take more; why, in words.
     Behind(String),
     /// A root is missing or foreign, a disk refuses, or the peer does; why, in words.

@@ -5,14 +5,16 @@ use proptest::strategy::ValueTree;
 
 use super::world::{GENERATION, Strike, World, entry_of, key, trees};
 use crate::core::{Generation, Time};
-use crate::mirror::proto::{self, Change, Envelope, Op, ToReceiver, ToSender, Trouble, Wanted};
+use crate::mirror::proto::{
+    self, Change, Differ, Envelope, Op, ToReceiver, ToSender, Trouble, Wanted,
+};
 use crate::mirror::session::receiver::{self, Receiver};
 use crate::mirror::session::sender::{self, Gathered, Sender};
 
 fn op() -> impl Strategy<Value = Op> {
     (0u8..4, 0u64..9).prop_map(|(name, write)| {
         let change = if write == 0 { Change::Delete } else { Change::Put(entry_of(write)) };
-        Op { key: key(name), change }
+        Op { key: key(name), change, keep: false }
     })
 }
 
@@ -27,6 +29,10 @@ fn trouble() -> impl Strategy<Value = Trouble> {
         Just(Trouble::Root("gone".into())),
         Just(Trouble::Failed("EIO".into())),
     ]
+}
+
+fn differ() -> impl Strategy<Value = Differ> {
+    (0u64..3, 0usize..9).prop_map(|(names, first)| Differ { names, first: vec![key(1); first] })
 }
 
 fn hello() -> ToReceiver {
@@ -48,6 +54,7 @@ fn to_receiver() -> impl Strategy<Value = ToReceiver> {
         4 => (0u64..4, 0u32..3).prop_map(|(series, batch)| ToReceiver::Close { series, batch }),
         1 => (0u64..4).prop_map(|series| ToReceiver::Withdraw { series }),
         1 => Just(ToReceiver::Ping),
+        1 => (0u64..9).prop_map(|barrier| ToReceiver::Verify { barrier }),
     ]
 }
 
@@ -67,6 +74,8 @@ fn to_sender() -> impl Strategy<Value = ToSender> {
         2 => (0u64..4).prop_map(|series| ToSender::Applied { series, conflicts: 0 }),
         1 => trouble().prop_map(ToSender::Trouble),
         1 => Just(ToSender::Pong),
+        2 => differ().prop_map(ToSender::Differs),
+        2 => (0u64..9).prop_map(|barrier| ToSender::Verified { barrier }),
     ]
 }
 
@@ -85,7 +94,9 @@ fn receiver_event() -> impl Strategy<Value = receiver::Event> {
         3 => wanted().prop_map(Event::Staged),
         1 => Just(Event::Written),
         3 => Just(Event::Durable),
-        2 => Just(Event::Applied { conflicts: 1 }),
+        2 => differ().prop_map(|differ| Event::Applied { conflicts: 1, differ }),
+        2 => differ().prop_map(Event::Verified),
+        1 => differ().prop_map(Event::Differs),
         1 => trouble().prop_map(Event::Failed),
         1 => Just(Event::Tick),
     ]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::world::{Fault, GENERATION, World, trees};
 use crate::core::Time;
 use crate::limits;
-use crate::mirror::proto::{Envelope, ToReceiver, ToSender};
+use crate::mirror::proto::{self, Differ, Envelope, ToReceiver, ToSender};
 use crate::mirror::session::receiver::{self, Receiver};
 use crate::mirror::session::sender::{Command, Event, Sender, SenderState};
 
@@ -167,8 +167,8 @@ fn another_config_is_refused_with_the_reason() {
     };
     for message in [
         hello(99, "web", trees()),
-        hello(1, "mail", trees()),
-        hello(1, "web", vec!["/srv/www".into()]),
+        hello(proto::VERSION, "mail", trees()),
+        hello(proto::VERSION, "web", vec!["/srv/www".into()]),
     ] {
         let mut receiver = Receiver::new(GENERATION, "web".into(), trees());
         receiver.handle(Time(0), receiver::Event::Linked);
@@ -189,7 +189,7 @@ fn streaming_ends_when_the_peer_says_that_it_is_void() {
     sender.handle(Time(0), Event::Walked { digest: [0; 16] });
     sender.handle(Time(0), heard(ToSender::Welcome { digest: [0; 16], commit: 0 }));
     let change = Change::Put(super::world::entry_of(1));
-    let ops = vec![Op { key: super::world::key(1), change }];
+    let ops = vec![Op { key: super::world::key(1), change, keep: false }];
     let gathered = super::super::sender::Gathered { ops, fuzzy: false, more: false };
     sender.handle(Time(0), Event::Gathered(gathered));
     let wanted = vec![Wanted { op: 0, chunks: vec![0] }];
@@ -200,4 +200,124 @@ fn streaming_ends_when_the_peer_says_that_it_is_void() {
     commands(&mut sender);
     sender.handle(sender.next_deadline().unwrap(), Event::Tick);
     assert_eq!(commands(&mut sender), [Command::Gather { batch: 0 }]);
+}
+
+/// Nothing of it would be found until the owner changes the same name.
+#[test]
+fn what_somebody_changes_on_the_standby_is_restored() {
+    let mut world = settled();
+    world.meddle(1, true);
+    world.meddle(5, true);
+    world.settle(LONG);
+    assert!(world.agree(), "{:?}", world.standby_tree());
+    assert_eq!(world.told, [SenderState::InSync, SenderState::Restoring(1), SenderState::InSync]);
+}
+
+/// No event tells of it: the barrier asks.
+#[test]
+fn a_barrier_asks_the_standby() {
+    let mut world = settled();
+    world.meddle(1, false);
+    world.settle(LONG);
+    assert!(!world.agree());
+    let barrier = world.barrier();
+    while world.done < barrier {
+        world.steps(1);
+    }
+    assert!(world.agree(), "{:?}", world.standby_tree());
+    assert_eq!(world.verified, 1, "what is restored is not asked for again");
+}
+
+/// The standby could not look: the barrier waits, and what was changed is restored.
+#[test]
+fn a_standby_that_cannot_look_holds_the_barrier() {
+    let mut world = settled();
+    world.meddle(1, false);
+    world.fail_once(Fault::Verify);
+    let barrier = world.barrier();
+    while world.done < barrier {
+        world.steps(1);
+    }
+    assert!(world.agree(), "{:?}", world.standby_tree());
+    assert!(world.told.iter().any(|state| matches!(state, SenderState::Blocked(_))));
+}
+
+/// Whoever writes there all the time costs a comparison now and then, and ends no session.
+#[test]
+fn a_writer_on_the_standby_does_not_keep_the_session_busy() {
+    let mut world = settled();
+    let before = world.delivered;
+    let began = world.now;
+    for second in 1..=600 {
+        world.meddle(1, true);
+        while world.now.since(began) < Duration::from_secs(second) {
+            world.steps(1);
+        }
+    }
+    world.settle(LONG);
+    assert!(world.agree());
+    assert_eq!((world.sender.hangs(), world.receiver.hangs()), (0, 0));
+    // A word of each change, a ping and its answer every two seconds, and some twenty for each comparison.
+    let said = world.delivered - before;
+    assert!(said < 600 + 700 + 40 * 20, "{said} messages in ten minutes");
+}
+
+/// What cannot be restored is told again with the answer, and the barrier waits for it without haste.
+#[test]
+fn what_cannot_be_restored_is_tried_again_without_haste() {
+    let mut sender = Sender::new(GENERATION, "web".into(), trees(), 1);
+    let differ = Differ { names: 1, first: Vec::new() };
+    sender.handle(Time(0), Event::Linked);
+    sender.handle(Time(0), Event::Walked { digest: [0; 16] });
+    sender.handle(Time(0), heard(ToSender::Welcome { digest: [0; 16], commit: 0 }));
+    sender.handle(Time(0), Event::Barrier { id: 1, sync: false });
+    let mut now = Time(0);
+    let (mut series, mut compared, mut done) = (1, 0, false);
+    let until = Time(0) + Duration::from_secs(60);
+    while now < until {
+        let Some(command) = sender.poll() else {
+            now = sender.next_deadline().expect("it waits for something").max(now);
+            sender.handle(now, Event::Tick);
+            continue;
+        };
+        let answers = match command {
+            Command::Gather { .. } => vec![Event::Gathered(Default::default())],
+            Command::Walk { .. } => vec![Event::Walked { digest: [0; 16] }],
+            Command::CompareBuckets(_) => vec![Event::Differ(Vec::new())],
+            Command::Record { .. } => vec![Event::Recorded],
+            Command::Say(Envelope { message, .. }) => match message {
+                ToReceiver::AskBuckets => {
+                    compared += 1;
+                    vec![heard(ToSender::Buckets { digests: vec![[0; 16]; limits::BUCKETS] })]
+                }
+                ToReceiver::Offer { series: number, batch, .. } => {
+                    series = number;
+                    vec![heard(ToSender::Need { series, batch, wanted: vec![] })]
+                }
+                ToReceiver::Close { series, batch } => vec![
+                    heard(ToSender::Acked { series, batch }),
+                    heard(ToSender::Differs(differ.clone())),
+                    heard(ToSender::Applied { series, conflicts: 0 }),
+                ],
+                ToReceiver::Verify { barrier } => vec![
+                    heard(ToSender::Differs(differ.clone())),
+                    heard(ToSender::Verified { barrier }),
+                ],
+                ToReceiver::Ping => vec![heard(ToSender::Pong)],
+                _ => vec![],
+            },
+            Command::Done(_) => {
+                done = true;
+                vec![]
+            }
+            _ => vec![],
+        };
+        for answer in answers {
+            sender.handle(now, answer);
+        }
+    }
+    assert_eq!(sender.hangs(), 0);
+    assert!(series > 0 && compared >= 2, "{compared} comparisons");
+    assert!(compared <= 62, "{compared} comparisons in a minute");
+    let _ = done;
 }

@@ -9,7 +9,9 @@ use crate::config::NodeIndex;
 use crate::core::{Generation, Time};
 use crate::limits;
 use crate::mirror::entry::{Content, Digest, Entry, Key, Kind, RelPath, Stamp, TreeId};
-use crate::mirror::proto::{self, Change, Envelope, Op, ToReceiver, ToSender, Trouble, Wanted};
+use crate::mirror::proto::{
+    self, Change, Differ, Envelope, Op, ToReceiver, ToSender, Trouble, Wanted,
+};
 use crate::mirror::session::receiver::{self, Receiver};
 use crate::mirror::session::sender::{self, Gathered, Sender, SenderState};
 
@@ -36,10 +38,11 @@ pub enum Fault {
     Write,
     Harden,
     Apply,
+    Verify,
 }
 
 impl Fault {
-    pub const ALL: [Fault; 10] = [
+    pub const ALL: [Fault; 11] = [
         Fault::Walk,
         Fault::Compare,
         Fault::Gather,
@@ -50,6 +53,7 @@ impl Fault {
         Fault::Write,
         Fault::Harden,
         Fault::Apply,
+        Fault::Verify,
     ];
 }
 
@@ -133,6 +137,8 @@ struct Standby {
     chunks: BTreeSet<[u8; 32]>,
     batch: Vec<Op>,
     journal: Option<Vec<Op>>,
+    /// What somebody changed there, and the owner was not told.
+    differ: Differ,
 }
 
 impl Standby {
@@ -194,8 +200,10 @@ pub struct World {
     /// The tree is one of the wholes from here on.
     newest_sure: usize,
     pub told: Vec<SenderState>,
-    /// Whether a bit was flipped: then nothing is known of the trees.
+    /// Whether a bit was flipped, or somebody changed the standby's tree: then nothing is known of it.
     spoilt: bool,
+    /// How often the standby was asked.
+    pub verified: u32,
 }
 
 fn new_sender() -> Sender {
@@ -232,6 +240,7 @@ impl World {
             newest_sure: 0,
             told: Vec::new(),
             spoilt: false,
+            verified: 0,
         }
     }
 
@@ -253,6 +262,17 @@ impl World {
     pub fn delete(&mut self, name: u8, seen: bool) {
         self.owner.disk.remove(&key(name));
         self.mark(name, seen);
+    }
+
+    /// Somebody writes on the standby; `seen`: it is told at once, else when the standby is asked.
+    pub fn meddle(&mut self, name: u8, seen: bool) {
+        self.spoilt = true;
+        self.standby.tree.insert(key(name), 1_000_000 + u64::from(name));
+        self.standby.differ.add(&key(name));
+        if seen {
+            let differ = std::mem::take(&mut self.standby.differ);
+            self.receiver.handle(self.now, receiver::Event::Differs(differ));
+        }
     }
 
     fn mark(&mut self, name: u8, seen: bool) {
@@ -488,6 +508,7 @@ impl World {
                 self.receiver.handle(self.now, receiver::Event::Cut);
                 None
             }
+            Command::Tell(_) => None,
             Command::State(state) => {
                 assert_ne!(self.told.last(), Some(&state));
                 self.told.push(state);
@@ -504,7 +525,11 @@ impl World {
             let differs = |key: &&Key| forced.contains(*key) || disk.get(*key) != index.get(*key);
             let op = |key: &Key| {
                 let put = |&write: &u64| Change::Put(entry_of(write));
-                Op { key: key.clone(), change: disk.get(key).map_or(Change::Delete, put) }
+                Op {
+                    key: key.clone(),
+                    change: disk.get(key).map_or(Change::Delete, put),
+                    keep: false,
+                }
             };
             owner.series = dirty.iter().filter(differs).map(op).collect();
             owner.offered = 0;
@@ -625,7 +650,12 @@ impl World {
             Command::Apply => {
                 assert!(standby.journal.is_some());
                 standby.redo();
-                Some(Event::Applied { conflicts: 0 })
+                Some(Event::Applied { conflicts: 0, differ: Differ::default() })
+            }
+            Command::Verify if self.faults.remove(&Fault::Verify) => failed("verify"),
+            Command::Verify => {
+                self.verified += 1;
+                Some(Event::Verified(std::mem::take(&mut standby.differ)))
             }
             Command::Discard => {
                 standby.discard();

@@ -44,9 +44,9 @@ fn events_are_read_one_behind_the_other() {
     assert_eq!(
         read,
         vec![
-            Event { mask: MaskFlags::FAN_MODIFY, place: place(b"abcd", b"n") },
-            Event { mask: directory, place: place(b"dir", b".") },
-            Event { mask: MaskFlags::FAN_Q_OVERFLOW, place: None },
+            Event { mask: MaskFlags::FAN_MODIFY, process: 42, place: place(b"abcd", b"n") },
+            Event { mask: directory, process: 42, place: place(b"dir", b".") },
+            Event { mask: MaskFlags::FAN_Q_OVERFLOW, process: 42, place: None },
         ]
     );
 }
@@ -71,6 +71,37 @@ fn what_cannot_be_named_is_lost() {
     assert!(!lost_after(&event(libc::FAN_ATTRIB, &[(1, b"file", b"")])));
     // Of another file system.
     assert!(!lost_after(&event(libc::FAN_MODIFY, &[(2, b"abcd", b"n\0")])));
+}
+
+/// A name that this process and another one changed is told, whoever was first.
+#[test]
+fn what_this_process_does_is_not_told_if_so_wanted() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut watch = Fanotify::new(&[(TreeId(0), dir.path().to_owned())]).unwrap().unwrap();
+    watch.ignore_own();
+    let mut told = || {
+        let mut hints =
+            Hints { names: Default::default(), subtrees: Default::default(), lost: false, max: 99 };
+        watch.drain(&mut hints).unwrap();
+        assert!(!hints.lost);
+        hints.names.into_iter().map(|key| key.path.to_string()).collect::<Vec<_>>()
+    };
+    let other = |name: &str| {
+        let path = dir.path().join(name);
+        let done =
+            std::process::Command::new("sh").arg("-c").arg("echo x >> \"$0\"").arg(path).status();
+        assert!(done.unwrap().success());
+    };
+    std::fs::write(dir.path().join("mine"), "x").unwrap();
+    assert_eq!(told(), Vec::<String>::new());
+    other("theirs");
+    assert!(told().contains(&"theirs".to_owned()));
+    std::fs::write(dir.path().join("both"), "x").unwrap();
+    other("both");
+    std::fs::rename(dir.path().join("both"), dir.path().join("renamed")).unwrap();
+    let names = told();
+    assert!(names.contains(&"both".to_owned()), "{names:?}");
+    assert!(!names.contains(&"renamed".to_owned()), "{names:?}");
 }
 
 proptest! {
