@@ -89,10 +89,18 @@ pub const CONTROL_ANSWER_BYTES_MAX: usize = 1 << 20;
 pub const CONTROL_CONNECTIONS_MAX: usize = 16;
 /// A control connection that neither asks nor reads its answer for this long is closed.
 pub const CONTROL_IDLE: Duration = Duration::from_secs(10);
+/// The control socket is looked for in its run directory this often: it is back within seconds.
+pub const CONTROL_LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long `status` waits for its answer: many times what a healthy heart needs.
 pub const CONTROL_STATUS_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a wish waits for its answer; a planned move needs far less than a lease.
 pub const CONTROL_WISH_PATIENCE: Duration = Duration::from_secs(30);
+/// `sync --wait` looks this often how far the mirror is ...
+pub const SYNC_LOOK_EVERY: Duration = Duration::from_millis(500);
+/// ... tells it this often where that is no terminal ...
+pub const SYNC_LINE_EVERY: Duration = Duration::from_secs(10);
+/// ... and gives up when nothing has gone on for this long: a session that begins anew takes less.
+pub const SYNC_STUCK_PATIENCE: Duration = Duration::from_secs(5);
 /// Longest wait of a client for what may take as long as services or a first full copy do.
 pub const CONTROL_LONG_PATIENCE: Duration = Duration::from_secs(24 * 3600);
 /// Room for sealed deletions in the page that heart and guard share, in bytes: [`ADDRESSES_MAX`] times

@@ -4,6 +4,9 @@
 //! [`limits::CONTROL_CONNECTIONS_MAX`] connections, each with one request of bounded size and one
 //! answer. [`ask`] is the other end, for the verbs.
 //!
+//! The run directory may vanish under it: a cleaner removes it, a file system is mounted over it late in
+//! the boot. A thread looks now and then and makes directory and socket anew (`door`).
+//!
 //! A connection:
 //! ```text
 //!   accept -> Reading --whole line--> Waiting --answer()--> Writing --all written--> closed
@@ -11,17 +14,18 @@
 //!                +-- idle, hang-up ------+--- hang-up ---------+--> dropped, counted by reason
 //! ```
 
-use std::io::{ErrorKind, Read, Write};
+mod door;
+
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use std::{fs, io};
 
 use mio::net::{UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 use thiserror::Error;
 
+use self::door::Door;
 use super::protocol::{self, Answer, BadRequest, Request};
 use crate::limits;
 
@@ -62,6 +66,7 @@ struct Connection {
 /// The daemon's end.
 pub struct Server {
     listener: UnixListener,
+    door: Door,
     connections: Vec<Option<Connection>>,
     first_token: usize,
     last_request: u64,
@@ -75,23 +80,12 @@ impl Server {
     /// # Errors
     /// Another daemon answers there, or the directory cannot be written.
     pub fn open(run_dir: &Path, registry: &Registry, first_token: usize) -> io::Result<Server> {
-        let path = path(run_dir);
-        if std::os::unix::net::UnixStream::connect(&path).is_ok() {
-            return Err(io::Error::new(
-                ErrorKind::AddrInUse,
-                format!("another daemon answers on {}", path.display()),
-            ));
-        }
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
-        let mut listener = UnixListener::bind(&path)?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o660))?;
+        let (door, listener) = Door::open(run_dir)?;
+        let mut listener = UnixListener::from_std(listener);
         registry.register(&mut listener, Token(first_token), Interest::READABLE)?;
         let connections = (0..limits::CONTROL_CONNECTIONS_MAX).map(|_| None).collect();
         let counts = Counts::default();
-        Ok(Server { listener, connections, first_token, last_request: 0, counts })
+        Ok(Server { listener, door, connections, first_token, last_request: 0, counts })
     }
 
     /// Whether an event with this token is for the control socket.
@@ -142,9 +136,18 @@ impl Server {
         }
     }
 
-    /// Closes what was idle for too long, and takes whom a busy moment left waiting. Call it about once
-    /// a second.
+    /// Closes what was idle for too long, takes whom a busy moment left waiting, and listens on a socket
+    /// that had to be made anew. Call it about once a second.
     pub fn keep_house(&mut self, registry: &Registry, now: Instant) {
+        if let Some(listener) = self.door.made_anew() {
+            let mut listener = UnixListener::from_std(listener);
+            let token = Token(self.first_token);
+            match registry.register(&mut listener, token, Interest::READABLE) {
+                // The one before is closed by this, and leaves the poll with it.
+                Ok(()) => self.listener = listener,
+                Err(error) => log::error!("the new control socket cannot be waited for: {error}"),
+            }
+        }
         for slot in &mut self.connections {
             let idle = slot.as_ref().is_some_and(|connection| match connection.state {
                 State::Reading | State::Writing { .. } => {

@@ -8,9 +8,10 @@
 //! It is a process of its own, so that a service does not notice when the daemon's worker ends. Its
 //! record lets the next worker find it.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::process;
 use std::time::Instant;
@@ -23,7 +24,7 @@ use nix::unistd::{Pid, dup2_stdout, setsid};
 
 use super::leash::wait;
 use super::proc;
-use crate::limits::HOLD_KILL_EVERY;
+use crate::limits::{HOLD_KILL_EVERY, HOLD_LOOK_EVERY};
 use crate::sys::process::{Program, keep_from_children, shrug_off};
 
 /// Is the shim, until nothing of the service is left.
@@ -52,8 +53,9 @@ pub fn run(record: &Path, program: &Path) -> io::Result<()> {
     let start = started.inspect_err(|_| remove_record(record))?.pid();
     let mut shim = Shim { start, answer: Some(answer), killing: false };
     while shim.tend() {
-        let deadline = shim.killing.then(|| Instant::now() + HOLD_KILL_EVERY);
-        wait(&[signals.as_fd()], deadline);
+        let pause = if shim.killing { HOLD_KILL_EVERY } else { HOLD_LOOK_EVERY };
+        wait(&[signals.as_fd()], Some(Instant::now() + pause));
+        keep_record(record, program);
         while let Ok(Some(signal)) = signals.read_signal() {
             shim.killing |= signal.ssi_signo == Signal::SIGTERM as u32;
         }
@@ -129,6 +131,23 @@ fn write_record(record: &Path, program: &Path) -> io::Result<()> {
     new.push(".new");
     fs::write(&new, format!("{} {started} {}\n", process::id(), program.display()))?;
     fs::rename(&new, record)
+}
+
+/// Writes the record anew if the run directory was emptied, or another one was mounted over it: without
+/// it the next worker would start the service a second time.
+fn keep_record(record: &Path, program: &Path) {
+    if record.try_exists().is_ok_and(|there| !there) {
+        // What cannot be written now is tried again soon; whom it concerns has the run directory itself
+        // in trouble, which the daemon tells.
+        let _ = make_directory(record).and_then(|()| write_record(record, program));
+    }
+}
+
+fn make_directory(record: &Path) -> io::Result<()> {
+    match record.parent() {
+        Some(directory) => DirBuilder::new().recursive(true).mode(0o750).create(directory),
+        None => Ok(()),
+    }
 }
 
 fn remove_record(record: &Path) {

@@ -1,5 +1,7 @@
 //! The server runs in a thread of the test, with a real poll loop; clients are real sockets.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream as Client;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -137,6 +139,25 @@ fn a_stale_socket_is_replaced_and_a_living_one_is_not() {
     let mode = fs::metadata(path(&directory)).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o660);
     fs::remove_dir_all(&directory).unwrap();
+}
+
+#[test]
+fn a_run_directory_that_vanishes_comes_back_with_its_socket() {
+    let running = Running::start("vanished", 1);
+    let answers = || ask(&running.directory, &Request::Status {}, PATIENCE).is_ok();
+    assert!(answers());
+    for _ in 0..2 {
+        fs::remove_dir_all(&running.directory).unwrap();
+        assert!(!answers());
+        let deadline = Instant::now() + PATIENCE;
+        while !answers() {
+            assert!(Instant::now() < deadline, "the socket does not come back");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let mode = fs::metadata(path(&running.directory)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o660);
+    }
+    running.stop();
 }
 
 #[test]
