@@ -12,6 +12,7 @@ mod keygen;
 mod print;
 mod run;
 mod status;
+mod sync;
 mod wish;
 
 use std::ffi::OsString;
@@ -119,6 +120,9 @@ enum Verb {
         /// Return when everything written before is durable and applied on the peer
         #[arg(long)]
         wait: bool,
+        /// Give up after this, such as 30s or 5m
+        #[arg(long, value_name = "T", requires = "wait")]
+        timeout: Option<String>,
     },
     /// Compare a group's content on both nodes (not supported yet)
     Verify(Later),
@@ -196,7 +200,7 @@ fn dispatch(globals: &Globals, verb: Verb) -> ExitCode {
         Verb::Work(inherited) => run::work(&inherited.descriptors),
         Verb::Hold { record, program } => run::hold(&record, &program),
         Verb::Init(_) => later("init"),
-        Verb::Sync { group, wait } => wish::sync(globals, group, wait),
+        Verb::Sync { group, wait, timeout } => sync::run(globals, &group, wait, timeout.as_deref()),
         Verb::Verify(_) => later("verify"),
         Verb::Conflicts(args) => conflicts::run(globals, args),
         Verb::Drill(_) => later("drill"),

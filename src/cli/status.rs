@@ -42,7 +42,7 @@ pub fn run(globals: &Globals, json: bool, watch: bool) -> ExitCode {
     }
 }
 
-fn ask(globals: &Globals) -> Result<Status, (u8, String)> {
+pub(super) fn ask(globals: &Globals) -> Result<Status, (u8, String)> {
     let patience = limits::CONTROL_STATUS_PATIENCE;
     match socket::ask(&globals.run_dir, &Request::Status {}, patience) {
         Ok(Answer::Ok(Payload::Status(status))) => Ok(*status),

@@ -1,4 +1,4 @@
-//! `standby`, `online`, `move` and `sync`: what an administrator asks of the pair.
+//! `standby`, `online` and `move`: what an administrator asks of the pair.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -28,11 +28,6 @@ pub fn move_group(
     wish(globals, &Request::Move { group, node, accept_loss })
 }
 
-/// Mirrors a group now; with `wait`, returns when everything written before is on the peer.
-pub fn sync(globals: &Globals, group: String, wait: bool) -> ExitCode {
-    wish(globals, &Request::Sync { group, wait })
-}
-
 fn wish(globals: &Globals, request: &Request) -> ExitCode {
     let answer = socket::ask(&globals.run_dir, request, patience(request));
     let (code, text) = outcome(answer);
@@ -55,7 +50,7 @@ fn patience(request: &Request) -> Duration {
 }
 
 /// Exit status and what to say.
-fn outcome(answer: Result<Answer, AskError>) -> (u8, String) {
+pub(super) fn outcome(answer: Result<Answer, AskError>) -> (u8, String) {
     match answer {
         Ok(Answer::Ok(Payload::Text(text))) => (DONE, text),
         Ok(Answer::Ok(Payload::Status(_))) => (FAILED, "the daemon answered something else".into()),

@@ -196,7 +196,8 @@ fn socket(text: &str) -> Result<SocketAddr, &'static str> {
     Ok(address)
 }
 
-fn duration(text: &str) -> Result<Duration, &'static str> {
+/// A time with its unit, such as `30s`; else what is wrong with it.
+pub fn duration(text: &str) -> Result<Duration, &'static str> {
     let digits_end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (digits, unit) = text.split_at(digits_end);
     if digits.is_empty() {

@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use toml::de::DeTable;
 
 use crate::limits::{self, CONFIG_BYTES_MAX};
+pub use form::duration as parse_duration;
 use place::Problems;
 pub use place::{ConfigError, ConfigErrors};
 pub use warn::warnings;
