@@ -25,7 +25,7 @@ use super::{Command, Core};
 use crate::beat::{Path, Stance};
 use crate::config::{Group, GroupIndex, NodeIndex};
 use crate::control::event::Kind;
-use crate::control::status::PathState;
+use crate::control::status::{MirrorState, PathState};
 use crate::limits;
 
 /// The orders of one group and the newest reports.
@@ -109,6 +109,9 @@ impl Duties {
         if let Some(report) = &mut self.mirror_report {
             report.order = 0;
             report.in_sync = false;
+            // Whether it still is as the worker before said, nobody knows.
+            report.status.state = MirrorState::Paused;
+            report.status.why = "a new worker has not yet looked at it".to_owned();
         }
     }
 

@@ -99,6 +99,15 @@ pub const STAGED_RECORD_BYTES_MAX: u64 = 2 * MIRROR_MESSAGE_BYTES_MAX as u64;
 pub const APPLY_CHANGES_MAX: usize = 2048;
 /// Longest `about.json` in a conflict store, in bytes: extended attributes of 1 MiB in hex, a path.
 pub const CONFLICT_ABOUT_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Longest file that says what a copy is worth, in bytes: a few numbers for each of eight trees.
+pub const COPY_BYTES_MAX: u64 = 64 * 1024;
+/// An index whose disk refused something is opened again after this, then after twice as long each time, up
+/// to [`MIRROR_RETRY`].
+pub const INDEX_AGAIN_MIN: Duration = Duration::from_millis(250);
+/// A file system that has not answered one call for this long is told: busy disks take a second or two.
+pub const MIRROR_STUCK_AFTER: Duration = Duration::from_secs(10);
+/// Engines are looked at this often for that.
+pub const MIRROR_LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Memory of an index's page cache, in bytes: its upper levels and the pages of a batch. The rest is in
 /// the kernel's cache. Filling an index costs a third less with 12 MiB than with 4; all of a worker with
 /// 50 000 files shall stay below 48.
@@ -172,8 +181,27 @@ pub const MIRROR_STALL_MAX: Duration = Duration::from_secs(20);
 pub const MIRROR_KEEPALIVE: Duration = Duration::from_secs(2);
 /// A handshake and the first message take at most this: ten thousand round trips.
 pub const MIRROR_HANDSHAKE_PATIENCE: Duration = Duration::from_secs(5);
-/// Connections that have not said who they are, at one time: one for each group. More are dropped.
+/// The first bytes of a connection take at most this: they are sent with the connection.
+pub const MIRROR_FIRST_BYTES_PATIENCE: Duration = Duration::from_secs(2);
+/// Connections from privileged ports that have not said who they are, at one time and for each way in: one
+/// for each group. For one more, the oldest that is silent is dropped.
 pub const MIRROR_HALF_OPEN_MAX: usize = GROUPS_MAX;
+/// The same from other ports: only a worker without CAP_NET_BIND_SERVICE, or without a free port, dials
+/// from them.
+pub const MIRROR_HALF_OPEN_UNPRIVILEGED_MAX: usize = 4;
+/// A connection that was dropped is shown by `status` for this long: longer than the peer's pauses.
+pub const DROPPED_SHOWN: Duration = Duration::from_secs(60);
+/// Connections that the kernel keeps for the listener until it takes them: it takes them at once.
+pub const MIRROR_BACKLOG: i32 = 64;
+/// Source ports for dialling: only root binds below 1024, and IANA has given these to nobody who could
+/// miss one. Several for each group, as a port rests for a minute after its connection.
+pub const MIRROR_SOURCE_PORTS: std::ops::RangeInclusive<u16> = 914..=952;
+/// A session that goes over the LAN although the crossover's heartbeats pass: the crossover is tried again
+/// this often ...
+pub const CROSSOVER_AGAIN_EVERY: Duration = Duration::from_secs(15);
+/// ... and when it answers, the session changes over between two series, or after this: a long series
+/// over the LAN takes longer than beginning it anew over the crossover.
+pub const CROSSOVER_CHANGE_PATIENCE: Duration = Duration::from_secs(20);
 
 /// The listener looks this often whether an interface or its address came, changed or went.
 pub const MIRROR_LISTEN_EVERY: Duration = Duration::from_secs(1);

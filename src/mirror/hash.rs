@@ -11,6 +11,7 @@ use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC, fstatfs};
 
 use super::entry::{ChunkHash, Content, Seen};
 use super::meta::seen_of;
+use super::progress::Progress;
 use crate::config::Hash;
 use crate::limits;
 use crate::sys::file;
@@ -120,7 +121,8 @@ impl Plan<'_> {
     fn run(&self, threads_max: usize) -> Result<Vec<ChunkHash>, HashError> {
         let units = self.size.div_ceil(self.unit_bytes);
         let next = AtomicU64::new(0);
-        let work = || self.work(units, &next);
+        let progress = Progress::current();
+        let work = || self.work(units, &next, &progress);
         let helpers = threads_max.min(usize::try_from(units).unwrap_or(usize::MAX)).max(1) - 1;
         let mut done = thread::scope(|scope| {
             // With fewer threads than wished it only takes longer.
@@ -138,7 +140,12 @@ impl Plan<'_> {
     }
 
     /// Hashes unit after unit that nobody has taken yet.
-    fn work(&self, units: u64, next: &AtomicU64) -> Result<Vec<(u64, Vec<ChunkHash>)>, HashError> {
+    fn work(
+        &self,
+        units: u64,
+        next: &AtomicU64,
+        progress: &Progress,
+    ) -> Result<Vec<(u64, Vec<ChunkHash>)>, HashError> {
         let mut done = Vec::new();
         let mut buffer = Vec::new();
         loop {
@@ -152,6 +159,7 @@ impl Plan<'_> {
             let hashes = self
                 .unit(start, end, &mut buffer)
                 .inspect_err(|_| next.store(units, Ordering::Relaxed))?;
+            progress.goes_on();
             done.push((unit, hashes));
         }
     }

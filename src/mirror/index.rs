@@ -5,18 +5,23 @@
 //! and ranges of the database, `edit` its changes, `compare` its digests.
 //!
 //! The database is never made anew in silence: an index is the common base without which a conflict
-//! looks like a change. A missing file is an empty index.
+//! looks like a change. One that is damaged is set aside, and told; what the copy here is, and which
+//! directories its roots are, is kept besides (`worth`). A missing file is an empty index.
+//!
+//! After the disk refused something the store takes no more writes until it is opened again
+//! ([`Index::reopen`]).
 
 mod compare;
 mod edit;
 mod error;
 mod journal;
+mod open;
 mod rows;
+mod worth;
 
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use redb::{Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable};
 use redb::{ReadableTableMetadata, TableDefinition, WriteTransaction};
@@ -28,9 +33,9 @@ pub use self::error::IndexError;
 use self::error::fault;
 use self::journal::Journal;
 pub use self::rows::Rows;
+use self::worth::Worth;
 use super::entry::{Digest, Key, Seen, Stored, TreeId};
 use crate::core::Generation;
-use crate::limits;
 
 /// Version of what the tables hold.
 const FORMAT: u32 = 1;
@@ -70,8 +75,13 @@ pub struct CopyState {
 #[derive(Debug)]
 pub struct Index {
     path: PathBuf,
-    database: Database,
+    /// `None`: it could not be opened again.
+    database: RwLock<Option<Database>>,
+    /// What the store refused first since it was opened.
+    broken: Mutex<Option<String>>,
     journal: Mutex<Journal>,
+    /// As the file beside the database has it.
+    worth: Mutex<Worth>,
 }
 
 impl Index {
@@ -81,34 +91,13 @@ impl Index {
     /// # Errors
     /// In use, damaged, of another format, or the disk refuses.
     pub fn open(dir: &Path) -> Result<Index, IndexError> {
-        let path = dir.join("index.redb");
-        let at = |source| IndexError::Open { path: path.clone(), source };
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(dir)
-            .map_err(|source| IndexError::Open { path: dir.to_owned(), source })?;
-        if !path.try_exists().map_err(at)? {
-            // Made beside it and renamed: an `index.redb` of no length is damage, not a beginning.
-            let new = dir.join("index.redb.new");
-            match std::fs::remove_file(&new) {
-                Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(at(source)),
-                Ok(()) | Err(_) => {}
-            }
-            create(&new)?;
-            std::fs::rename(&new, &path).map_err(at)?;
-            std::fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(at)?;
-        }
-        let database = builder().open(&path).map_err(|error| fault(&path, error))?;
-        let journal_path = dir.join("dirty");
-        let journal = Journal::open(&journal_path)
-            .map_err(|source| IndexError::Journal { path: journal_path, source })?;
-        let index = Index { path, database, journal: Mutex::new(journal) };
-        match index.meta::<u32>(META_FORMAT)? {
-            Some(FORMAT) => Ok(index),
-            Some(found) => Err(IndexError::Format { path: index.path, found }),
-            None => Err(index.damaged("it has no format".to_owned())),
-        }
+        let opened = open::database(&dir.join("index.redb"))?;
+        Index::with(dir, opened).map(|(index, _)| index)
+    }
+
+    /// The file of its database.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// What the last common commit put at this name.
@@ -181,6 +170,15 @@ impl Index {
             }
             write.commit().map_err(|error| self.fault(error))?;
         }
+        if let Some(position) = position {
+            self.keep_worth(|worth| {
+                // Not each commit: only its generation says what the copy is.
+                let known = worth.position.map(|known| known.generation);
+                if known != Some(position.generation) {
+                    worth.position = Some(position);
+                }
+            })?;
+        }
         let mut journal = self.journal();
         journal.clean(clean);
         if durable {
@@ -237,7 +235,8 @@ impl Index {
     /// # Errors
     /// The store fails.
     pub fn set_copy(&self, copy: CopyState) -> Result<(), IndexError> {
-        self.set_meta(META_COPY, &copy)
+        self.set_meta(META_COPY, &copy)?;
+        self.keep_worth(|worth| worth.copy = copy)
     }
 
     /// The root that this tree had: file system id and inode. `None`: not known yet.
@@ -253,13 +252,16 @@ impl Index {
     /// # Errors
     /// The store fails.
     pub fn set_root_id(&self, tree: TreeId, root: (u64, u64)) -> Result<(), IndexError> {
-        self.set_meta(&root_name(tree), &root)
+        self.set_meta(&root_name(tree), &root)?;
+        self.keep_worth(|worth| {
+            worth.roots.insert(tree, root);
+        })
     }
 
     /// Marks names as dirty: to be looked at. Survives a crash of the process when it returns. A power
     /// cut may lose the newest marks: what changed is then found by the walk that follows every start.
     ///
-    /// Beyond [`limits::DIRTY_BYTES_MAX`] the tree is dirty as a whole, and its names are forgotten.
+    /// Beyond [`crate::limits::DIRTY_BYTES_MAX`] the tree is dirty as a whole, and its names are forgotten.
     ///
     /// # Errors
     /// The disk refuses: they are marked, but not crash-safe.
@@ -337,11 +339,15 @@ impl Index {
     }
 
     fn read(&self) -> Result<ReadTransaction, IndexError> {
-        self.database.begin_read().map_err(|error| self.fault(error))
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let database = database.as_ref().ok_or_else(|| self.closed())?;
+        database.begin_read().map_err(|error| self.fault(error))
     }
 
     fn write(&self, durable: bool) -> Result<WriteTransaction, IndexError> {
-        let mut write = self.database.begin_write().map_err(|error| self.fault(error))?;
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let database = database.as_ref().ok_or_else(|| self.closed())?;
+        let mut write = database.begin_write().map_err(|error| self.fault(error))?;
         let durability = if durable { Durability::Immediate } else { Durability::None };
         write.set_durability(durability).map_err(|error| self.fault(error))?;
         Ok(write)
@@ -371,6 +377,12 @@ impl Index {
         Ok(())
     }
 
+    fn remove_meta(&self, write: &WriteTransaction, name: &str) -> Result<(), IndexError> {
+        let mut meta = write.open_table(META).map_err(|error| self.fault(error))?;
+        meta.remove(name).map_err(|error| self.fault(error))?;
+        Ok(())
+    }
+
     fn encode<T: Serialize>(&self, value: &T) -> Result<Vec<u8>, IndexError> {
         postcard::to_allocvec(value).map_err(|error| self.damaged(error.to_string()))
     }
@@ -380,11 +392,25 @@ impl Index {
     }
 
     fn damaged(&self, why: String) -> IndexError {
-        IndexError::Damaged { path: self.path.clone(), why }
+        let error = IndexError::Damaged { path: self.path.clone(), why };
+        self.note_fault(&error);
+        error
     }
 
     fn fault(&self, error: impl Into<redb::Error>) -> IndexError {
-        fault(&self.path, error)
+        let error = fault(&self.path, error);
+        self.note_fault(&error);
+        error
+    }
+
+    /// The first one is the cause; what follows only says that there was one.
+    fn note_fault(&self, error: &IndexError) {
+        lock(&self.broken).get_or_insert_with(|| error.to_string());
+    }
+
+    fn closed(&self) -> IndexError {
+        let why = self.broken().unwrap_or_else(|| "it is being opened again".to_owned());
+        IndexError::Closed { path: self.path.clone(), why }
     }
 
     fn journal_fault(&self, journal: &Journal, source: io::Error) -> IndexError {
@@ -392,31 +418,13 @@ impl Index {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic ends the process: there is no poison.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn root_name(tree: TreeId) -> String {
     format!("root {}", tree.0)
-}
-
-fn builder() -> redb::Builder {
-    let mut builder = Database::builder();
-    builder.set_cache_size(limits::INDEX_CACHE_BYTES).set_check_integrity_on_open(true);
-    builder
-}
-
-/// Makes an empty index, complete and durable.
-fn create(path: &Path) -> Result<(), IndexError> {
-    let damaged = |error: postcard::Error| redb::Error::Corrupted(error.to_string());
-    let fill = || -> Result<(), redb::Error> {
-        let database = builder().create(path)?;
-        let write = database.begin_write()?;
-        write.open_table(ENTRIES)?;
-        write.open_table(DIGESTS)?;
-        write.open_table(SUMS)?;
-        let format = postcard::to_allocvec(&FORMAT).map_err(damaged)?;
-        write.open_table(META)?.insert(META_FORMAT, format.as_slice())?;
-        write.commit()?;
-        Ok(())
-    };
-    fill().map_err(|error| fault(path, error))
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@
 //! | `hash` | content by its chunks, read or mapped |
 //! | `index` | what the last common commit left in the trees here, and which names are dirty since |
 //! | `meta` | a look at a name: owner, mode, times, attributes; and setting them |
+//! | `progress` | what a thread waits for in a file system, for whoever looks from another one |
 //! | `proto` | the messages of a session and their bytes |
 //! | `scan` | a walk over everything below a root |
 //! | `session` | the two ends of a session, sans-io |
@@ -43,6 +44,7 @@ mod fixture;
 pub mod hash;
 pub mod index;
 pub mod meta;
+pub mod progress;
 pub mod proto;
 pub mod scan;
 pub mod session;

@@ -258,6 +258,11 @@ pub enum ToSender {
         /// Number of the barrier.
         barrier: u64,
     },
+    /// No session now, and one later by itself: the reason, in words.
+    NotNow {
+        /// Why.
+        why: String,
+    },
 }
 
 /// Why bytes are no message.

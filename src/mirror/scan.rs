@@ -191,6 +191,7 @@ impl<'a> Walk<'a> {
             let word = format!("{name} in it: a path longer than the system allows");
             return self.summary.others.add(directory.clone(), word);
         };
+        self.root.is_asked();
         let stat = match file::stat_at(opened, &name) {
             Ok(stat) => stat,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return,

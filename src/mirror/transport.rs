@@ -1,7 +1,7 @@
 //! The links between the two nodes' mirrors: TCP, authenticated and encrypted by the pair's key.
 //!
 //! ```text
-//! connect                                       Listener
+//! Dialler                                       Listener
 //!    | ---- TCP: crossover, else LAN ---->         |   a thread for each, a few at once
 //!    | ---- Noise NNpsk0: psk, e (48 bytes) ---->  |   wrong key: closed
 //!    | <--- e, ee (48 bytes) ----                  |
@@ -20,8 +20,10 @@
 //! | --- | --- |
 //! | `dial` | reaching the peer |
 //! | `frames` | messages in frames, out and in |
+//! | `holder` | who listens on a port that is taken |
 //! | `listen` | being reached: sockets that follow the interfaces, strangers kept out |
 //! | `noise` | the secret and the handshake |
+//! | `notes` | what stands against the peer's links here |
 //! | `pace` | how much of the LAN is taken |
 //! | `socket` | TCP sockets, and waits that end |
 
@@ -35,17 +37,20 @@ use snow::StatelessTransportState;
 
 mod dial;
 mod frames;
+mod holder;
 mod listen;
 #[cfg(test)]
 pub mod loopback;
 mod noise;
+mod notes;
 mod pace;
 mod socket;
 
-pub use dial::connect;
+pub use dial::Dialler;
 pub use frames::{LinkReader, LinkWriter};
 pub use listen::{Counts, Listener, Places};
 pub use noise::Secret;
+pub use notes::against_links;
 
 /// The way that a link goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,20 +93,20 @@ pub enum LinkError {
     Secret,
     /// The peer hung up before its part of the handshake.
     #[error(
-        "the peer hung up on the mirror link's handshake: it has another key or cluster name (copy the \
-         key file and the config to both nodes), or too many connections at once"
+        "the peer hung up on the mirror link's handshake: it has another key or cluster name; copy the \
+         key file and the config to both nodes (its log says if it was something else)"
     )]
     Refused,
     /// The cipher failed, which it does not for reasons of the peer's.
     #[error("the mirror link cannot be encrypted: {0}")]
     Cipher(snow::Error),
     /// Neither way leads to the peer.
-    #[error("over the crossover: {crossover}; over the LAN: {lan}")]
+    #[error("over the crossover, {crossover}; over the LAN, {lan}")]
     Unreachable {
         /// Why not over the crossover, in words.
         crossover: String,
         /// Why not over the LAN.
-        lan: Box<LinkError>,
+        lan: String,
     },
 }
 
@@ -126,6 +131,8 @@ pub struct Incoming {
 /// A link to the peer, which is who it says.
 pub struct Link {
     path: LinkPath,
+    /// Why it does not go over the crossover.
+    detour: Option<String>,
     writer: LinkWriter,
     reader: LinkReader,
 }
@@ -140,7 +147,17 @@ impl Link {
     ) -> Link {
         let noise = Arc::new(noise);
         let writer = LinkWriter::new(stream.clone(), noise.clone(), path, stall);
-        Link { path, writer, reader: LinkReader::new(stream, noise, stall) }
+        Link { path, detour: None, writer, reader: LinkReader::new(stream, noise, stall) }
+    }
+
+    /// It was made because the crossover could not be used: why.
+    fn instead_of(self, detour: String) -> Link {
+        Link { detour: Some(detour), ..self }
+    }
+
+    /// Why it does not go over the crossover, if that was tried.
+    pub fn detour(&self) -> Option<&str> {
+        self.detour.as_deref()
     }
 
     /// The way it goes.

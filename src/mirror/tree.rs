@@ -10,12 +10,17 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
-use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, fstatfs};
+use nix::sys::statfs::{
+    BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, FsType, OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC,
+    XFS_SUPER_MAGIC, fstatfs,
+};
 use nix::sys::statvfs::fstatvfs;
 use serde::{Deserialize, Serialize};
 
 use super::entry::RelPath;
+use super::progress;
 use crate::sys::file::{self, Stat};
+use crate::sys::uuid;
 
 /// Why a root or something below it could not be had. Each names the whole path.
 #[derive(Debug, thiserror::Error)]
@@ -55,13 +60,12 @@ pub enum TreeError {
 /// Which directory a root is: kept in the state directory and compared before and after each pass, so
 /// that an unmounted or exchanged root is not taken for an empty tree.
 ///
-/// The inode number stays as long as the directory exists. The file system's number is made of its UUID
-/// on ext4, btrfs (with the subvolume) and most others: it survives reboots and other device names. On
-/// xfs it is the device number: it survives if the device keeps its number. On tmpfs it is new with
-/// each mount, as is all that was in it.
+/// The inode number stays as long as the directory exists. The file system's number is made of its UUID,
+/// on btrfs of that and the subvolume: it survives reboots and other device numbers. On tmpfs it is new
+/// with each mount, as is all that was in it. Where there is no UUID (FAT) it is the device number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RootId {
-    /// `f_fsid` of statfs(2).
+    /// The file system.
     pub fsid: u64,
     /// Inode number.
     pub ino: u64,
@@ -74,6 +78,8 @@ pub struct Root {
     path: PathBuf,
     stat: Stat,
     fsid: u64,
+    /// As clusterd knew it before it asked for the UUID: `f_fsid` of statfs(2).
+    fsid_before: u64,
     layered: bool,
 }
 
@@ -83,6 +89,7 @@ impl Root {
     /// # Errors
     /// `Missing`, `NotADirectory` or `Io`.
     pub fn open(path: &Path) -> Result<Root, TreeError> {
+        progress::at(path);
         let place = || path.display().to_string();
         let failed = |source: io::Error| match Errno::from_raw(source.raw_os_error().unwrap_or(0)) {
             Errno::ENOENT => TreeError::Missing(place()),
@@ -95,9 +102,19 @@ impl Root {
         let stat = file::stat(&fd).map_err(failed)?;
         let kind = fstatfs(&fd).map_err(|errno| failed(errno.into()))?.filesystem_type();
         // statvfs(3) has the number of statfs(2) without hiding it.
-        let fsid = fstatvfs(&fd).map_err(|errno| failed(errno.into()))?.filesystem_id();
+        let fsid_before = fstatvfs(&fd).map_err(|errno| failed(errno.into()))?.filesystem_id();
+        let fsid = match uuid_of(&fd, kind).map_err(failed)? {
+            Some(uuid) => folded(uuid),
+            None => fsid_before,
+        };
         let layered = kind == OVERLAYFS_SUPER_MAGIC;
-        Ok(Root { fd, path: path.into(), stat, fsid, layered })
+        Ok(Root { fd, path: path.into(), stat, fsid, fsid_before, layered })
+    }
+
+    /// Its identity as clusterd made it before it asked for the UUID: a root that was stored in that way is
+    /// known by it once more.
+    pub fn identity_before(&self) -> RootId {
+        RootId { fsid: self.fsid_before, ino: self.stat.ino }
     }
 
     /// Which directory it is.
@@ -172,6 +189,7 @@ impl Root {
 
     /// An `O_PATH` handle, and what is behind it.
     pub(super) fn find(&self, path: &RelPath, also: OFlag) -> Result<(OwnedFd, Stat), TreeError> {
+        self.is_asked();
         let bytes = if path.is_root() { b"." } else { path.as_bytes() };
         let fd = open_below(&self.fd, bytes, also).map_err(|errno| match errno {
             // ELOOP: a symlink where a directory should be.
@@ -184,6 +202,11 @@ impl Root {
             return Err(TreeError::Elsewhere(self.place(path)));
         }
         Ok((fd, stat))
+    }
+
+    /// Its file system is asked for something now: whoever looks sees for how long.
+    pub(super) fn is_asked(&self) {
+        progress::at(&self.path);
     }
 
     /// Whether this is on another mount or in another subvolume. Files of an overlay may have the
@@ -209,6 +232,26 @@ pub(super) fn open_below(directory: impl AsFd, path: &[u8], also: OFlag) -> Resu
                 | ResolveFlag::RESOLVE_NO_XDEV,
         );
     openat2(directory, path, how)
+}
+
+/// The UUID of the file system, where statfs(2) does not tell it already.
+fn uuid_of(root: &OwnedFd, kind: FsType) -> io::Result<Option<[u8; 16]>> {
+    if [EXT4_SUPER_MAGIC, BTRFS_SUPER_MAGIC, TMPFS_MAGIC].contains(&kind) {
+        return Ok(None);
+    }
+    let directory = reopen(root, libc::O_DIRECTORY)?;
+    let found = match kind {
+        XFS_SUPER_MAGIC => uuid::xfs_uuid(&directory),
+        _ => uuid::uuid(&directory),
+    };
+    // Without one there is nothing better than what statfs(2) tells.
+    Ok(found.ok())
+}
+
+/// As ext4 makes its `f_fsid` (ext4_statfs() in fs/ext4/super.c).
+fn folded(uuid: [u8; 16]) -> u64 {
+    let number = u128::from_le_bytes(uuid);
+    (number as u64) ^ ((number >> 64) as u64)
 }
 
 /// Opens what is behind an `O_PATH` handle for reading. Without leave to keep the access time

@@ -15,4 +15,5 @@ pub mod realtime;
 pub mod sigbus;
 pub mod stop;
 pub mod tty;
+pub mod uuid;
 pub mod xattr;

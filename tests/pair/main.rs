@@ -5,6 +5,7 @@
 
 mod author;
 mod cables;
+mod cause;
 mod clients;
 mod contract;
 mod flood;

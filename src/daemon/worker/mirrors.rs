@@ -5,20 +5,20 @@ use std::io;
 use std::net::Ipv6Addr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::spawn;
 use crate::config::key::Key;
 use crate::config::{Config, Group, GroupIndex, NodeIndex};
 use crate::control::event::Kind;
-use crate::control::status::{Mirror, MirrorState};
-use crate::core::{MirrorDuty, MirrorReport, PeerSync};
+use crate::core::{MirrorDuty, PeerSync};
 use crate::daemon::link::{ToHeart, WorkerLink};
 use crate::limits;
-use crate::mirror::engine::{Dial, Engine, Handle, Setup, Telling};
+use crate::mirror::engine::{Dial, Engine, Handle, Setup, Telling, Ways, decline};
 use crate::mirror::proto::{self, ToReceiver};
-use crate::mirror::transport::{self, Incoming, Listener, Places, Secret};
+use crate::mirror::transport::{Dialler, Incoming, Listener, Places, Secret};
 
 /// The engines of the groups that have a mirror, and the door for the peer's links.
 pub(super) struct Mirrors {
@@ -27,6 +27,8 @@ pub(super) struct Mirrors {
     listener: Option<Listener>,
     /// This node's own address for them, as the listener last said.
     own: Arc<Mutex<Option<Ipv6Addr>>>,
+    /// Engines are looked at as long as this lives.
+    looking: Sender<()>,
 }
 
 /// What the worker knows of itself and the pair.
@@ -47,7 +49,7 @@ pub(super) fn begin(
     done: &Sender<()>,
 ) -> io::Result<Mirrors> {
     let secret = Secret::new(pair.key, &pair.config.cluster);
-    let mut engines = Vec::new();
+    let mut engines: Vec<Option<Handle>> = Vec::new();
     let mut by_name = Vec::new();
     for (index, group) in pair.config.groups() {
         if group.mirror.is_empty() {
@@ -63,7 +65,6 @@ pub(super) fn begin(
                 Some(handle)
             }
             Err(why) => {
-                tell(&link, index, Telling::Report(unusable(&why)));
                 tell(
                     &link,
                     index,
@@ -74,12 +75,35 @@ pub(super) fn begin(
         };
         engines.push(handle);
     }
+    let (looking, over) = bounded::<()>(0);
+    look_at(&engines, &over, link, done)?;
     let own = Arc::new(Mutex::new(None));
     let listener = match by_name.as_slice() {
         [] => None,
         [_, ..] => Some(listen(pair, secret, by_name, link, &own)?),
     };
-    Ok(Mirrors { engines, listener, own })
+    Ok(Mirrors { engines, listener, own, looking })
+}
+
+/// Looks at the engines now and then, until the other end of `over` is gone: one that a file system holds
+/// cannot tell it.
+fn look_at(
+    engines: &[Option<Handle>],
+    over: &Receiver<()>,
+    link: &Arc<WorkerLink>,
+    done: &Sender<()>,
+) -> io::Result<()> {
+    let (engines, over, link) = (engines.to_vec(), over.clone(), Arc::clone(link));
+    spawn("mirror-look", done, move || {
+        while over.recv_timeout(limits::MIRROR_LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
+            let now = Instant::now();
+            for (index, engine) in (0u8..).map(GroupIndex).zip(&engines) {
+                if let Some(engine) = engine {
+                    engine.look(now, |telling| tell(&link, index, telling));
+                }
+            }
+        }
+    })
 }
 
 fn setup(pair: &Pair<'_>, group: &Group, secret: &Secret) -> Setup {
@@ -95,12 +119,17 @@ fn setup(pair: &Pair<'_>, group: &Group, secret: &Secret) -> Setup {
 
 fn dial(pair: &Pair<'_>, secret: Secret) -> Dial {
     let (me, peer) = (pair.config.node(pair.me), pair.config.node(pair.me.other()));
-    let (interface, own, lan) = (me.crossover.clone(), me.address, peer.address);
-    Arc::new(move |peer: PeerSync| {
-        let crossover = peer.crossover.map(|address| (address, interface.as_str()));
-        let (port, patience) = (limits::SYNC_PORT, limits::DIAL_PATIENCE);
-        transport::connect(&secret, crossover, lan, own, port, patience)
-            .map_err(|error| error.to_string())
+    let dialler = Dialler {
+        secret,
+        interface: me.crossover.clone(),
+        lan: peer.address,
+        own_lan: me.address,
+        port: limits::SYNC_PORT,
+        patience: limits::DIAL_PATIENCE,
+    };
+    Arc::new(move |peer: PeerSync, ways| match ways {
+        Ways::All => dialler.connect(peer.crossover).map_err(|error| error.to_string()),
+        Ways::Crossover => dialler.over_crossover(peer.crossover),
     })
 }
 
@@ -121,7 +150,9 @@ fn listen(
     let arrived = move |incoming: Incoming| match group_of(&incoming.hello) {
         Some(group) => match engines.iter().find(|(name, _)| *name == group) {
             Some((_, engine)) => engine.arrived(incoming),
-            None => log::warn!("the peer would mirror a group that has no mirror here: {group}"),
+            None => {
+                decline(incoming, &format!("the group {group} has no mirror in the config here"))
+            }
         },
         None => log::warn!("a mirror link was closed: its first message was not understood"),
     };
@@ -144,19 +175,6 @@ fn group_of(hello: &[u8]) -> Option<String> {
         | ToReceiver::Withdraw { .. }
         | ToReceiver::Ping
         | ToReceiver::Verify { .. } => None,
-    }
-}
-
-/// The index cannot be used: the trees here are worth nothing until somebody looks.
-fn unusable(why: &str) -> MirrorReport {
-    MirrorReport {
-        order: 0,
-        still: false,
-        drained: false,
-        complete: false,
-        copy_of: None,
-        in_sync: false,
-        status: Mirror { state: MirrorState::Blocked, why: why.to_owned(), ..Mirror::off() },
     }
 }
 
@@ -210,7 +228,8 @@ impl Mirrors {
 
     /// Ends the engines and the listener.
     pub(super) fn end(self) {
-        let Mirrors { engines, listener, own: _ } = self;
+        let Mirrors { engines, listener, own: _, looking } = self;
+        drop(looking);
         for engine in engines.into_iter().flatten() {
             engine.end();
         }

@@ -27,6 +27,8 @@ pub struct Taken {
     pub busy: bool,
     /// What stands against it, in words.
     pub trouble: Option<Trouble>,
+    /// Why the last session ended, until another one stands.
+    pub ended: Option<String>,
     /// Bytes of content that came.
     pub bytes: u64,
 }
@@ -79,7 +81,8 @@ impl Incoming {
     pub fn handle(&mut self, now: Time, event: Event, mut around: Around<'_>) {
         let begun = Instant::now();
         if matches!(event, Event::Linked | Event::Cut) {
-            self.taken = Taken { bytes: self.taken.bytes, ..Taken::default() };
+            // What stood against it, and why the last session ended, is told until it is over.
+            (self.taken.whole, self.taken.busy) = (false, false);
         }
         self.receiver.handle(now, event);
         while let Some(command) = self.receiver.poll() {
@@ -88,6 +91,9 @@ impl Incoming {
                     Event::Failed(trouble) => Some(trouble.clone()),
                     _ => None,
                 };
+                if matches!(answer, Event::Opened { .. }) {
+                    self.taken.ended = None;
+                }
                 self.receiver.handle(now + begun.elapsed(), answer);
             }
         }
@@ -96,7 +102,10 @@ impl Incoming {
     fn perform(&mut self, command: Command, around: &mut Around<'_>) -> Option<Event> {
         let done = match command {
             Command::Say(envelope) => {
-                return around.wire.say(&envelope).err().map(|_| Event::Cut);
+                return around.wire.say(&envelope).err().map(|why| {
+                    self.taken.ended.get_or_insert(why);
+                    Event::Cut
+                });
             }
             Command::Open => self.open(around),
             Command::ReadBuckets => {
@@ -143,6 +152,7 @@ impl Incoming {
             }
             Command::Hang(why) => {
                 log::warn!("a mirror session was ended: {why}");
+                self.taken.ended.get_or_insert(why);
                 around.wire.close();
                 return None;
             }

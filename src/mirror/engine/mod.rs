@@ -10,14 +10,17 @@
 //! is still wanted.
 
 mod batch;
+mod begin;
 mod gather;
 mod hints;
 mod incoming;
 mod links;
+mod look;
 mod outgoing;
 mod own;
 mod owner;
 mod proof;
+mod reach;
 mod replica;
 mod report;
 mod role;
@@ -25,18 +28,21 @@ mod trees;
 mod walk;
 mod wire;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 
+pub use self::begin::Beginning;
+use self::look::Look;
 use self::replica::Replica;
 use self::report::{News, Rate, Skipped};
 use self::role::Role;
 use self::trees::Trees;
 use self::wire::Wire;
+pub use self::wire::decline;
 use crate::config;
 use crate::control::event::Kind;
 use crate::control::status::{Direction, Mirror, MirrorState};
@@ -44,11 +50,21 @@ use crate::core::{Generation, MirrorDuty, MirrorReport, PeerSync, Time};
 use crate::limits;
 use crate::mirror::conflict::Store;
 use crate::mirror::index::{CopyState, Index, IndexError};
+use crate::mirror::progress;
 use crate::mirror::stage::{Stage, Whose};
 use crate::mirror::transport::{Incoming, Link};
 
-/// Finds the peer: the crossover first, then the LAN. An error is in words.
-pub type Dial = Arc<dyn Fn(PeerSync) -> Result<Link, String> + Send + Sync>;
+/// Finds the peer. An error is in words, with the address and the port of each way.
+pub type Dial = Arc<dyn Fn(PeerSync, Ways) -> Result<Link, String> + Send + Sync>;
+
+/// By which ways the peer is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ways {
+    /// The crossover first, then the LAN.
+    All,
+    /// The crossover alone.
+    Crossover,
+}
 
 /// What an engine is made with.
 pub struct Setup {
@@ -110,6 +126,13 @@ pub enum Input {
         /// The link, or why there is none.
         link: Result<Box<Link>, String>,
     },
+    /// An attempt to reach the peer over the crossover, beside a session over the LAN, has ended.
+    Probed {
+        /// Number of the attempt.
+        attempt: u64,
+        /// It was reached, or why not.
+        reached: Result<(), String>,
+    },
     /// The watch has something to tell.
     Hint {
         /// Number of the watch.
@@ -129,6 +152,7 @@ struct Mail {
 pub struct Handle {
     mail: Arc<Mutex<Mail>>,
     inbox: Sender<Input>,
+    look: Look,
 }
 
 impl Handle {
@@ -144,11 +168,19 @@ impl Handle {
         self.wake();
     }
 
-    /// A link of the owner. Dropped, and closed by that, if the engine does not keep up.
+    /// A link of the owner. Declined if the engine does not keep up.
     pub fn arrived(&self, link: Incoming) {
-        if self.inbox.try_send(Input::Arrived(Box::new(link))).is_err() {
-            log::warn!("a mirror link was dropped: the group's engine is busy");
+        match self.inbox.try_send(Input::Arrived(Box::new(link))) {
+            Err(TrySendError::Full(Input::Arrived(link))) => {
+                decline(*link, "its mirror of the group is busy with something else");
+            }
+            Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
         }
+    }
+
+    /// Looks whether the engine gets on; tells if a file system holds it. Call it about once a second.
+    pub fn look(&self, now: Instant, mut tell: impl FnMut(Telling)) {
+        self.look.look(now, &mut tell);
     }
 
     /// Ends the engine.
@@ -180,6 +212,8 @@ pub struct Engine {
     started: Instant,
 
     order: u32,
+    /// What is ordered.
+    duty: MirrorDuty,
     peer: PeerSync,
     role: Role,
     /// The copy here, while another node owns it or nobody does.
@@ -197,21 +231,25 @@ pub struct Engine {
     told: Option<(Instant, MirrorReport)>,
     /// Something else is to be told when it is time, or will be: a rate goes down.
     untold: bool,
+    /// When the index may be opened again after its store refused something, and the pause after that.
+    reopening: (Instant, Duration),
+    look: Look,
 }
 
 impl Engine {
-    /// Opens the group's index.
+    /// An engine that has yet to begin, and its other end.
     ///
     /// # Errors
-    /// It cannot be used; the sentence says what to do.
-    pub fn new(setup: Setup) -> Result<(Engine, Handle), String> {
-        let trees = Trees::new(&setup.trees).map_err(|error| error.to_string())?;
-        let index = Index::open(&setup.state).map_err(|error| error.to_string())?;
-        let mail = Arc::new(Mutex::new(Mail::default()));
-        let (to_self, inbox) = bounded(limits::MIRROR_INBOX_MAX);
-        let handle = Handle { mail: mail.clone(), inbox: to_self.clone() };
+    /// A pattern of the config is none.
+    #[expect(clippy::new_ret_no_self, reason = "it is one when its index is open")]
+    pub fn new(setup: Setup) -> Result<(Beginning, Handle), String> {
+        Beginning::new(setup)
+    }
+
+    fn with(beginning: Beginning, index: Index) -> Engine {
+        let Beginning { setup, trees, mail, inbox, to_self, look } = beginning;
         let now = Instant::now();
-        let engine = Engine {
+        Engine {
             setup,
             trees,
             index,
@@ -221,6 +259,7 @@ impl Engine {
             to_self,
             started: now,
             order: 0,
+            duty: MirrorDuty::Still,
             peer: PeerSync::default(),
             role: Role::idle(now),
             replica: None,
@@ -233,18 +272,26 @@ impl Engine {
             conflicts: None,
             told: None,
             untold: false,
-        };
-        Ok((engine, handle))
+            reopening: (now, limits::INDEX_AGAIN_MIN),
+            look,
+        }
     }
 
     /// Works until it is ended.
-    pub fn run(mut self, mut tell: impl FnMut(Telling)) {
+    fn run(mut self, mut tell: impl FnMut(Telling)) {
+        // What came while the index was opened.
+        self.read_mail(&mut tell);
         loop {
+            progress::at(self.place());
             self.work(&mut tell);
             self.report(&mut tell);
             let wait = self.wait();
+            progress::idle();
             match self.inbox.recv_timeout(wait) {
-                Ok(input) => self.take(input, &mut tell),
+                Ok(input) => {
+                    progress::at(self.place());
+                    self.take(input, &mut tell);
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -252,6 +299,11 @@ impl Engine {
                 return;
             }
         }
+    }
+
+    /// What is named if a file system does not answer and nobody has said which one is asked.
+    fn place(&self) -> &Path {
+        self.setup.trees.first().map_or(self.setup.state.as_path(), |tree| tree.path.as_path())
     }
 
     fn now(&self) -> Time {
@@ -267,10 +319,11 @@ impl Engine {
         let now = Instant::now();
         let session = self.role.session_deadline().map(|at| at.since(self.now()));
         let others = [
-            self.role.due(self.wire.is_open()),
+            self.role.due(self.wire.path(), self.peer),
             self.replica.as_ref().filter(|_| matches!(self.role, Role::In(_))).map(Replica::due),
             self.early.as_ref().map(|(since, _)| *since + limits::MIRROR_EARLY_PATIENCE),
             self.news.due(),
+            self.index.broken().map(|_| self.reopening.0),
             self.told.as_ref().filter(|_| self.untold).map(|(at, _)| *at + limits::REPORT_EVERY),
         ];
         let others = others.into_iter().flatten().map(|at| at.saturating_duration_since(now));
@@ -295,6 +348,7 @@ impl Engine {
                 }
             }
             Input::Dialled { attempt, link } => self.dialled(attempt, link),
+            Input::Probed { attempt, reached } => self.probed(attempt, reached),
             Input::Hint { watch } => self.hinted(watch),
         }
         self.read_mail(tell);
@@ -352,12 +406,16 @@ impl Engine {
 
     fn report(&mut self, tell: &mut dyn FnMut(Telling)) {
         let now = Instant::now();
+        if self.look.was_overruled() {
+            self.told = None;
+        }
         let (copy_of, fault) = match self.copy() {
-            Ok(copy_of) => (copy_of, None),
-            Err(error) => (None, Some(error.to_string())),
+            // What the store refused first is the cause of everything after it.
+            Ok(copy_of) => (copy_of, self.index.broken()),
+            Err(error) => (None, self.index.broken().or_else(|| Some(error.to_string()))),
         };
         let differ = self.replica.as_ref().map_or(0, Replica::open);
-        let shown = self.role.shown(self.wire.path(), &self.roots, differ);
+        let shown = self.role.shown(&self.wire, &self.roots, differ);
         let (state, why) = match fault {
             Some(why) => (MirrorState::Blocked, why),
             None => (shown.state, shown.why),
@@ -388,9 +446,44 @@ impl Engine {
         self.tell_news(now, &report, tell);
         if self.is_news(now, &report) {
             self.told = Some((now, report.clone()));
-            tell(Telling::Report(report.clone()));
+            self.look.tell(report.clone(), tell);
         }
         self.untold = rate > 0 || self.told.as_ref().is_none_or(|(_, told)| *told != report);
+    }
+
+    /// The store of the index refused something, mostly as its disk is full: it is opened again, and what
+    /// was under way begins anew. Until then nothing is done. True: it works.
+    fn index_works(&mut self, tell: &mut dyn FnMut(Telling)) -> bool {
+        let now = Instant::now();
+        let (due, pause) = self.reopening;
+        if self.index.broken().is_none() {
+            if now.saturating_duration_since(due) > limits::MIRROR_RETRY {
+                self.reopening = (now, limits::INDEX_AGAIN_MIN);
+            }
+            return true;
+        }
+        if now < due {
+            return false;
+        }
+        // A full disk may have room for the proof and not for what comes then: the pauses grow all the same.
+        self.reopening = (now + pause, (pause * 2).min(limits::MIRROR_RETRY));
+        self.wire.close();
+        progress::at(self.index.path());
+        match self.index.reopen() {
+            Ok(found) => {
+                log::info!("{} is open again", self.index.path().display());
+                if let Some(found) = found {
+                    tell(Telling::Note(Kind::Fault, found));
+                }
+                self.begin_anew("the index had to be opened again; try again", tell);
+                true
+            }
+            Err(error) => {
+                // `status` tells the cause, which came before.
+                log::debug!("{error}");
+                false
+            }
+        }
     }
 
     /// Files in the conflict stores here: counted now and then, as it costs a look at each store.

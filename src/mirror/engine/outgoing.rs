@@ -134,6 +134,11 @@ impl Outgoing {
         self.barrier
     }
 
+    /// Whether no series is under way: a change of the link costs nothing now.
+    pub fn is_between_series(&self) -> bool {
+        self.sender.is_between_series()
+    }
+
     /// When something is due.
     pub fn next_deadline(&self) -> Option<Time> {
         self.sender.next_deadline()

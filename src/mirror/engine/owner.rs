@@ -8,6 +8,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::outgoing::Outgoing;
 use super::role::Shown;
+use super::wire::Wire;
 use super::{Input, report, spawn};
 use crate::control::status::{Direction, MirrorState};
 use crate::core::Generation;
@@ -27,6 +28,7 @@ pub(super) struct Owner {
     /// Requests, with the barrier that each waits for.
     pub(super) syncs: Vec<(u64, u64)>,
     pub(super) dial: Dialling,
+    pub(super) detour: Detour,
     pub(super) rescan_at: Instant,
 }
 
@@ -36,7 +38,44 @@ pub(super) struct Dialling {
     pub(super) under_way: bool,
     pub(super) failed: u32,
     pub(super) next_at: Instant,
+    /// What came of the newest attempt or session, and how it began: a later obstacle must not hide the
+    /// cause.
+    newest: Obstacle,
+    first: Obstacle,
+}
+
+/// What stands between this node and the peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Obstacle {
+    pub(super) state: MirrorState,
     pub(super) why: String,
+}
+
+/// Looking whether the crossover connects again, while a session goes over the LAN.
+pub(super) struct Detour {
+    /// Number of the attempt that is under way.
+    pub(super) under_way: Option<u64>,
+    pub(super) next_at: Instant,
+    /// What the newest attempt came to, if it failed.
+    pub(super) why: Option<String>,
+    /// It connects since: the session changes over.
+    pub(super) open_since: Option<Instant>,
+}
+
+impl Detour {
+    pub(super) fn new(now: Instant) -> Detour {
+        let next_at = now + limits::CROSSOVER_AGAIN_EVERY;
+        Detour { under_way: None, next_at, why: None, open_since: None }
+    }
+
+    /// When something is due.
+    pub(super) fn due(&self) -> Option<Instant> {
+        match (self.open_since, self.under_way) {
+            (Some(since), _) => Some(since + limits::CROSSOVER_CHANGE_PATIENCE),
+            (None, Some(_)) => None,
+            (None, None) => Some(self.next_at),
+        }
+    }
 }
 
 /// A thread that waits for the watch.
@@ -48,7 +87,7 @@ pub(super) struct WatchThread {
 }
 
 impl Owner {
-    pub(super) fn shown(&self, path: Option<LinkPath>, nothing: Shown) -> Shown {
+    pub(super) fn shown(&self, wire: &Wire, nothing: Shown) -> Shown {
         let nothing = Shown { direction: Direction::Out, ..nothing };
         let outgoing = match &self.outgoing {
             Ok(outgoing) => outgoing,
@@ -57,21 +96,15 @@ impl Owner {
             }
         };
         let sent = &outgoing.sent;
-        let (state, why) = match (&sent.state, path) {
-            (_, None) | (None, _) => {
-                let why = match self.dial.why.as_str() {
-                    "" => "connecting to the peer".to_owned(),
-                    why => format!("the peer is not reached: {why}"),
-                };
-                let state =
-                    if self.dial.failed == 0 { MirrorState::Syncing } else { MirrorState::Behind };
-                (state, why)
-            }
+        let (state, why) = match (&sent.state, wire.path()) {
+            (_, None) | (None, _) => self.dial.shown(),
             (Some(SenderState::InSync), Some(LinkPath::Crossover)) => {
                 (MirrorState::InSync, String::new())
             }
             (Some(SenderState::InSync), Some(LinkPath::Lan)) => {
-                (MirrorState::InSync, "over the LAN: the crossover does not connect".to_owned())
+                let why = self.detour.why.as_deref().or(wire.detour()).unwrap_or("not tried yet");
+                let why = format!("over the LAN: the crossover does not connect: {why}");
+                (MirrorState::InSync, why)
             }
             (Some(SenderState::Syncing), Some(_)) => (MirrorState::Syncing, String::new()),
             (Some(SenderState::Restoring(names)), Some(_)) => {
@@ -108,24 +141,70 @@ impl Owner {
                 under_way: false,
                 failed: 0,
                 next_at: now,
-                why: String::new(),
+                newest: Obstacle::none(),
+                first: Obstacle::none(),
             },
+            detour: Detour::new(now),
             rescan_at: now + limits::RESCAN_EVERY,
         }
     }
 }
 
-impl Dialling {
-    pub(super) fn again(&mut self, why: &str) {
-        let wait = limits::DIAL_AGAIN_MIN * 2u32.saturating_pow(self.failed.min(10));
-        self.failed = self.failed.saturating_add(1);
-        self.next_at = Instant::now() + wait.min(limits::MIRROR_RETRY);
-        why.clone_into(&mut self.why);
+impl Obstacle {
+    /// Nothing is known to stand in the way.
+    fn none() -> Obstacle {
+        Obstacle { state: MirrorState::Syncing, why: String::new() }
     }
 
+    /// The peer was not reached.
+    pub(super) fn unreached(why: &str) -> Obstacle {
+        Obstacle { state: MirrorState::Behind, why: format!("the peer is not reached: {why}") }
+    }
+
+    /// The session ended as its sender says.
+    pub(super) fn ended(state: Option<&SenderState>) -> Obstacle {
+        match state {
+            Some(SenderState::Blocked(why)) => {
+                Obstacle { state: MirrorState::Blocked, why: why.clone() }
+            }
+            Some(SenderState::Behind(why)) => {
+                Obstacle { state: MirrorState::Behind, why: why.clone() }
+            }
+            Some(SenderState::InSync | SenderState::Syncing | SenderState::Restoring(_)) | None => {
+                let why = "the session with the peer ended".to_owned();
+                Obstacle { state: MirrorState::Behind, why }
+            }
+        }
+    }
+}
+
+impl Dialling {
+    /// Something stands in the way; it is tried again after a pause that grows.
+    pub(super) fn again(&mut self, obstacle: Obstacle) {
+        let wait = limits::DIAL_AGAIN_MIN * 2u32.saturating_pow(self.failed.min(10));
+        self.next_at = Instant::now() + wait.min(limits::MIRROR_RETRY);
+        if self.failed == 0 {
+            self.first = obstacle.clone();
+        }
+        self.failed = self.failed.saturating_add(1);
+        self.newest = obstacle;
+    }
+
+    /// The peer has everything: whatever stood in the way does not any more.
     pub(super) fn reached(&mut self) {
         self.failed = 0;
-        self.why.clear();
+    }
+
+    fn shown(&self) -> (MirrorState, String) {
+        let Dialling { failed, newest, first, .. } = self;
+        if *failed == 0 {
+            return (MirrorState::Syncing, "connecting to the peer".to_owned());
+        }
+        let why = match newest == first {
+            true => newest.why.clone(),
+            false => format!("{}; at first: {}", newest.why, first.why),
+        };
+        (newest.state, why)
     }
 }
 
@@ -167,5 +246,32 @@ fn wait_for(fd: &OwnedFd, watch: u64, inbox: &Sender<Input>, resumed: &Receiver<
         if inbox.send(Input::Hint { watch }).is_err() || resumed.recv().is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_cause_is_told_until_the_peer_has_everything() {
+        let mut dial = Owner::new(crate::mirror::fixture::GENERATION).dial;
+        assert_eq!(dial.shown().0, MirrorState::Syncing);
+        let refused = SenderState::Blocked("the peer refuses: the config differs".to_owned());
+        dial.again(Obstacle::ended(Some(&refused)));
+        assert_eq!(
+            dial.shown(),
+            (MirrorState::Blocked, "the peer refuses: the config differs".into())
+        );
+        for _ in 0..3 {
+            dial.again(Obstacle::unreached("over the LAN, 192.0.2.2 port 694: no route"));
+            let (state, why) = dial.shown();
+            assert_eq!(state, MirrorState::Behind);
+            assert!(why.contains("192.0.2.2 port 694"), "{why}");
+            assert!(why.contains("at first: the peer refuses: the config differs"), "{why}");
+        }
+        dial.reached();
+        dial.again(Obstacle::ended(None));
+        assert_eq!(dial.shown().1, "the session with the peer ended");
     }
 }

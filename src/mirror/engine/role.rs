@@ -5,17 +5,18 @@ use std::time::Instant;
 
 use super::incoming::{self, Incoming, settle};
 use super::outgoing::{self, Outgoing};
-use super::owner::{Owner, watch_thread};
+use super::owner::{Obstacle, Owner, watch_thread};
 use super::replica::{self, Replica};
 use super::trees::Fault;
-use super::{Engine, Input, Mail, Telling, lock, report, spawn};
+use super::wire::Wire;
+use super::{Engine, Input, Mail, Telling, decline, lock, report};
 use crate::control::status::{Direction, MirrorState};
 use crate::core::{Generation, MirrorDuty, PeerSync, Time};
 use crate::limits;
 use crate::mirror::proto::{self, Envelope, ToReceiver, ToSender, Trouble};
 use crate::mirror::session::receiver;
 use crate::mirror::session::sender::{self, SenderState};
-use crate::mirror::transport::{Link, LinkPath};
+use crate::mirror::transport::{Link, LinkPath, against_links};
 
 /// What the engine is doing.
 pub(super) enum Role {
@@ -59,26 +60,25 @@ impl Role {
         }
     }
 
-    /// When something else is due; `linked`: the peer need not be looked for.
-    pub(super) fn due(&self, linked: bool) -> Option<Instant> {
+    /// When something else is due. `path`: of the link, if there is one.
+    pub(super) fn due(&self, path: Option<LinkPath>, peer: PeerSync) -> Option<Instant> {
         match self {
             Role::Idle { look_at, .. } => Some(*look_at),
             Role::Out(owner) => {
                 let begin = owner.outgoing.as_ref().err().map(|(_, at)| *at);
-                let dial = (!linked && !owner.dial.under_way).then_some(owner.dial.next_at);
-                [begin, dial, Some(owner.rescan_at)].into_iter().flatten().min()
+                let look = match path {
+                    None => Some(owner.dial.next_at).filter(|_| !owner.dial.under_way),
+                    Some(LinkPath::Lan) => owner.detour.due().filter(|_| peer.crossover.is_some()),
+                    Some(LinkPath::Crossover) => None,
+                };
+                [begin, look, Some(owner.rescan_at)].into_iter().flatten().min()
             }
             Role::In(_) => None,
         }
     }
 
     /// For the report. `differ`: names of the copy here that somebody changed.
-    pub(super) fn shown(
-        &self,
-        path: Option<LinkPath>,
-        roots: &Result<(), String>,
-        differ: u64,
-    ) -> Shown {
+    pub(super) fn shown(&self, wire: &Wire, roots: &Result<(), String>, differ: u64) -> Shown {
         let nothing = Shown {
             state: MirrorState::Paused,
             why: String::new(),
@@ -101,18 +101,26 @@ impl Role {
                     ..nothing
                 },
             },
-            Role::Out(owner) => owner.shown(path, nothing),
+            Role::Out(owner) => owner.shown(wire, nothing),
             Role::In(incoming) => {
                 let taken = &incoming.taken;
-                let (state, why) = match (&taken.trouble, path) {
+                let (state, why) = match (&taken.trouble, wire.path()) {
                     (Some(Trouble::NoRoom { .. }), _) => (MirrorState::Behind, None),
                     (Some(Trouble::Root(_) | Trouble::Failed(_)), _) => {
                         (MirrorState::Blocked, None)
                     }
-                    (None, None) => (
-                        MirrorState::Behind,
-                        Some("the owner has no session with this node".to_owned()),
-                    ),
+                    (None, None) => {
+                        let mut why = "the owner has no session with this node".to_owned();
+                        if let Some(ended) = &taken.ended {
+                            why.push_str(": the last one ended: ");
+                            why.push_str(ended);
+                        }
+                        if let Some(against) = against_links() {
+                            why.push_str("; ");
+                            why.push_str(&against);
+                        }
+                        (MirrorState::Behind, Some(why))
+                    }
                     (None, Some(_)) if taken.whole && differ > 0 => {
                         (MirrorState::Syncing, Some(report::restoring(differ, "on this node")))
                     }
@@ -136,7 +144,7 @@ impl Engine {
         peer: PeerSync,
         tell: &mut dyn FnMut(Telling),
     ) {
-        self.order = order;
+        (self.order, self.duty) = (order, duty);
         // Every order is answered: it may be of a new heart, which was told nothing yet.
         self.told = None;
         if self.peer != peer {
@@ -147,8 +155,7 @@ impl Engine {
             // Another way leads there now: the crossover is lost, or it is back.
             let by_crossover = self.wire.path().map(|path| path == LinkPath::Crossover);
             if by_crossover.is_some_and(|by_crossover| by_crossover != peer.crossover.is_some()) {
-                self.wire.close();
-                self.cut("the crossover is lost or back");
+                self.change_over();
             }
         }
         let goes_on = match (&self.role, duty) {
@@ -160,7 +167,7 @@ impl Engine {
             (Role::Idle { .. } | Role::Out(_) | Role::In(_), _) => false,
         };
         if !goes_on {
-            self.leave(tell);
+            self.leave("this node no longer owns the group", tell);
             self.role = match duty {
                 MirrorDuty::Still => Role::idle(Instant::now()),
                 MirrorDuty::Out(generation) | MirrorDuty::Drain(generation) => {
@@ -191,13 +198,20 @@ impl Engine {
         }
     }
 
-    /// Ends what is under way.
-    fn leave(&mut self, tell: &mut dyn FnMut(Telling)) {
+    /// Does what is ordered from its beginning: nothing that was under way counts any more.
+    pub(super) fn begin_anew(&mut self, why: &str, tell: &mut dyn FnMut(Telling)) {
+        self.leave(why, tell);
+        self.role = Role::idle(Instant::now());
+        self.replica = None;
+        self.ordered(self.order, self.duty, self.peer, tell);
+    }
+
+    /// Ends what is under way; `why`: what those are told who wait for it.
+    fn leave(&mut self, why: &str, tell: &mut dyn FnMut(Telling)) {
         self.wire.close();
         if let Role::Out(owner) = &mut self.role {
             for (request, _) in owner.syncs.drain(..) {
-                let outcome = Err("this node no longer owns the group".to_owned());
-                tell(Telling::Synced { request, outcome });
+                tell(Telling::Synced { request, outcome: Err(why.to_owned()) });
             }
         }
     }
@@ -218,6 +232,9 @@ impl Engine {
 
     /// Does what is due.
     pub(super) fn work(&mut self, tell: &mut dyn FnMut(Telling)) {
+        if !self.index_works(tell) {
+            return;
+        }
         let now = Instant::now();
         if let Role::Idle { look_at, .. } = &self.role
             && now >= *look_at
@@ -228,6 +245,7 @@ impl Engine {
         self.look_at_replica();
         self.take_early_link();
         self.dial();
+        self.look_for_crossover();
         self.rescan();
         self.tick();
         self.answer_syncs(tell);
@@ -297,10 +315,12 @@ impl Engine {
         } else if since.elapsed() < limits::MIRROR_EARLY_PATIENCE {
             self.early = Some((since, link));
         } else {
-            // Dropped, and closed by that: the owner tries again.
-            log::info!(
-                "a mirror link was closed: this node was not told that the sender owns the group"
-            );
+            let why = match &self.role {
+                Role::Idle { .. } => "it has not been told yet who owns the group",
+                Role::Out(_) => "it owns the group itself",
+                Role::In(_) => "it takes from another generation of the group",
+            };
+            decline(*link, why);
         }
     }
 
@@ -360,45 +380,10 @@ impl Engine {
 
     /// The link has ended.
     pub(super) fn cut(&mut self, why: &str) {
-        self.feed_sender(sender::Event::Cut(why.to_owned()));
+        self.feed_sender(sender::Event::Cut(format!("the session with the peer ended: {why}")));
         self.feed_receiver(receiver::Event::Cut);
-        if let Role::Out(owner) = &mut self.role {
-            owner.dial.again(why);
-        }
-    }
-
-    /// Looks for the peer, if there is no link.
-    fn dial(&mut self) {
-        let Role::Out(owner) = &mut self.role else { return };
-        let due = owner.outgoing.is_ok() && !self.wire.is_open() && !owner.dial.under_way;
-        if !due || Instant::now() < owner.dial.next_at {
-            return;
-        }
-        owner.dial.attempt += 1;
-        let (attempt, peer) = (owner.dial.attempt, self.peer);
-        let (dial, inbox) = (self.setup.dial.clone(), self.to_self.clone());
-        let started = spawn("mirror-dial", move || {
-            let link = dial(peer).map(Box::new);
-            // The engine may have ended.
-            let _ = inbox.send(Input::Dialled { attempt, link });
-        });
-        match started {
-            Ok(()) => owner.dial.under_way = true,
-            Err(why) => owner.dial.again(&why),
-        }
-    }
-
-    /// An attempt to reach the peer has ended.
-    pub(super) fn dialled(&mut self, attempt: u64, link: Result<Box<Link>, String>) {
-        let Role::Out(owner) = &mut self.role else { return };
-        if owner.dial.attempt != attempt {
-            return;
-        }
-        owner.dial.under_way = false;
-        let taken = link.and_then(|link| self.wire.take(*link, &self.to_self));
-        match taken {
-            Ok(()) => self.feed_sender(sender::Event::Linked),
-            Err(why) => owner.dial.again(&why),
+        if let Role::In(incoming) = &mut self.role {
+            incoming.taken.ended.get_or_insert_with(|| why.to_owned());
         }
     }
 
@@ -535,7 +520,7 @@ impl Engine {
         });
     }
 
-    fn feed_sender(&mut self, event: sender::Event) {
+    pub(super) fn feed_sender(&mut self, event: sender::Event) {
         self.with_owner(|owner, now, around| {
             if let Ok(outgoing) = &mut owner.outgoing {
                 outgoing.handle(now, event, around);
@@ -549,7 +534,9 @@ impl Engine {
                     owner.dial.reached();
                 }
             } else if !owner.dial.under_way && owner.dial.next_at <= Instant::now() {
-                owner.dial.again("the session ended");
+                let state = owner.outgoing.as_ref().ok().and_then(|it| it.sent.state.as_ref());
+                let obstacle = Obstacle::ended(state);
+                owner.dial.again(obstacle);
             }
         }
     }

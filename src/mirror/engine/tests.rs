@@ -119,7 +119,7 @@ impl Engines {
 
     fn start_standby(&mut self) {
         self.standby = None;
-        let nowhere: Dial = Arc::new(|_| Err("not the owner".to_owned()));
+        let nowhere: Dial = Arc::new(|_, _| Err("not the owner".to_owned()));
         let duty = MirrorDuty::In(GENERATION);
         let side = Side::start(self.directory.path(), "standby", duty, nowhere);
         self.layer.lock().unwrap().standby = Some(side.handle.clone());
@@ -201,7 +201,7 @@ fn dial(layer: &Arc<Mutex<Layer>>) -> Dial {
             let _ = answer.send(near);
         }
     });
-    Arc::new(move |_| {
+    Arc::new(move |_, _| {
         let (answer, answered) = mpsc::channel();
         ask.send(answer).map_err(|error| error.to_string())?;
         answered.recv_timeout(PATIENCE).map_err(|error| error.to_string())

@@ -1,6 +1,6 @@
 //! The group's trees as configured, and as they are found at the moment.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::config::{self, Hash};
 use crate::mirror::entry::{Key, RelPath, TreeId};
@@ -91,23 +91,31 @@ impl Trees {
         for tree in &self.list {
             let root = Root::open(&tree.path).map_err(|error| Fault::Root(error.to_string()))?;
             let is = root.identity();
+            let before = root.identity_before();
             match index.root_id(tree.id)? {
-                None => index.set_root_id(tree.id, (is.fsid, is.ino))?,
                 Some(was) if was == (is.fsid, is.ino) => {}
-                Some(_) => {
-                    return Err(Fault::Root(format!(
-                        "{} is not the directory that was mirrored before: is its file system \
-                         mounted? Nothing is sent and nothing is deleted. If this is the right one, \
-                         stop clusterd, remove its mirror directory in the state directory, and start \
-                         again: both copies are then compared in full",
-                        tree.path.display()
-                    )));
+                Some(was) if was != (before.fsid, before.ino) => {
+                    return Err(Fault::Root(foreign(&tree.path, index.path())));
                 }
+                None | Some(_) => index.set_root_id(tree.id, (is.fsid, is.ino))?,
             }
             roots.push(root);
         }
         Ok(Pass { trees: &self.list, roots })
     }
+}
+
+/// The sentence for a root that is another directory than before.
+fn foreign(root: &Path, index: &Path) -> String {
+    format!(
+        "{} is not the directory that was mirrored before: is its file system mounted? Nothing is sent and \
+         nothing is deleted. If it was replaced on purpose (restored, or on a new disk), and its content is \
+         what shall be kept or nothing at all: stop clusterd on this node, move {} away, and start \
+         clusterd again: the peer's copy is then compared with this one, nothing is deleted for want of \
+         a common state, and what differs here is kept in the conflict store",
+        root.display(),
+        index.parent().unwrap_or(index).display()
+    )
 }
 
 /// All roots, open.

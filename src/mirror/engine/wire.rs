@@ -8,8 +8,9 @@ use crossbeam_channel::Sender;
 use serde::Serialize;
 
 use super::Input;
-use crate::mirror::proto::{self, Envelope};
-use crate::mirror::transport::{Closer, Link, LinkPath, LinkWriter};
+use crate::mirror::progress;
+use crate::mirror::proto::{self, Envelope, ToReceiver, ToSender};
+use crate::mirror::transport::{Closer, Incoming, Link, LinkPath, LinkWriter};
 
 /// The link, if there is one.
 #[derive(Default)]
@@ -23,6 +24,7 @@ struct Open {
     writer: LinkWriter,
     closer: Arc<Closer>,
     path: LinkPath,
+    detour: Option<String>,
 }
 
 impl Wire {
@@ -35,6 +37,7 @@ impl Wire {
         self.close();
         self.number += 1;
         let (number, path) = (self.number, link.path());
+        let detour = link.detour().map(str::to_owned);
         let closer = Arc::new(link.closer().map_err(|error| error.to_string())?);
         let (writer, mut reader) = link.split();
         let inbox = inbox.clone();
@@ -55,7 +58,7 @@ impl Wire {
             .name("mirror-link".to_owned())
             .spawn(read)
             .map_err(|error| format!("a thread could not be started: {error}"))?;
-        self.open = Some(Open { writer, closer, path });
+        self.open = Some(Open { writer, closer, path, detour });
         Ok(())
     }
 
@@ -74,6 +77,11 @@ impl Wire {
         self.open.as_ref().map(|open| open.path)
     }
 
+    /// Why it does not go over the crossover, if that was tried.
+    pub fn detour(&self) -> Option<&str> {
+        self.open.as_ref().and_then(|open| open.detour.as_deref())
+    }
+
     /// Sends a message.
     ///
     /// # Errors
@@ -81,7 +89,8 @@ impl Wire {
     pub fn say<M: Serialize>(&mut self, envelope: &Envelope<M>) -> Result<(), String> {
         let Some(open) = &mut self.open else { return Err("there is no link".to_owned()) };
         let bytes = proto::encode(envelope).map_err(|error| error.to_string())?;
-        open.writer.send(&bytes).map_err(|error| {
+        // The peer may take long to read.
+        progress::elsewhere(|| open.writer.send(&bytes)).map_err(|error| {
             self.close();
             error.to_string()
         })
@@ -93,6 +102,18 @@ impl Wire {
             open.closer.close();
         }
     }
+}
+
+/// Closes a link that the owner made, and says why: the owner must not have to guess.
+pub fn decline(link: Incoming, why: &str) {
+    log::info!("a mirror link of the owner was closed: {why}");
+    let Incoming { hello, link } = link;
+    let Ok(Envelope { generation, .. }) = proto::decode::<ToReceiver>(&hello) else { return };
+    let message = ToSender::NotNow { why: why.to_owned() };
+    let Ok(bytes) = proto::encode(&Envelope { generation, message }) else { return };
+    let (mut writer, _reader) = link.split();
+    // If it is not heard, the owner asks again.
+    let _ = writer.send(&bytes);
 }
 
 impl Drop for Wire {

@@ -54,6 +54,14 @@ pub enum IndexError {
         /// Why.
         source: Box<redb::Error>,
     },
+    /// It could not be opened again.
+    #[error("{} is closed: {why}", path.display())]
+    Closed {
+        /// Which.
+        path: PathBuf,
+        /// What the store refused first.
+        why: String,
+    },
     /// The journal of dirty names could not be written. What was marked is marked, and what was committed
     /// is committed; only a crash would forget some marks, which the walk after it finds again.
     #[error("{}: {source}", path.display())]

@@ -48,7 +48,8 @@ impl Journal {
         let mut file =
             OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
         let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
+        // Longer is none of ours; the walk that follows finds what is not read.
+        (&mut file).take(2 * limits::DIRTY_JOURNAL_BYTES_MAX).read_to_end(&mut bytes)?;
         let mut journal = Journal {
             path: path.to_owned(),
             file,

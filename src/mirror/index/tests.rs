@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::NodeIndex;
+use crate::limits;
 use crate::mirror::entry::{Content, Entry, Kind, RelPath, Stamp};
 
 const TREE: TreeId = TreeId(0);

@@ -247,6 +247,11 @@ impl Sender {
         matches!(self.state, State::Streaming { .. })
     }
 
+    /// Whether no series is under way: a change of the link costs nothing now.
+    pub fn is_between_series(&self) -> bool {
+        matches!(self.state, State::Ready { .. } | State::Troubled { .. })
+    }
+
     /// How many links were closed from this end.
     pub fn hangs(&self) -> u64 {
         self.hangs

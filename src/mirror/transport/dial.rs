@@ -8,55 +8,72 @@ use super::socket;
 use super::{Link, LinkError, LinkPath, Secret};
 use crate::limits;
 
-/// Makes a link to the peer's [`super::Listener`]: over the crossover, to the peer's link-local address
-/// by this node's interface, if that is known and it answers; else over the LAN, from this node's own
-/// address, by which the peer knows it. Each way may take `timeout` in all.
-///
-/// # Errors
-/// [`LinkError::Unreachable`], with the reasons of both ways.
-pub fn connect(
-    secret: &Secret,
-    crossover: Option<(Ipv6Addr, &str)>,
-    lan: IpAddr,
-    own_lan: IpAddr,
-    port: u16,
-    timeout: Duration,
-) -> Result<Link, LinkError> {
-    let by_cable = match crossover {
-        Some((address, interface)) => {
-            over_crossover(secret, address, interface, port, Instant::now() + timeout)
-                .map_err(|error| error.to_string())
-        }
-        None => Err("the peer has told no address".to_owned()),
-    };
-    by_cable.or_else(|crossover| {
-        let (to, from) = (SocketAddr::new(lan, port), SocketAddr::new(own_lan, 0));
-        link(secret, LinkPath::Lan, to, Some(from), None, Instant::now() + timeout)
-            .map_err(|error| LinkError::Unreachable { crossover, lan: Box::new(error) })
-    })
+/// Who dials whom.
+#[derive(Clone, Debug)]
+pub struct Dialler {
+    /// The pair's.
+    pub secret: Secret,
+    /// This node's interface of the crossover.
+    pub interface: String,
+    /// The peer's own address on the LAN.
+    pub lan: IpAddr,
+    /// This node's own address there, by which the peer knows it.
+    pub own_lan: IpAddr,
+    /// The port of the peer's [`super::Listener`].
+    pub port: u16,
+    /// Each way may take this in all.
+    pub patience: Duration,
 }
 
-fn over_crossover(
-    secret: &Secret,
-    address: Ipv6Addr,
-    interface: &str,
-    port: u16,
-    deadline: Instant,
-) -> Result<Link, LinkError> {
-    let index = nix::net::if_::if_nametoindex(interface).map_err(std::io::Error::from)?;
-    let to = SocketAddrV6::new(address, port, 0, index).into();
-    link(secret, LinkPath::Crossover, to, None, Some(interface), deadline)
-}
+impl Dialler {
+    /// Makes a link: over the crossover, to the peer's link-local address by this node's interface, if that
+    /// is known and it answers; else over the LAN.
+    ///
+    /// # Errors
+    /// [`LinkError::Unreachable`], with the reasons of both ways.
+    pub fn connect(&self, crossover: Option<Ipv6Addr>) -> Result<Link, LinkError> {
+        let by_cable = self.over_crossover(crossover);
+        by_cable.or_else(|crossover| match self.over_lan() {
+            Ok(link) => Ok(link.instead_of(crossover)),
+            Err(lan) => Err(LinkError::Unreachable { crossover, lan }),
+        })
+    }
 
-fn link(
-    secret: &Secret,
-    path: LinkPath,
-    to: SocketAddr,
-    from: Option<SocketAddr>,
-    device: Option<&str>,
-    deadline: Instant,
-) -> Result<Link, LinkError> {
-    let stream = socket::reach(to, from, device, deadline)?;
-    let noise = secret.initiate(&stream, deadline)?;
-    Ok(Link::new(Arc::new(stream), noise, path, limits::MIRROR_STALL_MAX))
+    /// Makes a link over the crossover and no other way.
+    ///
+    /// # Errors
+    /// Why not, in words, with the address and the port.
+    pub fn over_crossover(&self, address: Option<Ipv6Addr>) -> Result<Link, String> {
+        let Some(address) = address else {
+            return Err("the peer's heartbeats over it tell no address".to_owned());
+        };
+        let Dialler { interface, port, .. } = self;
+        let named = |error: &dyn std::fmt::Display| {
+            format!("{address} port {port} on {interface}: {error}")
+        };
+        let index = nix::net::if_::if_nametoindex(interface.as_str());
+        let index = index.map_err(|errno| named(&std::io::Error::from(errno)))?;
+        let to = SocketAddrV6::new(address, *port, 0, index).into();
+        let from = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+        self.link(LinkPath::Crossover, to, from, Some(interface)).map_err(|error| named(&error))
+    }
+
+    fn over_lan(&self) -> Result<Link, String> {
+        let Dialler { lan, own_lan, port, .. } = self;
+        self.link(LinkPath::Lan, SocketAddr::new(*lan, *port), *own_lan, None)
+            .map_err(|error| format!("{lan} port {port} from {own_lan}: {error}"))
+    }
+
+    fn link(
+        &self,
+        path: LinkPath,
+        to: SocketAddr,
+        from: IpAddr,
+        device: Option<&str>,
+    ) -> Result<Link, LinkError> {
+        let deadline = Instant::now() + self.patience;
+        let stream = socket::reach(to, from, device, deadline)?;
+        let noise = self.secret.initiate(&stream, deadline)?;
+        Ok(Link::new(Arc::new(stream), noise, path, limits::MIRROR_STALL_MAX))
+    }
 }

@@ -2,12 +2,14 @@
 //! come and go. One thread accepts; each connection has one more until its first message is there.
 //!
 //! A stranger costs a thread for a few seconds, and there are only so many, for each way apart; on the
-//! LAN only the peer's address gets as far as that.
+//! LAN only the peer's address gets as far as that. The peer dials from a privileged port, which has most
+//! of the places. When they are taken, the oldest connection that has not proven its key makes room: who
+//! says nothing keeps nobody out.
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream};
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -16,9 +18,12 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::eventfd::EventFd;
 
-use super::{Incoming, Link, LinkError, LinkPath, Secret, shut, socket};
+use super::{Incoming, Link, LinkError, LinkPath, Secret, holder, notes, shut, socket};
 use crate::limits;
 use crate::mirror::address;
+
+/// Ports below this are for root alone (ip(7)).
+const PRIVILEGED_BELOW: u16 = 1024;
 
 /// Where a node listens.
 #[derive(Clone, Debug)]
@@ -40,7 +45,7 @@ pub struct Counts {
     pub taken: u64,
     /// Dropped: on the LAN, and not from the peer's address.
     pub strangers: u64,
-    /// Dropped: too many at once that had not said who they are.
+    /// Dropped for a newer one: too many at once that had not said who they are.
     pub crowded: u64,
     /// Dropped: they do not know the secret.
     pub wrong_key: u64,
@@ -136,7 +141,19 @@ struct Door {
 struct HalfOpen {
     /// Not an owner: a link that was handed over ends when its new owner drops it.
     stream: Weak<TcpStream>,
+    /// It came from a port that only root has.
+    privileged: bool,
+    /// Its first bytes were right.
+    has_spoken: Arc<AtomicBool>,
     thread: JoinHandle<()>,
+}
+
+impl HalfOpen {
+    fn shut(&self) {
+        if let Some(stream) = self.stream.upgrade() {
+            shut(&stream);
+        }
+    }
 }
 
 impl Door {
@@ -152,28 +169,64 @@ impl Door {
             return;
         }
         self.open = None;
-        let opened = match wanted {
-            Ok(Some(at)) => socket::open(at, device).map(|socket| Some((at, socket))),
-            Ok(None) => Ok(None),
-            Err(error) => Err(error),
-        };
-        match opened {
-            Ok(open) => {
-                self.open = open;
+        match wanted {
+            Ok(Some(at)) => match socket::open(at, device) {
+                Ok(socket) => {
+                    self.open = Some((at, socket));
+                    self.shut_for = None;
+                    notes::set_shut(self.path, None);
+                }
+                Err(error) => self.fail(&no_door(at, &error)),
+            },
+            // Its interface has no address: `status` tells of the path itself.
+            Ok(None) => {
                 self.shut_for = None;
+                notes::set_shut(self.path, None);
             }
-            Err(error) => self.fail(&error),
+            Err(error) => self.fail(&error.to_string()),
         }
     }
 
-    /// Closes it until it is looked after again. The same reason is logged once.
-    fn fail(&mut self, error: &io::Error) {
-        self.open = None;
-        let why = error.to_string();
-        if self.shut_for.as_ref() != Some(&why) {
-            log::warn!("the mirror cannot be reached over the {}: {why}", self.path);
-            self.shut_for = Some(why);
+    /// Makes room for one more connection of this kind. True: another one was dropped for it.
+    fn make_room(&mut self, privileged: bool) -> bool {
+        self.half_open.retain(|half| !half.thread.is_finished());
+        let places = match privileged {
+            true => limits::MIRROR_HALF_OPEN_MAX,
+            false => limits::MIRROR_HALF_OPEN_UNPRIVILEGED_MAX,
+        };
+        let of_kind = |half: &HalfOpen| half.privileged == privileged;
+        if self.half_open.iter().filter(|half| of_kind(half)).count() < places {
+            return false;
         }
+        let is_silent = |half: &HalfOpen| !half.has_spoken.load(Ordering::Relaxed);
+        // They are in the order in which they came.
+        let oldest_silent = self.half_open.iter().position(|half| of_kind(half) && is_silent(half));
+        let oldest = oldest_silent.or_else(|| self.half_open.iter().position(of_kind));
+        if let Some(oldest) = oldest {
+            // Its thread sees the end of the stream at once.
+            self.half_open.remove(oldest).shut();
+        }
+        oldest.is_some()
+    }
+
+    /// Closes it until it is looked after again. The same reason is logged once.
+    fn fail(&mut self, why: &str) {
+        self.open = None;
+        if self.shut_for.as_deref() != Some(why) {
+            log::warn!("the mirror cannot be reached over the {}: {why}", self.path);
+            self.shut_for = Some(why.to_owned());
+            notes::set_shut(self.path, Some(why.to_owned()));
+        }
+    }
+}
+
+/// Why nobody can be listened to at an address, with the one who is there already.
+fn no_door(at: SocketAddr, error: &io::Error) -> String {
+    let (address, port) = (at.ip(), at.port());
+    let taken = error.kind() == io::ErrorKind::AddrInUse;
+    match taken.then(|| holder::of_port(port)).flatten() {
+        Some(holder) => format!("{address} port {port}: {error}, by {holder}"),
+        None => format!("{address} port {port}: {error}"),
     }
 }
 
@@ -250,38 +303,46 @@ impl<F: Fn(Incoming) + Send + Sync + 'static> Porter<F> {
         for door in doors {
             let Some((_, listener)) = &door.open else { continue };
             match listener.accept() {
-                Ok((stream, from)) => self.let_in(door, stream, from.ip()),
+                Ok((stream, from)) => self.let_in(door, stream, from),
                 Err(error) => match error.kind() {
                     io::ErrorKind::WouldBlock
                     | io::ErrorKind::Interrupted
                     | io::ErrorKind::ConnectionAborted => {}
                     // Such as no descriptor left: closed for a moment, or it would be tried at once again.
-                    _ => door.fail(&error),
+                    _ => door.fail(&error.to_string()),
                 },
             }
         }
         Ok(false)
     }
 
-    fn let_in(&self, door: &mut Door, stream: TcpStream, from: IpAddr) {
+    fn let_in(&self, door: &mut Door, stream: TcpStream, from: SocketAddr) {
         let path = door.path;
-        if path == LinkPath::Lan && from != self.places.peer_lan {
+        if path == LinkPath::Lan && from.ip() != self.places.peer_lan {
             return count(&self.counters.strangers);
         }
-        door.half_open.retain(|half| !half.thread.is_finished());
-        if door.half_open.len() >= limits::MIRROR_HALF_OPEN_MAX {
-            return count(&self.counters.crowded);
+        let privileged = from.port() < PRIVILEGED_BELOW;
+        if door.make_room(privileged) {
+            count(&self.counters.crowded);
         }
         let stream = Arc::new(stream);
         let weak = Arc::downgrade(&stream);
+        let has_spoken = Arc::new(AtomicBool::new(false));
+        let spoke = Arc::clone(&has_spoken);
         let (secret, arrived, counters) =
             (self.secret.clone(), self.arrived.clone(), self.counters.clone());
-        let greet = move || match greet(&secret, stream, path) {
+        let greet = move || match greet(&secret, stream, path, &spoke) {
             Ok(incoming) => {
                 count(&counters.taken);
                 arrived(incoming);
             }
-            Err(LinkError::Secret) => count(&counters.wrong_key),
+            Err(LinkError::Secret) => {
+                count(&counters.wrong_key);
+                notes::dropped(format!(
+                    "a connection from {} over the {path} was dropped: it has another key or cluster name",
+                    from.ip()
+                ));
+            }
             Err(
                 LinkError::Closed
                 | LinkError::Failed(_)
@@ -293,10 +354,12 @@ impl<F: Fn(Incoming) + Send + Sync + 'static> Porter<F> {
             ) => count(&counters.unfinished),
         };
         match thread::Builder::new().name("mirror-greet".to_owned()).spawn(greet) {
-            Ok(thread) => door.half_open.push(HalfOpen { stream: weak, thread }),
+            Ok(thread) => {
+                door.half_open.push(HalfOpen { stream: weak, privileged, has_spoken, thread });
+            }
             Err(error) => {
                 count(&self.counters.unfinished);
-                door.fail(&error);
+                door.fail(&error.to_string());
             }
         }
     }
@@ -307,9 +370,7 @@ impl<F: Fn(Incoming) + Send + Sync + 'static> Porter<F> {
         let half_open: Vec<HalfOpen> =
             half_open.filter(|half| !half.thread.is_finished()).collect();
         for half in &half_open {
-            if let Some(stream) = half.stream.upgrade() {
-                shut(&stream);
-            }
+            half.shut();
         }
         for half in half_open {
             if half.thread.join().is_err() {
@@ -320,10 +381,17 @@ impl<F: Fn(Incoming) + Send + Sync + 'static> Porter<F> {
 }
 
 /// The handshake and the first message.
-fn greet(secret: &Secret, stream: Arc<TcpStream>, path: LinkPath) -> Result<Incoming, LinkError> {
-    let deadline = Instant::now() + limits::MIRROR_HANDSHAKE_PATIENCE;
+fn greet(
+    secret: &Secret,
+    stream: Arc<TcpStream>,
+    path: LinkPath,
+    has_spoken: &AtomicBool,
+) -> Result<Incoming, LinkError> {
+    let begun = Instant::now();
     socket::prepare(&stream)?;
-    let noise = secret.respond(&stream, deadline)?;
+    let noise = secret.respond(&stream, begun + limits::MIRROR_FIRST_BYTES_PATIENCE)?;
+    has_spoken.store(true, Ordering::Relaxed);
+    let deadline = begun + limits::MIRROR_HANDSHAKE_PATIENCE;
     let mut link = Link::new(stream, noise, path, limits::MIRROR_STALL_MAX);
     let hello = link.reader.first(limits::MIRROR_HELLO_BYTES_MAX, deadline)?;
     Ok(Incoming { hello, link })

@@ -1,8 +1,9 @@
 //! TCP sockets, and waits on them that end. All are non-blocking; who waits, polls.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -23,24 +24,23 @@ pub(super) fn open(at: SocketAddr, device: Option<&str>) -> io::Result<TcpListen
     // Connections of a daemon that ended a moment ago must not keep the next one from listening.
     setsockopt(&socket, sockopt::ReuseAddr, &true)?;
     bind(socket.as_raw_fd(), &SockaddrStorage::from(at))?;
-    listen(&socket, Backlog::new(limits::MIRROR_HALF_OPEN_MAX as i32)?)?;
+    listen(&socket, Backlog::new(limits::MIRROR_BACKLOG)?)?;
     Ok(socket.into())
 }
 
-/// Connects to an address: from one interface only if it is named, from `from` if that is given.
+/// Connects to an address: from one interface only if it is named, from the address `from`, and from a
+/// privileged port if one can be had: the listener has more places for those.
 ///
 /// # Errors
 /// As connect(2); `TimedOut` after the deadline.
 pub(super) fn reach(
     to: SocketAddr,
-    from: Option<SocketAddr>,
+    from: IpAddr,
     device: Option<&str>,
     deadline: Instant,
 ) -> io::Result<TcpStream> {
     let socket = stream_socket(to, device)?;
-    if let Some(from) = from {
-        bind(socket.as_raw_fd(), &SockaddrStorage::from(from))?;
-    }
+    bind_privileged(&socket, from)?;
     let begun = connect(socket.as_raw_fd(), &SockaddrStorage::from(to));
     let stream = TcpStream::from(socket);
     match begun {
@@ -55,6 +55,26 @@ pub(super) fn reach(
     }
     prepare(&stream)?;
     Ok(stream)
+}
+
+/// Binds to one of [`limits::MIRROR_SOURCE_PORTS`], each time beginning with another one; to any port if
+/// none of them may be had.
+fn bind_privileged(socket: &OwnedFd, from: IpAddr) -> io::Result<()> {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let ports = limits::MIRROR_SOURCE_PORTS;
+    let count = ports.end() - ports.start() + 1;
+    let first = NEXT.fetch_add(1, Ordering::Relaxed);
+    for step in 0..count {
+        let port = ports.start() + first.wrapping_add(step) % count;
+        let address = SockaddrStorage::from(SocketAddr::new(from, port));
+        match bind(socket.as_raw_fd(), &address) {
+            Ok(()) => return Ok(()),
+            Err(Errno::EADDRINUSE) => {}
+            Err(Errno::EACCES | Errno::EPERM) => break,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(bind(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(from, 0)))?)
 }
 
 fn stream_socket(address: SocketAddr, device: Option<&str>) -> io::Result<OwnedFd> {

@@ -1,6 +1,8 @@
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -42,6 +44,61 @@ fn an_identity_is_that_of_the_directory() {
     assert_eq!(before, Root::open(&b).unwrap().identity());
     assert_ne!(before, Root::open(&a).unwrap().identity());
     assert_ne!(before.fsid, Root::open(Path::new("/proc")).unwrap().identity().fsid);
+}
+
+/// An XFS in a file, on a loop device that is given back at the end.
+struct Loop {
+    device: String,
+}
+
+impl Loop {
+    fn new(image: &Path) -> Loop {
+        let out = Command::new("losetup").args(["--find", "--show"]).arg(image).output().unwrap();
+        assert!(out.status.success(), "{out:?}");
+        Loop { device: String::from_utf8(out.stdout).unwrap().trim().to_owned() }
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        run("losetup", &["--detach", &self.device]);
+    }
+}
+
+fn run(program: &str, arguments: &[&str]) {
+    let out = Command::new(program).args(arguments).output().unwrap();
+    assert!(out.status.success(), "{program} {arguments:?}: {out:?}");
+}
+
+/// After a boot a disk may have another number; the file system on it is the same. Needs root.
+#[test]
+fn an_xfs_is_known_by_its_uuid_on_whatever_device() {
+    let dir = tempfile::tempdir().unwrap();
+    let (image, mount) = (dir.path().join("image"), dir.path().join("mount"));
+    fs::create_dir(&mount).unwrap();
+    fs::File::create(&image).unwrap().set_len(400 << 20).unwrap();
+    run("mkfs.xfs", &["-q", image.to_str().unwrap()]);
+    let look = |device: &Loop| {
+        let at = mount.to_str().unwrap();
+        run("mount", &["-t", "xfs", &device.device, at]);
+        fs::create_dir_all(mount.join("www")).unwrap();
+        let root = Root::open(&mount.join("www"));
+        let seen = root.map(|root| (root.identity(), root.identity_before()));
+        run("umount", &[at]);
+        seen.unwrap()
+    };
+    let first = Loop::new(&image);
+    let (is, was) = look(&first);
+    assert_eq!((is, was), look(&first));
+    // Another device, as the first one is taken.
+    let second = Loop::new(&image);
+    let (now, now_before) = look(&second);
+    assert_ne!(was, now_before, "it has another device number");
+    assert_eq!(is, now);
+    // Another file system at its place is another one.
+    run("mkfs.xfs", &["-q", "-f", &second.device]);
+    assert_ne!(is, look(&second).0);
+    drop(first);
 }
 
 #[test]

@@ -142,3 +142,115 @@ fn a_killed_writer_leaves_a_prefix_of_its_commits() {
         }
     }
 }
+
+/// P3: what the copy here is, and which directories its roots are, outlives the index.
+#[test]
+fn p3_a_damaged_index_is_set_aside_and_the_worth_of_the_copy_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("index.redb");
+    let copy = CopyState { complete: true, of: Some(GENERATION) };
+    let position = Position { generation: GENERATION, commit: 7 };
+    let index = Index::open(dir.path()).unwrap();
+    index.set_copy(copy).unwrap();
+    index.set_root_id(TREE, (5, 6)).unwrap();
+    index.commit(&[put("one", file(1))], Some(position), &[], true).unwrap();
+    drop(index);
+    let sound = std::fs::read(&path).unwrap();
+
+    let noise: Vec<u8> = (0..sound.len()).map(|place| (place * 37 / 5) as u8).collect();
+    let damages: [(&str, Option<&[u8]>); 5] = [
+        ("emptied", Some(&[])),
+        ("cut in half", Some(&sound[..sound.len() / 2])),
+        ("cut at a page", Some(&sound[..4096])),
+        ("noise", Some(&noise)),
+        ("gone", None),
+    ];
+    for (what, left) in damages {
+        match left {
+            Some(bytes) => std::fs::write(&path, bytes).unwrap(),
+            None => std::fs::remove_file(&path).unwrap(),
+        }
+        let (index, told) = Index::open_or_rebuild(dir.path()).unwrap();
+        let told = told.unwrap_or_else(|| panic!("{what}: nothing is told"));
+        assert!(told.contains(path.to_str().unwrap()), "{what}: {told}");
+        assert!(index.is_empty().unwrap(), "{what}");
+        assert_eq!(index.copy().unwrap(), copy, "{what}");
+        assert_eq!(index.position().unwrap().map(|it| it.generation), Some(GENERATION), "{what}");
+        assert_eq!(index.root_id(TREE).unwrap(), Some((5, 6)), "{what}");
+        drop(index);
+        let names = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        let aside = names.filter(|name| name.to_string_lossy().starts_with("index.redb.damaged-"));
+        assert_eq!(aside.count(), 1, "{what}: the newest one is kept");
+        // It is told once.
+        assert_eq!(Index::open_or_rebuild(dir.path()).unwrap().1, None, "{what}");
+    }
+}
+
+/// P3: an index set back without the file beside it is not worth more than that says, nor the reverse.
+#[test]
+fn p3_an_index_and_its_file_that_disagree_count_as_the_lesser() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, beside) = (dir.path().join("index.redb"), dir.path().join("copy"));
+    let newer = Generation { number: GENERATION.number + 1, ..GENERATION };
+    let owned = |of| CopyState { complete: true, of: Some(of) };
+    let index = Index::open(dir.path()).unwrap();
+    index.set_copy(owned(GENERATION)).unwrap();
+    drop(index);
+    let before = [&path, &beside].map(|path| std::fs::read(path).unwrap());
+    let index = Index::open(dir.path()).unwrap();
+    index.set_copy(owned(newer)).unwrap();
+    drop(index);
+    let after = [&path, &beside].map(|path| std::fs::read(path).unwrap());
+    for (index_bytes, file_bytes) in [(&before[0], &after[1]), (&after[0], &before[1])] {
+        std::fs::write(&path, index_bytes).unwrap();
+        std::fs::write(&beside, file_bytes).unwrap();
+        let index = Index::open(dir.path()).unwrap();
+        assert_eq!(index.copy().unwrap(), owned(GENERATION));
+    }
+    // Without the file, or with garbage in it, a whole index is believed.
+    for garbage in [Some(b"garbage".as_slice()), None] {
+        std::fs::write(&path, &after[0]).unwrap();
+        match garbage {
+            Some(bytes) => std::fs::write(&beside, bytes).unwrap(),
+            None => std::fs::remove_file(&beside).unwrap(),
+        }
+        assert_eq!(Index::open(dir.path()).unwrap().copy().unwrap(), owned(newer));
+    }
+}
+
+/// A disk that is full for a while costs nothing but that while.
+#[test]
+fn a_store_that_was_refused_a_write_is_opened_again() {
+    use nix::mount::{MsFlags, mount, umount};
+
+    let dir = tempfile::tempdir().unwrap();
+    let small = Some("size=3m");
+    mount(Some("none"), dir.path(), Some("tmpfs"), MsFlags::empty(), small).expect("needs root");
+    let state = dir.path().join("web");
+    let index = Index::open(&state).unwrap();
+    index.commit(&[put("before", file(1))], None, &[], true).unwrap();
+    let fill = dir.path().join("fill");
+    let mut filler = std::fs::File::create(&fill).unwrap();
+    while filler.write_all(&[0; 4096]).is_ok() {}
+    let mut number = 0;
+    let refused = loop {
+        number += 1;
+        let changes: Vec<_> = (0..2000).map(|n| put(&format!("d{number}/f{n}"), file(n))).collect();
+        if let Err(error) = index.commit(&changes, None, &[], true) {
+            break error;
+        }
+        assert!(number < 1000, "the disk is never full");
+    };
+    let cause = index.broken().unwrap();
+    assert!(cause.contains("index.redb"), "{cause}");
+    assert!(!refused.to_string().is_empty());
+    assert!(index.commit(&[put("x", file(1))], None, &[], true).is_err());
+    std::fs::remove_file(&fill).unwrap();
+    drop(filler);
+    assert_eq!(index.reopen().unwrap(), None);
+    assert_eq!(index.broken(), None);
+    index.commit(&[put("after", file(2))], None, &[], true).unwrap();
+    assert!(index.get(&key("before")).unwrap().is_some());
+    drop(index);
+    umount(dir.path()).unwrap();
+}

@@ -14,7 +14,8 @@ impl Sender {
         }
         let Envelope { generation, message } = envelope;
         // A refusal changes nothing, and mostly speaks of another generation.
-        if generation != self.generation && !matches!(message, ToSender::Refuse { .. }) {
+        let refusal = matches!(message, ToSender::Refuse { .. } | ToSender::NotNow { .. });
+        if generation != self.generation && !refusal {
             return self.hang("the peer speaks of another generation of the group".into());
         }
         match message {
@@ -23,6 +24,7 @@ impl Sender {
                 let state = SenderState::Blocked(format!("the peer refuses: {why}"));
                 self.hang_with(why, state);
             }
+            ToSender::NotNow { why } => self.hang(format!("the peer cannot take it now: {why}")),
             ToSender::Buckets { digests } => self.told_buckets(digests),
             ToSender::Listing { bucket, entries, more } => {
                 self.listed(now, bucket, entries, more);

@@ -63,6 +63,7 @@ fn to_sender() -> impl Strategy<Value = ToSender> {
     prop_oneof![
         3 => any::<bool>().prop_map(|same| ToSender::Welcome { digest: [u8::from(same); 16], commit: 1 }),
         1 => Just(ToSender::Refuse { why: "no".into() }),
+        1 => Just(ToSender::NotNow { why: "not yet".into() }),
         2 => (255usize..257).prop_map(|count| ToSender::Buckets { digests: vec![[0; 16]; count] }),
         2 => (0u16..3, listing, any::<bool>()).prop_map(|(bucket, entries, more)| {
             ToSender::Listing { bucket, entries, more }
@@ -189,7 +190,7 @@ fn another_generation_changes_nothing() {
         for _ in 0..300 {
             let said = to_receiver().new_tree(&mut runner).unwrap().current();
             let heard = to_sender().new_tree(&mut runner).unwrap().current();
-            let refusal = matches!(heard, ToSender::Refuse { .. });
+            let refusal = matches!(heard, ToSender::Refuse { .. } | ToSender::NotNow { .. });
             let mut receiver = Receiver::new(GENERATION, "web".into(), trees());
             receiver.handle(Time(0), receiver::Event::Linked);
             if !matches!(said, ToReceiver::Hello { .. }) {

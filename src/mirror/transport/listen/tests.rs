@@ -7,7 +7,7 @@ use std::process::Command;
 use crossbeam_channel::{Receiver, unbounded};
 use nix::sched::{CloneFlags, unshare};
 
-use super::super::connect;
+use super::super::Dialler;
 use super::*;
 
 /// Far longer than anything here takes, so that a busy machine fails no test.
@@ -78,12 +78,27 @@ impl Scene {
     }
 }
 
+fn dialler(secret: &Secret, lan: IpAddr, own_lan: IpAddr) -> Dialler {
+    let (secret, interface) = (secret.clone(), CABLE.to_owned());
+    Dialler { secret, interface, lan, own_lan, port: limits::SYNC_PORT, patience: PATIENCE }
+}
+
 fn over_lan(secret: &Secret) -> Result<Link, LinkError> {
-    connect(secret, None, HOME, HOME, limits::SYNC_PORT, PATIENCE)
+    dialler(secret, HOME, HOME).connect(None)
 }
 
 fn raw() -> TcpStream {
     TcpStream::connect((HOME, limits::SYNC_PORT)).unwrap()
+}
+
+/// One that says nothing, from a port that only root has.
+fn silent_from_below() -> TcpStream {
+    let deadline = Instant::now() + PATIENCE;
+    let to = (HOME, limits::SYNC_PORT).into();
+    let stream = socket::reach(to, HOME, None, deadline).unwrap();
+    assert!(stream.local_addr().unwrap().port() < PRIVILEGED_BELOW);
+    stream.set_nonblocking(false).unwrap();
+    stream
 }
 
 /// The end of a stream, or its reset if something was not read.
@@ -177,7 +192,7 @@ fn a_recorded_connection_is_not_taken_again() {
                 to.write_all(&rest).unwrap();
                 [wire, rest].concat()
             });
-            let link = connect(&secret(), None, between, HOME, limits::SYNC_PORT, PATIENCE);
+            let link = dialler(&secret(), between, HOME).connect(None);
             link.unwrap().split().0.send(b"hello").unwrap();
             taps.join().unwrap()
         });
@@ -195,22 +210,34 @@ fn a_recorded_connection_is_not_taken_again() {
 fn strangers_and_crowds_cost_little() {
     in_namespace(|| {
         let scene = Scene::home();
-        // Those who say nothing, more than may.
-        let crowd: Vec<TcpStream> = (0..limits::MIRROR_HALF_OPEN_MAX + 5).map(|_| raw()).collect();
+        // Those who say nothing, more than may: the peer gets in beside them.
+        let more = limits::MIRROR_HALF_OPEN_UNPRIVILEGED_MAX + 5;
+        let crowd: Vec<TcpStream> = (0..more).map(|_| raw()).collect();
         until("dropped", || scene.listener.counts().crowded >= 5);
-        // When they are gone, the peer gets in.
-        drop(crowd);
-        until("there is room", || {
-            over_lan(&secret()).is_ok_and(|link| link.split().0.send(b"hello").is_ok())
-        });
+        over_lan(&secret()).unwrap().split().0.send(b"hello").unwrap();
         assert_eq!(scene.arrived().hello, b"hello");
+        drop(crowd);
+
+        // Even if they have the privileged places.
+        let crowded = scene.listener.counts().crowded;
+        let more = limits::MIRROR_HALF_OPEN_MAX + 1;
+        let silent: Vec<TcpStream> = (0..more).map(|_| silent_from_below()).collect();
+        until("dropped", || scene.listener.counts().crowded > crowded);
+        over_lan(&secret()).unwrap().split().0.send(b"hello again").unwrap();
+        assert_eq!(scene.arrived().hello, b"hello again");
+        // And they are not waited for for long.
+        for mut stream in silent {
+            assert!(is_over(&mut stream));
+        }
 
         // Not from the peer's address.
         let stranger: IpAddr = "127.0.0.9".parse().unwrap();
         let before = scene.listener.counts();
         let port = limits::SYNC_PORT;
-        let error = connect(&secret(), None, HOME, stranger, port, PATIENCE).unwrap_err();
-        assert!(matches!(error, LinkError::Unreachable { .. }));
+        let error = dialler(&secret(), HOME, stranger).connect(None).unwrap_err();
+        let LinkError::Unreachable { crossover, lan } = &error else { panic!("{error}") };
+        assert!(crossover.contains("tell no address"), "{crossover}");
+        assert!(lan.contains(&format!("{HOME} port {port} from {stranger}")), "{lan}");
         until("counted", || scene.listener.counts().strangers == before.strangers + 1);
         assert!(scene.arrived.is_empty());
     });
@@ -238,10 +265,7 @@ fn addresses_come_and_go() {
         let lan: IpAddr = "192.0.2.1".parse().unwrap();
         let scene = Scene::new(lan, lan);
         let told = || scene.own.recv_timeout(PATIENCE).unwrap();
-        let reach = |cable: Option<Ipv6Addr>| {
-            let cable = cable.map(|address| (address, CABLE));
-            connect(&secret(), cable, lan, lan, limits::SYNC_PORT, PATIENCE)
-        };
+        let reach = |cable: Option<Ipv6Addr>| dialler(&secret(), lan, lan).connect(cable);
         let hears = |link: Link, path: LinkPath| {
             assert_eq!(link.path(), path);
             link.split().0.send(b"hello").unwrap();
@@ -270,7 +294,11 @@ fn addresses_come_and_go() {
         ip("address del fe80::2/64 dev lo");
         assert_eq!(told(), None);
         // Down to the LAN.
-        hears(reach(Some(two)).unwrap(), LinkPath::Lan);
+        let by_lan = reach(Some(two)).unwrap();
+        let detour = by_lan.detour().unwrap().to_owned();
+        assert!(detour.contains("fe80::2 port 694 on lo: "), "{detour}");
+        assert!(detour.contains("os error"), "{detour}");
+        hears(by_lan, LinkPath::Lan);
 
         ip("address add fe80::1/64 dev lo nodad");
         assert_eq!(told(), Some(one));
