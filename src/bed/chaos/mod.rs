@@ -321,12 +321,20 @@ impl Chaos {
 
     /// Waits until the pair is whole; else what is wrong.
     fn converge(&mut self, rng: &mut Rng) -> Result<Result<(), String>, BedError> {
-        let until = Instant::now() + limits::CHAOS_WHOLE_WITHIN;
+        let began = Instant::now();
+        let mut last = String::new();
         loop {
-            let Some(wrong) = self.bed.ailment() else { return Ok(Ok(())) };
-            if Instant::now() > until {
+            let Some(wrong) = self.bed.ailment() else {
+                if began.elapsed() > limits::BED_EFFECT_WITHIN {
+                    let seconds = began.elapsed().as_secs();
+                    self.note(format!("whole only after {seconds} s, because {last}"));
+                }
+                return Ok(Ok(()));
+            };
+            if began.elapsed() > limits::CHAOS_WHOLE_WITHIN {
                 return Ok(Err(wrong));
             }
+            last = wrong;
             self.live(0, rng)?;
             self.bed.watch_for(limits::BED_LOOK_EVERY * 5)?;
         }
