@@ -84,6 +84,9 @@ pub struct MirrorReport {
     pub copy_of: Option<Generation>,
     /// Under `Out`: the peer has everything but what changed a moment ago.
     pub in_sync: bool,
+    /// Under `Out`: names that cannot be read here. The peer has them as they were before.
+    #[serde(default)]
+    pub stuck: u64,
     /// For `status`.
     pub status: status::Mirror,
 }

@@ -35,6 +35,30 @@ pub const FILE_READS_MAX: u32 = 3;
 /// Rounds in which a commit's names may change while they are read; then it is fuzzy. Each round has only
 /// what changed in the one before: if reading is quicker than writing, a handful is enough.
 pub const COMMIT_ROUNDS_MAX: u32 = 24;
+/// ... and at most this long after its first round: others wait.
+pub const COMMIT_ROUNDS_FOR: Duration = Duration::from_millis(300);
+/// A file that took this long to read is read once in a series: what is written to it meanwhile is for
+/// the next one.
+pub const COSTLY_READ: Duration = Duration::from_millis(10);
+/// A costly file that is written to all the time rests up to this many times what it took: it gets a
+/// ninth of a processor and of the link.
+pub const HOT_PAUSE_FACTOR: u32 = 8;
+/// Bytes of one file of several chunks that are kept from reading until they are sent, so that they are
+/// sent as they were read.
+pub const KEPT_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Files of one batch that are kept open until they are sent.
+pub const HELD_FILES_MAX: usize = 64;
+/// Names that cannot be read, kept in mind singly: more are a disk that fails.
+pub const STUCK_MAX: usize = 1000;
+/// A name that cannot be read is tried again after this ...
+pub const STUCK_PAUSE_MIN: Duration = Duration::from_secs(5);
+/// ... and at most this, each time twice as long as before.
+pub const STUCK_PAUSE_MAX: Duration = Duration::from_secs(300);
+/// Walks that look for other names of a file, and looks at names that are written to from outside the
+/// tree, take a twentieth of the time.
+pub const LINKS_LOOK_FACTOR: u32 = 20;
+/// Names that may be written to from outside the tree are looked at no more often than this.
+pub const OUTER_LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Threads that hash one large file of the owner: its services need the processors, too.
 pub const HASH_THREADS: usize = 2;
 /// Names marked at a time by a walk.
@@ -165,9 +189,9 @@ pub const MIRROR_WORK_PATIENCE: Duration = Duration::from_secs(6 * 3600);
 pub const MIRROR_DATA_PATIENCE: Duration = Duration::from_secs(60);
 /// A mirror is in sync until a change has waited for this long: `a moment ago` in `status`.
 pub const MIRROR_MOMENT: Duration = Duration::from_secs(1);
-/// Series in a row that are withdrawn because a file changed; then [`MIRROR_RETRY`] goes by first, so
-/// that a busy file does not keep a processor hashing.
-pub const MIRROR_WITHDRAWALS_MAX: u32 = 3;
+/// Series in a row that a barrier does not count because a file became shorter while it was sent: what
+/// was in it before the barrier does not exist any more.
+pub const MIRROR_DROPS_MAX: u32 = 3;
 /// Names in one `Listing`: with the longest paths they stay below [`MIRROR_MESSAGE_BYTES_MAX`].
 pub const LISTING_ENTRIES_MAX: usize = 4096;
 /// Names that a sender takes of one bucket: 67 million in all buckets, about 30 MB at a time.

@@ -168,7 +168,7 @@ impl<'a> Run<'a> {
             (Kind::Symlink { target }, _) => run.put_symlink(key, entry, target),
             (Kind::File(_), How::Staged { .. }) => run.put_staged(order, key, entry),
             (Kind::File(_), How::InPlace { base }) => run.put_in_place(key, entry, base),
-            (Kind::File(_), How::Plain) => {
+            (Kind::File(_), How::Plain | How::Dropped) => {
                 Err(Trouble::Failed("a staged file without its content".to_owned()))
             }
         })
@@ -323,7 +323,7 @@ impl<'a> Run<'a> {
                 let to = meta::quick(root, to).map_err(from_tree)?;
                 to.is_some_and(|(to, _)| to.ino == look.seen.ino)
             }
-            (Kind::File(_), How::Plain) => false,
+            (Kind::File(_), How::Plain | How::Dropped) => false,
             (Kind::Dir | Kind::Symlink { .. }, _) => true,
         };
         let proves = is_ours && is_kind_of(&look, entry) && look.has_metadata_of(entry);

@@ -50,6 +50,19 @@ pub fn content(
     Ok(Content { size: seen.size, chunk_bytes: plan.chunk_bytes, chunks })
 }
 
+/// The hashes of a file's first `size` bytes, whatever becomes of it meanwhile.
+///
+/// # Errors
+/// `Changed`: it is shorter by now. `Io`: it cannot be read.
+pub fn chunks(
+    file: &File,
+    size: u64,
+    how: Hash,
+    threads_max: usize,
+) -> Result<Vec<ChunkHash>, HashError> {
+    Plan::new(file, size, how)?.run(threads_max)
+}
+
 /// One chunk, for sending: `size` and `chunk_bytes` as in the file's [`Content`].
 ///
 /// # Errors

@@ -110,7 +110,8 @@ pub enum ToReceiver {
         /// The changes.
         ops: Vec<Op>,
     },
-    /// A chunk that was needed.
+    /// A chunk that was needed. It may be another one than was offered: the file changed meanwhile, and
+    /// this is what is there now.
     Data {
         /// Place of the op in its batch.
         op: u32,
@@ -127,7 +128,7 @@ pub enum ToReceiver {
         /// Batch.
         batch: u32,
     },
-    /// What was staged of this series is void: a file changed while it was sent.
+    /// What was staged of this series is void: this node cannot go on with it.
     Withdraw {
         /// Series.
         series: u64,
@@ -138,6 +139,11 @@ pub enum ToReceiver {
     Verify {
         /// Number of the barrier.
         barrier: u64,
+    },
+    /// A change of the batch is not to be made: its file cannot be read any more. What is there stays.
+    Drop {
+        /// Place of the op in its batch.
+        op: u32,
     },
 }
 
@@ -322,6 +328,7 @@ mod tests {
             (ToReceiver::Close { series: 300, batch: 2 }, "07010505ac0202"),
             (ToReceiver::Ping, "07010507"),
             (ToReceiver::Verify { barrier: 300 }, "07010508ac02"),
+            (ToReceiver::Drop { op: 300 }, "07010509ac02"),
         ] {
             let generation = Generation { number: 7, owner: NodeIndex::Upper, id: 5 };
             let envelope = Envelope { generation, message };

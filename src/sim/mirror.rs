@@ -475,7 +475,8 @@ impl World {
         let state = if in_sync { MirrorState::InSync } else { MirrorState::Syncing };
         let drained = engine.drained && matches!(duty, MirrorDuty::Drain(_));
         let status = Mirror { state, ..Mirror::off() };
-        let report = MirrorReport { order, still, drained, complete, copy_of, in_sync, status };
+        let report =
+            MirrorReport { order, still, drained, complete, copy_of, in_sync, stuck: 0, status };
         if engine.told.as_ref() != Some(&report) {
             engine.told = Some(report.clone());
             self.report(index, Event::Mirror { group, report });

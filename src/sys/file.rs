@@ -108,6 +108,20 @@ pub fn write_back(file: &File) -> io::Result<()> {
     Ok(())
 }
 
+/// For tests: nobody else can open this file for now.
+#[cfg(test)]
+pub fn lease(file: &File) {
+    use std::os::fd::AsRawFd;
+    /// F_SETSIG of fcntl(2), which libc does not know.
+    const F_SETSIG: libc::c_int = 10;
+    // Whoever tries makes the kernel send a signal: one that is ignored.
+    for (what, value) in [(F_SETSIG, libc::SIGCHLD), (libc::F_SETLEASE, libc::F_WRLCK)] {
+        // SAFETY: plain numbers, and a descriptor that is open.
+        let done = unsafe { libc::fcntl(file.as_raw_fd(), what, value) };
+        assert_eq!(done, 0, "{}", io::Error::last_os_error());
+    }
+}
+
 /// For tests: stores into the first byte of a file of a page or more, through one shared mapping.
 #[cfg(test)]
 pub fn mapped_store(file: &File) -> impl Fn(u8) + use<> {

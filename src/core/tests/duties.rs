@@ -36,6 +36,7 @@ impl Story {
             complete: true,
             copy_of,
             in_sync: true,
+            stuck: 0,
             status: Mirror::off(),
         };
         self.give(node, Event::Mirror { group: WEB, report });

@@ -174,7 +174,8 @@ fn group_of(hello: &[u8]) -> Option<String> {
         | ToReceiver::Close { .. }
         | ToReceiver::Withdraw { .. }
         | ToReceiver::Ping
-        | ToReceiver::Verify { .. } => None,
+        | ToReceiver::Verify { .. }
+        | ToReceiver::Drop { .. } => None,
     }
 }
 

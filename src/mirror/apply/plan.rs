@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::mirror::entry::{Entry, Key, Kind, RelPath};
 use crate::mirror::proto::{Change, Trouble};
-use crate::mirror::stage::{Ready, StagedOp};
+use crate::mirror::stage::{How, Ready, StagedOp};
 
 /// The place of an op in its series: batch, place in the batch.
 pub(super) type Order = (u32, u32);
@@ -43,7 +43,9 @@ impl Plan {
         };
         for batch in 0..ready.manifest().batches {
             for (number, staged) in (0u32..).zip(ready.batch(batch)?) {
-                plan.add((batch, number), staged);
+                if staged.how != How::Dropped {
+                    plan.add((batch, number), staged);
+                }
             }
         }
         let covered: Vec<Key> = plan

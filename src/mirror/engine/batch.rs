@@ -1,7 +1,9 @@
 //! A batch of a series, and how it is put together.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 
+use super::gather::Chunks;
 use crate::limits;
 use crate::mirror::entry::{ChunkHash, Entry, Key, Kind};
 use crate::mirror::proto::{Change, Op};
@@ -11,8 +13,11 @@ use crate::mirror::proto::{Change, Op};
 pub struct Batch {
     /// The changes, by name.
     pub ops: Vec<Op>,
-    /// Contents of small files, by the place of their op: they are sent as they were read.
-    pub contents: BTreeMap<u32, Vec<u8>>,
+    /// Contents that are sent as they were read, by the place of their op: of small files, and of large
+    /// ones what differs.
+    pub contents: BTreeMap<u32, Chunks>,
+    /// Files that more is sent of: open since they were read, whatever becomes of their names.
+    pub files: BTreeMap<u32, File>,
     /// Names changed while they were read, round after round.
     pub fuzzy: bool,
     /// Something is left for another batch.
@@ -23,7 +28,8 @@ pub struct Batch {
 #[derive(Debug, Default)]
 pub(super) struct Made {
     pub(super) ops: BTreeMap<Key, Change>,
-    contents: BTreeMap<Key, Vec<u8>>,
+    contents: BTreeMap<Key, Chunks>,
+    files: BTreeMap<Key, File>,
     /// What the offer will take, about.
     bytes: usize,
 }
@@ -71,12 +77,29 @@ impl Made {
     pub(super) fn forget(&mut self, key: &Key) {
         self.ops.remove(key);
         self.contents.remove(key);
+        self.files.remove(key);
     }
 
-    /// What was read of a small file.
-    pub(super) fn keep(&mut self, key: &Key, bytes: Vec<u8>) {
-        self.bytes += bytes.len() / limits::CONTENT_WEIGHT;
-        self.contents.insert(key.clone(), bytes);
+    /// What was read of a file.
+    pub(super) fn keep(&mut self, key: &Key, chunks: Chunks) {
+        if !chunks.is_empty() {
+            let bytes: usize = chunks.values().map(Vec::len).sum();
+            self.bytes += bytes / limits::CONTENT_WEIGHT;
+            self.contents.insert(key.clone(), chunks);
+        }
+    }
+
+    /// A file whose content is not kept in whole.
+    pub(super) fn hold(&mut self, key: &Key, file: File) {
+        if self.files.len() < limits::HELD_FILES_MAX {
+            self.files.insert(key.clone(), file);
+        }
+    }
+
+    /// Bytes of contents that it has room for.
+    pub(super) fn room(&self) -> usize {
+        let left = (limits::BATCH_OFFER_BYTES_MAX / 2).saturating_sub(self.bytes);
+        left.saturating_mul(limits::CONTENT_WEIGHT)
     }
 
     /// Whether the next change must wait for another batch.
@@ -86,14 +109,17 @@ impl Made {
 
     /// As it is sent.
     pub(super) fn batch(mut self, fuzzy: bool, more: bool) -> Batch {
-        let mut contents = BTreeMap::new();
+        let (mut contents, mut files) = (BTreeMap::new(), BTreeMap::new());
         let mut ops = Vec::with_capacity(self.ops.len());
         for (place, (key, change)) in (0u32..).zip(self.ops) {
-            if let Some(bytes) = self.contents.remove(&key) {
-                contents.insert(place, bytes);
+            if let Some(chunks) = self.contents.remove(&key) {
+                contents.insert(place, chunks);
+            }
+            if let Some(file) = self.files.remove(&key) {
+                files.insert(place, file);
             }
             ops.push(Op { key, change, keep: false });
         }
-        Batch { ops, contents, fuzzy, more }
+        Batch { ops, contents, files, fuzzy, more }
     }
 }

@@ -34,6 +34,7 @@ pub(super) fn unusable(why: &str) -> MirrorReport {
         complete: false,
         copy_of: None,
         in_sync: false,
+        stuck: 0,
         status: Mirror { state: MirrorState::Blocked, why: why.to_owned(), ..Mirror::off() },
     }
 }

@@ -13,94 +13,33 @@
 //! dirty pages are written back, and a store through a mapping that comes right after may not move their
 //! times. When the peer has the series, such files are written back and read again ([`Series::record`]):
 //! only then `seen` is worth anything.
+//!
+//! # What holds nobody up
+//! A file that costs much to read is read once in a series, whatever becomes of it meanwhile, and then
+//! rests (`rest`). What cannot be read is stuck: it is told, tried again by itself, and everything else
+//! goes on. Both stay dirty.
 
-use std::collections::{HashSet, VecDeque};
-use std::time::{Duration, SystemTime};
+mod content;
+mod linked;
+mod series;
 
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::{Duration, Instant, SystemTime};
+
+pub use self::content::Chunks;
+use self::content::is_small;
+pub use self::series::Series;
 use super::batch::{Batch, Made};
 use super::hints::{Hints, Told};
-use super::proof::{Proof, prove};
-use super::trees::{Fault, Pass, Tree, Trees};
+use super::links::Inode;
+use super::rest::Rests;
+use super::trees::{Fault, Pass, Tree};
 use crate::limits;
-use crate::mirror::entry::{Content, Entry, Key, Kind, RelPath, Stored};
+use crate::mirror::entry::{Entry, Key, Kind, RelPath, Stored};
 use crate::mirror::hash::{self, HashError};
-use crate::mirror::index::{Index, IndexError, Position};
+use crate::mirror::index::Index;
 use crate::mirror::meta::{self, Look, What};
 use crate::mirror::tree::{Root, TreeError};
-
-/// What is sent as one commit.
-#[derive(Debug, Default)]
-pub struct Series {
-    /// All names that it takes in.
-    taken: HashSet<Key>,
-    /// What the index becomes when the peer has it.
-    changes: Vec<(Key, Option<Stored>)>,
-    /// Small files that were read before they were written back: their places in `changes`.
-    unproven: Vec<usize>,
-    /// Names that were found gone, or to be no directory any more: whatever the peer has below them goes,
-    /// too.
-    gone: HashSet<Key>,
-    rounds: u32,
-    fuzzy: bool,
-}
-
-impl Series {
-    /// Whether it takes in this name.
-    pub fn has(&self, key: &Key) -> bool {
-        self.taken.contains(key)
-    }
-
-    /// Whether something may have been offered already that touches this name.
-    fn touches(&self, key: &Key) -> bool {
-        let above = |key: &Key| Some(Key { tree: key.tree, path: key.path.parent()? });
-        self.has(key)
-            || !self.gone.is_empty()
-                && std::iter::successors(above(key), above).any(|key| self.gone.contains(&key))
-    }
-
-    /// Whether names changed while they were read, round after round.
-    pub fn is_fuzzy(&self) -> bool {
-        self.fuzzy
-    }
-
-    /// The peer has it: what it holds becomes the index. Without a position: there was nothing to send.
-    ///
-    /// # Errors
-    /// The store fails.
-    pub fn record(
-        mut self,
-        trees: &Trees,
-        index: &Index,
-        position: Option<Position>,
-        forced: &mut HashSet<Key>,
-    ) -> Result<(), IndexError> {
-        let changed = self.prove(trees, index);
-        let clean: Vec<Key> = self.taken.into_iter().collect();
-        for key in &clean {
-            forced.remove(key);
-        }
-        index.commit(&self.changes, position, &clean, position.is_some())?;
-        index.mark(&changed)
-    }
-
-    /// Writes back what was read before that, and reads it once more. What looks otherwise now was told
-    /// of, or is found by the next walk; the names that only have another content are returned.
-    fn prove(&mut self, trees: &Trees, index: &Index) -> Vec<Key> {
-        let pass = trees.open(index).ok();
-        let many = self.unproven.len() > limits::SYNC_EACH_MAX;
-        let synced = many && pass.as_ref().is_some_and(|pass| pass.sync().is_ok());
-        let mut changed = Vec::new();
-        for place in std::mem::take(&mut self.unproven) {
-            let Some((key, Some(stored))) = self.changes.get_mut(place) else { continue };
-            let proof = pass.as_ref().and_then(|pass| prove(pass, key, stored, synced));
-            if proof == Some(Proof::Changed) {
-                changed.push(key.clone());
-            }
-            stored.seen = stored.seen.filter(|_| proof == Some(Proof::Final));
-        }
-        changed
-    }
-}
 
 /// What gathering works with.
 pub struct Gather<'a> {
@@ -112,8 +51,20 @@ pub struct Gather<'a> {
     pub hints: &'a mut Hints,
     /// Names that the peer has otherwise: offered even if they are as in the index.
     pub forced: &'a HashSet<Key>,
+    /// Names that are left alone for a while.
+    pub rests: &'a mut Rests,
     /// Whether another order waits.
     pub interrupted: &'a dyn Fn() -> bool,
+}
+
+/// What has become of a name that was to be read.
+enum Outcome {
+    /// It is in the series as it is now.
+    Taken,
+    /// It stays dirty, and rests.
+    Left,
+    /// Other names of it must be found first.
+    Lonely,
 }
 
 impl Gather<'_> {
@@ -124,6 +75,7 @@ impl Gather<'_> {
     pub fn batch(&mut self, series: &mut Series) -> Result<Batch, Fault> {
         let mut made = Made::default();
         self.absorb(series)?;
+        let mut first_round_at = None;
         loop {
             let names = self.index.dirty(limits::BATCH_OPS_MAX.saturating_sub(made.ops.len()));
             self.read(names, series, &mut made)?;
@@ -140,14 +92,16 @@ impl Gather<'_> {
                 continue;
             }
             let quiet = match self.absorb(series)? {
-                Told::Names(names) => names.iter().all(|name| !series.has(name)),
+                Told::Names(names) => names.iter().all(|name| !series.awaits(name)),
                 Told::Everything => false,
             };
-            if quiet {
+            let relinked = self.settle_links(series)?;
+            if quiet && !relinked {
                 break;
             }
             series.rounds += 1;
-            if series.rounds >= limits::COMMIT_ROUNDS_MAX {
+            let since = first_round_at.get_or_insert_with(Instant::now).elapsed();
+            if series.rounds >= limits::COMMIT_ROUNDS_MAX || since >= limits::COMMIT_ROUNDS_FOR {
                 series.fuzzy = true;
                 break;
             }
@@ -170,18 +124,54 @@ impl Gather<'_> {
         }
         let mut queue = VecDeque::from(names);
         let mut done: HashSet<Key> = HashSet::new();
+        let mut leaders: HashMap<_, RelPath> = HashMap::new();
+        let mut lonely = Vec::new();
         while let Some(key) = queue.pop_front() {
-            if !done.insert(key.clone()) {
+            if done.contains(&key) {
                 continue;
             }
             if (self.interrupted)() {
                 return Err(Fault::Interrupted);
             }
-            self.examine(&key, synced_at, series, made, &mut queue)?;
-            series.taken.insert(key);
+            // The peer must be able to put it somewhere.
+            if let Some(parent) = self.parent_to_come(&key, series)?
+                && !done.contains(&parent)
+            {
+                queue.push_front(key);
+                queue.push_front(parent);
+                continue;
+            }
+            done.insert(key.clone());
+            if series.is_costly(&key) {
+                // As it was read first: what came since is for the next series.
+                series.fuzzy = true;
+                series.leave(&key, true);
+                continue;
+            }
+            if self.rests.holds(&key, Instant::now()) {
+                series.leave(&key, false);
+                continue;
+            }
+            match self.examine(&key, synced_at, series, made, &mut leaders) {
+                Ok(Outcome::Taken) => {
+                    self.rests.free(&key);
+                    series.take(key);
+                }
+                Ok(Outcome::Left) => series.leave(&key, false),
+                Ok(Outcome::Lonely) => lonely.push(key),
+                Err(fault) => self.stick(&key, fault, series, made)?,
+            }
+            if queue.is_empty() && !lonely.is_empty() {
+                for key in self.find_others(std::mem::take(&mut lonely), series)? {
+                    done.remove(&key);
+                    queue.push_back(key);
+                }
+            }
             if made.is_full() {
                 // What was not reached is dirty still, for the next batch.
-                let left: Vec<Key> = queue.into_iter().filter(|key| !done.contains(key)).collect();
+                let mut left: Vec<Key> =
+                    queue.into_iter().filter(|key| !done.contains(key)).collect();
+                left.append(&mut lonely);
                 self.index.mark(&left)?;
                 return Ok(());
             }
@@ -189,20 +179,47 @@ impl Gather<'_> {
         Ok(())
     }
 
-    /// Finds out what has become of one name. Names whose entries depend on it go to the queue.
+    /// A name that cannot be read is told and tried again by itself; the others go on. What the peer has
+    /// of it stays.
+    fn stick(
+        &mut self,
+        key: &Key,
+        fault: Fault,
+        series: &mut Series,
+        made: &mut Made,
+    ) -> Result<(), Fault> {
+        let why = match &fault {
+            Fault::Tree(_) | Fault::Disk(_) if !key.path.is_root() => fault.to_string(),
+            Fault::Root(_)
+            | Fault::Tree(_)
+            | Fault::Disk(_)
+            | Fault::Index(_)
+            | Fault::Interrupted => return Err(fault),
+        };
+        log::warn!("a name cannot be mirrored for now: {why}");
+        made.forget(key);
+        // Too many: the disk fails, and nothing may be concluded any more.
+        if !self.rests.stick(key, why, Instant::now()) {
+            return Err(fault);
+        }
+        series.leave(key, false);
+        Ok(())
+    }
+
+    /// Finds out what has become of one name.
     fn examine(
         &mut self,
         key: &Key,
         synced_at: Option<Duration>,
         series: &mut Series,
         made: &mut Made,
-        queue: &mut VecDeque<Key>,
-    ) -> Result<(), Fault> {
-        let Some((tree, root)) = self.pass.of(key) else { return Ok(()) };
+        leaders: &mut HashMap<Inode, RelPath>,
+    ) -> Result<Outcome, Fault> {
+        let Some((tree, root)) = self.pass.of(key) else { return Ok(Outcome::Taken) };
         let stored = self.index.get(key)?;
         // If the peer may have it otherwise than the index says, it is told whatever it is now.
         let told = series.touches(key) || self.forced.contains(key);
-        for _ in 0..limits::FILE_READS_MAX {
+        for attempt in 1..=limits::FILE_READS_MAX {
             made.forget(key);
             let look = match meta::look(root, &key.path) {
                 Ok(look) => look,
@@ -214,7 +231,7 @@ impl Gather<'_> {
             if tree.excludes.matches(&key.path, is_dir) {
                 // Neither side has it to be compared; what is there stays.
                 series.changes.extend((stored.is_some() || told).then(|| (key.clone(), None)));
-                return Ok(());
+                return Ok(Outcome::Taken);
             }
             let mirrored = |look: &Look| {
                 !matches!(look.what, What::Other(_)) && look.seen.size <= limits::FILE_BYTES_MAX
@@ -223,41 +240,50 @@ impl Gather<'_> {
                 if key.path.is_root() {
                     return Err(Fault::Root(format!("{} is gone", tree.path.display())));
                 }
-                let others = self.hints.links.gone(key);
-                self.mark_others(&others)?;
+                self.hints.links.gone(key);
                 if stored.is_some() || told {
                     made.delete(key);
                     series.gone.insert(key.clone());
                     series.changes.push((key.clone(), None));
                 }
-                return Ok(());
+                return Ok(Outcome::Taken);
             };
-            queue.extend(self.parent_to_come(key, series)?);
-            let others = self.hints.links.saw(key, &look.seen);
-            self.mark_others(&others)?;
-            let leader = match look.what {
-                What::File if look.seen.nlink > 1 => self.leader(key, root, &look, queue)?,
-                What::File | What::Dir | What::Symlink(_) | What::Other(_) => None,
-            };
+            if self.lacks_parent(key)? {
+                return Ok(Outcome::Left);
+            }
             let known = stored.as_ref().filter(|stored| stored.seen == Some(look.seen));
+            let leader = match look.what {
+                What::File => {
+                    self.hints.links.saw(key, &look.seen);
+                    if self.hints.links.is_incomplete((key.tree, look.seen.ino)) {
+                        return Ok(Outcome::Lonely);
+                    }
+                    self.leader(key, root, &look, known.is_none(), series, leaders)?
+                }
+                What::Dir | What::Symlink(_) | What::Other(_) => {
+                    self.hints.links.gone(key);
+                    None
+                }
+            };
             let entry_before = known.and_then(|known| known.entry.as_ref());
             if entry_before.is_some_and(|entry| leads_to(entry, leader.as_ref())) && !told {
-                return Ok(());
+                return Ok(Outcome::Taken);
             }
+            let before = stored.as_ref().and_then(|stored| stored.entry.as_ref());
+            let last = attempt == limits::FILE_READS_MAX;
             let kind = match leader {
-                Some(to) => Some(Kind::Link { to }),
-                None => kind(key, tree, root, &look, made)?,
+                Some(to) => Some((Kind::Link { to }, true)),
+                None => self.kind(key, tree, root, &look, before, last, series, made)?,
             };
-            let Some(kind) = kind else { continue };
+            let Some((kind, steady)) = kind else { continue };
             // Whose pages were clean after the syncfs, and are still.
             let proven = synced_at.is_some_and(|at| meta::is_settled(&look.seen, at));
             let unproven =
-                !proven && matches!(&kind, Kind::File(content) if is_small(content.size));
+                steady && !proven && matches!(&kind, Kind::File(content) if is_small(content.size));
             let entry = entry(kind, &look);
-            let seen = (look.settled || unproven).then_some(look.seen);
-            let same = stored.as_ref().is_some_and(|stored| stored.entry.as_ref() == Some(&entry));
-            let was_dir = stored.as_ref().and_then(|stored| stored.entry.as_ref());
-            let was_dir = was_dir.is_some_and(|entry| entry.kind == Kind::Dir);
+            let seen = (steady && (look.settled || unproven)).then_some(look.seen);
+            let same = before == Some(&entry);
+            let was_dir = before.is_some_and(|entry| entry.kind == Kind::Dir);
             if entry.kind != Kind::Dir && (told || was_dir) {
                 series.gone.insert(key.clone());
             }
@@ -268,53 +294,70 @@ impl Gather<'_> {
                 series.unproven.push(series.changes.len());
             }
             series.changes.push((key.clone(), Some(Stored { entry: Some(entry), seen })));
-            return Ok(());
+            return Ok(Outcome::Taken);
         }
-        self.examine_hot(key, root, series, made)
+        // It becomes shorter, or another thing, as fast as it is looked at.
+        series.leave(key, true);
+        series.fuzzy = true;
+        Ok(Outcome::Left)
     }
 
-    /// Names of a file that has lost one. That they were names of one file is told only once, so they are
-    /// dirty by themselves: a void series does not forget them.
-    fn mark_others(&self, others: &[Key]) -> Result<(), IndexError> {
-        if others.is_empty() { Ok(()) } else { self.index.mark(others) }
-    }
-
-    /// A file that is written to all the time: its first bytes as they are now, and the series is fuzzy.
-    fn examine_hot(
+    /// What a name is that is no link to another one, and whether it stood still meanwhile. `None`: it
+    /// changed while it was read. The `last` time it is taken as it was read.
+    #[expect(clippy::too_many_arguments, reason = "one step of examine")]
+    fn kind(
         &mut self,
         key: &Key,
+        tree: &Tree,
         root: &Root,
+        look: &Look,
+        before: Option<&Entry>,
+        last: bool,
         series: &mut Series,
         made: &mut Made,
-    ) -> Result<(), Fault> {
-        series.fuzzy = true;
-        let Some(look) = meta::look(root, &key.path)?.filter(|look| look.what == What::File) else {
-            // It is another thing by now: the next round finds it.
-            self.index.mark(std::slice::from_ref(key))?;
-            return Ok(());
-        };
-        let Ok(file) = root.open_file(&key.path) else {
-            self.index.mark(std::slice::from_ref(key))?;
-            return Ok(());
-        };
-        let size = look.seen.size;
-        let chunk_bytes = Content::chunk_bytes_for(size);
-        let mut chunks = Vec::new();
-        for chunk in (0..).take_while(|&chunk| u64::from(chunk) * chunk_bytes < size) {
-            match hash::chunk(&file, chunk, chunk_bytes, size) {
-                Ok(bytes) => chunks.push(hash::hash_chunk(&bytes)),
-                Err(HashError::Changed) => {
-                    self.index.mark(std::slice::from_ref(key))?;
-                    return Ok(());
-                }
-                Err(HashError::Io(error)) => return Err(disk(root, &key.path, &error)),
+    ) -> Result<Option<(Kind, bool)>, Fault> {
+        match &look.what {
+            What::Dir => return Ok(Some((Kind::Dir, true))),
+            What::Symlink(target) => {
+                return Ok(Some((Kind::Symlink { target: target.clone() }, true)));
             }
+            What::Other(_) => return Ok(None),
+            What::File => {}
         }
-        let entry = entry(Kind::File(Content { size, chunk_bytes, chunks }), &look);
-        made.put(key, entry.clone());
-        series.changes.push((key.clone(), Some(Stored { entry: Some(entry), seen: None })));
-        // It has changed since: once more, in the next series.
-        Ok(())
+        let file = match root.open_file(&key.path) {
+            Ok(file) => file,
+            Err(TreeError::Gone(_) | TreeError::NotAFile(_) | TreeError::Elsewhere(_)) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let begun = Instant::now();
+        let small = is_small(look.seen.size);
+        // A file that is written to all the time is never clean, and shows by itself.
+        let hot = self.rests.is_hot(key);
+        if !small && !hot {
+            hash::write_back(&file).map_err(|error| disk(root, &key.path, &error))?;
+        }
+        let keep = if small { usize::MAX } else { made.room().min(limits::KEPT_BYTES_MAX) };
+        let read = match content::read(&file, &look.seen, tree.hash, before, keep) {
+            Ok(read) => read,
+            Err(HashError::Changed) => return Ok(None),
+            Err(HashError::Io(error)) => return Err(disk(root, &key.path, &error)),
+        };
+        if !read.steady && small && !last {
+            return Ok(None);
+        }
+        series.fuzzy |= !read.whole;
+        let took = begun.elapsed();
+        if took >= limits::COSTLY_READ {
+            series.costly.insert(key.clone(), took);
+        }
+        if read.kept.len() < read.content.chunks.len() {
+            made.hold(key, file);
+        }
+        made.keep(key, read.kept);
+        // Clean pages were not asked for: the next walk reads it once more.
+        Ok(Some((Kind::File(read.content), read.steady && (small || !hot))))
     }
 
     /// The directory of a name that the peer does not have yet, as far as is known.
@@ -325,66 +368,16 @@ impl Gather<'_> {
         Ok(comes.then_some(parent))
     }
 
-    /// The lowest name of the same file, if it is another one. The other names go to the queue where
-    /// their entries have become others with this.
-    fn leader(
-        &mut self,
-        key: &Key,
-        root: &Root,
-        look: &Look,
-        queue: &mut VecDeque<Key>,
-    ) -> Result<Option<RelPath>, Fault> {
-        let names: Vec<Key> = self.hints.links.of(key.tree, look.seen.ino).cloned().collect();
-        let mut leader: Option<RelPath> = None;
-        for name in names {
-            match meta::quick(root, &name.path)? {
-                Some((seen, _)) if seen.ino == look.seen.ino => {
-                    let as_it_is = self.index.get(&name)?.is_some_and(|stored| {
-                        stored.seen == Some(seen)
-                            && stored.entry.is_some_and(|entry| leads_to(&entry, leader.as_ref()))
-                    });
-                    if name != *key && !as_it_is {
-                        queue.push_back(name.clone());
-                    }
-                    leader.get_or_insert(name.path);
-                }
-                Some(_) | None => {
-                    // All of them are looked at here, whatever becomes of the series.
-                    let _ = self.hints.links.gone(&name);
-                    queue.push_back(name);
-                }
-            }
+    /// Whether the peer lacks its directory, which cannot be read.
+    fn lacks_parent(&mut self, key: &Key) -> Result<bool, Fault> {
+        let Some(path) = key.path.parent() else { return Ok(false) };
+        let parent = Key { tree: key.tree, path };
+        let Some(until) = self.rests.until(&parent) else { return Ok(false) };
+        if self.index.get(&parent)?.is_some() {
+            return Ok(false);
         }
-        Ok(leader.filter(|leader| *leader != key.path))
-    }
-}
-
-/// What a name is that is no link to another one. `None`: it changed while it was read.
-fn kind(
-    key: &Key,
-    tree: &Tree,
-    root: &Root,
-    look: &Look,
-    made: &mut Made,
-) -> Result<Option<Kind>, Fault> {
-    match &look.what {
-        What::Dir => Ok(Some(Kind::Dir)),
-        What::Symlink(target) => Ok(Some(Kind::Symlink { target: target.clone() })),
-        What::Other(_) => Ok(None),
-        What::File => {
-            let file = match root.open_file(&key.path) {
-                Ok(file) => file,
-                Err(TreeError::Gone(_) | TreeError::NotAFile(_) | TreeError::Elsewhere(_)) => {
-                    return Ok(None);
-                }
-                Err(error) => return Err(error.into()),
-            };
-            match content(key, tree, look, &file, made) {
-                Ok(content) => Ok(Some(Kind::File(content))),
-                Err(HashError::Changed) => Ok(None),
-                Err(HashError::Io(error)) => Err(disk(root, &key.path, &error)),
-            }
-        }
+        self.rests.wait(key, until);
+        Ok(true)
     }
 }
 
@@ -409,37 +402,6 @@ fn entry(kind: Kind, look: &Look) -> Entry {
         mtime: look.seen.mtime,
         xattrs: look.xattrs.clone(),
     }
-}
-
-/// Whether a file is one chunk at most.
-fn is_small(size: u64) -> bool {
-    size <= limits::CHUNK_BYTES_MIN
-}
-
-/// The content of a file; that of a small one is kept, to be sent as it was read.
-fn content(
-    key: &Key,
-    tree: &Tree,
-    look: &Look,
-    file: &std::fs::File,
-    made: &mut Made,
-) -> Result<Content, HashError> {
-    let size = look.seen.size;
-    if !is_small(size) {
-        hash::write_back(file)?;
-        return hash::content(file, &look.seen, tree.hash, limits::HASH_THREADS);
-    }
-    let chunk_bytes = Content::chunk_bytes_for(size);
-    if size == 0 {
-        return Ok(Content { size, chunk_bytes, chunks: Vec::new() });
-    }
-    let bytes = hash::chunk(file, 0, chunk_bytes, size)?;
-    if meta::seen_of(file)? != look.seen {
-        return Err(HashError::Changed);
-    }
-    let chunks = vec![hash::hash_chunk(&bytes)];
-    made.keep(key, bytes);
-    Ok(Content { size, chunk_bytes, chunks })
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! What the owner is told of changes: the watch, and the links that it cannot tell of.
 
+use std::time::{Duration, Instant};
+
 use super::links::Links;
 use super::trees::{Fault, Pass, Trees};
 use super::walk::{self, Walked};
@@ -27,6 +29,10 @@ pub struct Hints {
     pub links: Links,
     /// The last walk stopped when it had marked enough; what is behind is not marked yet.
     more_to_walk: bool,
+    /// When the trees may be walked again for names of files that have several.
+    learns_at: Option<Instant>,
+    /// When names that may be written to from outside the trees are looked at.
+    outer_at: Instant,
 }
 
 impl Hints {
@@ -39,6 +45,8 @@ impl Hints {
             watch: Watch::new(&trees.places())?,
             links: Links::default(),
             more_to_walk: false,
+            learns_at: None,
+            outer_at: Instant::now(),
         })
     }
 
@@ -62,6 +70,53 @@ impl Hints {
         let walked = walk::mark(pass, index, &mut self.links, skip, interrupted)?;
         self.more_to_walk = walked.stopped;
         Ok(walked)
+    }
+
+    /// When [`Hints::learn`] may be called again: it costs a walk.
+    pub fn learns_at(&self) -> Option<Instant> {
+        self.learns_at
+    }
+
+    /// Walks all trees for the names of files that have several, as `ln` tells of the new one only.
+    ///
+    /// # Errors
+    /// See [`Fault`].
+    pub fn learn(&mut self, pass: &Pass<'_>, interrupted: &dyn Fn() -> bool) -> Result<(), Fault> {
+        let begun = Instant::now();
+        walk::learn(pass, &mut self.links, interrupted)?;
+        self.learns_at = Some(Instant::now() + begun.elapsed() * limits::LINKS_LOOK_FACTOR);
+        Ok(())
+    }
+
+    /// When to look for what was written through names outside the trees; `None`: there are none.
+    pub fn outer_at(&self) -> Option<Instant> {
+        self.links.with_outer().next().map(|_| self.outer_at)
+    }
+
+    /// They are looked at no sooner than after this.
+    pub fn put_off_outer(&mut self, pause: Duration) {
+        self.outer_at = Instant::now() + pause;
+    }
+
+    /// Looks at the names that may be written to from outside the trees. Those that differ from the index
+    /// are marked; returns whether there are any.
+    ///
+    /// # Errors
+    /// See [`Fault`].
+    pub fn look_outside(&mut self, pass: &Pass<'_>, index: &Index) -> Result<bool, Fault> {
+        let begun = Instant::now();
+        let mut differ = Vec::new();
+        for key in self.links.with_outer() {
+            let Some((_, root)) = pass.of(key) else { continue };
+            let Ok(Some((seen, _))) = meta::quick(root, &key.path) else { continue };
+            if index.get(key)?.is_none_or(|stored| stored.seen != Some(seen)) {
+                differ.push(key.clone());
+            }
+        }
+        let pause = begun.elapsed() * limits::LINKS_LOOK_FACTOR;
+        self.put_off_outer(pause.max(limits::OUTER_LOOK_EVERY));
+        index.mark(&differ)?;
+        Ok(!differ.is_empty())
     }
 
     /// Whether another walk must follow when what is marked is read.
@@ -120,9 +175,7 @@ impl Hints {
             Walk::below(root, &tree.excludes, &directory.path)?
         };
         for found in walk {
-            let key = Key { tree: tree.id, path: found.path };
-            names.extend(self.links.saw(&key, &found.seen));
-            names.push(key);
+            names.push(Key { tree: tree.id, path: found.path });
         }
         Ok(())
     }

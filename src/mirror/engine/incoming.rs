@@ -130,6 +130,10 @@ impl Incoming {
                     None => Err(Trouble::Failed("no series was begun".to_owned())),
                 }
             }
+            Command::Drop { op } => match &mut self.series {
+                Some(series) => series.drop_op(op).map(|()| Event::Written),
+                None => Err(Trouble::Failed("no series was begun".to_owned())),
+            },
             Command::MakeDurable { last } => self.make_durable(last),
             Command::Apply => self.apply(around),
             Command::Verify => {

@@ -23,6 +23,7 @@ mod proof;
 mod reach;
 mod replica;
 mod report;
+mod rest;
 mod role;
 mod trees;
 mod walk;
@@ -429,6 +430,7 @@ impl Engine {
             drained: shown.drained,
             complete: copy_of.is_some() && self.roots.is_ok(),
             copy_of,
+            stuck: u64::try_from(shown.stuck.len()).unwrap_or(u64::MAX),
             in_sync: shown.direction == Direction::Out && state == MirrorState::InSync,
             status: Mirror {
                 state,
@@ -440,7 +442,7 @@ impl Engine {
                 rate,
                 conflicts,
                 fuzzy: shown.fuzzy,
-                skipped: self.skipped.paths().to_vec(),
+                skipped: self.skipped.with(&shown.stuck),
             },
         };
         self.tell_news(now, &report, tell);
@@ -521,8 +523,10 @@ impl Engine {
     fn is_news(&self, now: Instant, report: &MirrorReport) -> bool {
         let Some((at, told)) = &self.told else { return true };
         let facts = |report: &MirrorReport| {
-            let MirrorReport { order, still, drained, complete, copy_of, in_sync, status } = report;
+            let MirrorReport { order, still, drained, complete, copy_of, in_sync, stuck, status } =
+                report;
             (
+                *stuck,
                 *order,
                 *still,
                 *drained,

@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::Instant;
 
 use super::batch::Batch;
-use super::gather::{Gather, Series};
+use super::gather::{Chunks, Gather, Series};
 use super::hints::Hints;
 use super::report::{News, Skipped};
+use super::rest::Rests;
 use super::trees::{Fault, Trees};
 use super::wire::Wire;
 use crate::core::{Generation, Time};
-use crate::mirror::entry::{Content, Digest, Key, Kind};
+use crate::limits;
+use crate::mirror::entry::{Digest, Entry, Key, Kind};
 use crate::mirror::hash;
 use crate::mirror::index::{Index, IndexError, Position};
 use crate::mirror::proto::{Change, Envelope, Op, ToReceiver, Wanted};
@@ -41,6 +43,7 @@ pub struct Outgoing {
     series: Series,
     batch: Batch,
     forced: HashSet<Key>,
+    rests: Rests,
     barrier: u64,
     /// What the watch told was read since this was last asked.
     absorbed: bool,
@@ -86,6 +89,7 @@ impl Outgoing {
             series: Series::default(),
             batch: Batch::default(),
             forced: HashSet::new(),
+            rests: Rests::default(),
             barrier: 0,
             absorbed: false,
             sent: Sent { commit, ..Sent::default() },
@@ -128,10 +132,51 @@ impl Outgoing {
 
     /// Asks for a barrier: everything written until now on the peer; with `sync` on the disk here, too. Its
     /// number.
-    pub fn barrier(&mut self, now: Time, sync: bool, around: Around<'_>) -> u64 {
+    ///
+    /// # Errors
+    /// The index fails, in words.
+    pub fn barrier(&mut self, now: Time, sync: bool, around: Around<'_>) -> Result<u64, String> {
+        self.wake(Rests::wake, around.index).map_err(|error| error.to_string())?;
         self.barrier += 1;
         self.handle(now, Event::Barrier { id: self.barrier, sync }, around);
-        self.barrier
+        Ok(self.barrier)
+    }
+
+    /// When a name that rests is to be looked at again, or what is written from outside the trees.
+    pub fn rest_over_at(&self) -> Option<Instant> {
+        [self.rests.due(), self.hints.outer_at()].into_iter().flatten().min()
+    }
+
+    /// Marks the names that have rested for long enough, and those that were written to from outside the
+    /// trees. Returns whether there are any.
+    ///
+    /// # Errors
+    /// See [`Fault`].
+    pub fn look_again(&mut self, around: &Around<'_>) -> Result<bool, Fault> {
+        let woken = self.wake(Rests::take_due, around.index)?;
+        let outer = self.hints.outer_at().is_some_and(|at| at <= Instant::now());
+        if !outer {
+            return Ok(woken);
+        }
+        // Also if the trees cannot be opened: soon is early enough.
+        self.hints.put_off_outer(limits::OUTER_LOOK_EVERY);
+        let outside = self.hints.look_outside(&around.trees.open(around.index)?, around.index)?;
+        Ok(woken || outside)
+    }
+
+    fn wake(
+        &mut self,
+        which: impl FnOnce(&mut Rests, Instant) -> Vec<Key>,
+        index: &Index,
+    ) -> Result<bool, IndexError> {
+        let names = which(&mut self.rests, Instant::now());
+        index.mark(&names)?;
+        Ok(!names.is_empty())
+    }
+
+    /// The names that rest.
+    pub fn rests(&self) -> &Rests {
+        &self.rests
     }
 
     /// Whether no series is under way: a change of the link costs nothing now.
@@ -212,7 +257,7 @@ impl Outgoing {
         let mut after: Option<Key> = None;
         loop {
             let (part, more) =
-                index.bucket_listing(bucket, after.as_ref(), crate::limits::LISTING_ENTRIES_MAX)?;
+                index.bucket_listing(bucket, after.as_ref(), limits::LISTING_ENTRIES_MAX)?;
             after = part.last().map(|(key, _)| key.clone());
             for (key, digest) in part {
                 if theirs.get(&key) != Some(&&digest) {
@@ -241,6 +286,7 @@ impl Outgoing {
             index: around.index,
             hints: &mut self.hints,
             forced: &self.forced,
+            rests: &mut self.rests,
             interrupted: around.interrupted,
         };
         self.batch = gather.batch(&mut self.series)?;
@@ -253,67 +299,104 @@ impl Outgoing {
         if batch == 0 && ops.is_empty() && !more {
             // Nothing differs but how some names look here.
             let series = std::mem::take(&mut self.series);
-            series.record(around.trees, around.index, None, &mut self.forced)?;
+            let (forced, rests) = (&mut self.forced, &mut self.rests);
+            series.record(around.trees, around.index, None, forced, rests)?;
         }
         let (ops, fuzzy, more) = (ops.clone(), *fuzzy, *more);
         Ok(Event::Gathered(Gathered { ops, fuzzy, more }))
     }
 
-    /// Sends what is wanted of the batch; small files as they were read when the batch was gathered.
+    /// Sends what is wanted of the batch, as it was read when the batch was gathered if that was kept. Else
+    /// it is sent as it is now, and both sides take note of that.
     fn stream(&mut self, wanted: &[Wanted], around: &mut Around<'_>) -> Option<Event> {
         let pass = match around.trees.open(around.index) {
             Ok(pass) => pass,
             Err(fault) => return Some(Event::Failed(fault.to_string())),
         };
+        let mut dropped = false;
         for want in wanted {
+            let begun = Instant::now();
             let place = usize::try_from(want.op).unwrap_or(usize::MAX);
             let Some(Op { key, change: Change::Put(entry), .. }) = self.batch.ops.get(place) else {
-                return Some(Event::Changed);
+                return Some(Event::Failed("the peer wants what no file has".to_owned()));
             };
-            let Kind::File(content) = &entry.kind else { return Some(Event::Changed) };
-            let kept = self.batch.contents.get(&want.op);
-            let file = match (kept, pass.of(key)) {
-                (Some(_), _) | (None, None) => None,
-                (None, Some((_, root))) => root.open_file(&key.path).ok(),
+            let Kind::File(content) = entry.kind.clone() else {
+                return Some(Event::Failed("the peer wants what no file has".to_owned()));
             };
+            let key = key.clone();
+            let none = Chunks::new();
+            let kept = self.batch.contents.remove(&want.op).unwrap_or(none);
+            let file = self.batch.files.remove(&want.op);
+            let file = file.or_else(|| pass.of(&key)?.1.open_file(&key.path).ok());
             for &chunk in &want.chunks {
                 if (around.interrupted)() {
                     return Some(Event::Failed(Fault::Interrupted.to_string()));
                 }
-                let bytes = match (kept, &file) {
+                let bytes = match (kept.get(&chunk), &file) {
                     (Some(bytes), _) => Some(bytes.clone()),
-                    (None, Some(file)) => read(file, content, chunk),
+                    (None, Some(file)) => {
+                        hash::chunk(file, chunk, content.chunk_bytes, content.size).ok()
+                    }
                     (None, None) => None,
                 };
-                let Some(bytes) = bytes else { return Some(Event::Changed) };
+                let Some(bytes) = bytes else {
+                    dropped = true;
+                    if let Err(end) = self.drop_change(want.op, &key, around) {
+                        return Some(end);
+                    }
+                    break;
+                };
+                let hash = hash::hash_chunk(&bytes);
+                if content.chunks.get(chunk as usize) != Some(&hash) {
+                    self.series.amend(&key, chunk, hash);
+                }
                 self.sent.bytes += bytes.len() as u64;
-                let message = ToReceiver::Data { op: want.op, chunk, bytes };
-                let envelope = Envelope { generation: self.generation, message };
-                if let Err(why) = around.wire.say(&envelope) {
-                    return Some(Event::Cut(why));
+                if let Err(end) = self.say(ToReceiver::Data { op: want.op, chunk, bytes }, around) {
+                    return Some(end);
                 }
             }
+            self.series.add_cost(&key, begun.elapsed());
         }
-        Some(Event::Sent)
+        Some(Event::Sent { dropped })
+    }
+
+    /// A file cannot be read any more: the peer keeps what it has at this name, and at those that were to
+    /// become links of it.
+    fn drop_change(&mut self, op: u32, key: &Key, around: &mut Around<'_>) -> Result<(), Event> {
+        let links_here = |other: &Op| match &other.change {
+            Change::Put(Entry { kind: Kind::Link { to }, .. }) => {
+                other.key.tree == key.tree && *to == key.path
+            }
+            Change::Put(_) | Change::Delete => false,
+        };
+        let links = (0u32..).zip(&self.batch.ops).filter(|(_, other)| links_here(other));
+        let mut gone: Vec<(u32, Key)> =
+            links.map(|(place, other)| (place, other.key.clone())).collect();
+        gone.push((op, key.clone()));
+        for (op, key) in gone {
+            let done = self.series.drop_change(&key, around.index);
+            done.map_err(|error| Event::Failed(error.to_string()))?;
+            self.say(ToReceiver::Drop { op }, around)?;
+        }
+        Ok(())
+    }
+
+    fn say(&mut self, message: ToReceiver, around: &mut Around<'_>) -> Result<(), Event> {
+        let envelope = Envelope { generation: self.generation, message };
+        around.wire.say(&envelope).map_err(Event::Cut)
     }
 
     fn record(&mut self, series: u64, conflicts: u64, around: &Around<'_>) -> Result<Event, Fault> {
         let position = Position { generation: self.generation, commit: series };
         let done = std::mem::take(&mut self.series);
         self.sent.fuzzy += u64::from(done.is_fuzzy());
-        done.record(around.trees, around.index, Some(position), &mut self.forced)?;
+        let (forced, rests) = (&mut self.forced, &mut self.rests);
+        done.record(around.trees, around.index, Some(position), forced, rests)?;
         self.batch = Batch::default();
         self.sent.commit = series;
         self.sent.peer_conflicts = conflicts;
         Ok(Event::Recorded)
     }
-}
-
-/// A chunk, if it still is what was offered.
-fn read(file: &std::fs::File, content: &Content, chunk: u32) -> Option<Vec<u8>> {
-    let bytes = hash::chunk(file, chunk, content.chunk_bytes, content.size).ok()?;
-    let offered = content.chunks.get(usize::try_from(chunk).ok()?)?;
-    (hash::hash_chunk(&bytes) == *offered).then_some(bytes)
 }
 
 fn compare_buckets(theirs: &[Digest], index: &Index) -> Result<Event, Fault> {

@@ -98,6 +98,20 @@ impl Owner {
         let sent = &outgoing.sent;
         let (state, why) = match (&sent.state, wire.path()) {
             (_, None) | (None, _) => self.dial.shown(),
+            (Some(SenderState::InSync), Some(_)) if outgoing.rests().stuck() > 0 => {
+                let rests = outgoing.rests();
+                let first = rests.reasons().next().unwrap_or_default();
+                let count = match rests.stuck() {
+                    1 => "a name".to_owned(),
+                    count => format!("{count} names"),
+                };
+                let why = format!("{count} cannot be read here, the rest is on the peer: {first}");
+                (MirrorState::Behind, why)
+            }
+            (Some(SenderState::InSync), Some(_)) if outgoing.rests().is_behind(Instant::now()) => {
+                let why = "files that are written to all the time are sent at intervals";
+                (MirrorState::Syncing, why.to_owned())
+            }
             (Some(SenderState::InSync), Some(LinkPath::Crossover)) => {
                 (MirrorState::InSync, String::new())
             }
@@ -122,6 +136,7 @@ impl Owner {
             fuzzy: sent.fuzzy,
             bytes: sent.bytes,
             pending_bytes,
+            stuck: outgoing.rests().reasons().map(str::to_owned).collect(),
             ..nothing
         }
     }

@@ -43,6 +43,8 @@ pub(super) struct Shown {
     pub(super) fuzzy: u64,
     pub(super) bytes: u64,
     pub(super) pending_bytes: u64,
+    /// Names that cannot be read here.
+    pub(super) stuck: Vec<String>,
 }
 
 impl Role {
@@ -71,7 +73,8 @@ impl Role {
                     Some(LinkPath::Lan) => owner.detour.due().filter(|_| peer.crossover.is_some()),
                     Some(LinkPath::Crossover) => None,
                 };
-                [begin, look, Some(owner.rescan_at)].into_iter().flatten().min()
+                let rest = owner.outgoing.as_ref().ok().and_then(Outgoing::rest_over_at);
+                [begin, look, rest, Some(owner.rescan_at)].into_iter().flatten().min()
             }
             Role::In(_) => None,
         }
@@ -88,6 +91,7 @@ impl Role {
             fuzzy: 0,
             bytes: 0,
             pending_bytes: 0,
+            stuck: Vec::new(),
         };
         match self {
             Role::Idle { settled, .. } => match (settled, roots) {
@@ -190,7 +194,7 @@ impl Engine {
                 let outgoing = owner.outgoing.as_mut().ok()?;
                 // Clients wait. The walk finds everything that those who wrote had written; what they
                 // left in memory is on the peer's disk soon.
-                Some(outgoing.barrier(now, false, around))
+                outgoing.barrier(now, false, around).ok()
             });
             if let Role::Out(owner) = &mut self.role {
                 owner.drain = owner.drain.or(barrier.flatten());
@@ -220,7 +224,7 @@ impl Engine {
     pub(super) fn sync(&mut self, request: u64, tell: &mut dyn FnMut(Telling)) {
         let barrier = self.with_owner(|owner, now, around| {
             let outgoing = owner.outgoing.as_mut().map_err(|(why, _)| why.clone())?;
-            let barrier = outgoing.barrier(now, true, around);
+            let barrier = outgoing.barrier(now, true, around)?;
             owner.syncs.push((request, barrier));
             Ok(())
         });
@@ -247,6 +251,7 @@ impl Engine {
         self.dial();
         self.look_for_crossover();
         self.rescan();
+        self.look_again();
         self.tick();
         self.answer_syncs(tell);
         self.resume_watch();
@@ -506,6 +511,23 @@ impl Engine {
         }
     }
 
+    /// What rested is looked at again, and what nothing tells of.
+    fn look_again(&mut self) {
+        let Role::Out(owner) = &self.role else { return };
+        let Ok(outgoing) = &owner.outgoing else { return };
+        if outgoing.rest_over_at().is_none_or(|at| at > Instant::now()) {
+            return;
+        }
+        let found = self.with_owner(|owner, _, around| {
+            let outgoing = owner.outgoing.as_mut().ok()?;
+            // A root that is away is told elsewhere.
+            outgoing.look_again(&around).ok()
+        });
+        if found.flatten() == Some(true) {
+            self.feed_sender(sender::Event::Dirty);
+        }
+    }
+
     fn answer_syncs(&mut self, tell: &mut dyn FnMut(Telling)) {
         let Role::Out(owner) = &mut self.role else { return };
         let Ok(outgoing) = &owner.outgoing else { return };
@@ -513,6 +535,15 @@ impl Engine {
         owner.syncs.retain(|(request, barrier)| {
             if sent.kept < *barrier {
                 return true;
+            }
+            let stuck = outgoing.rests().stuck();
+            if let Some(first) = outgoing.rests().reasons().next() {
+                let why = format!(
+                    "{stuck} names cannot be read here and are on the peer as they were before; all \
+                     others are there: {first}"
+                );
+                tell(Telling::Synced { request: *request, outcome: Err(why) });
+                return false;
             }
             let text = format!("everything written before is on the peer: commit {}", sent.commit);
             tell(Telling::Synced { request: *request, outcome: Ok(text) });

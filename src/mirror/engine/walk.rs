@@ -53,9 +53,8 @@ pub fn mark(
     links.clear();
     let mut marks = Vec::new();
     let walked = compare(pass, index, interrupted, &mut |found, note| {
-        if let Some((key, seen)) = found {
-            // Each name is met once.
-            let _ = links.saw(key, seen);
+        if let Some((key, seen, Sort::File)) = found {
+            links.saw(key, seen);
         }
         let Some(Note::Differs(key) | Note::Gone(key) | Note::Excluded(key)) = note else {
             return Ok(true);
@@ -77,6 +76,9 @@ pub fn mark(
         }
         return Err(error);
     }
+    if walked.as_ref().is_ok_and(|walked| !walked.stopped) {
+        links.walked_all();
+    }
     // A directory that was renamed can make another name the lowest, and none of them looks different.
     for (key, leader) in links.pairs() {
         let entry = index.get(key)?.and_then(|stored| stored.entry);
@@ -86,6 +88,31 @@ pub fn mark(
     }
     index.mark(&marks)?;
     walked
+}
+
+/// Learns which names are links of one file, and marks nothing.
+///
+/// # Errors
+/// See [`Fault`].
+pub fn learn(
+    pass: &Pass<'_>,
+    links: &mut Links,
+    interrupted: &dyn Fn() -> bool,
+) -> Result<(), Fault> {
+    let mut names = 0u64;
+    for (tree, root) in pass.iter() {
+        for Found { path, seen, sort } in Walk::new(root, &tree.excludes)? {
+            names += 1;
+            if names.is_multiple_of(limits::WALK_LOOKS_UP) && interrupted() {
+                return Err(Fault::Interrupted);
+            }
+            if sort == Sort::File && seen.nlink > 1 {
+                links.saw(&Key { tree: tree.id, path }, &seen);
+            }
+        }
+    }
+    links.walked_all();
+    Ok(())
 }
 
 /// Brings the index of the standby side in line with its trees: what was changed, made or deleted here is
@@ -113,7 +140,7 @@ pub fn own(
 }
 
 /// False ends the walk.
-type Visit<'a> = dyn FnMut(Option<(&Key, &Seen)>, Option<Note>) -> Result<bool, Fault> + 'a;
+type Visit<'a> = dyn FnMut(Option<(&Key, &Seen, Sort)>, Option<Note>) -> Result<bool, Fault> + 'a;
 
 /// Walks the trees and the index side by side.
 fn compare(
@@ -145,7 +172,7 @@ fn compare_tree(
     let mut rows = index.iter_tree(tree.id).peekable();
     // Told at the end, when it is known what could not be read.
     let mut missing: Vec<Key> = Vec::new();
-    for Found { path, seen, .. } in walk.by_ref() {
+    for Found { path, seen, sort } in walk.by_ref() {
         walked.names += 1;
         if walked.names.is_multiple_of(limits::WALK_LOOKS_UP) && interrupted() {
             return Err(Fault::Interrupted);
@@ -170,7 +197,7 @@ fn compare_tree(
         }
         let same = stored.is_some_and(|stored| stored.seen == Some(seen));
         walked.differ += u64::from(!same);
-        if !visit(Some((&key, &seen)), (!same).then(|| Note::Differs(key.clone())))? {
+        if !visit(Some((&key, &seen, sort)), (!same).then(|| Note::Differs(key.clone())))? {
             walked.stopped = true;
             return Ok(());
         }

@@ -125,6 +125,11 @@ impl Expected {
         }
     }
 
+    /// Nothing more comes of this op.
+    pub(super) fn drop_op(&mut self, op: u32) {
+        self.0.retain(|(next, _, _)| *next != op);
+    }
+
     /// Whether all came.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()

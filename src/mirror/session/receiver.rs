@@ -253,6 +253,7 @@ impl Receiver {
                 self.offered(Batch { series, batch, last }, fuzzy, ops);
             }
             ToReceiver::Data { op, chunk, bytes } => self.filled(op, chunk, bytes),
+            ToReceiver::Drop { op } => self.dropped(op),
             ToReceiver::Close { series, batch } => self.closed(series, batch),
             ToReceiver::Withdraw { series } => self.withdrawn(now, series),
             ToReceiver::Ping => {
@@ -351,6 +352,16 @@ impl Receiver {
             self.out.push_back(Command::Write { op, chunk, bytes });
         } else if !matches!(self.state, State::Void { .. }) {
             self.out_of_turn("Data");
+        }
+    }
+
+    fn dropped(&mut self, op: u32) {
+        if let State::Filling { batch, expected, .. } = &mut self.state {
+            expected.drop_op(op);
+            self.state = State::Writing { batch: *batch, expected: std::mem::take(expected) };
+            self.out.push_back(Command::Drop { op });
+        } else if !matches!(self.state, State::Void { .. }) {
+            self.out_of_turn("Drop");
         }
     }
 

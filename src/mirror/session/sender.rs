@@ -108,8 +108,9 @@ pub struct Sender {
     waits_since: Option<Time>,
     /// A series was applied over this link: the peer's copy is of this generation.
     adopted: bool,
-    /// Withdrawals in a row.
-    withdrawn: u32,
+    /// Changes of the series under way were dropped; and how many series in a row had such.
+    dropped: bool,
+    drops: u32,
     /// What somebody changed on the peer, until it is restored.
     restore: Restore,
     /// A `Pong` must come until then.
@@ -145,7 +146,8 @@ impl Sender {
             dirty: true,
             waits_since: None,
             adopted: false,
-            withdrawn: 0,
+            dropped: false,
+            drops: 0,
             restore: Restore::default(),
             pong_by: None,
             asked: 0,
@@ -179,15 +181,14 @@ impl Sender {
                 }
             }
             Event::Gathered(gathered) => self.gathered(now, gathered),
-            Event::Sent => {
+            Event::Sent { dropped } => {
                 if let State::Streaming { batch, last } = self.state {
+                    self.dropped |= dropped;
                     self.close(now, batch, last);
                 }
             }
-            Event::Changed => self.changed(now),
             Event::Recorded => {
                 if matches!(self.state, State::Recording) {
-                    self.withdrawn = 0;
                     self.adopted = true;
                     self.series += 1;
                     self.over(now);
@@ -330,6 +331,7 @@ impl Sender {
             self.ask_buckets(now);
         } else if self.dirty {
             self.dirty = false;
+            self.dropped = false;
             self.covered = self.walked;
             self.waits_since.get_or_insert(now);
             self.gather(0);
@@ -379,13 +381,20 @@ impl Sender {
 
     /// The series is applied and recorded, or there was nothing to send.
     fn over(&mut self, now: Time) {
+        let again = self.dropped && self.drops < limits::MIRROR_DROPS_MAX;
+        if again {
+            // What a barrier wants of them comes with the next one.
+            self.drops += 1;
+            self.dirty = true;
+        }
         // What the peer told of first goes back to what it was.
-        if self.covered > self.kept && !self.restore.waits() {
+        if !again && self.covered > self.kept && !self.restore.waits() {
             if self.verified < self.covered {
                 let (barrier, until) = (self.covered, now + limits::MIRROR_WORK_PATIENCE);
                 self.state = State::Verifying { barrier, until };
                 return self.say(ToReceiver::Verify { barrier });
             }
+            self.drops = 0;
             self.kept = self.covered;
             self.out.push_back(Command::Done(self.kept));
         }
@@ -398,20 +407,6 @@ impl Sender {
             let quick = since.is_none_or(|since| now.since(since) < limits::MIRROR_MOMENT);
             self.tell(if quick { SenderState::InSync } else { SenderState::Syncing });
         }
-    }
-
-    fn changed(&mut self, now: Time) {
-        if !self.is_streaming() {
-            return;
-        }
-        self.withdraw();
-        self.withdrawn += 1;
-        if self.withdrawn < limits::MIRROR_WITHDRAWALS_MAX {
-            return self.ready(now);
-        }
-        self.withdrawn = 0;
-        self.pause(now);
-        self.tell(SenderState::Behind("files change faster than they can be sent".into()));
     }
 
     fn withdraw(&mut self) {

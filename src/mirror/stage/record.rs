@@ -59,6 +59,8 @@ pub(in crate::mirror) struct StagedOp {
 pub(in crate::mirror) enum How {
     /// Nothing: a directory, a link, a deletion.
     Plain,
+    /// It was dropped: nothing happens to this name.
+    Dropped,
     /// The whole file, of this inode number.
     Staged { ino: u64 },
     /// The file that is there has the content: its metadata are set in place. It has not changed since

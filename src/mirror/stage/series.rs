@@ -94,6 +94,15 @@ impl Series {
         self.void_if_failed(done)
     }
 
+    /// Nothing happens to the name of this op after all.
+    ///
+    /// # Errors
+    /// There is no such op: the series is void.
+    pub fn drop_op(&mut self, op: u32) -> Result<(), Trouble> {
+        let done = self.try_drop_op(op);
+        self.void_if_failed(done)
+    }
+
     /// All chunks of the batch came: sets the metadata of its files and makes it durable.
     ///
     /// # Errors
@@ -213,8 +222,8 @@ impl Series {
         let open = self.open.as_mut().ok_or_else(|| refused("a chunk without its batch"))?;
         let wanted = open.missing.get_mut(&op).filter(|chunks| chunks.contains(&chunk));
         let wanted = wanted.ok_or_else(|| refused("a chunk that was not wanted"))?;
-        let staged = open.ops.get(op as usize).ok_or_else(|| refused("a chunk of no file"))?;
-        let Change::Put(Entry { kind: Kind::File(content), .. }) = &staged.op.change else {
+        let staged = open.ops.get_mut(op as usize).ok_or_else(|| refused("a chunk of no file"))?;
+        let Change::Put(Entry { kind: Kind::File(content), .. }) = &mut staged.op.change else {
             return Err(refused("a chunk of no file"));
         };
         let tree = self.stage.tree(staged.op.key.tree)?;
@@ -228,13 +237,22 @@ impl Series {
             }
         };
         if !build::write(&file, content, chunk, bytes).map_err(fail)? {
-            return Err(refused("a chunk that is not what was offered"));
+            return Err(refused("a chunk of another length than was offered"));
         }
         open.file = Some((op, file));
         wanted.remove(&chunk);
         if wanted.is_empty() {
             open.missing.remove(&op);
         }
+        Ok(())
+    }
+
+    fn try_drop_op(&mut self, op: u32) -> Result<(), Trouble> {
+        let open =
+            self.open.as_mut().ok_or_else(|| refused("the end of a change without its batch"))?;
+        let staged = open.ops.get_mut(op as usize);
+        staged.ok_or_else(|| refused("the end of no change"))?.how = How::Dropped;
+        open.missing.remove(&op);
         Ok(())
     }
 

@@ -90,8 +90,8 @@ fn chunks_that_do_not_belong_end_the_series() {
     let bytes = vec![3; CHUNK + 10];
     type Act = fn(&mut Series, &[u8]) -> Result<(), Trouble>;
     let acts: [Act; 6] = [
+        |series, _| series.drop_op(1),
         |series, bytes| series.write_chunk(0, 1, &bytes[..9]),
-        |series, _| series.write_chunk(0, 0, &[4; CHUNK]),
         |series, bytes| series.write_chunk(0, 2, &bytes[..10]),
         |series, bytes| series.write_chunk(1, 0, &bytes[..CHUNK]),
         |series, bytes| {
@@ -110,6 +110,42 @@ fn chunks_that_do_not_belong_end_the_series() {
         pair.assert_nothing_staged();
         assert!(pair.stage.recover().unwrap().is_none());
     }
+}
+
+/// It changed while it was sent: what came is what it is.
+#[test]
+fn a_chunk_that_is_newer_than_the_offer_is_taken_as_it_came() {
+    let mut pair = Pair::new();
+    let (mut series, _) = begin(&pair, vec![put("a", &vec![3; CHUNK + 10])]);
+    series.write_chunk(0, 0, &[4; CHUNK]).unwrap();
+    series.write_chunk(0, 1, &[3; 10]).unwrap();
+    series.close_batch().unwrap();
+    let ready = series.ready().unwrap();
+    pair.commit += 1;
+    pair.apply(&ready, &mut Steps::all()).unwrap();
+    let newer = [vec![4; CHUNK], vec![3; 10]].concat();
+    assert_eq!(fs::read(pair.replica.join("a")).unwrap(), newer);
+    let stored = pair.index().get(&key("a")).unwrap().unwrap().entry.unwrap();
+    let Change::Put(newest) = put("a", &newer).change else { panic!("a put") };
+    assert_eq!(stored, newest);
+}
+
+#[test]
+fn a_change_that_is_dropped_leaves_what_is_there() {
+    let mut pair = Pair::new();
+    fs::write(pair.owner.join("a"), "before").unwrap();
+    pair.sync();
+    let ops = vec![put("a", &vec![3; CHUNK + 10]), put("b", b"it")];
+    let (mut series, _) = begin(&pair, ops);
+    series.write_chunk(0, 0, &[3; CHUNK]).unwrap();
+    series.drop_op(0).unwrap();
+    series.write_chunk(1, 0, b"it").unwrap();
+    series.close_batch().unwrap();
+    let ready = series.ready().unwrap();
+    pair.apply(&ready, &mut Steps::all()).unwrap();
+    assert_eq!(fs::read_to_string(pair.replica.join("a")).unwrap(), "before");
+    assert_eq!(fs::read_to_string(pair.replica.join("b")).unwrap(), "it");
+    pair.assert_nothing_staged();
 }
 
 #[test]

@@ -1,11 +1,12 @@
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::config::{self, Hash};
+use crate::mirror::engine::trees::Trees;
 use crate::mirror::entry::{RelPath, TreeId};
 use crate::mirror::proto::Change;
-use crate::sys::file::mapped_store;
+use crate::sys::file::{lease, mapped_store};
 
 /// A tree that is watched, and its index.
 struct Place {
@@ -13,19 +14,24 @@ struct Place {
     trees: Trees,
     index: Index,
     hints: Hints,
+    rests: Rests,
     _directory: tempfile::TempDir,
 }
 
 impl Place {
     fn new() -> Place {
-        let directory = tempfile::tempdir().unwrap();
+        Place::at(&std::env::temp_dir())
+    }
+
+    fn at(beside: &Path) -> Place {
+        let directory = tempfile::tempdir_in(beside).unwrap();
         let tree = directory.path().join("www");
         fs::create_dir(&tree).unwrap();
         let config = config::Tree { path: tree.clone(), exclude: Vec::new(), hash: Hash::Auto };
         let trees = Trees::new(&[config]).unwrap();
         let index = Index::open(&directory.path().join("state")).unwrap();
         let hints = Hints::new(&trees).unwrap();
-        Place { tree, trees, index, hints, _directory: directory }
+        Place { tree, trees, index, hints, rests: Rests::default(), _directory: directory }
     }
 
     /// One series of one batch.
@@ -37,14 +43,16 @@ impl Place {
             index: &self.index,
             hints: &mut self.hints,
             forced: &HashSet::new(),
+            rests: &mut self.rests,
             interrupted: &|| false,
         };
         let batch = gather.batch(&mut series).unwrap();
         (series, batch)
     }
 
-    fn record(&self, series: Series) {
-        series.record(&self.trees, &self.index, None, &mut HashSet::new()).unwrap();
+    fn record(&mut self, series: Series) {
+        let (forced, rests) = (&mut HashSet::new(), &mut self.rests);
+        series.record(&self.trees, &self.index, None, forced, rests).unwrap();
     }
 }
 
@@ -94,6 +102,7 @@ fn what_is_written_while_others_are_read_waits() {
         index: &place.index,
         hints: &mut place.hints,
         forced: &HashSet::new(),
+        rests: &mut place.rests,
         // Asked for each name that is read.
         interrupted: &|| {
             if !written.replace(true) {
@@ -154,6 +163,7 @@ fn read_twice(
         index: &place.index,
         hints: &mut place.hints,
         forced: &HashSet::new(),
+        rests: &mut place.rests,
         interrupted: &|| false,
     };
     gather.read(names(first), &mut series, &mut made).unwrap();
@@ -182,7 +192,8 @@ fn what_was_read_before_a_change_is_not_sent() {
         panic!("{batch:?}")
     };
     assert_eq!(content.size, 600_000);
-    assert!(batch.contents.is_empty(), "of the small one");
+    let chunks: Vec<_> = batch.contents.values().flat_map(|chunks| chunks.keys()).collect();
+    assert_eq!(chunks, [&0, &1, &2], "of the large one");
 }
 
 #[test]
@@ -302,4 +313,115 @@ fn what_was_below_a_name_that_was_gone_is_told_again() {
     let (_, batch) = read_twice(&mut place, &["d"], back, &["d", "d/in"], false);
     assert!(matches!(change_of(&batch, "d"), Change::Put(_)), "{batch:?}");
     assert!(matches!(change_of(&batch, "d/in"), Change::Put(_)), "{batch:?}");
+}
+
+fn names_of(batch: &Batch) -> Vec<String> {
+    batch.ops.iter().map(|op| op.key.path.to_string()).collect()
+}
+
+/// `ln a b`: of `b` alone the watch tells.
+#[test]
+fn a_second_name_of_a_known_file_becomes_a_link() {
+    let mut place = Place::new();
+    fs::write(place.tree.join("a"), "it").unwrap();
+    let (series, _) = place.gather();
+    place.record(series);
+    fs::hard_link(place.tree.join("a"), place.tree.join("b")).unwrap();
+    let (series, batch) = place.gather();
+    let Change::Put(Entry { kind: Kind::Link { to }, .. }) = change_of(&batch, "b") else {
+        panic!("{batch:?}")
+    };
+    assert_eq!(*to, key("a").path);
+    place.record(series);
+    // And what is written by one name is told of all.
+    let mut file = fs::OpenOptions::new().append(true).open(place.tree.join("b")).unwrap();
+    std::io::Write::write_all(&mut file, b"more").unwrap();
+    drop(file);
+    let (_, batch) = place.gather();
+    assert_file(&batch, "a");
+    assert!(names_of(&batch).contains(&"b".to_owned()), "{batch:?}");
+}
+
+/// Each name is looked at a few times, not once for each other one.
+#[test]
+fn many_names_of_one_file_cost_as_much_as_many_files() {
+    const NAMES: usize = 1500;
+    let mut place = Place::new();
+    fs::write(place.tree.join("0000"), "it").unwrap();
+    for number in 1..NAMES {
+        fs::hard_link(place.tree.join("0000"), place.tree.join(format!("{number:04}"))).unwrap();
+    }
+    let begun = std::cell::Cell::new(0);
+    let pass = place.trees.open(&place.index).unwrap();
+    let mut series = Series::default();
+    let mut gather = Gather {
+        pass: &pass,
+        index: &place.index,
+        hints: &mut place.hints,
+        forced: &HashSet::new(),
+        rests: &mut place.rests,
+        // Asked for each name that is read.
+        interrupted: &|| {
+            begun.set(begun.get() + 1);
+            false
+        },
+    };
+    let batch = gather.batch(&mut series).unwrap();
+    let links = batch.ops.iter().filter(|op| {
+        matches!(&op.change, Change::Put(Entry { kind: Kind::Link { to }, .. }) if *to == key("0000").path)
+    });
+    assert_eq!(links.count(), NAMES - 1);
+    assert!(begun.get() < 10 * NAMES, "{} looks", begun.get());
+    drop(pass);
+    place.record(series);
+    // The lowest goes: all others lead to another one, once.
+    fs::remove_file(place.tree.join("0000")).unwrap();
+    let (series, batch) = place.gather();
+    assert_file(&batch, "0001");
+    assert_eq!(batch.ops.len(), NAMES + 1, "each once, and the directory");
+    place.record(series);
+}
+
+/// Nothing tells of what is written through a name outside the tree.
+#[test]
+fn what_is_written_by_a_name_outside_is_found() {
+    let mut place = Place::new();
+    let outside = place.tree.parent().unwrap().join("outside");
+    fs::write(&outside, "it").unwrap();
+    fs::hard_link(&outside, place.tree.join("in")).unwrap();
+    let (series, _) = place.gather();
+    place.record(series);
+    assert!(place.hints.outer_at().is_some());
+    fs::write(&outside, "written outside").unwrap();
+    let pass = place.trees.open(&place.index).unwrap();
+    assert!(place.hints.look_outside(&pass, &place.index).unwrap());
+    drop(pass);
+    let (_, batch) = place.gather();
+    assert_file(&batch, "in");
+}
+
+/// It is left out, and tried again; the others come.
+#[test]
+fn what_cannot_be_read_holds_up_nothing_else() {
+    let mut place = Place::at(Path::new("/dev/shm"));
+    fs::write(place.tree.join("a"), "it").unwrap();
+    let (series, _) = place.gather();
+    place.record(series);
+    fs::write(place.tree.join("b"), "it").unwrap();
+    fs::write(place.tree.join("a"), "bad from now on").unwrap();
+    let holder = fs::OpenOptions::new().read(true).write(true).open(place.tree.join("a")).unwrap();
+    lease(&holder);
+    let (series, batch) = place.gather();
+    assert!(names_of(&batch).contains(&"b".to_owned()), "{batch:?}");
+    assert!(!names_of(&batch).contains(&"a".to_owned()), "the peer's copy stays: {batch:?}");
+    place.record(series);
+    assert_eq!(place.rests.stuck(), 1);
+    assert!(place.rests.reasons().next().unwrap().contains("/www/a: "));
+    assert!(place.index.get(&key("a")).unwrap().is_some(), "the last common commit");
+    drop(holder);
+    let names = place.rests.wake(Instant::now());
+    place.index.mark(&names).unwrap();
+    let (_, batch) = place.gather();
+    assert_file(&batch, "a");
+    assert_eq!(place.rests.stuck(), 0);
 }

@@ -30,7 +30,7 @@ pub enum Event {
     },
     /// Answer to [`Command::Stage`]: what is not here, in order of op and chunk.
     Staged(Vec<Wanted>),
-    /// Answer to [`Command::Write`].
+    /// Answer to [`Command::Write`] and [`Command::Drop`].
     Written,
     /// Answer to [`Command::MakeDurable`].
     Durable,
@@ -82,7 +82,8 @@ pub enum Command {
         /// The changes; their form was checked.
         ops: Vec<Op>,
     },
-    /// Write a chunk of the batch. Its place and length were checked, its hash was not.
+    /// Write a chunk of the batch. Its place and length were checked; if its hash is not the one that was
+    /// offered, it is the newer one.
     Write {
         /// Place of the op in its batch.
         op: u32,
@@ -90,6 +91,11 @@ pub enum Command {
         chunk: u32,
         /// Its bytes.
         bytes: Vec<u8>,
+    },
+    /// Nothing happens to this name after all: what is there stays.
+    Drop {
+        /// Place of the op in its batch.
+        op: u32,
     },
     /// Make the batch durable. With `last` the series, too: from then on it is applied in any case,
     /// also after a crash.

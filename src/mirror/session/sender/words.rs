@@ -24,9 +24,10 @@ pub enum Event {
     /// Answer to [`Command::Gather`].
     Gathered(Gathered),
     /// Answer to [`Command::Stream`]: all was sent.
-    Sent,
-    /// Answer to [`Command::Stream`]: a file no longer has the bytes that were offered.
-    Changed,
+    Sent {
+        /// But for changes that were dropped: their names are dirty still.
+        dropped: bool,
+    },
     /// Answer to [`Command::Record`]: the index is committed.
     Recorded,
     /// Answer to any command: it could not be done here; why, in words.
@@ -82,8 +83,8 @@ pub enum Command {
         /// Number of the batch.
         batch: u32,
     },
-    /// Read these chunks of the batch and send each as `Data`, in this order. No `Close`. If the link
-    /// breaks, the answer is [`Event::Cut`]. May look for messages meanwhile: see
+    /// Read these chunks of the batch and send each as `Data`, in this order; or `Drop` a change that
+    /// cannot be read any more. No `Close`. If the link breaks, the answer is [`Event::Cut`]. May look for messages meanwhile: see
     /// [`Sender::is_streaming`](super::Sender::is_streaming).
     Stream {
         /// The chunks.

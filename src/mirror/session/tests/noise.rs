@@ -55,6 +55,7 @@ fn to_receiver() -> impl Strategy<Value = ToReceiver> {
         1 => (0u64..4).prop_map(|series| ToReceiver::Withdraw { series }),
         1 => Just(ToReceiver::Ping),
         1 => (0u64..9).prop_map(|barrier| ToReceiver::Verify { barrier }),
+        1 => (0u32..3).prop_map(|op| ToReceiver::Drop { op }),
     ]
 }
 
@@ -118,8 +119,7 @@ fn sender_event() -> impl Strategy<Value = sender::Event> {
         4 => (ops, any::<bool>()).prop_map(|(ops, more)| {
             Event::Gathered(Gathered { ops, fuzzy: false, more })
         }),
-        2 => Just(Event::Sent),
-        1 => Just(Event::Changed),
+        2 => any::<bool>().prop_map(|dropped| Event::Sent { dropped }),
         2 => Just(Event::Recorded),
         1 => Just(Event::Failed("x".into())),
         2 => Just(Event::Dirty),

@@ -128,6 +128,8 @@ struct Owner {
     series: Vec<Op>,
     offered: usize,
     batch: Vec<Op>,
+    /// Names whose changes were left out of the series.
+    dropped: Vec<Key>,
 }
 
 #[derive(Default)]
@@ -136,6 +138,8 @@ struct Standby {
     staged: Vec<Op>,
     chunks: BTreeSet<[u8; 32]>,
     batch: Vec<Op>,
+    /// Places in `batch`.
+    dropped: BTreeSet<usize>,
     journal: Option<Vec<Op>>,
     /// What somebody changed there, and the owner was not told.
     differ: Differ,
@@ -153,6 +157,7 @@ impl Standby {
     fn discard(&mut self) {
         self.staged.clear();
         self.chunks.clear();
+        self.dropped.clear();
     }
 
     fn redo(&mut self) {
@@ -533,6 +538,7 @@ impl World {
             };
             owner.series = dirty.iter().filter(differs).map(op).collect();
             owner.offered = 0;
+            owner.dropped.clear();
             self.wholes.push(self.standby_after(&self.owner.series));
         }
         let owner = &mut self.owner;
@@ -547,9 +553,9 @@ impl World {
     fn standby_after(&self, series: &[Op]) -> Tree {
         let mut tree = self.owner.index.clone();
         for op in series {
-            match self.owner.disk.get(&op.key) {
-                Some(&write) => tree.insert(op.key.clone(), write),
-                None => tree.remove(&op.key),
+            match &op.change {
+                Change::Put(entry) => tree.insert(op.key.clone(), entry.mtime.s as u64),
+                Change::Delete => tree.remove(&op.key),
             };
         }
         tree
@@ -557,12 +563,16 @@ impl World {
 
     fn stream(&mut self, wanted: &[Wanted]) -> Option<sender::Event> {
         let fails = self.faults.remove(&Fault::Change);
+        let mut dropped = Vec::new();
         for want in wanted {
             let op = &self.owner.batch[want.op as usize];
             let Change::Put(entry) = &op.change else { panic!("a deletion has no bytes") };
             let write = entry.mtime.s as u64;
             if fails || self.owner.disk.get(&op.key) != Some(&write) {
-                return Some(sender::Event::Changed);
+                dropped.push(op.key.clone());
+                let message = ToReceiver::Drop { op: want.op };
+                self.send(&Envelope { generation: GENERATION, message });
+                continue;
             }
             let (bytes, step) = (bytes_of(write), content(op).unwrap().chunk_bytes as usize);
             for &chunk in &want.chunks {
@@ -571,7 +581,23 @@ impl World {
                 self.send(&Envelope { generation: GENERATION, message });
             }
         }
-        Some(sender::Event::Sent)
+        if !dropped.is_empty() {
+            let owner = &mut self.owner;
+            let before = owner.series.len();
+            owner.series.retain(|op| !dropped.contains(&op.key));
+            owner.offered -= before - owner.series.len();
+            owner.dropped.extend(dropped.iter().cloned());
+            // What is dropped stays as it is there.
+            let mut whole = self.standby_after(&self.owner.series);
+            for key in &self.owner.dropped {
+                match self.standby.tree.get(key) {
+                    Some(&write) => whole.insert(key.clone(), write),
+                    None => whole.remove(key),
+                };
+            }
+            self.wholes.push(whole);
+        }
+        Some(sender::Event::Sent { dropped: !dropped.is_empty() })
     }
 
     fn send(&mut self, envelope: &Envelope<ToReceiver>) {
@@ -633,9 +659,16 @@ impl World {
                 standby.chunks.insert(hash);
                 Some(Event::Written)
             }
+            Command::Drop { op } => {
+                standby.dropped.insert(op as usize);
+                Some(Event::Written)
+            }
             Command::MakeDurable { .. } if self.faults.remove(&Fault::Harden) => failed("fsync"),
             Command::MakeDurable { last } => {
                 let batch = std::mem::take(&mut standby.batch);
+                let dropped = std::mem::take(&mut standby.dropped);
+                let kept = (0..).zip(batch).filter(|(op, _)| !dropped.contains(op));
+                let batch: Vec<Op> = kept.map(|(_, op)| op).collect();
                 for chunk in batch.iter().filter_map(content).flat_map(|content| &content.chunks) {
                     assert!(standby.chunks.contains(chunk) || standby.has(chunk), "a hole");
                 }
