@@ -5,6 +5,7 @@
 
 mod author;
 mod blunders;
+mod busy;
 mod cables;
 mod cause;
 mod clients;
