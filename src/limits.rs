@@ -65,6 +65,9 @@ pub const DEAD_AFTER: Duration = Duration::from_millis(150);
 pub const BOOT_PATIENCE: Duration = Duration::from_secs(60);
 /// Default time for which the preferred node must be well before an automatic failback.
 pub const STABLE_FOR: Duration = Duration::from_secs(30);
+/// Default age of what a copy may lack and still be served when its owner is gone: a mirror that works is
+/// some ms behind, one that catches up some seconds; a minute is what an administrator may accept unasked.
+pub const MAX_BEHIND: Duration = Duration::from_secs(60);
 /// Missed intervals after which a path is late.
 pub const LATE_AFTER_INTERVALS: u32 = 2;
 
@@ -141,6 +144,10 @@ pub const DEAD_AFTER_MAX: Duration = Duration::from_secs(10);
 pub const BOOT_PATIENCE_MAX: Duration = Duration::from_secs(3600);
 /// Longest `stable_for`: one day.
 pub const STABLE_FOR_MAX: Duration = Duration::from_secs(86_400);
+/// Longest `max_behind`: heartbeats tell an age of up to 18 h.
+pub const MAX_BEHIND_MAX: Duration = Duration::from_secs(65_000);
+/// That a group waits for the peer because its trees may be old is told again after this.
+pub const UNSURE_TOLD_EVERY: Duration = Duration::from_secs(900);
 
 /// Default speed of the serial line, in bits a second: the most that every UART does.
 pub const SERIAL_BAUD: u32 = 115_200;

@@ -11,7 +11,7 @@ use crate::config::NodeIndex;
 use crate::limits::{BEAT_BYTES_MAX, DIGEST_INTRODUCTIONS, INTRODUCE_EVERY};
 
 /// Version of the frames, in the upper half of their first byte.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// What a receiver knows of the two incarnations at the moment. Serial frames rest on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,6 +190,7 @@ impl Codec {
                 return read.map(Incoming::Pulse);
             }
             (head, _) if head >> 4 > VERSION => return Err(DropReason::UnknownVersion),
+            (head, _) if (1..VERSION).contains(&(head >> 4)) => return Err(DropReason::OldVersion),
             _ => return Err(DropReason::Malformed),
         };
         if beat.peer_incarnation == session.my_incarnation {

@@ -11,16 +11,20 @@
 //! | 2 | worst gap in ms |
 //! | 4 | for how long the echoed beat was held, in µs |
 //!
-//! A group, [`GROUP_BYTES`]:
+//! A group, [`GROUP_BYTES`] and in complete frames [`DETAIL_BYTES`] more:
 //!
 //! | bytes | what |
 //! | --- | --- |
 //! | 1 | its index |
-//! | 1 | bits 0-2 stance, in the order of [`Stance`]; bit 3 the generation's owner is the upper node; bit 4 serves; 5-7 zero |
+//! | 1 | bits 0-2 stance, in the order of [`Stance`]; bit 3 the generation's owner is the upper node; bit 4 serves; 5-6 what its copy is, in the order of [`Holds`]; 7 the copy is empty |
 //! | 2 | number of the want that is stated or granted; zero where there is none |
 //! | 4, 4 | generation, its id |
+//! | 2 | age in s of what the receiver lacks of the copy |
+//! | 3 | complete frames: number of the copy's commit |
+//! | 1, 1 | complete frames: files and bytes that the receiver lacks ([`Approx`]) |
 
 use super::buffer::{FrameBuffer, Reader};
+use super::copy::{Approx, CopyBeat, CopyDetail, Holds};
 use super::message::{Ask, Beat, DropReason, GroupBeat, GroupBeats, PathSet, Stance};
 use crate::config::{GroupIndex, NodeIndex};
 use crate::control::status::NodeState;
@@ -28,8 +32,10 @@ use crate::limits::{GROUPS_MAX, REACH_HOSTS_MAX};
 
 /// Length of what a node says of itself.
 pub(super) const SAID_BYTES: usize = 13;
-/// Length of a group's part.
-pub(super) const GROUP_BYTES: usize = 12;
+/// Length of a group's part ...
+pub(super) const GROUP_BYTES: usize = 14;
+/// ... and of what a complete frame adds to it.
+pub(super) const DETAIL_BYTES: usize = 5;
 
 const UPPER: u8 = 1 << 0;
 const ASK_ANSWER: u8 = 1 << 1;
@@ -47,6 +53,8 @@ const WILL: u8 = 1 << 7;
 const STANCE_MASK: u8 = 0b111;
 const OWNER_UPPER: u8 = 1 << 3;
 const SERVING: u8 = 1 << 4;
+const HOLDS_SHIFT: u32 = 5;
+const EMPTY: u8 = 1 << 7;
 
 /// The sender that the first of these bytes names.
 pub(super) fn sender(flags: u8) -> NodeIndex {
@@ -156,7 +164,7 @@ pub(super) fn take_said(reader: &mut Reader<'_>) -> Result<Beat, DropReason> {
     })
 }
 
-/// Appends a group.
+/// Appends a group; its detail is not in it.
 pub(super) fn put_group(out: &mut FrameBuffer, group: &GroupBeat) {
     let (stance, want): (u8, u16) = match group.stance {
         Stance::Unable => (0, 0),
@@ -167,10 +175,31 @@ pub(super) fn put_group(out: &mut FrameBuffer, group: &GroupBeat) {
         Stance::Offering => (5, 0),
     };
     let owner = flag(group.owner == NodeIndex::Upper, OWNER_UPPER);
-    out.put(&[group.group.0, stance | owner | flag(group.serving, SERVING)]);
+    let holds: u8 = match group.copy.holds {
+        Holds::Nothing => 0,
+        Holds::Older => 1,
+        Holds::Newest => 2,
+    };
+    let copy = (holds << HOLDS_SHIFT) | flag(group.copy.empty, EMPTY);
+    out.put(&[group.group.0, stance | owner | flag(group.serving, SERVING) | copy]);
     out.put(&want.to_be_bytes());
     out.put(&group.generation.to_be_bytes());
     out.put(&group.id.to_be_bytes());
+    out.put(&group.copy.unsent_s.to_be_bytes());
+}
+
+/// Appends a group's detail; without one, what stands for nothing.
+pub(super) fn put_detail(out: &mut FrameBuffer, group: &GroupBeat) {
+    let CopyDetail { commit, files, bytes } = group.copy.detail.unwrap_or_default();
+    let [_, high, middle, low] = commit.to_be_bytes();
+    out.put(&[high, middle, low, files.0, bytes.0]);
+}
+
+/// Reads what [`put_detail`] wrote.
+pub(super) fn take_detail(reader: &mut Reader<'_>) -> Result<CopyDetail, DropReason> {
+    let [high, middle, low, files, bytes] = reader.take()?;
+    let commit = u32::from_be_bytes([0, high, middle, low]);
+    Ok(CopyDetail { commit, files: Approx(files), bytes: Approx(bytes) })
 }
 
 /// Reads what [`put_group`] wrote.
@@ -178,9 +207,12 @@ pub(super) fn take_group(reader: &mut Reader<'_>) -> Result<GroupBeat, DropReaso
     let group = group_index(reader.u8()?)?;
     let bits = reader.u8()?;
     let want = reader.u16()?;
-    if bits & !(STANCE_MASK | OWNER_UPPER | SERVING) != 0 {
-        return Err(DropReason::Malformed);
-    }
+    let holds = match (bits >> HOLDS_SHIFT) & 0b11 {
+        0 => Holds::Nothing,
+        1 => Holds::Older,
+        2 => Holds::Newest,
+        _ => return Err(DropReason::Malformed),
+    };
     let stance = match (bits & STANCE_MASK, want) {
         (0, 0) => Stance::Unable,
         (1, 0) => Stance::Passive,
@@ -197,6 +229,7 @@ pub(super) fn take_group(reader: &mut Reader<'_>) -> Result<GroupBeat, DropReaso
         generation: reader.u32()?,
         owner: if bits & OWNER_UPPER != 0 { NodeIndex::Upper } else { NodeIndex::Lower },
         id: reader.u32()?,
+        copy: CopyBeat { holds, empty: bits & EMPTY != 0, unsent_s: reader.u16()?, detail: None },
     })
 }
 

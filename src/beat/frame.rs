@@ -3,7 +3,7 @@
 //!
 //! | offset | bytes | what |
 //! | --- | --- | --- |
-//! | 0 | 1 | [`HEAD`]: version 1, complete |
+//! | 0 | 1 | [`HEAD`]: version 2, complete |
 //! | 1 | 8 | cluster: which pair this is for, by a hash of its name |
 //! | 9 | 13 | what the node says of itself (`fields`) |
 //! | 22 | 8, 8 | the sender's incarnation, the receiver's as the sender knows it |
@@ -11,7 +11,7 @@
 //! | 62 | 6, 8 | MAC of the LAN interface, where mirror sessions are taken (end of a link-local address) |
 //! | 76 | 8 | digest of the config |
 //! | 84 | 1 | number of groups |
-//! | 85 | 12 each | the groups (`fields`) |
+//! | 85 | 19 each | the groups (`fields`) |
 //! | end | 16 | tag: keyed BLAKE3 over all before it, with the key of the path |
 //!
 //! The shortest is 101 bytes, so that no NIC ever pads one; anything after the tag is refused.
@@ -19,14 +19,15 @@
 use super::buffer::{FrameBuffer, Reader};
 use super::codec::tag_fits;
 use super::fields::{
-    GROUP_BYTES, SAID_BYTES, has_echo, put_group, put_said, sender, take_group, take_said,
+    DETAIL_BYTES, GROUP_BYTES, SAID_BYTES, has_echo, put_detail, put_group, put_said, sender,
+    take_detail, take_group, take_said,
 };
 use super::message::{Beat, DropReason, GroupBeat};
 use crate::config::NodeIndex;
 use crate::limits::GROUPS_MAX;
 
-/// First byte of a complete frame: version 1 in the upper half, kind 1 in the lower.
-pub(super) const HEAD: u8 = 0x11;
+/// First byte of a complete frame: version 2 in the upper half, kind 1 in the lower.
+pub(super) const HEAD: u8 = 0x21;
 
 const TAG_BYTES: usize = 16;
 /// Where the flags stand, behind head and cluster.
@@ -36,7 +37,7 @@ const COUNT_AT: usize = FLAGS_AT + SAID_BYTES + 5 * 8 + 6 + 8 + 8;
 
 /// Length of a complete frame with that many groups.
 pub(super) const fn length(groups: usize) -> usize {
-    COUNT_AT + 1 + groups * GROUP_BYTES + TAG_BYTES
+    COUNT_AT + 1 + groups * (GROUP_BYTES + DETAIL_BYTES) + TAG_BYTES
 }
 
 /// Writes `beat` with `groups` in place of its own.
@@ -63,6 +64,7 @@ pub(super) fn encode(
     out.put(&[groups.len() as u8]);
     for group in groups {
         put_group(out, group);
+        put_detail(out, group);
     }
     let hash = blake3::keyed_hash(key, out.as_slice());
     out.put(hash.as_bytes().first_chunk::<TAG_BYTES>().map_or(&[], |tag| tag));
@@ -109,7 +111,8 @@ pub(super) fn decode(
         return Err(DropReason::Malformed);
     }
     for _ in 0..count {
-        let group = take_group(&mut reader)?;
+        let mut group = take_group(&mut reader)?;
+        group.copy.detail = Some(take_detail(&mut reader)?);
         if beat.groups.iter().any(|known| known.group == group.group) {
             return Err(DropReason::Malformed);
         }

@@ -1,9 +1,12 @@
-//! Frames as version 1 has them, for ever: whoever changes what travels changes the version, too, and
+//! Frames as version 2 has them, for ever: whoever changes what travels changes the version, too, and
 //! lets these files be.
 
 use super::codec::{Codec, Session};
 use super::tests::beat_of;
-use super::{Ask, Beat, FrameBuffer, GroupBeat, Incoming, Path, PathSet, Pulse, PulseKind, Stance};
+use super::{
+    Approx, Ask, Beat, CopyBeat, CopyDetail, DropReason, FrameBuffer, GroupBeat, GroupBeats, Holds,
+    Incoming, Path, PathSet, Pulse, PulseKind, Stance,
+};
 use crate::config::{GroupIndex, NodeIndex};
 use crate::control::status::NodeState;
 
@@ -28,6 +31,12 @@ fn beat() -> Beat {
         generation: 7 + u32::from(index),
         owner: NodeIndex::Upper,
         id: 0xdead_beef,
+        copy: CopyBeat {
+            holds: Holds::Newest,
+            empty: index == 1,
+            unsent_s: 258,
+            detail: Some(CopyDetail { commit: 0x01_0203, files: Approx(9), bytes: Approx(77) }),
+        },
     };
     Beat {
         node: NodeIndex::Lower,
@@ -59,9 +68,12 @@ fn beat() -> Beat {
 /// What a frame with one group says, and a plain one: MAC and sync address do not travel.
 fn with_one_group(plain: bool) -> Beat {
     let beat = beat();
-    let groups = beat.groups.iter().take(1).copied().collect();
+    let mut groups: GroupBeats = beat.groups.iter().take(1).copied().collect();
     match plain {
-        true => Beat { groups, lan_mac: [0; 6], sync: [0; 8], ..beat },
+        true => {
+            groups.iter_mut().for_each(|group| group.copy.detail = None);
+            Beat { groups, lan_mac: [0; 6], sync: [0; 8], ..beat }
+        }
         false => Beat { groups, ..beat },
     }
 }
@@ -99,13 +111,13 @@ fn bytes(hex: &str) -> Vec<u8> {
 fn is_frozen(name: &str, path: Path, encode: impl FnOnce(&mut FrameBuffer)) -> Incoming {
     let mut frame = FrameBuffer::new();
     encode(&mut frame);
-    let file = format!("{}/tests/frames/version-1-{name}.hex", env!("CARGO_MANIFEST_DIR"));
+    let file = format!("{}/tests/frames/version-2-{name}.hex", env!("CARGO_MANIFEST_DIR"));
     // One that is there is never written again.
     if std::env::var_os("UPDATE_GOLDENS").is_some() && !std::path::Path::new(&file).exists() {
         std::fs::write(&file, hex(frame.as_slice()) + "\n").unwrap();
     }
     let frozen = bytes(&std::fs::read_to_string(&file).unwrap());
-    assert_eq!(hex(frame.as_slice()), hex(&frozen), "{name}: another frame, and still version 1");
+    assert_eq!(hex(frame.as_slice()), hex(&frozen), "{name}: another frame, and still version 2");
     let session = Session {
         my_incarnation: UPPER,
         peer_incarnation: LOWER,
@@ -119,7 +131,7 @@ fn is_frozen(name: &str, path: Path, encode: impl FnOnce(&mut FrameBuffer)) -> I
 }
 
 #[test]
-fn complete_frames_of_version_1() {
+fn complete_frames_of_version_2() {
     for (name, path) in [("crossover", Path::Crossover), ("lan", Path::Lan)] {
         let read = is_frozen(name, path, |frame| lower().encode(path, &beat(), frame));
         assert_eq!(beat_of(read), beat());
@@ -130,23 +142,41 @@ fn complete_frames_of_version_1() {
 }
 
 #[test]
-fn a_last_will_of_version_1() {
+fn a_last_will_of_version_2() {
     let will = Beat { will: true, ..beat() };
     let encode = |frame: &mut FrameBuffer| lower().encode_will(Path::Lan, &will, frame);
     assert_eq!(beat_of(is_frozen("will", Path::Lan, encode)), will);
 }
 
 #[test]
-fn plain_frames_of_version_1() {
+fn plain_frames_of_version_2() {
     let encode = |frame: &mut FrameBuffer| lower_known().encode(Path::Serial, &beat(), frame);
     let read = is_frozen("serial-plain", Path::Serial, encode);
     assert_eq!(beat_of(read), with_one_group(true));
 }
 
 #[test]
-fn pulses_of_version_1() {
+fn pulses_of_version_2() {
     for (name, pulse) in [("serial-ask", ASK), ("serial-answer", ANSWER), ("serial-life", LIFE)] {
         let read = is_frozen(name, Path::Serial, |frame| lower().encode_pulse(&pulse, frame));
         assert!(matches!(read, Incoming::Pulse(read) if read == pulse), "{name}");
+    }
+}
+
+#[test]
+fn frames_of_version_1_are_refused_by_name() {
+    let names = ["crossover", "lan", "will", "serial-introduction", "serial-plain", "serial-ask"];
+    for name in names {
+        let file = format!("{}/tests/frames/version-1-{name}.hex", env!("CARGO_MANIFEST_DIR"));
+        let frame = bytes(&std::fs::read_to_string(&file).unwrap());
+        let session = Session {
+            my_incarnation: UPPER,
+            peer_incarnation: LOWER,
+            peer_digest: [0; 8],
+            now_us: 1,
+        };
+        let path = if name.starts_with("serial") { Path::Serial } else { Path::Lan };
+        let read = Codec::new(&KEY, CLUSTER, NodeIndex::Upper).decode(path, &frame, &session);
+        assert_eq!(read.err(), Some(DropReason::OldVersion), "{name}");
     }
 }

@@ -3,6 +3,7 @@
 use arrayvec::ArrayVec;
 use serde::{Deserialize, Serialize};
 
+use super::copy::CopyBeat;
 use crate::config::{GroupIndex, NodeIndex};
 use crate::control::status::NodeState;
 use crate::limits::GROUPS_MAX;
@@ -97,6 +98,9 @@ pub struct GroupBeat {
     pub owner: NodeIndex,
     /// Random id of that generation.
     pub id: u32,
+    /// The sender's copy of the group's trees.
+    #[serde(default)]
+    pub copy: CopyBeat,
 }
 
 /// Something an administrator asked of one node that the other must do.
@@ -196,7 +200,8 @@ pub struct Pulse {
     pub number: u64,
 }
 
-/// What came in on a path.
+/// What came in on a path. One at a time: the heart allocates nothing for a frame.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Incoming {
     /// A heartbeat.
@@ -217,6 +222,8 @@ pub enum DropReason {
     Malformed,
     /// A later version of the protocol than this program speaks.
     UnknownVersion,
+    /// An earlier version of the protocol, which this program does not speak any more.
+    OldVersion,
     /// Another cluster's name in the header.
     ForeignCluster,
     /// The keyed hash does not fit: flipped bits, another key, a forgery.
@@ -238,11 +245,12 @@ pub enum DropReason {
 
 impl DropReason {
     /// All reasons, in the order of their counters.
-    pub const ALL: [DropReason; 12] = [
+    pub const ALL: [DropReason; 13] = [
         DropReason::Truncated,
         DropReason::Oversized,
         DropReason::Malformed,
         DropReason::UnknownVersion,
+        DropReason::OldVersion,
         DropReason::ForeignCluster,
         DropReason::BadTag,
         DropReason::NotPeer,
@@ -259,6 +267,7 @@ impl DropReason {
             DropReason::Truncated => "truncated",
             DropReason::Oversized => "oversized",
             DropReason::UnknownVersion => "unknown-version",
+            DropReason::OldVersion => "old-version",
             DropReason::Malformed => "malformed",
             DropReason::ForeignCluster => "foreign-cluster",
             DropReason::BadTag => "bad-tag",

@@ -1,10 +1,11 @@
 //! Heartbeats: what they say (`message`), how they look on the wire and are authenticated (`codec`,
-//! which chooses between `frame`, `serial_frame` and `pulse`), and the three paths they travel (`crossover`,
+//! which chooses between `frame`, `serial_frame` and `pulse`; `copy`: a group's trees), and the three paths they travel (`crossover`,
 //! `serial` with the byte stuffing of `line`, `lan`), held together by `paths`. `will`: what the guard
 //! sends in their place when the heart is dead.
 
 mod buffer;
 pub mod codec;
+pub mod copy;
 mod crossover;
 mod fields;
 mod frame;
@@ -23,6 +24,7 @@ mod will;
 
 pub use buffer::FrameBuffer;
 pub use codec::{Codec, Session};
+pub use copy::{Approx, CopyBeat, CopyDetail, Holds, UNSENT_UNKNOWN_S};
 pub use message::{
     Ask, Beat, DropReason, GroupBeat, GroupBeats, Incoming, Path, PathSet, Pulse, PulseKind, Stance,
 };

@@ -14,12 +14,12 @@ use super::buffer::{FrameBuffer, Reader};
 use super::codec::{Session, tag_fits};
 use super::message::{DropReason, Pulse, PulseKind};
 
-/// First byte of an ask: version 1 in the upper half, kind 3 in the lower.
-pub(super) const ASK_HEAD: u8 = 0x13;
+/// First byte of an ask: version 2 in the upper half, kind 3 in the lower.
+pub(super) const ASK_HEAD: u8 = 0x23;
 /// First byte of an answer: kind 4.
-pub(super) const ANSWER_HEAD: u8 = 0x14;
+pub(super) const ANSWER_HEAD: u8 = 0x24;
 /// First byte of a sign of life: kind 5.
-pub(super) const LIFE_HEAD: u8 = 0x15;
+pub(super) const LIFE_HEAD: u8 = 0x25;
 
 /// Length of a pulse.
 pub(super) const BYTES: usize = 12;

@@ -2,10 +2,10 @@
 //!
 //! | bytes | what |
 //! | --- | --- |
-//! | 1 | [`HEAD`]: version 1, plain serial |
+//! | 1 | [`HEAD`]: version 2, plain serial |
 //! | 13 | what the node says of itself (`fields`) |
 //! | 4, 4, 4 | sequence, sent, echo: their low 32 bits |
-//! | 12 or 0 | one group (`fields`); groups take turns |
+//! | 14 or 0 | one group (`fields`); groups take turns |
 //! | 8 | tag |
 //!
 //! The receiver restores what does not travel: incarnations and digest from its session, the upper
@@ -21,8 +21,8 @@ use super::message::{Beat, DropReason, GroupBeat};
 use crate::config::NodeIndex;
 use crate::limits::ECHO_SLACK;
 
-/// First byte of a plain serial frame: version 1 in the upper half, kind 2 in the lower.
-pub(super) const HEAD: u8 = 0x12;
+/// First byte of a plain serial frame: version 2 in the upper half, kind 2 in the lower.
+pub(super) const HEAD: u8 = 0x22;
 
 const TAG_BYTES: usize = 8;
 

@@ -57,16 +57,26 @@ fn any_group() -> impl Strategy<Value = GroupBeat> {
         Just(Stance::Active),
         Just(Stance::Offering),
     ];
-    (stance, any::<bool>(), any::<u32>(), any_node(), any::<u32>()).prop_map(
-        |(stance, serving, generation, owner, id)| GroupBeat {
+    (stance, any::<bool>(), any::<u32>(), any_node(), any::<u32>(), any_copy()).prop_map(
+        |(stance, serving, generation, owner, id, copy)| GroupBeat {
             group: GroupIndex(0),
             stance,
             serving,
             generation,
             owner,
             id,
+            copy,
         },
     )
+}
+
+fn any_copy() -> impl Strategy<Value = CopyBeat> {
+    let holds = prop_oneof![Just(Holds::Nothing), Just(Holds::Older), Just(Holds::Newest)];
+    let detail = (0..1u32 << 24, any::<u8>(), any::<u8>()).prop_map(|(commit, files, bytes)| {
+        Some(CopyDetail { commit, files: Approx(files), bytes: Approx(bytes) })
+    });
+    (holds, any::<bool>(), any::<u16>(), detail)
+        .prop_map(|(holds, empty, unsent_s, detail)| CopyBeat { holds, empty, unsent_s, detail })
 }
 
 impl Codec {
@@ -170,7 +180,12 @@ fn as_plain(beat: &Beat, group: usize) -> Beat {
         lan_mac: [0; 6],
         sync: [0; 8],
         echo_us: if beat.echo_held_us == u32::MAX { 0 } else { beat.echo_us },
-        groups: beat.groups.get(group).copied().into_iter().collect(),
+        groups: beat
+            .groups
+            .get(group)
+            .map(|part| GroupBeat { copy: CopyBeat { detail: None, ..part.copy }, ..*part })
+            .into_iter()
+            .collect(),
         ..beat.clone()
     }
 }
@@ -235,7 +250,7 @@ proptest! {
     #[test]
     fn random_bytes_are_refused(
         mut bytes in prop::collection::vec(any::<u8>(), 0..300),
-        head in prop::option::of(prop::sample::select(vec![0x11u8, 0x12, 0x21])), path in any_path()
+        head in prop::option::of(prop::sample::select(vec![0x11u8, 0x21, 0x22, 0x31])), path in any_path()
     ) {
         if let (Some(first), Some(head)) = (bytes.first_mut(), head) {
             *first = head;
@@ -302,6 +317,7 @@ fn sample() -> Beat {
         generation: 7,
         owner: NodeIndex::Lower,
         id: 99,
+        copy: CopyBeat { detail: Some(CopyDetail::default()), ..CopyBeat::default() },
     };
     Beat {
         node: NodeIndex::Lower,
@@ -348,9 +364,11 @@ fn reasons_name_what_is_wrong() {
         assert_eq!(refused(receiver(), &bytes[..50]), Some(DropReason::Truncated));
         assert_eq!(refused(receiver(), &bytes[..bytes.len() - 1]), Some(DropReason::Truncated));
         assert_eq!(refused(receiver(), &[0x11; 257]), Some(DropReason::Oversized));
-        let mut version_2 = bytes.clone();
-        version_2[0] = 0x21;
-        assert_eq!(refused(receiver(), &version_2), Some(DropReason::UnknownVersion));
+        let mut other = bytes.clone();
+        other[0] = 0x31;
+        assert_eq!(refused(receiver(), &other), Some(DropReason::UnknownVersion));
+        other[0] = 0x11;
+        assert_eq!(refused(receiver(), &other), Some(DropReason::OldVersion));
     }
 }
 

@@ -123,6 +123,10 @@ enum Verb {
         /// Give up after this, such as 30s or 5m
         #[arg(long, value_name = "T", requires = "wait")]
         timeout: Option<String>,
+        /// Keep the trees of this node, which serves the group, whatever the other has; what is replaced
+        /// there goes to its conflict store
+        #[arg(long, value_name = "NODE")]
+        from: Option<String>,
     },
     /// Compare a group's content on both nodes (not supported yet)
     Verify(Later),
@@ -200,7 +204,9 @@ fn dispatch(globals: &Globals, verb: Verb) -> ExitCode {
         Verb::Work(inherited) => run::work(&inherited.descriptors),
         Verb::Hold { record, program } => run::hold(&record, &program),
         Verb::Init(_) => later("init"),
-        Verb::Sync { group, wait, timeout } => sync::run(globals, &group, wait, timeout.as_deref()),
+        Verb::Sync { group, wait, timeout, from } => {
+            sync::run(globals, &group, wait, timeout.as_deref(), from)
+        }
         Verb::Verify(_) => later("verify"),
         Verb::Conflicts(args) => conflicts::run(globals, args),
         Verb::Drill(_) => later("drill"),

@@ -17,12 +17,18 @@ use crate::limits;
 
 /// Mirrors a group now; with `wait`, returns when everything written before is on the peer, when there is
 /// no hope of that, or after `timeout`.
-pub fn run(globals: &Globals, group: &str, wait: bool, timeout: Option<&str>) -> ExitCode {
+pub fn run(
+    globals: &Globals,
+    group: &str,
+    wait: bool,
+    timeout: Option<&str>,
+    from: Option<String>,
+) -> ExitCode {
     let timeout = match timeout.map(config::parse_duration).transpose() {
         Ok(timeout) => timeout,
         Err(why) => return super::fail(WRONG, &format!("--timeout {why}; write 30s or 5m")),
     };
-    let (code, text) = wait_for(globals, group, wait, timeout);
+    let (code, text) = wait_for(globals, group, wait, timeout, from);
     if code != DONE {
         return super::fail(code, &text);
     }
@@ -31,11 +37,17 @@ pub fn run(globals: &Globals, group: &str, wait: bool, timeout: Option<&str>) ->
 }
 
 /// Exit status, and what to say.
-fn wait_for(globals: &Globals, group: &str, wait: bool, timeout: Option<Duration>) -> (u8, String) {
+fn wait_for(
+    globals: &Globals,
+    group: &str,
+    wait: bool,
+    timeout: Option<Duration>,
+    from: Option<String>,
+) -> (u8, String) {
     let begun = Instant::now();
     let (answered, answer) = mpsc::channel();
     let (run_dir, request) =
-        (globals.run_dir.clone(), Request::Sync { group: group.to_owned(), wait });
+        (globals.run_dir.clone(), Request::Sync { group: group.to_owned(), wait, from });
     let ask = move || {
         // Nobody listens any more if there was no hope.
         let _ = answered.send(socket::ask(&run_dir, &request, limits::CONTROL_LONG_PATIENCE));

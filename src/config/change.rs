@@ -1,6 +1,7 @@
 //! What changed from one config to another, and whether a running daemon can take it in.
 //!
-//! Taken in: `[heartbeat]`, `reach.hosts`, `notify.exec`, and of each group `failback`, `stable_for`,
+//! Taken in: `[heartbeat]`, `reach.hosts`, `notify.exec`, and of each group `failback`, `stable_for`, `when_unsure`,
+//! `max_behind`,
 //! `address`, and how its services are checked, timed and kept warm. Everything else names the pair,
 //! its wires, its trees or its programs: it needs a start from the beginning.
 
@@ -68,6 +69,8 @@ pub fn compare(old: &Config, new: &Config) -> Result<Change, Vec<String>> {
             );
             take(was.failback == is.failback, key("failback"));
             take(was.stable_for == is.stable_for, key("stable_for"));
+            take(was.when_unsure == is.when_unsure, key("when_unsure"));
+            take(was.max_behind == is.max_behind, key("max_behind"));
             take(was.addresses == is.addresses, key("address"));
             take(was.services == is.services, key("service"));
             same_services &= was.services == is.services;

@@ -42,6 +42,8 @@ fn build(written: &Written, heartbeat: Heartbeat) -> Option<Config> {
             prefer: index(&group.prefer.as_ref()?.value)?.0,
             failback: group.failback.as_ref().map_or(Failback::Manual, |at| at.value),
             stable_for: group.stable_for.as_ref().map_or(limits::STABLE_FOR, |at| at.value),
+            when_unsure: group.when_unsure.as_ref().map_or_else(Default::default, |at| at.value),
+            max_behind: group.max_behind.as_ref().map_or(limits::MAX_BEHIND, |at| at.value),
             addresses,
             nic: group.nic.as_ref().map_or(Nic::Lan, |at| at.value),
             mac: group.mac.as_ref().map(|at| at.value),
@@ -226,6 +228,8 @@ fn check_groups(written: &Written, problems: &mut Problems) {
         }
         let stable_range = Duration::ZERO..=limits::STABLE_FOR_MAX;
         check_range("stable_for", &group.stable_for, stable_range, problems);
+        let behind_range = Duration::ZERO..=limits::MAX_BEHIND_MAX;
+        check_range("max_behind", &group.max_behind, behind_range, problems);
     }
 }
 

@@ -225,6 +225,11 @@ pub struct Group {
     pub failback: Failback,
     /// How long the preferred node must have been well before an automatic failback.
     pub stable_for: Duration,
+    /// What a node does with the group's trees that has heard nobody since its start, and whose disk does
+    /// not show that nobody served after what it holds.
+    pub when_unsure: WhenUnsure,
+    /// How far behind its owner a copy of the trees may be to be served when the owner is gone.
+    pub max_behind: Duration,
     /// The service addresses, at least one.
     pub addresses: Vec<ServiceAddress>,
     /// The interface that they are held on.
@@ -242,6 +247,17 @@ impl Group {
     pub fn ips(&self) -> Vec<IpAddr> {
         self.addresses.iter().map(|address| address.ip).collect()
     }
+}
+
+/// What to do with trees that may be older than what was served last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WhenUnsure {
+    /// Wait for the peer, or for an administrator.
+    #[default]
+    Wait,
+    /// Serve them after `boot_patience`.
+    Serve,
 }
 
 /// A mirrored tree.

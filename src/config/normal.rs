@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::form::show_duration;
 use super::table::show_key;
-use super::{Config, Failback, Hash, Nic, Probe, Service, Tree};
+use super::{Config, Failback, Hash, Nic, Probe, Service, Tree, WhenUnsure};
 
 /// The config as text, with nothing left out that has an effect.
 pub fn print(config: &Config) -> String {
@@ -74,6 +74,12 @@ fn write_config(out: &mut String, config: &Config) -> std::fmt::Result {
             writeln!(out, "mac = \"{mac}\"")?;
         }
         if !group.mirror.is_empty() {
+            let unsure = match group.when_unsure {
+                WhenUnsure::Wait => "wait",
+                WhenUnsure::Serve => "serve",
+            };
+            writeln!(out, "when_unsure = \"{unsure}\"")?;
+            writeln!(out, "max_behind = \"{}\"", show_duration(group.max_behind))?;
             let trees: Vec<String> = group.mirror.iter().map(tree).collect();
             writeln!(out, "mirror = [{}]", trees.join(", "))?;
         }

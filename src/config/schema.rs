@@ -13,7 +13,7 @@ use super::form;
 use super::parts;
 use super::place::{At, Problems};
 use super::table::{Keys, Table, type_name};
-use super::{Failback, Mac, Nic, ServiceAddress};
+use super::{Failback, Mac, Nic, ServiceAddress, WhenUnsure};
 
 const TOP: Keys = Keys {
     built: &["cluster", "node", "heartbeat", "reach", "notify", "group"],
@@ -27,7 +27,18 @@ const HEARTBEAT: Keys = Keys { built: &["interval", "dead_after", "boot_patience
 const REACH: Keys = Keys { built: &["hosts"], later: &[] };
 const NOTIFY: Keys = Keys { built: &["exec"], later: &["mail"] };
 const GROUP: Keys = Keys {
-    built: &["prefer", "failback", "stable_for", "address", "nic", "mac", "mirror", "service"],
+    built: &[
+        "prefer",
+        "failback",
+        "stable_for",
+        "when_unsure",
+        "max_behind",
+        "address",
+        "nic",
+        "mac",
+        "mirror",
+        "service",
+    ],
     later: &["after", "with"],
 };
 
@@ -80,6 +91,8 @@ pub(super) struct Group {
     pub prefer: Option<At<String>>,
     pub failback: Option<At<Failback>>,
     pub stable_for: Option<At<Duration>>,
+    pub when_unsure: Option<At<WhenUnsure>>,
+    pub max_behind: Option<At<Duration>>,
     pub addresses: Vec<At<ServiceAddress>>,
     pub nic: Option<At<Nic>>,
     pub mac: Option<At<Mac>>,
@@ -161,12 +174,15 @@ fn serial(node: &Table<'_>, problems: &mut Problems) -> Option<Serial> {
 
 fn group(name: &At<String>, table: &Table<'_>, problems: &mut Problems) -> Group {
     let choices = [("auto", Failback::Auto), ("manual", Failback::Manual)];
+    let unsure = [("wait", WhenUnsure::Wait), ("serve", WhenUnsure::Serve)];
     let nics = [("lan", Nic::Lan), ("redundant", Nic::Redundant)];
     Group {
         name: name.clone(),
         prefer: table.required("prefer", &form::NODE_NAME, problems),
         failback: table.choice("failback", &choices, problems),
         stable_for: table.optional("stable_for", &form::DURATION, problems),
+        when_unsure: table.choice("when_unsure", &unsure, problems),
+        max_behind: table.optional("max_behind", &form::DURATION, problems),
         addresses: table.required_list("address", &form::SERVICE_ADDRESS, problems),
         nic: table.choice("nic", &nics, problems),
         mac: table.optional("mac", &form::MAC, problems),

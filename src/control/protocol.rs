@@ -51,6 +51,9 @@ pub enum Request {
         /// Answer when everything written before is on the peer.
         #[serde(default)]
         wait: bool,
+        /// The node whose trees are the ones to keep.
+        #[serde(default)]
+        from: Option<String>,
     },
 }
 

@@ -11,7 +11,8 @@ use super::right::{self, Evidence, PeerWord, Refusal, Right};
 use super::role::{Active, GroupState, Role};
 use super::time::Time;
 use super::{Command, Core};
-use crate::beat::{Path, Stance};
+use crate::beat::{Holds, Path, Stance};
+use crate::config::WhenUnsure;
 use crate::control::event::Kind;
 use crate::limits;
 
@@ -27,9 +28,17 @@ impl Core {
             copy: self.copy(group),
             intent: self.intent(&group.name),
             accept_loss: group.accept_loss_until.is_some_and(|until| now < until),
+            serves_unsure: self.serves_unsure(group),
+            has_history: self.disk.served_trees(&group.name).is_some()
+                || self.holds(group) != Holds::Nothing,
             boot_patience: self.boot_patience(),
             dead_after: self.pace.dead_after,
         }
+    }
+
+    fn serves_unsure(&self, group: &GroupState) -> bool {
+        let config = self.config.groups.get(usize::from(group.index.0));
+        config.is_some_and(|config| config.when_unsure == WhenUnsure::Serve)
     }
 
     /// Whether the LAN carrier came back so lately that the peer, which was not yet heard to know of it, may
@@ -156,7 +165,17 @@ impl Core {
                     Refusal::Patience(_)
                     | Refusal::CopyIncomplete
                     | Refusal::CopyBehind
+                    | Refusal::CopyStale(_)
+                    | Refusal::CopyForked
                     | Refusal::CopyNever => !early,
+                    Refusal::Unsure => {
+                        group.why = self.unsure_text(group, &refusal);
+                        if !early {
+                            let why = group.why.clone();
+                            self.tell_unsure(now, group, &why);
+                        }
+                        false
+                    }
                     Refusal::Standby
                     | Refusal::Ending
                     | Refusal::NoCarrier
@@ -246,9 +265,13 @@ impl Core {
 
     pub(super) fn claim(&mut self, now: Time, group: &mut GroupState, right: Right) -> Role {
         let before = self.disk.served(&group.name);
+        let peer_had_base_at = self.peer_has_base(group).then_some(now);
+        let approved = group.accept_loss_until.is_some_and(|until| now < until);
         let first = before.is_none();
         group.tickle |= before.is_some_and(|before| before.owner != self.me);
-        self.disk.serve(&group.name, right.generation);
+        self.disk.serve(&group.name, right.generation, group.duties.has_mirror());
+        self.disk.set_forked(&group.name, false);
+        (group.handing, group.handed) = (None, None);
         self.claim += 1;
         self.out.push_back(Command::Claim { group: group.index, claim: self.claim });
         let (kind, text) = match self.side(group) {
@@ -291,6 +314,10 @@ impl Core {
             // Not taken from the hands of a peer that is well: at home is where it should be.
             peer_was_away: right.probe || self.peer_reaches_fewer(now),
             contested: false,
+            peer_had_base_at,
+            known_to_peer: false,
+            forked: false,
+            approved,
             tell: Some((kind, text.to_string())),
         })
     }

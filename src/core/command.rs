@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::disk::DiskState;
-use super::duty::{ClientDuty, MirrorDuty, PeerSync, ServiceDuty};
+use super::duty::{ClientDuty, MirrorDuty, MirrorTerms, PeerSync, ServiceDuty};
 use crate::beat::{Beat, Path, Pulse};
 use crate::config::{GroupIndex, ServiceAddress};
 use crate::control::event::Told;
@@ -103,6 +103,8 @@ pub enum Command {
         duty: MirrorDuty,
         /// Where the peer listens.
         peer: PeerSync,
+        /// What else there is to know.
+        terms: MirrorTerms,
     },
     /// What shall be done about clients' TCP connections, from now on.
     Clients {
@@ -114,6 +116,11 @@ pub enum Command {
     /// This node holds what the peer held before: let the clients of its connections find out that
     /// those have ended; answer `Tickled` if there were any.
     Tickle {
+        /// Which group.
+        group: GroupIndex,
+    },
+    /// What a person had to say is said: mirror what waited for that.
+    Approve {
         /// Which group.
         group: GroupIndex,
     },

@@ -25,6 +25,17 @@ pub struct GroupDisk {
     /// The generation that this node's next claim will use, written in advance so that a claim waits
     /// for no disk. Never served while it stands here.
     pub intent: Option<Generation>,
+    /// The group had mirrored trees then: what is in them has a history. A file of before, without this,
+    /// is of a group that had them if it has them now.
+    #[serde(default = "yes")]
+    pub trees: bool,
+    /// The peer served trees that do not contain what was served here, nor the other way round.
+    #[serde(default)]
+    pub forked: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// Everything on disk: `state.json` and the lock file `standby` in the state directory.

@@ -14,16 +14,15 @@ use std::time::Duration;
 
 use super::disk::Generation;
 use super::duty::{
-    ClientDuty, MirrorDuty, MirrorReport, PeerSync, ServiceDuty, ServiceReport, ServiceWord,
-    Tickled,
+    ClientDuty, MirrorDuty, MirrorReport, MirrorTerms, PeerSync, ServiceDuty, ServiceReport,
+    ServiceWord, Tickled, Unsent,
 };
 use super::group::Side;
-use super::right::Copy;
 use super::role::{GroupState, Role};
 use super::time::Time;
 use super::{Command, Core};
 use crate::beat::{Path, Stance};
-use crate::config::{Group, GroupIndex, NodeIndex};
+use crate::config::{Group, GroupIndex};
 use crate::control::event::Kind;
 use crate::control::status::{MirrorState, PathState};
 use crate::limits;
@@ -41,10 +40,12 @@ pub struct Duties {
     services_since: Time,
     /// Under that order, no service has run that must not write to the trees any more.
     stood_by: bool,
-    mirror: (u32, MirrorDuty, PeerSync),
+    mirror: (u32, MirrorDuty, PeerSync, MirrorTerms),
     clients: Option<ClientDuty>,
     service_report: Option<ServiceReport>,
     mirror_report: Option<MirrorReport>,
+    /// What the peer lacks of the trees as this node owns them in that reign, as reported then.
+    unsent: Option<(Generation, Unsent, Time)>,
 }
 
 impl Duties {
@@ -61,10 +62,11 @@ impl Duties {
             services: (0, ServiceDuty::Leave),
             services_since: Time(0),
             stood_by: false,
-            mirror: (0, MirrorDuty::Still, PeerSync::default()),
+            mirror: (0, MirrorDuty::Still, PeerSync::default(), MirrorTerms::default()),
             clients: None,
             service_report: None,
             mirror_report: None,
+            unsent: None,
         };
         duties.set_stop_patience(config);
         duties
@@ -97,7 +99,14 @@ impl Duties {
     }
 
     /// Takes in how the mirror is.
-    pub fn mirror_reported(&mut self, report: MirrorReport) {
+    pub fn mirror_reported(&mut self, now: Time, report: MirrorReport) {
+        let (order, duty, ..) = self.mirror;
+        match duty {
+            MirrorDuty::Out(reign) | MirrorDuty::Drain(reign) if report.order == order => {
+                self.unsent = Some((reign, report.unsent, now));
+            }
+            MirrorDuty::Out(_) | MirrorDuty::Drain(_) | MirrorDuty::Still | MirrorDuty::In(_) => {}
+        }
         self.mirror_report = Some(report);
     }
 
@@ -113,6 +122,8 @@ impl Duties {
             report.status.state = MirrorState::Paused;
             report.status.why = "a new worker has not yet looked at it".to_owned();
         }
+        // Nobody watches the trees.
+        self.unsent = None;
     }
 
     /// The newest report about the services.
@@ -157,41 +168,32 @@ impl Duties {
 
     /// Everything that the old owner had written was sent.
     pub fn is_drained(&self) -> bool {
-        let draining = matches!(self.mirror, (_, MirrorDuty::Drain(_), _));
+        let draining = matches!(self.mirror, (_, MirrorDuty::Drain(_), ..));
         draining && self.mirror_now().is_some_and(|report| report.drained)
     }
 
     /// The peer has everything but what changed a moment ago.
     pub fn is_in_sync(&self) -> bool {
-        let out = matches!(self.mirror, (_, MirrorDuty::Out(_) | MirrorDuty::Drain(_), _));
+        let out = matches!(self.mirror, (_, MirrorDuty::Out(_) | MirrorDuty::Drain(_), ..));
         !self.has_mirror || (out && self.mirror_now().is_some_and(|report| report.in_sync))
     }
 
-    fn is_still(&self) -> bool {
-        let still = matches!(self.mirror, (_, MirrorDuty::Still, _));
+    /// Nothing travels, and everything acknowledged is applied.
+    pub fn is_still(&self) -> bool {
+        let still = matches!(self.mirror, (_, MirrorDuty::Still, ..));
         still && self.mirror_now().is_some_and(|report| report.still)
     }
 
-    /// What the trees here are worth for a claim. `served`: the newest generation known to have been
-    /// served.
-    pub fn copy(&self, served: Option<Generation>, me: NodeIndex, prefer: NodeIndex) -> Copy {
-        if !self.has_mirror {
-            return Copy::NotNeeded;
+    /// What the peer does not have of the trees as this node owns them in `reign`, at `now`.
+    pub fn unsent(&self, now: Time, reign: Generation) -> Unsent {
+        match self.unsent.filter(|(of, ..)| *of == reign) {
+            Some((_, Unsent::Since { age_ms, files, bytes }, at)) => {
+                let more_ms = u64::try_from(now.since(at).as_millis()).unwrap_or(u64::MAX);
+                Unsent::Since { age_ms: age_ms.saturating_add(more_ms), files, bytes }
+            }
+            Some((_, unsent @ (Unsent::Nothing | Unsent::Unknown), _)) => unsent,
+            None => Unsent::Unknown,
         }
-        let Some(report) = &self.mirror_report else { return Copy::Settling };
-        let worth = match (served, report.copy_of) {
-            // At the very beginning the preferred node's trees are the copy.
-            (None, None) if prefer == me => Copy::Whole,
-            // Who served last has the newest there is.
-            (Some(served), None) if served.owner == me => Copy::Whole,
-            (None | Some(_), None) => Copy::Never,
-            (None | Some(_), Some(_)) if !report.complete => Copy::Incomplete,
-            (None, Some(_)) => Copy::Whole,
-            (Some(served), Some(_)) if served.owner == me => Copy::Whole,
-            (Some(served), Some(copy_of)) if served == copy_of => Copy::Whole,
-            (Some(_), Some(_)) => Copy::Behind,
-        };
-        if worth == Copy::Whole && !self.is_still() { Copy::Settling } else { worth }
     }
 
     /// Orders again what is ordered: for a new worker.
@@ -199,9 +201,9 @@ impl Duties {
         let (order, duty) = self.services;
         let services = self.has_services && order > 0;
         let services = services.then_some(Command::Services { group, order, duty });
-        let (order, duty, peer) = self.mirror;
+        let (order, duty, peer, terms) = self.mirror;
         let mirror = self.has_mirror && order > 0;
-        let mirror = mirror.then_some(Command::Mirror { group, order, duty, peer });
+        let mirror = mirror.then_some(Command::Mirror { group, order, duty, peer, terms });
         let clients = self.clients.map(|duty| Command::Clients { group, duty });
         services.into_iter().chain(mirror).chain(clients)
     }
@@ -228,16 +230,24 @@ impl Core {
             let peer = match duty {
                 MirrorDuty::Out(_) | MirrorDuty::Drain(_) => PeerSync {
                     crossover: self.peer.sync_address().filter(|_| self.hears_crossover()),
+                    incarnation: self.peer.incarnation(),
                 },
                 // The owner links.
                 MirrorDuty::Still | MirrorDuty::In(_) => PeerSync::default(),
             };
-            let (order, ordered, known) = group.duties.mirror;
-            if order == 0 || ordered != duty || known != peer {
+            let terms = self.mirror_terms(group);
+            if group.duties.mirror.0 == 0
+                || (duty, peer, terms)
+                    != (group.duties.mirror.1, group.duties.mirror.2, group.duties.mirror.3)
+            {
                 group.duties.order += 1;
                 let order = group.duties.order;
-                group.duties.mirror = (order, duty, peer);
-                self.out.push_back(Command::Mirror { group: index, order, duty, peer });
+                if group.duties.mirror.2.incarnation != peer.incarnation {
+                    // Nothing shows what another one has.
+                    group.duties.unsent = None;
+                }
+                group.duties.mirror = (order, duty, peer, terms);
+                self.out.push_back(Command::Mirror { group: index, order, duty, peer, terms });
             }
         }
         let duty = self.client_duty(group);
@@ -250,6 +260,29 @@ impl Core {
         if announced && std::mem::take(&mut group.tickle) {
             self.out.push_back(Command::Tickle { group: index });
         }
+    }
+
+    fn mirror_terms(&self, group: &GroupState) -> MirrorTerms {
+        let served = self.disk.served_trees(&group.name);
+        MirrorTerms {
+            intent: self.disk.usable_intent(&group.name),
+            began: served.filter(|served| served.owner == self.me),
+            approved: matches!(&group.role, Role::Active(active) if active.approved),
+        }
+    }
+
+    /// The worker says how the mirror is.
+    pub(super) fn mirror_reported(
+        &mut self,
+        now: Time,
+        group: &mut GroupState,
+        report: MirrorReport,
+    ) {
+        // A crash may have come between the trees' own record of a reign and this node's.
+        if let Some(of) = report.copy_of.filter(|of| of.owner == self.me) {
+            self.disk.learn(&group.name, of, group.prefer, true);
+        }
+        group.duties.mirror_reported(now, report);
     }
 
     /// The clients of the owner before were told.

@@ -9,6 +9,7 @@ use std::net::Ipv6Addr;
 use serde::{Deserialize, Serialize};
 
 use super::disk::Generation;
+use crate::beat::UNSENT_UNKNOWN_S;
 use crate::control::status;
 
 /// What the group's services shall do.
@@ -78,17 +79,72 @@ pub struct MirrorReport {
     pub still: bool,
     /// Under `Drain`: everything written before that order is durable and applied on the peer.
     pub drained: bool,
-    /// The trees here are the whole state of one commit, not half of a synchronisation.
+    /// The roots are there, and the trees are the whole state of one commit, not half of a
+    /// synchronisation.
     pub complete: bool,
     /// The generation that this copy belongs to; `None`: never synchronised, never owned.
     pub copy_of: Option<Generation>,
+    /// Number of the newest commit of that generation in it.
+    pub commit: u64,
+    /// The generation that the disk says may begin with these trees at any moment.
+    pub ready_for: Option<Generation>,
+    /// There is no name in the trees.
+    pub empty: bool,
     /// Under `Out`: the peer has everything but what changed a moment ago.
     pub in_sync: bool,
-    /// Under `Out`: names that cannot be read here. The peer has them as they were before.
-    #[serde(default)]
+    /// Under `Out`: what the peer does not have.
+    pub unsent: Unsent,
+    /// Names that cannot be mirrored at the moment, here or on the peer, while all others are.
     pub stuck: u64,
+    /// What is held here and of when, in words.
+    pub held: String,
     /// For `status`.
     pub status: status::Mirror,
+}
+
+/// What the owner has and the peer lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unsent {
+    /// Nothing but what changed a moment ago.
+    Nothing,
+    /// Something, for so long.
+    Since {
+        /// Age of the oldest change among it, in ms.
+        age_ms: u64,
+        /// Files, as far as they are known.
+        files: u64,
+        /// Their bytes.
+        bytes: u64,
+    },
+    /// Nothing shows what the peer has.
+    Unknown,
+}
+
+impl Unsent {
+    /// Its age as heartbeats say it: in s, rounded up.
+    pub fn age_s(self) -> u16 {
+        match self {
+            Unsent::Nothing => 0,
+            Unsent::Since { age_ms, .. } => {
+                let age_s = u16::try_from(age_ms.div_ceil(1000)).unwrap_or(UNSENT_UNKNOWN_S);
+                age_s.clamp(1, UNSENT_UNKNOWN_S - 1)
+            }
+            Unsent::Unknown => UNSENT_UNKNOWN_S,
+        }
+    }
+}
+
+/// What a mirror's order says besides its duty.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MirrorTerms {
+    /// The generation in which this node's next reign will be, to be on record with the trees before that.
+    pub intent: Option<Generation>,
+    /// The newest reign, if this node began it: it began with the trees that were on record for it.
+    pub began: Option<Generation>,
+    /// Under `Out`: an administrator has said that the trees here are the ones to keep, whatever the peer
+    /// has; what is replaced there is kept.
+    pub approved: bool,
 }
 
 /// What shall be done about the TCP connections that clients have with a group's addresses.
@@ -119,4 +175,6 @@ pub struct Tickled {
 pub struct PeerSync {
     /// Link-local address of its crossover interface, as its heartbeats say.
     pub crossover: Option<Ipv6Addr>,
+    /// The peer's incarnation: a new one may have other trees.
+    pub incarnation: Option<u64>,
 }

@@ -55,6 +55,8 @@ pub enum Wish {
         group: GroupIndex,
         /// Answer only when everything written before is on the peer.
         wait: bool,
+        /// This node's trees are the ones to keep, whatever the other has.
+        from: Option<NodeIndex>,
     },
 }
 

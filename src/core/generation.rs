@@ -74,6 +74,25 @@ impl Disk {
         self.group(name).served
     }
 
+    /// The same, if the group had mirrored trees then.
+    pub fn served_trees(&self, name: &str) -> Option<Generation> {
+        let group = self.group(name);
+        group.served.filter(|_| group.trees)
+    }
+
+    /// Whether the peer served trees that do not contain those of here, nor the other way round.
+    pub fn is_forked(&self, name: &str) -> bool {
+        self.group(name).forked
+    }
+
+    /// Says so, or that it is over.
+    pub fn set_forked(&mut self, name: &str, forked: bool) {
+        let known = self.group(name);
+        if known.forked != forked {
+            self.set_group(name, GroupDisk { forked, ..known });
+        }
+    }
+
     /// The generation that a claim may use now: durable, and above all that was served.
     pub fn usable_intent(&self, name: &str) -> Option<Generation> {
         let wanted = self.group(name);
@@ -90,25 +109,26 @@ impl Disk {
         Some(self.next_generation(above))
     }
 
-    /// Another generation was heard to have been served.
-    pub fn learn(&mut self, name: &str, served: Generation, prefer: NodeIndex) {
+    /// Another generation was heard to have been served, by a group with or without mirrored `trees`.
+    pub fn learn(&mut self, name: &str, served: Generation, prefer: NodeIndex, trees: bool) {
         let known = self.group(name);
         let damaged = served.number > limits::GENERATION_LEARNED_MAX;
         if damaged || known.served.is_some_and(|mine| !outranks(served, mine, prefer)) {
             return;
         }
-        self.serve(name, served);
+        self.serve(name, served, trees);
     }
 
     /// This generation is served from now on: it is the newest, and the next intent lies above it.
-    pub fn serve(&mut self, name: &str, generation: Generation) {
+    pub fn serve(&mut self, name: &str, generation: Generation, trees: bool) {
         let known = self.group(name);
         let usable = known.intent.filter(|intent| intent.number > generation.number);
         let intent = match usable {
             Some(intent) => intent,
             None => self.next_generation(generation.number),
         };
-        self.set_group(name, GroupDisk { served: Some(generation), intent: Some(intent) });
+        let (served, intent) = (Some(generation), Some(intent));
+        self.set_group(name, GroupDisk { served, intent, trees, ..known });
     }
 
     /// Whether the peer should be counted on as gone after a restart; see [`DiskState::alone`].

@@ -75,6 +75,9 @@ impl Core {
         ) {
             group.letting_since = None;
         }
+        if matches!(side, Side::Says(_)) {
+            group.unsure_told_at = None;
+        }
         if side != Side::Says(Stance::Offering) {
             group.offered_at = None;
         } else if group.offered_at.is_none() && !group.may_hold() {
@@ -82,6 +85,8 @@ impl Core {
             self.reach.suspect(now);
             self.look_at_carriers(now);
         }
+        self.note_begun(group);
+        self.note_fork(group);
         group.able = self.is_able(now, group);
         let role = std::mem::replace(&mut group.role, Role::Passive { granted: None });
         group.role = match role {
@@ -117,12 +122,11 @@ impl Core {
         group.blocked.is_none() && !unfit && self.right_by_grant(now, group, true).is_ok()
     }
 
-    /// Whether this node is better placed than the peer for a group that neither serves: the newer
-    /// generation served, then the preferred node. (With two nodes one is always the preferred.)
+    /// Whether this node is better placed than the peer for a group that neither serves; see [`Standing`].
+    ///
+    /// [`Standing`]: super::copy::Standing
     fn outbids(&self, group: &GroupState) -> bool {
-        let mine = self.disk.served(&group.name).map_or(0, |served| served.number);
-        let theirs = self.peer.group(group.index).map_or(0, |part| part.generation);
-        (mine, group.prefer == self.me) > (theirs, group.prefer == self.me.other())
+        self.standing(group) > self.peer_standing(group)
     }
 
     fn step_passive(

@@ -36,5 +36,9 @@ impl Line {
 
 /// What a beat says, apart from when it says it and how the sender's loop is.
 fn gist(beat: Beat) -> Beat {
-    Beat { sequence: 0, sent_us: 0, echo_us: 0, echo_held_us: 0, worst_gap_ms: 0, ..beat }
+    let mut gist =
+        Beat { sequence: 0, sent_us: 0, echo_us: 0, echo_held_us: 0, worst_gap_ms: 0, ..beat };
+    // Plain frames have no room for it.
+    gist.groups.iter_mut().for_each(|group| group.copy.detail = None);
+    gist
 }

@@ -24,12 +24,18 @@ impl Core {
         let refused = |reason: DropReason| -> u64 {
             self.paths.iter().map(|watch| watch.refused_for(reason)).sum()
         };
-        let [misfits, newer] = [DropReason::BadTag, DropReason::UnknownVersion].map(refused);
+        let [misfits, newer, older] =
+            [DropReason::BadTag, DropReason::UnknownVersion, DropReason::OldVersion].map(refused);
         let never_heard = self.peer.life == Life::NeverHeard;
         let unheard = !self.peer.is_alive();
         if unheard && !self.newer_told && newer >= limits::MISFITS_TOLD_AFTER {
             self.newer_told = true;
             let text = "the peer speaks a newer version of the heartbeat; upgrade this node";
+            self.tell(Kind::Config, None, text.to_string());
+        }
+        if unheard && !self.newer_told && older >= limits::MISFITS_TOLD_AFTER {
+            self.newer_told = true;
+            let text = "the peer speaks an older version of the heartbeat; upgrade it";
             self.tell(Kind::Config, None, text.to_string());
         }
         if never_heard && !self.keys_told && misfits >= limits::MISFITS_TOLD_AFTER {
@@ -231,7 +237,11 @@ impl Core {
             let served =
                 super::Generation { number: part.generation, owner: part.owner, id: part.id };
             if let Some(group) = self.groups.get(usize::from(part.group.0)) {
-                self.disk.learn(&group.name, served, group.prefer);
+                let forked = matches!(&group.role, Role::Active(active) if active.forked);
+                if !forked {
+                    let trees = group.duties.has_mirror();
+                    self.disk.learn(&group.name, served, group.prefer, trees);
+                }
             }
         }
     }

@@ -11,6 +11,7 @@
 //! | `incarnation` | how this node's heart begins, joins the pair, and ends |
 //! | `peer`, `path`, `carrier`, `reach`, `stall` | evidence: who is heard, what silence proves |
 //! | `lag` | arbitration: who gets through to the LAN better, and how often that moves a group |
+//! | `copy` | what a copy of the trees is worth, and whose is newer |
 //! | `right`, `probe`, `claim` | the right to serve, the question to the LAN before a claim, and the claim |
 //! | `role`, `group`, `owner` | a group's state machine |
 //! | `duty`, `duties` | what the worker is ordered to do with services, mirrors and connections, and what it reports |
@@ -27,6 +28,7 @@ mod address;
 mod carrier;
 mod claim;
 mod command;
+mod copy;
 mod disk;
 mod duties;
 mod duty;
@@ -66,8 +68,8 @@ use std::time::Duration;
 pub use command::Command;
 pub use disk::{DiskState, Generation, GroupDisk};
 pub use duty::{
-    ClientDuty, MirrorDuty, MirrorReport, PeerSync, ServiceDuty, ServiceReport, ServiceWord,
-    Tickled,
+    ClientDuty, MirrorDuty, MirrorReport, MirrorTerms, PeerSync, ServiceDuty, ServiceReport,
+    ServiceWord, Tickled, Unsent,
 };
 pub use event::{Event, Holder, Link, Wish};
 #[cfg(test)]
@@ -362,7 +364,7 @@ impl Core {
                 self.with_group(group, |_, state| state.duties.services_reported(report));
             }
             Event::Mirror { group, report } => {
-                self.with_group(group, |_, state| state.duties.mirror_reported(report));
+                self.with_group(group, |core, state| core.mirror_reported(now, state, report));
             }
             Event::Tickled { group, tickled } => {
                 self.with_group(group, |core, state| core.tickled(state, tickled));

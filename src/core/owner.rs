@@ -115,13 +115,14 @@ impl Core {
     ) {
         let goes_on = matches!(side, Side::Says(Stance::Active | Stance::Offering));
         let newest = self.disk.served(&group.name);
-        if goes_on || newest == Some(active.generation) {
+        if goes_on || newest == Some(active.generation) || active.forked {
             return;
         }
         // Not yet durable: the disk's answer brings the next step.
         let Some(reign) = self.intent(&group.name) else { return };
-        self.disk.serve(&group.name, reign);
+        self.disk.serve(&group.name, reign, group.duties.has_mirror());
         active.generation = reign;
+        active.known_to_peer = false;
         // Whoever was served by the peer meanwhile still looks for the addresses there.
         self.announce_again(now, active);
         let text = "the peer had begun a reign that this node knew nothing of, and ended it; what is \
@@ -170,6 +171,9 @@ impl Core {
         }
         let (patience, let_go) = offer.drain_patience();
         let accepted = group.accept_loss_until.take().is_some_and(|until| now < until);
+        if wanted {
+            self.note_handed(group, active.generation);
+        }
         let drain = (wanted && group.duties.has_mirror()).then_some(Drain {
             generation: active.generation,
             patience,

@@ -25,7 +25,7 @@ use std::time::Duration;
 use super::disk::Generation;
 use super::path::{Echo, PathWatch};
 use super::time::Time;
-use crate::beat::{Beat, DropReason, GroupBeat, Path, PathSet, Stance};
+use crate::beat::{Beat, CopyBeat, DropReason, GroupBeat, Path, PathSet, Stance};
 use crate::config::GroupIndex;
 use crate::control::status::NodeState;
 use crate::limits;
@@ -287,7 +287,10 @@ impl Peer {
         self.sequence = beat.sequence;
         for part in &beat.groups {
             if let Some(slot) = self.groups.get_mut(usize::from(part.group.0)) {
-                *slot = Some(*part);
+                // Plain serial frames have no room for the copy's detail: keep what is known.
+                let known = slot.and_then(|known: GroupBeat| known.copy.detail);
+                let copy = CopyBeat { detail: part.copy.detail.or(known), ..part.copy };
+                *slot = Some(GroupBeat { copy, ..*part });
             }
         }
         // Serial frames have no room for the addresses: keep what is known.

@@ -10,8 +10,8 @@ use super::time::Time;
 use crate::beat::{DropReason, Path, Stance};
 use crate::config::GroupIndex;
 use crate::control::status::{
-    Address, Group, GroupState as Word, Mirror, MirrorState, PathStatus, Peer, PeerState, Reach,
-    Status,
+    Address, Direction, Group, GroupState as Word, Mirror, MirrorState, PathStatus, Peer,
+    PeerState, Reach, Status,
 };
 use crate::limits;
 
@@ -131,11 +131,20 @@ impl Core {
             return Mirror::off();
         }
         let reported = group.duties.mirror_report().map(|report| report.status.clone());
-        reported.unwrap_or_else(|| Mirror {
+        let mut mirror = reported.unwrap_or_else(|| Mirror {
             state: MirrorState::Paused,
             why: "the worker has not yet looked at it".to_string(),
             ..Mirror::off()
-        })
+        });
+        if self.is_forked(group) {
+            (mirror.state, mirror.why) = (MirrorState::Conflict, self.forked_text(group));
+        }
+        let told = self.peer.group(group.index).filter(|_| mirror.direction == Direction::In);
+        if let Some(detail) = told.and_then(|part| part.copy.detail) {
+            mirror.pending_files = detail.files.value();
+            mirror.pending_bytes = detail.bytes.value();
+        }
+        mirror
     }
 
     /// Whether this node serves the group, addresses and services and all.
@@ -161,7 +170,8 @@ impl Core {
                     matches!(self.side(group), Side::Says(Stance::Active | Stance::Offering));
                 // Blocked is what the administrator must look at: this node should serve and may not.
                 let excused = self.peer.is_alive() || self.disk.standby_wanted() || !self.joined;
-                if group.blocked.is_some() || !(served_by_peer || group.able || excused) {
+                let unsure = group.unsure_told_at.is_some();
+                if group.blocked.is_some() || unsure || !(served_by_peer || group.able || excused) {
                     Word::Blocked
                 } else {
                     Word::Passive
@@ -189,13 +199,34 @@ impl Core {
         let here = matches!(&group.role, Role::Active(active) if active.held);
         match self.side(group) {
             Side::Says(Stance::Active | Stance::Offering) => {
-                !here && group.able && !self.disk.standby_wanted()
+                !here && group.able && !self.disk.standby_wanted() && self.is_mirrored(group)
             }
             Side::Says(Stance::Passive | Stance::Wanting(_) | Stance::Granting(_)) => {
-                here && !self.peer.is_standby()
+                here && !self.peer.is_standby() && self.is_mirrored(group)
             }
             Side::Says(Stance::Unable) | Side::Dead | Side::Unknown => false,
         }
+    }
+
+    /// Whether nothing stands against the peer's copy, or this node's as the standby side.
+    fn is_mirrored(&self, group: &GroupState) -> bool {
+        if !group.duties.has_mirror() {
+            return true;
+        }
+        let max_s = self.config.groups.get(usize::from(group.index.0));
+        let max_s = max_s.map_or(0, |config| config.max_behind.as_secs());
+        let owner = matches!(&group.role, Role::Active(_));
+        let near = !owner || u64::from(self.unsent(group).age_s()) <= max_s;
+        near && group.duties.mirror_report().is_some_and(|report| {
+            let works = match report.status.state {
+                MirrorState::InSync | MirrorState::Syncing | MirrorState::Behind => true,
+                MirrorState::Paused
+                | MirrorState::Conflict
+                | MirrorState::Blocked
+                | MirrorState::Off => false,
+            };
+            works && report.stuck == 0 && !self.is_forked(group)
+        })
     }
 
     /// Asserts what must always hold. Called after every event in tests and simulation.

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::disk::Generation;
 use super::reach::Proof;
+use crate::beat::UNSENT_UNKNOWN_S;
 
 /// What is known of the peer, as far as the right depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -53,6 +54,13 @@ pub enum Copy {
     Behind,
     /// Never synchronised.
     Never,
+    /// Whole, of the newest reign, and older than `max_behind` allows.
+    Stale {
+        /// Age in s of what it lacks; [`UNSENT_UNKNOWN_S`]: not known.
+        age_s: u16,
+    },
+    /// Neither contains what the peer served nor is contained in it.
+    Forked,
 }
 
 /// Everything that the decision rests on; it becomes the event's evidence (P5).
@@ -77,6 +85,10 @@ pub struct Evidence {
     pub intent: Option<Generation>,
     /// The administrator accepts to serve with what is here.
     pub accept_loss: bool,
+    /// The trees are served after `boot_patience` though the peer may have served after what they hold.
+    pub serves_unsure: bool,
+    /// The trees have been served before, by whomever.
+    pub has_history: bool,
     /// Patience after a start.
     pub boot_patience: Duration,
     /// Silence that means death.
@@ -136,6 +148,19 @@ pub enum Refusal {
         "the trees here were never synchronised; bring the peer back, or `clusterd move` with `--accept-loss`"
     )]
     CopyNever,
+    /// The trees lack what the peer had not sent for too long.
+    #[error("{}", stale_text(*.0))]
+    CopyStale(u16),
+    /// The peer served something that these trees do not contain.
+    #[error(
+        "the peer served trees that do not contain what is here; bring the peer back, or `clusterd move` with `--accept-loss`"
+    )]
+    CopyForked,
+    /// Nobody was heard since the start, and the peer may have served after what is here.
+    #[error(
+        "the peer may have served something newer than the trees here, and was not heard since this node's start; bring the peer back, or `clusterd move` with `--accept-loss` serves what is here"
+    )]
+    Unsure,
     /// The generation is not yet durable.
     #[error("the generation to claim with is not yet on disk")]
     NoIntent,
@@ -163,10 +188,16 @@ pub fn decide(evidence: &Evidence) -> Result<Right, Refusal> {
     let settled = match evidence.copy {
         Copy::NotNeeded | Copy::Whole => true,
         Copy::Settling => false,
-        Copy::Incomplete | Copy::Behind | Copy::Never if evidence.accept_loss => true,
+        Copy::Incomplete | Copy::Behind | Copy::Never | Copy::Stale { .. } | Copy::Forked
+            if evidence.accept_loss =>
+        {
+            true
+        }
         Copy::Incomplete => return Err(Refusal::CopyIncomplete),
         Copy::Behind => return Err(Refusal::CopyBehind),
         Copy::Never => return Err(Refusal::CopyNever),
+        Copy::Stale { age_s } => return Err(Refusal::CopyStale(age_s)),
+        Copy::Forked => return Err(Refusal::CopyForked),
     };
     let patience = |waited: Duration, needed: Duration| match needed.saturating_sub(waited) {
         Duration::ZERO => Ok(()),
@@ -181,6 +212,11 @@ pub fn decide(evidence: &Evidence) -> Result<Right, Refusal> {
         // if the administrator accepts a loss of data: two owners is not a loss of data.
         PeerWord::NeverHeard { alone, waited } => {
             let hurry = alone || accepted;
+            // Data outlive their servers: who comes first after a power cut may be who left first (P3).
+            let mirrored = evidence.copy != Copy::NotNeeded && evidence.has_history;
+            if !hurry && mirrored && !evidence.serves_unsure {
+                return Err(Refusal::Unsure);
+            }
             patience(waited, if hurry { evidence.dead_after } else { evidence.boot_patience })?;
             false
         }
@@ -194,4 +230,15 @@ pub fn decide(evidence: &Evidence) -> Result<Right, Refusal> {
     };
     let generation = evidence.intent.ok_or(Refusal::NoIntent)?;
     Ok(Right { generation, probe: !released, settled })
+}
+
+fn stale_text(age_s: u16) -> String {
+    let age = match age_s {
+        UNSENT_UNKNOWN_S => "and nothing shows what it had not sent".to_owned(),
+        age_s => format!("and for {age_s} s or more had not sent everything"),
+    };
+    format!(
+        "the peer has served later than what is here, {age}: more than `max_behind` allows; bring the peer \
+         back, or `clusterd move` with `--accept-loss`"
+    )
 }

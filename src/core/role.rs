@@ -124,6 +124,14 @@ pub struct Active {
     pub peer_was_away: bool,
     /// The peer was seen serving too.
     pub contested: bool,
+    /// The peer then had what this reign began with.
+    pub peer_had_base_at: Option<Time>,
+    /// The peer has said that it knows of this reign: a later one of its own follows it.
+    pub known_to_peer: bool,
+    /// The peer served trees that do not contain what is served here.
+    pub forked: bool,
+    /// An administrator has said that the trees here are the ones to keep.
+    pub approved: bool,
     /// The event to tell once the addresses are held.
     pub tell: Option<(Kind, String)>,
 }
@@ -262,6 +270,12 @@ pub struct GroupState {
     pub early_probe: Option<Probe>,
     /// A drain that ended because the peer vanished: the peer still lacks the last changes of the trees.
     pub undrained: Option<Draining>,
+    /// The reign that this node ended to let the peer begin one.
+    pub handing: Option<Generation>,
+    /// Such a reign, and the one that the peer has begun with its trees.
+    pub handed: Option<(Generation, Generation)>,
+    /// When it was last told that a copy waits for the peer.
+    pub unsure_told_at: Option<Time>,
     /// When the peer's kernel last answered a probe for it.
     pub answered_at: Option<Time>,
     /// Since when the peer has been offering it.
@@ -310,6 +324,9 @@ impl GroupState {
             letting_since: None,
             early_probe: None,
             undrained: None,
+            handing: None,
+            handed: None,
+            unsure_told_at: None,
             answered_at: None,
             offered_at: None,
             unserved_since: None,

@@ -92,11 +92,11 @@ impl Core {
     }
 
     pub(super) fn copy(&self, group: &GroupState) -> Copy {
-        let copy = group.duties.copy(self.disk.served(&group.name), self.me, group.prefer);
+        let copy = self.worth(group);
         #[cfg(test)]
         match copy {
             Copy::Settling if self.sabotaged(Sabotage::NoSettling) => return Copy::Whole,
-            Copy::Incomplete | Copy::Behind | Copy::Never
+            Copy::Incomplete | Copy::Behind | Copy::Never | Copy::Stale { .. } | Copy::Forked
                 if self.sabotaged(Sabotage::NoCopyRule) =>
             {
                 return Copy::Whole;
@@ -106,7 +106,9 @@ impl Core {
             | Copy::Settling
             | Copy::Incomplete
             | Copy::Behind
-            | Copy::Never => {}
+            | Copy::Never
+            | Copy::Stale { .. }
+            | Copy::Forked => {}
         }
         copy
     }

@@ -239,6 +239,7 @@ impl Core {
             generation: served.map_or(0, |served| served.number),
             owner: served.map_or(NodeIndex::Lower, |served| served.owner),
             id: served.map_or(0, |served| served.id),
+            copy: self.copy_beat(group),
         }
     }
 }

@@ -285,7 +285,7 @@ impl Story {
                 assert_eq!(self.nodes[node].clients_ordered, Some(ClientDuty::Share));
                 self.nodes[node].tickles += 1;
             }
-            Command::Sync { .. } => {}
+            Command::Sync { .. } | Command::Approve { .. } => {}
             Command::Announce { .. } => {
                 assert!(self.nodes[node].holds, "announced, not held");
                 self.announced += 1;

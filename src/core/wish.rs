@@ -69,8 +69,9 @@ impl Core {
         let outcome = match wish {
             Wish::Standby(node) => self.wish_standby(node, true),
             Wish::Online(node) => self.wish_standby(node, false),
-            Wish::Sync { group, wait } => {
-                let begun = self.wish_sync(request, group);
+            Wish::Sync { group, wait, from } => {
+                let begun =
+                    self.wish_from(group, from).and_then(|()| self.wish_sync(request, group));
                 let outcome = match (begun, wait) {
                     (Ok(()), true) => {
                         self.wishes.syncs.push(request);
@@ -143,6 +144,35 @@ impl Core {
         Ok(())
     }
 
+    /// The administrator says that the trees of this node are the ones to keep.
+    fn wish_from(&mut self, index: GroupIndex, from: Option<NodeIndex>) -> Result<(), String> {
+        let Some(from) = from else { return Ok(()) };
+        let (me, peer) = (self.config.node(self.me), self.config.node(self.me.other()));
+        let Some(group) = self.groups.get_mut(usize::from(index.0)) else {
+            return Err("no such group".to_string());
+        };
+        let name = group.name.clone();
+        let Role::Active(active) = &mut group.role else {
+            return Err(format!("{name} is not served by {}; ask it where it is served", me.name));
+        };
+        if from != self.me {
+            return Err(format!(
+                "{name} is served by {}, and what is served is mirrored to the other; to serve what {} \
+                 has instead: `clusterd move {name} {} --accept-loss`",
+                me.name, peer.name, peer.name
+            ));
+        }
+        active.approved = true;
+        if std::mem::take(&mut active.forked) {
+            // What is served goes on in a reign above the other one.
+            active.known_to_peer = true;
+        }
+        self.out.push_back(Command::Approve { group: index });
+        let text = format!("told that the trees of {} are the ones to keep", me.name);
+        self.tell(Kind::Mirror, Some(&name), text);
+        Ok(())
+    }
+
     /// Passes it on to the worker, which says when it is done.
     fn wish_sync(&mut self, request: u64, index: GroupIndex) -> Result<(), String> {
         let Some(group) = self.groups.get(usize::from(index.0)) else {
@@ -205,10 +235,11 @@ impl Core {
             if self.disk.standby_wanted() {
                 return Err("this node is in standby mode; `clusterd online` first".to_string());
             }
-            if peer_serves {
-                self.send_wish(Ask::HandOver(index))?;
-            } else if accept_loss {
-                let until = now + limits::REQUEST_PATIENCE;
+            let waits = !group.able || group.unsure_told_at.is_some();
+            let hopeless =
+                (!peer_serves && waits && !self.peer.is_alive()).then(|| group.why.clone());
+            if accept_loss {
+                let until = now + limits::REQUEST_PATIENCE + self.service_patience();
                 if let Some(group) = self.groups.get_mut(usize::from(index.0)) {
                     group.accept_loss_until = Some(until);
                     group.blocked = None;
@@ -218,8 +249,11 @@ impl Core {
                     .to_string();
                 let name = self.config.groups.get(usize::from(index.0)).map(|g| g.name.clone());
                 self.tell(Kind::Takeover, name.as_deref(), text);
-            } else if !group.able && !self.peer.is_alive() {
-                return Err(format!("not served here: {}", group.why));
+            } else if let Some(why) = hopeless {
+                return Err(format!("not served here: {why}"));
+            }
+            if peer_serves {
+                self.send_wish(Ask::HandOver(index))?;
             }
             return Ok(Effect::ServedHere(index));
         }

@@ -208,6 +208,7 @@ impl HeartLink {
             | ToWorker::Mirror { .. }
             | ToWorker::Clients { .. }
             | ToWorker::Tickle { .. }
+            | ToWorker::Approve { .. }
             | ToWorker::Sync { .. } => {
                 if self.events.len() >= LINK_EVENTS_MAX {
                     self.events.pop_front();

@@ -22,6 +22,7 @@ mod worth;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::SystemTime;
 
 use redb::{Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable};
 use redb::{ReadableTableMetadata, TableDefinition, WriteTransaction};
@@ -35,10 +36,13 @@ use self::journal::Journal;
 pub use self::rows::Rows;
 use self::worth::Worth;
 use super::entry::{Digest, Key, Seen, Stored, TreeId};
+use super::lineage::Lineage;
+pub use super::lineage::Position;
 use crate::core::Generation;
+use crate::limits;
 
 /// Version of what the tables hold.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Row of a key -> postcard of its [`Stored`].
 const ENTRIES: TableDefinition<&[u8], &[u8]> = TableDefinition::new("entries");
@@ -52,23 +56,19 @@ const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 const META_FORMAT: &str = "format";
 const META_POSITION: &str = "position";
 const META_COPY: &str = "copy";
-
-/// The last common commit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Position {
-    /// Under which owner it was made.
-    pub generation: Generation,
-    /// Counts the commits of that generation.
-    pub commit: u64,
-}
+const META_TIME: &str = "time";
 
 /// What the trees on this node are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CopyState {
     /// The whole state of one commit, not half of a synchronisation.
     pub complete: bool,
     /// The generation that they belong to; `None`: never synchronised, never owned.
     pub of: Option<Generation>,
+    /// The generation in which this node may begin to serve them at any moment.
+    pub ready_for: Option<Generation>,
+    /// What they contain.
+    pub lineage: Lineage,
 }
 
 /// The index of one group. All methods take `&self`; writes wait for each other.
@@ -167,6 +167,7 @@ impl Index {
             editor.finish()?;
             if let Some(position) = position {
                 self.put_meta(&write, META_POSITION, &position)?;
+                self.put_meta(&write, META_TIME, &now_ms())?;
             }
             write.commit().map_err(|error| self.fault(error))?;
         }
@@ -222,6 +223,14 @@ impl Index {
         self.meta(META_POSITION)
     }
 
+    /// When the last common commit was made, in ms since 1970 by this node's clock.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub fn position_time_ms(&self) -> Result<Option<u64>, IndexError> {
+        self.meta(META_TIME)
+    }
+
     /// What the trees on this node are.
     ///
     /// # Errors
@@ -234,9 +243,55 @@ impl Index {
     ///
     /// # Errors
     /// The store fails.
-    pub fn set_copy(&self, copy: CopyState) -> Result<(), IndexError> {
-        self.set_meta(META_COPY, &copy)?;
-        self.keep_worth(|worth| worth.copy = copy)
+    pub fn set_copy(&self, copy: &CopyState) -> Result<(), IndexError> {
+        self.set_meta(META_COPY, copy)?;
+        self.keep_worth(|worth| worth.copy = copy.clone())
+    }
+
+    /// What the trees contain, with the newest commit.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub fn lineage(&self) -> Result<Lineage, IndexError> {
+        let mut lineage = self.copy()?.lineage;
+        if let Some(position) = self.position()? {
+            lineage.stand_at(position);
+        }
+        Ok(lineage)
+    }
+
+    /// The trees contain what the owner's contain. Durable when it returns.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub fn set_lineage(&self, lineage: Lineage) -> Result<(), IndexError> {
+        self.set_copy(&CopyState { lineage, ..self.copy()? })
+    }
+
+    /// Nothing in the trees counts as common any more, and there was no commit. Durable when it returns.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub fn disown(&self) -> Result<(), IndexError> {
+        for tree in (0u8..).take(limits::TREES_MAX).map(TreeId) {
+            let mut changes = Vec::new();
+            for row in self.iter_tree(tree) {
+                changes.push((row?.0, Some(Stored { entry: None, seen: None })));
+                if changes.len() >= limits::APPLY_CHANGES_MAX {
+                    self.commit(&changes, None, &[], false)?;
+                    changes.clear();
+                }
+            }
+            self.commit(&changes, None, &[], false)?;
+        }
+        let write = self.write(true)?;
+        {
+            let mut meta = write.open_table(META).map_err(|error| self.fault(error))?;
+            meta.remove(META_POSITION).map_err(|error| self.fault(error))?;
+        }
+        self.put_meta(&write, META_COPY, &CopyState::default())?;
+        write.commit().map_err(|error| self.fault(error))?;
+        self.keep_worth(|worth| (worth.copy, worth.position) = (CopyState::default(), None))
     }
 
     /// The root that this tree had: file system id and inode. `None`: not known yet.
@@ -421,6 +476,11 @@ impl Index {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A panic ends the process: there is no poison.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn root_name(tree: TreeId) -> String {

@@ -4,8 +4,10 @@
 //! owner (Sender)                              standby side (Receiver)
 //!   | Hello{group, trees}                       |
 //!   |------------------------------------------>|   refused: Refuse, and the end
-//!   |                      Welcome{digest, ...} |
+//!   |                Welcome{digest, past, ...} |
 //!   |<------------------------------------------|
+//!   | Lineage{...}                              |   or Conflict, and the end: a person must decide
+//!   |------------------------------------------>|   (disown: another Welcome)
 //!   |  -- digests differ: --                    |
 //!   | AskBuckets                                |
 //!   |------------------------------------------>|
@@ -41,6 +43,7 @@
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::entry::{Digest, Entry, Key};
+use super::lineage::{Lineage, Position};
 use crate::core::Generation;
 use crate::limits;
 
@@ -145,6 +148,22 @@ pub enum ToReceiver {
         /// Place of the op in its batch.
         op: u32,
     },
+    /// What the owner's trees contain: the copy that follows from this session will contain it, too.
+    Lineage {
+        /// See [`Lineage`].
+        lineage: Lineage,
+        /// Number of the next commit; each series that is applied over this link is one.
+        next_commit: u64,
+        /// The receiver's trees have another history, and a person has said that they may be replaced:
+        /// nothing there counts as common any more, so that what is replaced is kept. Answered by another
+        /// `Welcome`.
+        disown: bool,
+    },
+    /// The owner does not replace the receiver's trees by itself: why, in words. The end.
+    Conflict {
+        /// Why, and what to do.
+        why: String,
+    },
 }
 
 /// Names of the copy on the standby side that somebody changed, made or deleted there.
@@ -201,6 +220,15 @@ pub enum Trouble {
     Failed(String),
 }
 
+/// Where the receiver's trees stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Past {
+    /// The newest commit in them; `None`: they were never synchronised.
+    pub position: Option<Position>,
+    /// There is no name in them.
+    pub empty: bool,
+}
+
 /// From the standby side to the owner.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToSender {
@@ -210,6 +238,8 @@ pub enum ToSender {
         digest: Digest,
         /// Newest commit that it knows of: the owner counts on from there.
         commit: u64,
+        /// Where its trees stand.
+        past: Past,
     },
     /// No session: the reason, in words.
     Refuse {

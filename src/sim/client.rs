@@ -25,7 +25,7 @@ impl World {
             if self.may_write(index, group) {
                 self.write(index, group);
                 if self.rng.chance(50) && self.nodes[index].heart.is_some() {
-                    self.wish(index, Wish::Sync { group, wait: true });
+                    self.wish(index, Wish::Sync { group, wait: true, from: None });
                 }
             }
         }

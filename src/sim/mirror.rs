@@ -13,7 +13,8 @@ use super::worker::{Deed, Input};
 use super::world::{Happening, World};
 use crate::config::{GroupIndex, NodeIndex};
 use crate::control::status::{Mirror, MirrorState};
-use crate::core::{Event, Generation, MirrorDuty, MirrorReport};
+use crate::core::{Event, Generation, MirrorDuty, MirrorReport, MirrorTerms, PeerSync, Unsent};
+use crate::mirror::lineage::{Lineage, Position};
 
 /// Files of a tree.
 pub const FILES: usize = 4;
@@ -33,6 +34,12 @@ pub struct Replica {
     pub base: Tree,
     /// The generation that this copy belongs to.
     pub copy_of: Option<Generation>,
+    /// The generation in which this node may begin to serve it.
+    pub ready_for: Option<Generation>,
+    /// What it contains.
+    pub lineage: Lineage,
+    /// The newest commit in it.
+    pub position: Option<Position>,
     /// Not half of a synchronisation.
     pub complete: bool,
     /// Acknowledged to its end, to be applied: a redo if the worker was interrupted.
@@ -48,10 +55,19 @@ impl Replica {
             tree: [0; FILES],
             base: [0; FILES],
             copy_of: None,
+            ready_for: None,
+            lineage: Lineage::default(),
+            position: None,
             complete: true,
             staged: None,
             conflicts: BTreeSet::new(),
         }
+    }
+
+    /// A commit is in it.
+    fn stand_at(&mut self, position: Position) {
+        self.position = Some(position);
+        self.lineage.stand_at(position);
     }
 
     /// Puts a file of the owner into its place; what was changed here is kept first.
@@ -67,6 +83,9 @@ impl Replica {
 #[derive(Debug)]
 pub struct Series {
     generation: Generation,
+    commit: u64,
+    /// What the owner's trees contain.
+    lineage: Lineage,
     snapshot: Tree,
     /// The files that the peer lacks, in parts.
     parts: Vec<Vec<usize>>,
@@ -79,8 +98,10 @@ pub struct Series {
 pub enum Message {
     /// The owner opens a session.
     Hello(u64, Generation),
-    /// What the standby side has.
-    Welcome(u64, Tree),
+    /// What the standby side has, and where it stands.
+    Welcome(u64, Tree, Option<Position>),
+    /// What is in its trees is to be kept before it is replaced: nothing counts as common.
+    Disown(u64),
     /// A part of a series.
     Part(u64, Rc<Series>, usize),
     /// That part is durable.
@@ -99,6 +120,14 @@ pub enum Message {
 #[derive(Clone, Debug, Default)]
 pub struct Engine {
     order: Option<(u32, MirrorDuty)>,
+    /// The peer's incarnation that the order is for.
+    peer: Option<u64>,
+    approved: bool,
+    /// The owner's: why the peer's trees are not replaced.
+    disputed: bool,
+    /// The owner's: what that incarnation of the peer had last, and since when it lacks something.
+    known: Option<Tree>,
+    unsent_since_us: Option<u64>,
     told: Option<MirrorReport>,
     look: u32,
     /// The session; 0: none.
@@ -148,11 +177,27 @@ impl World {
         index: NodeIndex,
         group: GroupIndex,
         order: u32,
-        duty: MirrorDuty,
+        (duty, peer, terms): (MirrorDuty, PeerSync, MirrorTerms),
     ) {
         let before = self.duty(index, group);
-        self.engine(index, group).order = Some((order, duty));
+        let engine = self.engine(index, group);
+        engine.order = Some((order, duty));
+        engine.approved |= terms.approved;
+        let is_new = engine.peer != peer.incarnation;
+        engine.peer = peer.incarnation;
+        if is_new {
+            (engine.known, engine.unsent_since_us) = (None, None);
+            self.forget_session(index, group);
+        }
+        let replica = self.replica(index, group);
+        if replica.ready_for.is_some() && replica.ready_for == terms.began {
+            replica.copy_of = terms.began;
+        }
+        replica.ready_for = terms.intent;
         if reign(duty).is_none() || before.and_then(reign) != reign(duty) {
+            let engine = self.engine(index, group);
+            (engine.known, engine.unsent_since_us) = (None, None);
+            (engine.approved, engine.disputed) = (terms.approved, false);
             self.forget_session(index, group);
             self.refuse_syncs(index, group);
         }
@@ -161,6 +206,7 @@ impl World {
             MirrorDuty::Out(generation) | MirrorDuty::Drain(generation) => {
                 let replica = self.replica(index, group);
                 replica.copy_of = Some(generation);
+                replica.lineage.stand_at(Position { generation, commit: 0 });
                 replica.complete = true;
                 let engine = self.engine(index, group);
                 engine.look += 1;
@@ -170,6 +216,11 @@ impl World {
             MirrorDuty::Still | MirrorDuty::In(_) => {}
         }
         self.report_mirror(index, group);
+    }
+
+    /// A person has said that the trees here are the ones to keep.
+    pub(super) fn approved(&mut self, index: NodeIndex, group: GroupIndex) {
+        self.engine(index, group).approved = true;
     }
 
     fn forget_session(&mut self, index: NodeIndex, group: GroupIndex) {
@@ -278,6 +329,10 @@ impl World {
         let Some(MirrorDuty::Out(generation) | MirrorDuty::Drain(generation)) = duty else {
             return;
         };
+        let position = self.replica(index, group).position;
+        let commit =
+            position.filter(|at| at.generation == generation).map_or(1, |at| at.commit + 1);
+        let lineage = self.replica(index, group).lineage.clone();
         let lacking: Vec<usize> = (0..FILES).filter(|&file| has[file] != snapshot[file]).collect();
         let parts: Vec<Vec<usize>> = if small || lacking.is_empty() {
             vec![lacking]
@@ -285,7 +340,9 @@ impl World {
             lacking.into_iter().map(|file| vec![file]).collect()
         };
         let in_place = in_place && parts.len() > 1;
-        let series = Rc::new(Series { generation, snapshot, parts, in_place });
+        let series = Series { generation, commit, lineage, snapshot, parts, in_place };
+        let series = Rc::new(series);
+        let engine = self.engine(index, group);
         engine.flight = Some((series.clone(), drains));
         engine.carried = std::mem::take(&mut engine.asked);
         self.checkers.nothing_lost.committed(group, snapshot);
@@ -301,10 +358,11 @@ impl World {
             Message::Hello(said, generation) if duty == Some(MirrorDuty::In(generation)) => {
                 let replica = self.replica(index, group);
                 let (tree, busy) = (replica.tree, replica.staged.is_some());
+                let position = replica.position;
                 if !busy {
                     self.forget_session(index, group);
                     self.engine(index, group).session = said;
-                    self.say(index, group, Message::Welcome(said, tree));
+                    self.say(index, group, Message::Welcome(said, tree, position));
                 }
             }
             Message::Part(said, series, part)
@@ -318,10 +376,32 @@ impl World {
             Message::Hello(said, _) | Message::Part(said, ..) | Message::Ping(said) => {
                 self.say(index, group, Message::Unknown(said));
             }
-            Message::Welcome(said, tree) if owner && known(said) => {
+            Message::Welcome(said, tree, position) if owner && known(said) => {
+                let lineage = &self.replica(index, group).lineage;
+                let follows = match position {
+                    Some(position) => lineage.contains(position),
+                    None => tree == [0; FILES],
+                };
                 let engine = self.engine(index, group);
-                (engine.peer_has, engine.heard_us) = (Some(tree), now_us);
+                engine.heard_us = now_us;
+                if !follows && !engine.approved {
+                    engine.disputed = true;
+                    self.forget_session(index, group);
+                    return self.report_mirror(index, group);
+                }
+                engine.disputed = false;
+                engine.peer_has = Some(tree);
+                if !follows {
+                    self.say(index, group, Message::Disown(said));
+                }
                 self.gather(index, group);
+            }
+            Message::Disown(said) if known(said) && !owner => {
+                let replica = self.replica(index, group);
+                // Versions that nobody wrote: whatever is here is another one.
+                replica.base = [u32::MAX; FILES];
+                (replica.copy_of, replica.position) = (None, None);
+                replica.lineage = Lineage::default();
             }
             Message::Ack(said, part) if owner && known(said) => {
                 self.engine(index, group).heard_us = now_us;
@@ -341,6 +421,7 @@ impl World {
             Message::Welcome(..)
             | Message::Ack(..)
             | Message::Applied(_)
+            | Message::Disown(_)
             | Message::Pong(_)
             | Message::Unknown(_) => {}
         }
@@ -417,6 +498,9 @@ impl World {
                 replica.base = series.snapshot;
                 replica.copy_of = Some(series.generation);
                 replica.complete = true;
+                replica.lineage = series.lineage.clone();
+                let (generation, commit) = (series.generation, series.commit);
+                replica.stand_at(Position { generation, commit });
                 replica.staged = None;
                 let session = self.engine(index, group).session;
                 if session != 0 {
@@ -437,8 +521,12 @@ impl World {
             return self.say(index, group, Message::Part(session, series, part + 1));
         }
         engine.peer_has = Some(series.snapshot);
+        engine.known = Some(series.snapshot);
         let carried = std::mem::take(&mut engine.carried);
-        self.replica(index, group).base = series.snapshot;
+        let (generation, commit) = (series.generation, series.commit);
+        let replica = self.replica(index, group);
+        replica.base = series.snapshot;
+        replica.stand_at(Position { generation, commit });
         let barriers: Vec<Tree> = carried.iter().map(|(_, tree)| *tree).collect();
         if let Err(what) = self.checkers.nothing_lost.promised(group, series.snapshot, &barriers) {
             self.wrong(what);
@@ -467,17 +555,54 @@ impl World {
 
     fn report_mirror(&mut self, index: NodeIndex, group: GroupIndex) {
         let Some((order, duty)) = self.engine(index, group).order else { return };
+        let now_us = self.now_us;
         let replica = self.replica(index, group);
         let (complete, copy_of) = (replica.complete, replica.copy_of);
+        let (ready_for, tree) = (replica.ready_for, replica.tree);
+        let of_copy = replica.position.filter(|at| copy_of == Some(at.generation));
         let still = duty == MirrorDuty::Still && replica.staged.is_none();
         let engine = self.engine(index, group);
         let in_sync = engine.synced && matches!(duty, MirrorDuty::Out(_) | MirrorDuty::Drain(_));
-        let state = if in_sync { MirrorState::InSync } else { MirrorState::Syncing };
+        let owns = matches!(duty, MirrorDuty::Out(_) | MirrorDuty::Drain(_));
+        let unsent = match engine.known.filter(|_| owns) {
+            None => Unsent::Unknown,
+            Some(known) if known == tree => {
+                engine.unsent_since_us = None;
+                Unsent::Nothing
+            }
+            Some(_) => {
+                let since_us = *engine.unsent_since_us.get_or_insert(now_us);
+                Unsent::Since { age_ms: (now_us - since_us) / 1000, files: 1, bytes: 1 }
+            }
+        };
+        let state = match (in_sync, engine.disputed && owns) {
+            (_, true) => MirrorState::Conflict,
+            (true, false) => MirrorState::InSync,
+            (false, false) => MirrorState::Syncing,
+        };
         let drained = engine.drained && matches!(duty, MirrorDuty::Drain(_));
         let status = Mirror { state, ..Mirror::off() };
-        let report =
-            MirrorReport { order, still, drained, complete, copy_of, in_sync, stuck: 0, status };
-        if engine.told.as_ref() != Some(&report) {
+        let report = MirrorReport {
+            order,
+            still,
+            drained,
+            complete,
+            copy_of,
+            commit: of_copy.map_or(0, |at| at.commit),
+            ready_for,
+            empty: tree == [0; FILES],
+            in_sync,
+            unsent,
+            stuck: 0,
+            held: String::new(),
+            status,
+        };
+        // The core counts an age on by itself.
+        let gist = |report: &MirrorReport| {
+            let began = std::mem::discriminant(&report.unsent);
+            (began, MirrorReport { unsent: Unsent::Unknown, ..report.clone() })
+        };
+        if engine.told.as_ref().map(gist) != Some(gist(&report)) {
             engine.told = Some(report.clone());
             self.report(index, Event::Mirror { group, report });
         }

@@ -262,7 +262,10 @@ impl World {
                 Command::Answer { .. } => {}
                 // The simulated world has no connections.
                 Command::Clients { .. } | Command::Tickle { .. } => {}
-                Command::Services { .. } | Command::Mirror { .. } | Command::Sync { .. } => {
+                Command::Services { .. }
+                | Command::Mirror { .. }
+                | Command::Approve { .. }
+                | Command::Sync { .. } => {
                     if let Command::Mirror { group, duty: MirrorDuty::In(generation), .. } = command
                     {
                         self.check_in(index, group, generation);

@@ -45,6 +45,7 @@ impl Program {
 
 /// What a worker reads from its sockets.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)]
 pub enum Input {
     /// From the heart.
     Order(Command),
@@ -178,9 +179,10 @@ impl World {
                     self.desk(index, group).services = Some((order, duty));
                     self.tend_services(index, group);
                 }
-                Input::Order(Command::Mirror { group, order, duty, .. }) => {
-                    self.mirror_ordered(index, group, order, duty);
+                Input::Order(Command::Mirror { group, order, duty, peer, terms }) => {
+                    self.mirror_ordered(index, group, order, (duty, peer, terms));
                 }
+                Input::Order(Command::Approve { group }) => self.approved(index, group),
                 Input::Order(Command::Sync { request, group }) => {
                     self.sync_asked(index, group, request);
                 }

@@ -82,7 +82,7 @@ fn put(mut journal: &File, line: &Line) -> io::Result<()> {
 /// Has everything synchronised, again and again, and notes what was made before each call that
 /// succeeded. Calls that are refused are for lack of a peer, or of a group that is in service here.
 fn synchronise(run_dir: &Path, journal: &File, made: &AtomicU64) {
-    let request = Request::Sync { group: GROUP.to_owned(), wait: true };
+    let request = Request::Sync { group: GROUP.to_owned(), wait: true, from: None };
     loop {
         let before = made.load(Ordering::SeqCst);
         let answer = socket::ask(run_dir, &request, limits::CONTROL_LONG_PATIENCE);

@@ -35,8 +35,13 @@ impl Story {
             drained: false,
             complete: true,
             copy_of,
+            commit: 0,
+            ready_for: None,
+            empty: false,
             in_sync: true,
+            unsent: Unsent::Nothing,
             stuck: 0,
+            held: String::new(),
             status: Mirror::off(),
         };
         self.give(node, Event::Mirror { group: WEB, report });

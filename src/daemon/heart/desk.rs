@@ -21,10 +21,20 @@ pub fn read(request: Request, config: &Config, me: NodeIndex) -> Asked {
         Request::Status {} => Asked::Status,
         Request::Standby { node } => node_or_me(node, config, me, Wish::Standby),
         Request::Online { node } => node_or_me(node, config, me, Wish::Online),
-        Request::Sync { group, wait } => match group_index(&group, config) {
-            Ok(group) => Asked::Wish(Wish::Sync { group, wait }),
-            Err(unknown) => Asked::Unknown(unknown),
-        },
+        Request::Sync { group, wait, from } => {
+            let group = match group_index(&group, config) {
+                Ok(group) => group,
+                Err(unknown) => return Asked::Unknown(unknown),
+            };
+            match from {
+                None => Asked::Wish(Wish::Sync { group, wait, from: None }),
+                Some(name) => node_or_me(Some(name), config, me, |node| Wish::Sync {
+                    group,
+                    wait,
+                    from: Some(node),
+                }),
+            }
+        }
         Request::Move { group, node, accept_loss } => {
             let group = match group_index(&group, config) {
                 Ok(group) => group,

@@ -73,13 +73,14 @@ impl Heart {
             Command::Services { group, order, duty } => {
                 self.worker.send(&ToWorker::Services { group, order, duty });
             }
-            Command::Mirror { group, order, duty, peer } => {
-                self.worker.send(&ToWorker::Mirror { group, order, duty, peer });
+            Command::Mirror { group, order, duty, peer, terms } => {
+                self.worker.send(&ToWorker::Mirror { group, order, duty, peer, terms });
             }
             Command::Clients { group, duty } => {
                 self.worker.send(&ToWorker::Clients { group, duty });
             }
             Command::Tickle { group } => self.worker.send(&ToWorker::Tickle { group }),
+            Command::Approve { group } => self.worker.send(&ToWorker::Approve { group }),
             Command::Sync { request, group } => {
                 self.worker.send(&ToWorker::Sync { request, group });
             }

@@ -176,6 +176,7 @@ impl Beating {
                     | ToWorker::Configured
                     | ToWorker::Clients { .. }
                     | ToWorker::Tickle { .. }
+                    | ToWorker::Approve { .. }
                     | ToWorker::Sync { .. } => {}
                 }
             }

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::config::GroupIndex;
 use crate::control::event::{Kind, Record};
 use crate::core::{
-    ClientDuty, DiskState, MirrorDuty, MirrorReport, PeerSync, ServiceDuty, ServiceReport, Tickled,
+    ClientDuty, DiskState, MirrorDuty, MirrorReport, MirrorTerms, PeerSync, ServiceDuty,
+    ServiceReport, Tickled,
 };
 
 /// From the heart to the worker.
@@ -46,6 +47,8 @@ pub enum ToWorker {
         duty: MirrorDuty,
         /// Where the peer listens.
         peer: PeerSync,
+        /// What else there is to know.
+        terms: MirrorTerms,
     },
     /// What shall be done about clients' TCP connections, from now on.
     Clients {
@@ -56,6 +59,11 @@ pub enum ToWorker {
     },
     /// Let the clients of the owner before find out that their connections have ended.
     Tickle {
+        /// Which group.
+        group: GroupIndex,
+    },
+    /// A person has said that the trees here are the ones to keep.
+    Approve {
         /// Which group.
         group: GroupIndex,
     },

@@ -13,7 +13,7 @@ use super::spawn;
 use crate::config::key::Key;
 use crate::config::{Config, Group, GroupIndex, NodeIndex};
 use crate::control::event::Kind;
-use crate::core::{MirrorDuty, PeerSync};
+use crate::core::{MirrorDuty, MirrorTerms, PeerSync};
 use crate::daemon::link::{ToHeart, WorkerLink};
 use crate::limits;
 use crate::mirror::engine::{Dial, Engine, Handle, Setup, Telling, Ways, decline};
@@ -110,6 +110,7 @@ fn setup(pair: &Pair<'_>, group: &Group, secret: &Secret) -> Setup {
     Setup {
         cluster: pair.config.cluster.clone(),
         node: pair.config.node(pair.me).name.clone(),
+        me: pair.me,
         group: group.name.clone(),
         trees: group.mirror.clone(),
         state: pair.state_dir.join("mirror").join(&group.name),
@@ -175,7 +176,9 @@ fn group_of(hello: &[u8]) -> Option<String> {
         | ToReceiver::Withdraw { .. }
         | ToReceiver::Ping
         | ToReceiver::Verify { .. }
-        | ToReceiver::Drop { .. } => None,
+        | ToReceiver::Drop { .. }
+        | ToReceiver::Lineage { .. }
+        | ToReceiver::Conflict { .. } => None,
     }
 }
 
@@ -203,13 +206,21 @@ impl Mirrors {
         order: u32,
         duty: MirrorDuty,
         peer: PeerSync,
+        terms: MirrorTerms,
     ) {
         if let Some(engine) = self.engine(group) {
-            engine.order(order, duty, peer);
+            engine.order(order, duty, peer, terms);
         }
         // A new heart orders first of all, and knows nothing of what was said to the one before.
         let own = *self.own.lock().unwrap_or_else(PoisonError::into_inner);
         send(link, &ToHeart::SyncAddress(own));
+    }
+
+    /// A person has said that the trees here are the ones to keep.
+    pub(super) fn approve(&self, group: GroupIndex) {
+        if let Some(engine) = self.engine(group) {
+            engine.approve();
+        }
     }
 
     /// An operator's `sync`. Never waits.

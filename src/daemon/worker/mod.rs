@@ -198,11 +198,12 @@ impl Desks {
             }
             ToWorker::Persist { write, state } => self.inbox.persist(write, state),
             ToWorker::Services { group, order, duty } => self.supervisors.order(group, order, duty),
-            ToWorker::Mirror { group, order, duty, peer } => {
-                self.mirrors.order(link, group, order, duty, peer);
+            ToWorker::Mirror { group, order, duty, peer, terms } => {
+                self.mirrors.order(link, group, order, duty, peer, terms);
             }
             ToWorker::Clients { group, duty } => self.clients.order(group, duty),
             ToWorker::Tickle { group } => self.clients.tickle(group),
+            ToWorker::Approve { group } => self.mirrors.approve(group),
             ToWorker::Sync { request, group } => self.mirrors.sync(link, group, request),
             ToWorker::Reread { nonce } => self.rereader.ask(nonce),
             // Looked at before.

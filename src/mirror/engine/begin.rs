@@ -10,7 +10,7 @@ use super::trees::Trees;
 use super::{Engine, Handle, Input, Mail, Setup, Telling, decline, lock};
 use crate::control::event::Kind;
 use crate::control::status::{Mirror, MirrorState};
-use crate::core::MirrorReport;
+use crate::core::{MirrorReport, Unsent};
 use crate::limits;
 use crate::mirror::index::Index;
 use crate::mirror::progress;
@@ -33,8 +33,13 @@ pub(super) fn unusable(why: &str) -> MirrorReport {
         drained: false,
         complete: false,
         copy_of: None,
+        commit: 0,
+        ready_for: None,
+        empty: false,
         in_sync: false,
+        unsent: Unsent::Unknown,
         stuck: 0,
+        held: "trees whose index cannot be used".to_owned(),
         status: Mirror { state: MirrorState::Blocked, why: why.to_owned(), ..Mirror::off() },
     }
 }

@@ -13,7 +13,8 @@ use crate::limits;
 use crate::mirror::apply;
 use crate::mirror::entry::{Key, Stored};
 use crate::mirror::index::Index;
-use crate::mirror::proto::Trouble;
+use crate::mirror::lineage::Lineage;
+use crate::mirror::proto::{Past, Trouble};
 use crate::mirror::session::receiver::{Command, Event, Receiver};
 use crate::mirror::stage::{Head, Series, Stage};
 use crate::mirror::steps::Steps;
@@ -29,6 +30,8 @@ pub struct Taken {
     pub trouble: Option<Trouble>,
     /// Why the last session ended, until another one stands.
     pub ended: Option<String>,
+    /// The owner does not replace the trees here by itself: why.
+    pub disputed: Option<String>,
     /// Bytes of content that came.
     pub bytes: u64,
 }
@@ -38,6 +41,9 @@ pub struct Incoming {
     generation: Generation,
     receiver: Receiver,
     series: Option<Series>,
+    /// What the owner's trees contain, until that is on record here.
+    lineage: Option<Lineage>,
+    next_commit: u64,
     /// What is reported.
     pub taken: Taken,
 }
@@ -64,7 +70,14 @@ impl Incoming {
     /// Begins; the owner links.
     pub fn new(generation: Generation, group: &str, trees: &Trees) -> Incoming {
         let receiver = Receiver::new(generation, group.to_owned(), trees.names());
-        Incoming { generation, receiver, series: None, taken: Taken::default() }
+        Incoming {
+            generation,
+            receiver,
+            series: None,
+            lineage: None,
+            next_commit: 0,
+            taken: Taken::default(),
+        }
     }
 
     /// The generation that it belongs to.
@@ -108,6 +121,19 @@ impl Incoming {
                 });
             }
             Command::Open => self.open(around),
+            Command::Adopt { lineage, next_commit, disown } => {
+                self.next_commit = next_commit;
+                self.taken.disputed = None;
+                self.lineage = Some(lineage);
+                if !disown {
+                    return None;
+                }
+                self.disown(around)
+            }
+            Command::Disputed(why) => {
+                self.taken.disputed = Some(why);
+                return None;
+            }
             Command::ReadBuckets => {
                 around.replica.compares();
                 read(around.index.bucket_digests().map(Event::BucketsRead))
@@ -188,10 +214,19 @@ impl Incoming {
         }
         around.skipped.set(walked.skipped);
         let failed = |error: crate::mirror::index::IndexError| Trouble::Failed(error.to_string());
+        let position = around.index.position().map_err(failed)?;
         Ok(Event::Opened {
             digest: around.index.digest().map_err(failed)?,
-            commit: around.index.position().map_err(failed)?.map_or(0, |position| position.commit),
+            commit: position.map_or(0, |position| position.commit),
+            past: Past { position, empty: pass.is_empty().map_err(trouble)? },
         })
+    }
+
+    /// Nothing in the trees here counts as common any more: whatever is replaced is kept first.
+    fn disown(&mut self, around: &mut Around<'_>) -> Result<Event, Trouble> {
+        let failed = |error: crate::mirror::index::IndexError| Trouble::Failed(error.to_string());
+        around.index.disown().map_err(failed)?;
+        self.open(around)
     }
 
     fn stage(
@@ -206,7 +241,8 @@ impl Incoming {
         ) -> Result<Vec<crate::mirror::proto::Wanted>, Trouble>,
     ) -> Result<Event, Trouble> {
         if batch == 0 {
-            let head = Head { generation: self.generation, series: number, commit: number };
+            let head =
+                Head { generation: self.generation, series: number, commit: self.next_commit };
             self.series = Some(around.stage.begin(head)?);
         }
         let pass = around.trees.open(around.index).map_err(trouble)?;
@@ -232,6 +268,12 @@ impl Incoming {
     fn apply(&mut self, around: &mut Around<'_>) -> Result<Event, Trouble> {
         let settled = settle(around.trees, around.index, around.stage)?;
         self.taken.busy = false;
+        if let Some(lineage) = self.lineage.take() {
+            let failed =
+                |error: crate::mirror::index::IndexError| Trouble::Failed(error.to_string());
+            around.index.set_lineage(lineage).map_err(failed)?;
+        }
+        self.next_commit = self.next_commit.saturating_add(1);
         self.taken.whole = true;
         around.replica.applied();
         let differ = around.replica.unfinished(&settled.unfinished);

@@ -44,13 +44,14 @@ use self::role::Role;
 use self::trees::Trees;
 use self::wire::Wire;
 pub use self::wire::decline;
-use crate::config;
+use crate::config::{self, NodeIndex};
 use crate::control::event::Kind;
 use crate::control::status::{Direction, Mirror, MirrorState};
-use crate::core::{Generation, MirrorDuty, MirrorReport, PeerSync, Time};
+use crate::control::wallclock;
+use crate::core::{Generation, MirrorDuty, MirrorReport, MirrorTerms, PeerSync, Time, Unsent};
 use crate::limits;
 use crate::mirror::conflict::Store;
-use crate::mirror::index::{CopyState, Index, IndexError};
+use crate::mirror::index::{CopyState, Index, IndexError, Position};
 use crate::mirror::progress;
 use crate::mirror::stage::{Stage, Whose};
 use crate::mirror::transport::{Incoming, Link};
@@ -73,6 +74,8 @@ pub struct Setup {
     pub cluster: String,
     /// This node's name.
     pub node: String,
+    /// This node.
+    pub me: NodeIndex,
     /// The group's name.
     pub group: String,
     /// Its trees as configured.
@@ -143,8 +146,9 @@ pub enum Input {
 
 #[derive(Debug, Default)]
 struct Mail {
-    order: Option<(u32, MirrorDuty, PeerSync)>,
+    order: Option<(u32, MirrorDuty, PeerSync, MirrorTerms)>,
     syncs: Vec<u64>,
+    approved: bool,
     over: bool,
 }
 
@@ -158,8 +162,14 @@ pub struct Handle {
 
 impl Handle {
     /// Orders a duty; it replaces one that was not begun.
-    pub fn order(&self, order: u32, duty: MirrorDuty, peer: PeerSync) {
-        lock(&self.mail).order = Some((order, duty, peer));
+    pub fn order(&self, order: u32, duty: MirrorDuty, peer: PeerSync, terms: MirrorTerms) {
+        lock(&self.mail).order = Some((order, duty, peer, terms));
+        self.wake();
+    }
+
+    /// A person has said that the trees here are the ones to keep.
+    pub fn approve(&self) {
+        lock(&self.mail).approved = true;
         self.wake();
     }
 
@@ -215,6 +225,7 @@ pub struct Engine {
     order: u32,
     /// What is ordered.
     duty: MirrorDuty,
+    terms: MirrorTerms,
     peer: PeerSync,
     role: Role,
     /// The copy here, while another node owns it or nobody does.
@@ -224,6 +235,8 @@ pub struct Engine {
     early: Option<(Instant, Box<Incoming>)>,
     /// The roots are there, as far as was seen last; else why not.
     roots: Result<(), String>,
+    /// Nothing to be mirrored is in them, as far as was seen last.
+    empty: bool,
     skipped: Skipped,
     rate: Rate,
     news: News,
@@ -261,12 +274,14 @@ impl Engine {
             started: now,
             order: 0,
             duty: MirrorDuty::Still,
+            terms: MirrorTerms::default(),
             peer: PeerSync::default(),
             role: Role::idle(now),
             replica: None,
             wire: Wire::default(),
             early: None,
             roots: Ok(()),
+            empty: false,
             skipped: Skipped::default(),
             rate: Rate::default(),
             news: News::new(now),
@@ -356,12 +371,16 @@ impl Engine {
     }
 
     fn read_mail(&mut self, tell: &mut dyn FnMut(Telling)) {
-        let (order, syncs) = {
+        let (order, syncs, approved) = {
             let mut mail = lock(&self.mail);
-            (mail.order.take(), std::mem::take(&mut mail.syncs))
+            let approved = std::mem::take(&mut mail.approved);
+            (mail.order.take(), std::mem::take(&mut mail.syncs), approved)
         };
-        if let Some((order, duty, peer)) = order {
-            self.ordered(order, duty, peer, tell);
+        if let Some((order, duty, peer, terms)) = order {
+            self.ordered(order, duty, peer, terms, tell);
+        }
+        if approved {
+            self.approve();
         }
         for request in syncs {
             self.sync(request, tell);
@@ -402,7 +421,11 @@ impl Engine {
     }
 
     fn set_owned(&self, generation: Generation) -> Result<(), IndexError> {
-        self.index.set_copy(CopyState { complete: true, of: Some(generation) })
+        let mut lineage = self.index.lineage()?;
+        lineage.stand_at(Position { generation, commit: 0 });
+        let copy =
+            CopyState { complete: true, of: Some(generation), lineage, ..self.index.copy()? };
+        self.index.set_copy(&copy)
     }
 
     fn report(&mut self, tell: &mut dyn FnMut(Telling)) {
@@ -424,20 +447,31 @@ impl Engine {
         let rate = self.rate.at(now, shown.bytes);
         let conflicts = self.count_conflicts(now);
         let position = self.index.position().ok().flatten();
+        let dirty = u64::try_from(self.index.dirty_len()).unwrap_or(u64::MAX);
+        let unsent = match &mut self.role {
+            Role::Out(owner) => owner.unsent(now, dirty),
+            Role::Idle { .. } | Role::In(_) => Unsent::Unknown,
+        };
+        let lineage = self.index.lineage().unwrap_or_default();
         let report = MirrorReport {
             order: self.order,
             still: shown.still,
             drained: shown.drained,
-            complete: copy_of.is_some() && self.roots.is_ok(),
+            complete: self.roots.is_ok(),
             copy_of,
+            commit: copy_of.map_or(0, |of| lineage.commit_of(of)),
+            ready_for: self.index.copy().ok().and_then(|copy| copy.ready_for),
+            empty: self.empty,
+            unsent,
             stuck: u64::try_from(shown.stuck.len()).unwrap_or(u64::MAX),
+            held: self.held(copy_of, position),
             in_sync: shown.direction == Direction::Out && state == MirrorState::InSync,
             status: Mirror {
                 state,
                 why: why.clone(),
                 direction: shown.direction,
                 commit: position.map_or(0, |position| position.commit),
-                pending_files: u64::try_from(self.index.dirty_len()).unwrap_or(u64::MAX),
+                pending_files: dirty,
                 pending_bytes: shown.pending_bytes,
                 rate,
                 conflicts,
@@ -488,6 +522,22 @@ impl Engine {
         }
     }
 
+    /// What is held here and of when, in words.
+    fn held(&self, copy_of: Option<Generation>, position: Option<Position>) -> String {
+        let Some(of) = copy_of else { return "trees that were never synchronised".to_owned() };
+        let owner = if of.owner == self.setup.me { "this node" } else { "the peer" };
+        let since = self.index.position_time_ms().ok().flatten().map(|ms| {
+            let at = std::time::UNIX_EPOCH + Duration::from_millis(ms);
+            format!(", last synchronised {}", wallclock::format(at))
+        });
+        let commit = position.map_or(0, |position| position.commit);
+        format!(
+            "generation {}, served by {owner}, commit {commit}{}",
+            of.number,
+            since.unwrap_or_default()
+        )
+    }
+
     /// Files in the conflict stores here: counted now and then, as it costs a look at each store.
     fn count_conflicts(&mut self, now: Instant) -> u64 {
         if let Some((at, counted)) = &self.conflicts
@@ -523,8 +573,21 @@ impl Engine {
     fn is_news(&self, now: Instant, report: &MirrorReport) -> bool {
         let Some((at, told)) = &self.told else { return true };
         let facts = |report: &MirrorReport| {
-            let MirrorReport { order, still, drained, complete, copy_of, in_sync, stuck, status } =
-                report;
+            let MirrorReport {
+                order,
+                still,
+                drained,
+                complete,
+                copy_of,
+                commit: _,
+                ready_for,
+                empty,
+                in_sync,
+                unsent,
+                stuck,
+                held: _,
+                status,
+            } = report;
             (
                 *stuck,
                 *order,
@@ -533,6 +596,7 @@ impl Engine {
                 *complete,
                 *copy_of,
                 *in_sync,
+                (*ready_for, *empty, std::mem::discriminant(unsent)),
                 status.state,
                 status.direction,
             )

@@ -15,8 +15,8 @@ use crate::limits;
 use crate::mirror::entry::{Digest, Entry, Key, Kind};
 use crate::mirror::hash;
 use crate::mirror::index::{Index, IndexError, Position};
-use crate::mirror::proto::{Change, Envelope, Op, ToReceiver, Wanted};
-use crate::mirror::session::sender::{Command, Event, Gathered, Sender, SenderState};
+use crate::mirror::proto::{Change, Envelope, Op, Past, ToReceiver, Wanted};
+use crate::mirror::session::sender::{Command, Event, Gathered, Sender, SenderState, Verdict};
 
 /// What the owner's side reports.
 #[derive(Clone, Debug, Default)]
@@ -45,6 +45,12 @@ pub struct Outgoing {
     forced: HashSet<Key>,
     rests: Rests,
     barrier: u64,
+    next_commit: u64,
+    /// For what a person is told.
+    group: String,
+    node: String,
+    /// The peer had everything at some time since this began.
+    was_in_sync: bool,
     /// What the watch told was read since this was last asked.
     absorbed: bool,
     /// What is reported.
@@ -65,6 +71,8 @@ pub struct Around<'a> {
     pub news: &'a mut News,
     /// Whether an order waits that ends this.
     pub interrupted: &'a dyn Fn() -> bool,
+    /// A person has said that the trees here are the ones to keep.
+    pub approved: bool,
 }
 
 impl Outgoing {
@@ -74,7 +82,7 @@ impl Outgoing {
     /// The trees cannot be watched, or the index fails; in words.
     pub fn new(
         generation: Generation,
-        group: &str,
+        (group, node): (&str, &str),
         trees: &Trees,
         index: &Index,
     ) -> Result<Outgoing, String> {
@@ -91,6 +99,10 @@ impl Outgoing {
             forced: HashSet::new(),
             rests: Rests::default(),
             barrier: 0,
+            next_commit: commit + 1,
+            group: group.to_owned(),
+            node: node.to_owned(),
+            was_in_sync: false,
             absorbed: false,
             sent: Sent { commit, ..Sent::default() },
         })
@@ -99,6 +111,21 @@ impl Outgoing {
     /// To wait on.
     pub fn hints(&self) -> &Hints {
         &self.hints
+    }
+
+    /// Whether the peer had everything at some time since it was last known to be another one.
+    pub fn was_in_sync(&self) -> bool {
+        self.was_in_sync
+    }
+
+    /// The peer has begun anew: nothing shows what it has.
+    pub fn peer_is_new(&mut self) {
+        self.was_in_sync = false;
+    }
+
+    /// Whether a batch is on its way.
+    pub fn is_sending(&self) -> bool {
+        !self.batch.ops.is_empty()
     }
 
     /// Whether what the watch told was read since this was last asked.
@@ -206,13 +233,14 @@ impl Outgoing {
                 return around.wire.say(&envelope).err().map(Event::Cut);
             }
             Command::Walk { sync } => self.walk(sync, around),
+            Command::Judge(past) => self.judge(past, around),
             Command::CompareBuckets(theirs) => compare_buckets(&theirs, around.index),
             Command::CompareListing { bucket, entries } => {
                 self.compare_listing(bucket, &entries, around.index)
             }
             Command::Gather { batch } => self.gather(batch, around),
             Command::Stream { wanted } => return self.stream(&wanted, around),
-            Command::Record { series, conflicts } => self.record(series, conflicts, around),
+            Command::Record { series: _, conflicts } => self.record(conflicts, around),
             Command::Done(barrier) => {
                 self.sent.kept = barrier;
                 return None;
@@ -227,6 +255,7 @@ impl Outgoing {
                 return None;
             }
             Command::State(state) => {
+                self.was_in_sync |= state == SenderState::InSync;
                 self.sent.state = Some(state);
                 return None;
             }
@@ -243,6 +272,41 @@ impl Outgoing {
         let walked = self.hints.walk(&pass, around.index, &skip, around.interrupted)?;
         around.skipped.set(walked.skipped);
         Ok(Event::Walked { digest: around.index.digest()? })
+    }
+
+    /// Whether the peer's trees may be replaced by what is here.
+    fn judge(&mut self, past: Past, around: &Around<'_>) -> Result<Event, Fault> {
+        let mut lineage = around.index.lineage()?;
+        if let Some(position) = past.position.filter(|position| lineage.contains(*position)) {
+            // It was applied there, and the link ended before that was heard.
+            let before = lineage.clone();
+            lineage.stand_at(position);
+            if lineage != before {
+                around.index.set_lineage(lineage.clone())?;
+            }
+        }
+        let verdict = match past.position {
+            Some(position) if lineage.contains(position) => Verdict::Follows,
+            None if past.empty => Verdict::Follows,
+            Some(_) | None if around.approved => Verdict::Approved,
+            Some(_) => Verdict::Conflict(format!(
+                "the other node's trees contain what the trees here do not; both are left as they are. To \
+                 keep those of here: `clusterd sync {0} --from {1}`; to serve those of there: `clusterd move \
+                 {0} NODE --accept-loss` with that node",
+                self.group, self.node
+            )),
+            None => Verdict::Conflict(format!(
+                "the other node's trees are not empty and were never synchronised; both are left as they \
+                 are. To replace them by those of here: `clusterd sync {0} --from {1}`; to serve them \
+                 instead: `clusterd move {0} NODE --accept-loss` with that node",
+                self.group, self.node
+            )),
+        };
+        let commits = [around.index.position()?, past.position];
+        let newest = commits.into_iter().flatten().map(|position| position.commit).max();
+        let next_commit = newest.unwrap_or(0).saturating_add(1);
+        self.next_commit = next_commit;
+        Ok(Event::Judged { verdict, lineage, next_commit })
     }
 
     fn compare_listing(
@@ -386,14 +450,16 @@ impl Outgoing {
         around.wire.say(&envelope).map_err(Event::Cut)
     }
 
-    fn record(&mut self, series: u64, conflicts: u64, around: &Around<'_>) -> Result<Event, Fault> {
-        let position = Position { generation: self.generation, commit: series };
+    fn record(&mut self, conflicts: u64, around: &Around<'_>) -> Result<Event, Fault> {
+        let commit = self.next_commit;
+        self.next_commit = commit.saturating_add(1);
+        let position = Position { generation: self.generation, commit };
         let done = std::mem::take(&mut self.series);
         self.sent.fuzzy += u64::from(done.is_fuzzy());
         let (forced, rests) = (&mut self.forced, &mut self.rests);
         done.record(around.trees, around.index, Some(position), forced, rests)?;
         self.batch = Batch::default();
-        self.sent.commit = series;
+        self.sent.commit = commit;
         self.sent.peer_conflicts = conflicts;
         Ok(Event::Recorded)
     }

@@ -11,7 +11,7 @@ use super::role::Shown;
 use super::wire::Wire;
 use super::{Input, report, spawn};
 use crate::control::status::{Direction, MirrorState};
-use crate::core::Generation;
+use crate::core::{Generation, Unsent};
 use crate::limits;
 use crate::mirror::session::sender::SenderState;
 use crate::mirror::transport::LinkPath;
@@ -23,6 +23,10 @@ pub(super) struct Owner {
     /// `Err`: it cannot begin yet: why, and when to try again.
     pub(super) outgoing: Result<Outgoing, (String, Instant)>,
     pub(super) watch: Option<WatchThread>,
+    /// A person has said that the trees here are the ones to keep.
+    pub(super) approved: bool,
+    /// Since when the peer lacks something.
+    pub(super) unsent_since: Option<Instant>,
     /// Number of the barrier of a `Drain` order.
     pub(super) drain: Option<u64>,
     /// Requests, with the barrier that each waits for.
@@ -97,6 +101,8 @@ impl Owner {
         };
         let sent = &outgoing.sent;
         let (state, why) = match (&sent.state, wire.path()) {
+            // It is asked again and again.
+            (Some(SenderState::Conflict(why)), None) => (MirrorState::Conflict, why.clone()),
             (_, None) | (None, _) => self.dial.shown(),
             (Some(SenderState::InSync), Some(_)) if outgoing.rests().stuck() > 0 => {
                 let rests = outgoing.rests();
@@ -126,6 +132,7 @@ impl Owner {
             }
             (Some(SenderState::Behind(why)), Some(_)) => (MirrorState::Behind, why.clone()),
             (Some(SenderState::Blocked(why)), Some(_)) => (MirrorState::Blocked, why.clone()),
+            (Some(SenderState::Conflict(why)), Some(_)) => (MirrorState::Conflict, why.clone()),
         };
         let drained = self.drain.is_some_and(|barrier| sent.kept >= barrier);
         let pending_bytes = outgoing.pending_bytes();
@@ -149,6 +156,8 @@ impl Owner {
             generation,
             outgoing: Err(("not begun yet".to_owned(), now)),
             watch: None,
+            approved: false,
+            unsent_since: None,
             drain: None,
             syncs: Vec::new(),
             dial: Dialling {
@@ -162,6 +171,30 @@ impl Owner {
             detour: Detour::new(now),
             rescan_at: now + limits::RESCAN_EVERY,
         }
+    }
+}
+
+impl Owner {
+    /// What the peer does not have; `dirty`: so many names are known to have changed.
+    pub(super) fn unsent(&mut self, now: Instant, dirty: u64) -> Unsent {
+        let Ok(outgoing) = &self.outgoing else { return Unsent::Unknown };
+        let hinted = self.watch.as_ref().is_none_or(|watch| watch.told);
+        let in_sync = outgoing.sent.state == Some(SenderState::InSync);
+        let nothing = dirty == 0 && !hinted && !outgoing.is_sending();
+        if !outgoing.was_in_sync() {
+            return Unsent::Unknown;
+        }
+        if in_sync || nothing {
+            self.unsent_since = None;
+            return Unsent::Nothing;
+        }
+        let since = *self.unsent_since.get_or_insert(now);
+        let age = now.duration_since(since);
+        if age < limits::MIRROR_MOMENT {
+            return Unsent::Nothing;
+        }
+        let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        Unsent::Since { age_ms, files: dirty.max(1), bytes: outgoing.pending_bytes() }
     }
 }
 
@@ -184,6 +217,9 @@ impl Obstacle {
             }
             Some(SenderState::Behind(why)) => {
                 Obstacle { state: MirrorState::Behind, why: why.clone() }
+            }
+            Some(SenderState::Conflict(why)) => {
+                Obstacle { state: MirrorState::Conflict, why: why.clone() }
             }
             Some(SenderState::InSync | SenderState::Syncing | SenderState::Restoring(_)) | None => {
                 let why = "the session with the peer ended".to_owned();

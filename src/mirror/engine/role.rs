@@ -11,7 +11,7 @@ use super::trees::Fault;
 use super::wire::Wire;
 use super::{Engine, Input, Mail, Telling, decline, lock, report};
 use crate::control::status::{Direction, MirrorState};
-use crate::core::{Generation, MirrorDuty, PeerSync, Time};
+use crate::core::{Generation, MirrorDuty, MirrorTerms, PeerSync, Time};
 use crate::limits;
 use crate::mirror::proto::{self, Envelope, ToReceiver, ToSender, Trouble};
 use crate::mirror::session::receiver;
@@ -108,6 +108,10 @@ impl Role {
             Role::Out(owner) => owner.shown(wire, nothing),
             Role::In(incoming) => {
                 let taken = &incoming.taken;
+                if let Some(why) = &taken.disputed {
+                    let (state, why) = (MirrorState::Conflict, why.clone());
+                    return Shown { state, why, direction: Direction::In, ..nothing };
+                }
                 let (state, why) = match (&taken.trouble, wire.path()) {
                     (Some(Trouble::NoRoom { .. }), _) => (MirrorState::Behind, None),
                     (Some(Trouble::Root(_) | Trouble::Failed(_)), _) => {
@@ -146,12 +150,16 @@ impl Engine {
         order: u32,
         duty: MirrorDuty,
         peer: PeerSync,
+        terms: MirrorTerms,
         tell: &mut dyn FnMut(Telling),
     ) {
-        (self.order, self.duty) = (order, duty);
+        (self.order, self.duty, self.terms) = (order, duty, terms);
+        self.record(terms);
         // Every order is answered: it may be of a new heart, which was told nothing yet.
         self.told = None;
         if self.peer != peer {
+            // A session says what one incarnation of the peer has.
+            let is_new = self.peer.incarnation != peer.incarnation;
             self.peer = peer;
             if let Role::Out(owner) = &mut self.role {
                 owner.dial.next_at = Instant::now();
@@ -160,6 +168,15 @@ impl Engine {
             let by_crossover = self.wire.path().map(|path| path == LinkPath::Crossover);
             if by_crossover.is_some_and(|by_crossover| by_crossover != peer.crossover.is_some()) {
                 self.change_over();
+            }
+            if is_new {
+                if let Role::Out(owner) = &mut self.role
+                    && let Ok(outgoing) = &mut owner.outgoing
+                {
+                    outgoing.peer_is_new();
+                }
+                self.wire.close();
+                self.cut("the peer has begun anew");
             }
         }
         let goes_on = match (&self.role, duty) {
@@ -186,6 +203,7 @@ impl Engine {
         }
         let drains = matches!(duty, MirrorDuty::Drain(_));
         if let Role::Out(owner) = &mut self.role {
+            owner.approved |= terms.approved;
             owner.drain = owner.drain.filter(|_| drains);
         }
         if drains {
@@ -202,12 +220,36 @@ impl Engine {
         }
     }
 
+    /// Puts on record with the trees what the order says of this node's reigns: of the one that has begun
+    /// with them, and of the next.
+    fn record(&mut self, terms: MirrorTerms) {
+        let recorded = self.index.copy().and_then(|copy| {
+            let mut new = copy.clone();
+            if new.ready_for.is_some() && new.ready_for == terms.began {
+                new.of = terms.began;
+            }
+            new.ready_for = terms.intent;
+            if new == copy { Ok(()) } else { self.index.set_copy(&new) }
+        });
+        if let Err(error) = recorded {
+            log::warn!("the next reign is not on record with the trees: {error}");
+        }
+    }
+
+    /// What a person had to say is said.
+    pub(super) fn approve(&mut self) {
+        if let Role::Out(owner) = &mut self.role {
+            owner.approved = true;
+            owner.dial.next_at = Instant::now();
+        }
+    }
+
     /// Does what is ordered from its beginning: nothing that was under way counts any more.
     pub(super) fn begin_anew(&mut self, why: &str, tell: &mut dyn FnMut(Telling)) {
         self.leave(why, tell);
         self.role = Role::idle(Instant::now());
         self.replica = None;
-        self.ordered(self.order, self.duty, self.peer, tell);
+        self.ordered(self.order, self.duty, self.peer, self.terms, tell);
     }
 
     /// Ends what is under way; `why`: what those are told who wait for it.
@@ -267,7 +309,7 @@ impl Engine {
 
     fn settle(&mut self) {
         let settled = self.settled();
-        self.roots = self.trees.open(&self.index).map(drop).map_err(|fault| fault.to_string());
+        self.look_at_roots();
         if settled.is_ok() && self.roots.is_ok() {
             self.look_before_a_claim();
         }
@@ -276,6 +318,12 @@ impl Engine {
             Err(_) => limits::SETTLE_RETRY,
         };
         self.role = Role::Idle { settled, look_at: Instant::now() + wait };
+    }
+
+    fn look_at_roots(&mut self) {
+        let empty = self.trees.open(&self.index).and_then(|pass| pass.is_empty());
+        self.empty = empty.as_ref().is_ok_and(|empty| *empty);
+        self.roots = empty.map(drop).map_err(|fault| fault.to_string());
     }
 
     fn settled(&mut self) -> Result<(), String> {
@@ -293,8 +341,11 @@ impl Engine {
         let begun = self
             .settled()
             .and_then(|()| self.set_owned(generation).map_err(|error| error.to_string()))
-            .and_then(|()| Outgoing::new(generation, &self.setup.group, &self.trees, &self.index));
-        self.roots = self.trees.open(&self.index).map(drop).map_err(|fault| fault.to_string());
+            .and_then(|()| {
+                let words = (self.setup.group.as_str(), self.setup.node.as_str());
+                Outgoing::new(generation, words, &self.trees, &self.index)
+            });
+        self.look_at_roots();
         let Role::Out(owner) = &mut self.role else { return };
         match begun {
             Ok(outgoing) => {
@@ -456,7 +507,7 @@ impl Engine {
         let mail = self.mail.clone();
         let interrupted = move || {
             let order = lock(&mail).order;
-            order.is_some_and(|(_, duty, _)| duty != MirrorDuty::Still)
+            order.is_some_and(|(_, duty, ..)| duty != MirrorDuty::Still)
         };
         let around =
             replica::Around { trees: &self.trees, index: &self.index, interrupted: &interrupted };
@@ -582,10 +633,12 @@ impl Engine {
         let generation = owner.generation;
         let interrupted = move || match lock(&mail).order {
             None => false,
-            Some((_, MirrorDuty::Out(new) | MirrorDuty::Drain(new), _)) => new != generation,
-            Some((_, MirrorDuty::Still | MirrorDuty::In(_), _)) => true,
+            Some((_, MirrorDuty::Out(new) | MirrorDuty::Drain(new), ..)) => new != generation,
+            Some((_, MirrorDuty::Still | MirrorDuty::In(_), ..)) => true,
         };
+        let approved = owner.approved;
         let around = outgoing::Around {
+            approved,
             trees: &self.trees,
             index: &self.index,
             wire: &mut self.wire,
@@ -627,7 +680,7 @@ impl Engine {
 fn ends_taking_in(mail: &Mutex<Mail>, generation: Generation) -> bool {
     match lock(mail).order {
         None => false,
-        Some((_, MirrorDuty::In(new), _)) => new != generation,
-        Some((_, MirrorDuty::Still | MirrorDuty::Out(_) | MirrorDuty::Drain(_), _)) => true,
+        Some((_, MirrorDuty::In(new), ..)) => new != generation,
+        Some((_, MirrorDuty::Still | MirrorDuty::Out(_) | MirrorDuty::Drain(_), ..)) => true,
     }
 }

@@ -34,6 +34,7 @@ impl Side {
         let setup = Setup {
             cluster: "pair".into(),
             node: name.into(),
+            me: NodeIndex::Lower,
             group: "web".into(),
             trees: vec![tree],
             state: dir.join(format!("{name}-state")),
@@ -51,7 +52,7 @@ impl Side {
             });
         });
         let handle = given.recv_timeout(PATIENCE).unwrap();
-        handle.order(1, duty, PeerSync::default());
+        handle.order(1, duty, PeerSync::default(), MirrorTerms::default());
         Side { handle, told, thread: Some(thread) }
     }
 }
@@ -145,7 +146,7 @@ impl Engines {
     fn sync(&mut self, victim: Victim) {
         let deadline = Instant::now() + PATIENCE;
         let (mut request, mut has_ended) = (0, victim == Victim::Link);
-        let mut asks = true;
+        let (mut asks, mut last) = (true, None);
         while Instant::now() < deadline {
             if !has_ended && self.is_spent() {
                 match victim {
@@ -164,10 +165,14 @@ impl Engines {
                 Ok(Telling::Synced { outcome: Ok(_), request: of }) if of == request => return,
                 // It had not begun yet.
                 Ok(Telling::Synced { request: of, .. }) => of == request,
-                Ok(Telling::Report(_) | Telling::Note(..)) | Err(_) => false,
+                Ok(Telling::Report(report)) => {
+                    last = Some((report.status.state, report.status.why));
+                    false
+                }
+                Ok(Telling::Note(..)) | Err(_) => false,
             };
         }
-        panic!("not in time");
+        panic!("not in time: {last:?}");
     }
 
     fn assert_same(&self) {

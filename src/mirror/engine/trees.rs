@@ -6,6 +6,7 @@ use crate::config::{self, Hash};
 use crate::mirror::entry::{Key, RelPath, TreeId};
 use crate::mirror::exclude::{BadExclude, Excludes};
 use crate::mirror::index::{Index, IndexError};
+use crate::mirror::scan::Walk;
 use crate::mirror::tree::{Root, TreeError};
 
 /// Why nothing can be read from the trees, or told of them.
@@ -154,6 +155,20 @@ impl Pass<'_> {
                 .map_err(|errno| Fault::Disk(format!("syncfs of {path}: {errno}")))?;
         }
         Ok(())
+    }
+
+    /// Whether there is nothing to be mirrored in any tree.
+    ///
+    /// # Errors
+    /// A root cannot be read.
+    pub fn is_empty(&self) -> Result<bool, Fault> {
+        for (tree, root) in self.iter() {
+            let mut walk = Walk::new(root, &tree.excludes)?;
+            if walk.any(|found| !found.path.is_root()) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Whether the roots are still what the paths lead to: asked after a pass, before anything is

@@ -13,12 +13,15 @@ use super::error::fault;
 use super::journal::Journal;
 use super::worth::{self, Worth};
 use super::{
-    DIGESTS, ENTRIES, FORMAT, Index, IndexError, META, META_COPY, META_FORMAT, META_POSITION,
+    CopyState, DIGESTS, ENTRIES, FORMAT, Index, IndexError, META, META_COPY, META_FORMAT,
+    META_POSITION,
 };
 use super::{SUMS, lock, root_name};
 use crate::control::wallclock;
+use crate::core::Generation;
 use crate::limits;
 use crate::mirror::entry::TreeId;
+use crate::mirror::lineage::Lineage;
 
 impl Index {
     /// As [`Index::open`], but a damaged index is set aside and an empty one made, which still knows what
@@ -79,9 +82,25 @@ impl Index {
     fn check_format(&self) -> Result<(), IndexError> {
         match self.meta::<u32>(META_FORMAT)? {
             Some(FORMAT) => Ok(()),
+            Some(1) => self.migrate(),
             Some(found) => Err(IndexError::Format { path: self.path.clone(), found }),
             None => Err(self.damaged("it has no format".to_owned())),
         }
+    }
+
+    /// Format 1 said of the copy whether it is complete and of which generation.
+    fn migrate(&self) -> Result<(), IndexError> {
+        let (complete, of) =
+            self.meta::<(bool, Option<Generation>)>(META_COPY)?.unwrap_or_default();
+        let mut lineage = Lineage::default();
+        if let Some(position) = self.position()? {
+            lineage.stand_at(position);
+        }
+        let copy = CopyState { complete, of, ready_for: None, lineage };
+        let write = self.write(true)?;
+        self.put_meta(&write, META_COPY, &copy)?;
+        self.put_meta(&write, META_FORMAT, &FORMAT)?;
+        write.commit().map_err(|error| self.fault(error))
     }
 
     /// Brings the database and the file beside it in line: the lesser word counts, but an empty database
@@ -106,7 +125,7 @@ impl Index {
         // A position's commit moves on without the file.
         let same = |other: &Worth| {
             settled.generation() == other.generation()
-                && (settled.copy, &settled.roots) == (other.copy, &other.roots)
+                && (&settled.copy, &settled.roots) == (&other.copy, &other.roots)
         };
         if !same(&own) {
             let write = self.write(true)?;

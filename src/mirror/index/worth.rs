@@ -95,7 +95,8 @@ mod tests {
     }
 
     fn owned(number: u32, id: u32) -> Worth {
-        let copy = CopyState { complete: true, of: Some(generation(number, id)) };
+        let copy =
+            CopyState { complete: true, of: Some(generation(number, id)), ..CopyState::default() };
         Worth { copy, position: None, roots: [(TreeId(0), (1, 2))].into() }
     }
 
@@ -125,7 +126,7 @@ mod tests {
         assert_eq!(lesser(owned(6, 2), owned(7, 1)), Some(generation(6, 2)));
         assert_eq!(lesser(owned(7, 1), Worth::default()), None);
         assert_eq!(lesser(owned(7, 1), owned(7, 2)), None);
-        let incomplete = Worth { copy: CopyState { complete: false, of: None }, ..owned(7, 1) };
+        let incomplete = Worth { copy: CopyState::default(), ..owned(7, 1) };
         assert!(!owned(7, 1).lesser(incomplete).copy.complete);
     }
 }

@@ -1,7 +1,7 @@
 //! The standby side's end of a session.
 //!
 //! ```text
-//!  Down ──Linked──▶ Linked ──Hello──▶ Opening ──Welcome──▶ Ready ◀──▶ ReadingBuckets, ReadingListing
+//!  Down ──Linked──▶ Linked ──Hello──▶ Opening ◀─Welcome, Lineage─▶ Ready ◀──▶ ReadingBuckets, ReadingListing
 //!   ▲                 ▲── cannot ─────────┘                 │ ▲
 //!   │ Cut, Hang                                       Offer │ │ Applied; Withdraw
 //!   │ (anywhere)                                            ▼ │
@@ -85,6 +85,8 @@ pub struct Receiver {
     group: String,
     trees: Vec<String>,
     state: State,
+    /// The owner has said what its trees contain.
+    descends: bool,
     /// The newest series that was offered on this link.
     newest: Option<u64>,
     hangs: u64,
@@ -95,7 +97,7 @@ impl Receiver {
     /// A receiver of a generation, not linked yet. `trees`: the paths as configured.
     pub fn new(generation: Generation, group: String, trees: Vec<String>) -> Receiver {
         let (state, out) = (State::Down, VecDeque::new());
-        Receiver { generation, group, trees, state, newest: None, hangs: 0, out }
+        Receiver { generation, group, trees, state, descends: false, newest: None, hangs: 0, out }
     }
 
     /// Takes in one event and decides.
@@ -103,15 +105,15 @@ impl Receiver {
         match event {
             Event::Linked => {
                 self.go_down();
-                self.newest = None;
+                (self.newest, self.descends) = (None, false);
                 self.state = State::Linked { until: now + limits::MIRROR_ANSWER_PATIENCE };
             }
             Event::Cut => self.go_down(),
             Event::Heard(envelope) => self.heard(now, envelope),
-            Event::Opened { digest, commit } => {
+            Event::Opened { digest, commit, past } => {
                 if matches!(self.state, State::Opening) {
                     self.ready(now);
-                    self.say(ToSender::Welcome { digest, commit });
+                    self.say(ToSender::Welcome { digest, commit, past });
                 }
             }
             Event::BucketsRead(digests) => {
@@ -269,6 +271,18 @@ impl Receiver {
                 self.state = State::Verifying { barrier };
                 self.out.push_back(Command::Verify);
             }
+            ToReceiver::Lineage { lineage, next_commit, disown } => {
+                if !matches!(self.state, State::Ready { .. }) || !lineage.is_bounded() {
+                    return self.out_of_turn("Lineage");
+                }
+                self.descends = true;
+                if disown {
+                    self.state = State::Opening;
+                }
+                self.out.push_back(Command::Adopt { lineage, next_commit, disown });
+            }
+            // The owner hangs up.
+            ToReceiver::Conflict { why } => self.out.push_back(Command::Disputed(why)),
         }
     }
 
@@ -305,7 +319,7 @@ impl Receiver {
     fn offered(&mut self, batch: Batch, fuzzy: bool, ops: Vec<Op>) {
         let begins = batch.batch == 0 && self.newest.is_none_or(|newest| batch.series > newest);
         match &self.state {
-            State::Ready { .. } | State::Void { .. } if begins => {}
+            State::Ready { .. } | State::Void { .. } if begins && self.descends => {}
             // The owner heard of trouble that it had withdrawn from, and began anew.
             State::Filling { .. } | State::Between { .. } if begins => {
                 self.out.push_back(Command::Discard);

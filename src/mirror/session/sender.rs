@@ -1,7 +1,7 @@
 //! The owner's end of a session.
 //!
 //! ```text
-//!  Down ──Linked──▶ Greeting ──digests differ──▶ AwaitingBuckets ▶ ComparingBuckets ─┐
+//!  Down ──Linked──▶ Greeting ──may be, differ──▶ AwaitingBuckets ▶ ComparingBuckets ─┐
 //!   ▲                  │ equal                                                       │ for each that
 //!   │                  ▼                                                             ▼ differs
 //!   │ Cut, Hang      Ready ◀──────────── none is left ── AwaitingListing ◀▶ ComparingListing
@@ -30,15 +30,17 @@ use crate::limits;
 use crate::mirror::entry::{Digest, Key};
 use crate::mirror::proto::{self, Envelope, ToReceiver};
 use restore::Restore;
-pub use words::{Command, Event, Gathered, SenderState};
+pub use words::{Command, Event, Gathered, SenderState, Verdict};
 
 #[derive(Debug)]
 enum State {
     Down,
-    /// Hello was said and a walk is under way: both digests are awaited.
+    /// Hello was said and a walk is under way: both digests are awaited, and whether the peer's trees may be
+    /// replaced.
     Greeting {
         own: Option<Digest>,
         peer: Option<Digest>,
+        judged: bool,
         until: Time,
     },
     AwaitingBuckets {
@@ -169,6 +171,9 @@ impl Sender {
             Event::Cut(why) => self.go_down(SenderState::Behind(why)),
             Event::Heard(envelope) => self.heard(now, envelope),
             Event::Walked { digest } => self.walked(now, digest),
+            Event::Judged { verdict, lineage, next_commit } => {
+                self.judged(now, verdict, lineage, next_commit);
+            }
             Event::Differ(buckets) => {
                 if matches!(self.state, State::ComparingBuckets) {
                     self.ask_listing(now, buckets);
@@ -262,7 +267,7 @@ impl Sender {
         self.leave();
         self.adopted = false;
         let until = now + limits::MIRROR_WORK_PATIENCE;
-        self.state = State::Greeting { own: None, peer: None, until };
+        self.state = State::Greeting { own: None, peer: None, judged: false, until };
         let (group, trees) = (self.group.clone(), self.trees.clone());
         self.say(ToReceiver::Hello { version: proto::VERSION, group, trees });
         // While the peer walks too.

@@ -148,10 +148,10 @@ fn a_killed_writer_leaves_a_prefix_of_its_commits() {
 fn p3_a_damaged_index_is_set_aside_and_the_worth_of_the_copy_stays() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("index.redb");
-    let copy = CopyState { complete: true, of: Some(GENERATION) };
+    let copy = CopyState { complete: true, of: Some(GENERATION), ..CopyState::default() };
     let position = Position { generation: GENERATION, commit: 7 };
     let index = Index::open(dir.path()).unwrap();
-    index.set_copy(copy).unwrap();
+    index.set_copy(&copy).unwrap();
     index.set_root_id(TREE, (5, 6)).unwrap();
     index.commit(&[put("one", file(1))], Some(position), &[], true).unwrap();
     drop(index);
@@ -192,13 +192,13 @@ fn p3_an_index_and_its_file_that_disagree_count_as_the_lesser() {
     let dir = tempfile::tempdir().unwrap();
     let (path, beside) = (dir.path().join("index.redb"), dir.path().join("copy"));
     let newer = Generation { number: GENERATION.number + 1, ..GENERATION };
-    let owned = |of| CopyState { complete: true, of: Some(of) };
+    let owned = |of| CopyState { complete: true, of: Some(of), ..CopyState::default() };
     let index = Index::open(dir.path()).unwrap();
-    index.set_copy(owned(GENERATION)).unwrap();
+    index.set_copy(&owned(GENERATION)).unwrap();
     drop(index);
     let before = [&path, &beside].map(|path| std::fs::read(path).unwrap());
     let index = Index::open(dir.path()).unwrap();
-    index.set_copy(owned(newer)).unwrap();
+    index.set_copy(&owned(newer)).unwrap();
     drop(index);
     let after = [&path, &beside].map(|path| std::fs::read(path).unwrap());
     for (index_bytes, file_bytes) in [(&before[0], &after[1]), (&after[0], &before[1])] {

@@ -1,7 +1,8 @@
 //! What a receiver is told and what it asks for.
 
 use crate::mirror::entry::{Digest, Key};
-use crate::mirror::proto::{Differ, Envelope, Op, ToReceiver, ToSender, Trouble, Wanted};
+use crate::mirror::lineage::Lineage;
+use crate::mirror::proto::{Differ, Envelope, Op, Past, ToReceiver, ToSender, Trouble, Wanted};
 
 /// What happens to a receiver.
 #[derive(Clone, Debug)]
@@ -18,6 +19,8 @@ pub enum Event {
         digest: Digest,
         /// Newest commit that the index knows.
         commit: u64,
+        /// Where the trees stand.
+        past: Past,
     },
     /// Answer to [`Command::ReadBuckets`]: [`BUCKETS`](crate::limits::BUCKETS) digests.
     BucketsRead(Vec<Digest>),
@@ -60,6 +63,18 @@ pub enum Command {
     /// Check the roots, apply what an earlier session left durable in whole and discard what not, bring
     /// the index in line with the disk by a walk.
     Open,
+    /// The copy that comes contains this. With `disown` nothing in the trees counts as common any more;
+    /// answered as `Open` then, else not.
+    Adopt {
+        /// What it contains.
+        lineage: Lineage,
+        /// Number of the next commit.
+        next_commit: u64,
+        /// See above.
+        disown: bool,
+    },
+    /// The owner does not replace the trees here by itself: why, in words.
+    Disputed(String),
     /// Read the digests of all buckets.
     ReadBuckets,
     /// Read what is in a bucket.

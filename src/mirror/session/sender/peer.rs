@@ -1,10 +1,11 @@
 //! What the peer says to a sender.
 
-use super::{Command, Sender, SenderState, State};
+use super::{Command, Sender, SenderState, State, Verdict};
 use crate::core::Time;
 use crate::limits;
 use crate::mirror::entry::{Digest, Key};
-use crate::mirror::proto::{Differ, Envelope, ToReceiver, ToSender, Trouble, Wanted};
+use crate::mirror::lineage::Lineage;
+use crate::mirror::proto::{Differ, Envelope, Past, ToReceiver, ToSender, Trouble, Wanted};
 use crate::mirror::session::offer;
 
 impl Sender {
@@ -19,7 +20,9 @@ impl Sender {
             return self.hang("the peer speaks of another generation of the group".into());
         }
         match message {
-            ToSender::Welcome { digest, commit } => self.welcomed(now, digest, commit),
+            ToSender::Welcome { digest, commit, past } => {
+                self.welcomed(now, digest, commit, past);
+            }
             ToSender::Refuse { why } => {
                 let state = SenderState::Blocked(format!("the peer refuses: {why}"));
                 self.hang_with(why, state);
@@ -54,9 +57,12 @@ impl Sender {
         }
     }
 
-    fn welcomed(&mut self, now: Time, digest: Digest, commit: u64) {
-        if let State::Greeting { peer: peer @ None, .. } = &mut self.state {
+    fn welcomed(&mut self, now: Time, digest: Digest, commit: u64, past: Past) {
+        if let State::Greeting { peer: peer @ None, judged, .. } = &mut self.state {
             *peer = Some(digest);
+            if !*judged {
+                self.out.push_back(Command::Judge(past));
+            }
             // A number that the peer has applied already would be taken for that one.
             self.series = self.series.max(commit.saturating_add(1));
             self.compare_digests(now);
@@ -65,8 +71,42 @@ impl Sender {
         }
     }
 
+    /// It is known whether the peer's trees may be replaced.
+    pub(super) fn judged(
+        &mut self,
+        now: Time,
+        verdict: Verdict,
+        lineage: Lineage,
+        next_commit: u64,
+    ) {
+        let State::Greeting { peer: peer @ Some(_), judged: judged @ false, .. } = &mut self.state
+        else {
+            return;
+        };
+        match verdict {
+            Verdict::Follows => {
+                *judged = true;
+                self.say(ToReceiver::Lineage { lineage, next_commit, disown: false });
+                self.compare_digests(now);
+            }
+            Verdict::Approved => {
+                *judged = true;
+                // What it has is another thing when nothing of it counts as common.
+                *peer = None;
+                self.say(ToReceiver::Lineage { lineage, next_commit, disown: true });
+            }
+            Verdict::Conflict(why) => {
+                self.say(ToReceiver::Conflict { why: why.clone() });
+                self.hang_with(why.clone(), SenderState::Conflict(why));
+            }
+        }
+    }
+
     pub(super) fn compare_digests(&mut self, now: Time) {
-        let State::Greeting { own: Some(own), peer: Some(peer), .. } = &self.state else { return };
+        let State::Greeting { own: Some(own), peer: Some(peer), judged: true, .. } = &self.state
+        else {
+            return;
+        };
         if own == peer {
             self.tell(SenderState::Syncing);
             return self.ready(now);
@@ -88,7 +128,7 @@ impl Sender {
         differ.first.truncate(limits::DIFFER_SHOWN);
         self.restore.told(now);
         match self.told {
-            Some(SenderState::Behind(_) | SenderState::Blocked(_)) => {}
+            Some(SenderState::Behind(_) | SenderState::Blocked(_) | SenderState::Conflict(_)) => {}
             Some(SenderState::InSync | SenderState::Syncing | SenderState::Restoring(_)) | None => {
                 self.tell(SenderState::Restoring(differ.names));
             }

@@ -1,7 +1,8 @@
 //! What a sender is told and what it asks for.
 
 use crate::mirror::entry::{Digest, Key};
-use crate::mirror::proto::{Differ, Envelope, Op, ToReceiver, ToSender, Wanted};
+use crate::mirror::lineage::Lineage;
+use crate::mirror::proto::{Differ, Envelope, Op, Past, ToReceiver, ToSender, Wanted};
 
 /// What happens to a sender.
 #[derive(Clone, Debug)]
@@ -16,6 +17,15 @@ pub enum Event {
     Walked {
         /// Digest of this node's index.
         digest: Digest,
+    },
+    /// Answer to [`Command::Judge`].
+    Judged {
+        /// May the peer's trees be replaced?
+        verdict: Verdict,
+        /// What the trees here contain.
+        lineage: Lineage,
+        /// Number of the next commit.
+        next_commit: u64,
     },
     /// Answer to [`Command::CompareBuckets`]: the buckets that differ.
     Differ(Vec<u16>),
@@ -45,6 +55,17 @@ pub enum Event {
     Tick,
 }
 
+/// Whether the peer's trees may be replaced by what is here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// What is here contains them, or nothing is in them.
+    Follows,
+    /// It does not, and a person has said that they may be replaced: all of it is kept first.
+    Approved,
+    /// It does not: a person must decide. Why, and what to do.
+    Conflict(String),
+}
+
 /// A batch as it was gathered.
 #[derive(Clone, Debug, Default)]
 pub struct Gathered {
@@ -67,6 +88,8 @@ pub enum Command {
         /// A barrier asks for it.
         sync: bool,
     },
+    /// Find out whether the peer's trees, which stand there, may be replaced.
+    Judge(Past),
     /// Find the buckets whose digests differ from these of the peer.
     CompareBuckets(Vec<Digest>),
     /// Mark every name of this bucket dirty that the peer has otherwise than the index, or only one of
@@ -120,4 +143,6 @@ pub enum SenderState {
     Behind(String),
     /// A root is missing or foreign, a disk refuses, or the peer does; why, in words.
     Blocked(String),
+    /// A person must decide whose trees are kept; why, in words.
+    Conflict(String),
 }

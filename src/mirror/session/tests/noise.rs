@@ -3,8 +3,9 @@
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 
-use super::world::{GENERATION, Strike, World, entry_of, key, trees};
+use super::world::{GENERATION, PAST, Strike, World, entry_of, key, trees};
 use crate::core::{Generation, Time};
+use crate::mirror::lineage::Lineage;
 use crate::mirror::proto::{
     self, Change, Differ, Envelope, Op, ToReceiver, ToSender, Trouble, Wanted,
 };
@@ -56,13 +57,17 @@ fn to_receiver() -> impl Strategy<Value = ToReceiver> {
         1 => Just(ToReceiver::Ping),
         1 => (0u64..9).prop_map(|barrier| ToReceiver::Verify { barrier }),
         1 => (0u32..3).prop_map(|op| ToReceiver::Drop { op }),
+        3 => any::<bool>().prop_map(|disown| {
+            ToReceiver::Lineage { lineage: Lineage::default(), next_commit: 1, disown }
+        }),
+        1 => Just(ToReceiver::Conflict { why: "no".into() }),
     ]
 }
 
 fn to_sender() -> impl Strategy<Value = ToSender> {
     let listing = proptest::collection::vec((0u8..4).prop_map(|name| (key(name), [0; 16])), 0..3);
     prop_oneof![
-        3 => any::<bool>().prop_map(|same| ToSender::Welcome { digest: [u8::from(same); 16], commit: 1 }),
+        3 => any::<bool>().prop_map(|same| ToSender::Welcome { digest: [u8::from(same); 16], commit: 1, past: PAST }),
         1 => Just(ToSender::Refuse { why: "no".into() }),
         1 => Just(ToSender::NotNow { why: "not yet".into() }),
         2 => (255usize..257).prop_map(|count| ToSender::Buckets { digests: vec![[0; 16]; count] }),
@@ -90,7 +95,7 @@ fn receiver_event() -> impl Strategy<Value = receiver::Event> {
         12 => to_receiver().prop_map(|message| {
             Event::Heard(Envelope { generation: GENERATION, message })
         }),
-        3 => Just(Event::Opened { digest: [0; 16], commit: 0 }),
+        3 => Just(Event::Opened { digest: [0; 16], commit: 0, past: PAST }),
         1 => Just(Event::BucketsRead(vec![[0; 16]; 256])),
         1 => any::<bool>().prop_map(|more| Event::ListingRead { entries: Vec::new(), more }),
         3 => wanted().prop_map(Event::Staged),
@@ -196,7 +201,10 @@ fn another_generation_changes_nothing() {
             if !matches!(said, ToReceiver::Hello { .. }) {
                 let mine = Envelope { generation: GENERATION, message: hello() };
                 receiver.handle(Time(0), receiver::Event::Heard(mine));
-                receiver.handle(Time(0), receiver::Event::Opened { digest: [0; 16], commit: 0 });
+                receiver.handle(
+                    Time(0),
+                    receiver::Event::Opened { digest: [0; 16], commit: 0, past: PAST },
+                );
             }
             while receiver.poll().is_some() {}
             let event = receiver::Event::Heard(Envelope { generation, message: said });

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use super::world::{Fault, GENERATION, World, trees};
+use super::world::{Fault, GENERATION, PAST, World, trees};
 use crate::core::Time;
 use crate::limits;
+use crate::mirror::lineage::Lineage;
 use crate::mirror::proto::{self, Differ, Envelope, ToReceiver, ToSender};
 use crate::mirror::session::receiver::{self, Receiver};
-use crate::mirror::session::sender::{Command, Event, Sender, SenderState};
+use crate::mirror::session::sender::{Command, Event, Sender, SenderState, Verdict};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -102,6 +103,66 @@ fn heard(message: ToSender) -> Event {
     Event::Heard(Envelope { generation: GENERATION, message })
 }
 
+/// The peer's trees may be replaced.
+fn follows() -> Event {
+    Event::Judged { verdict: Verdict::Follows, lineage: Lineage::default(), next_commit: 1 }
+}
+
+/// What a sender says to a peer that stands at `PAST`, and is told of that.
+fn judged(verdict: Verdict) -> (Sender, Vec<Command>) {
+    let mut sender = Sender::new(GENERATION, "web".into(), trees(), 1);
+    sender.handle(Time(0), Event::Linked);
+    sender.handle(Time(0), Event::Walked { digest: [0; 16] });
+    commands(&mut sender);
+    sender.handle(Time(0), heard(ToSender::Welcome { digest: [1; 16], commit: 0, past: PAST }));
+    assert_eq!(commands(&mut sender), [Command::Judge(PAST)], "before anything is offered");
+    sender.handle(Time(0), Event::Judged { verdict, lineage: Lineage::default(), next_commit: 1 });
+    let commands = commands(&mut sender);
+    (sender, commands)
+}
+
+#[test]
+fn p3_trees_that_are_not_contained_are_not_replaced() {
+    let (sender, commands) = judged(Verdict::Conflict("forked".into()));
+    let [Command::Say(said), Command::Hang(_), Command::State(SenderState::Conflict(_))] =
+        &commands[..]
+    else {
+        panic!("{commands:?}");
+    };
+    assert!(matches!(said.message, ToReceiver::Conflict { .. }));
+    assert_eq!(sender.next_deadline(), None);
+}
+
+#[test]
+fn p3_replaced_trees_are_disowned_first_and_compared_anew() {
+    let (mut sender, commands) = judged(Verdict::Approved);
+    let [Command::Say(said)] = &commands[..] else { panic!("{commands:?}") };
+    assert!(matches!(said.message, ToReceiver::Lineage { disown: true, .. }));
+    sender.handle(Time(0), heard(ToSender::Welcome { digest: [2; 16], commit: 0, past: PAST }));
+    let said = self::commands(&mut sender);
+    assert!(!said.iter().any(|command| matches!(command, Command::Judge(_))), "{said:?}");
+    let asks = Envelope { generation: GENERATION, message: ToReceiver::AskBuckets };
+    assert!(said.contains(&Command::Say(asks)), "{said:?}");
+}
+
+#[test]
+fn p3_nothing_is_taken_in_before_the_owner_has_said_what_its_trees_contain() {
+    let mut receiver = Receiver::new(GENERATION, "web".into(), trees());
+    receiver.handle(Time(0), receiver::Event::Linked);
+    let version = crate::mirror::proto::VERSION;
+    let hello = ToReceiver::Hello { version, group: "web".into(), trees: trees() };
+    let offer =
+        ToReceiver::Offer { series: 1, batch: 0, last: true, fuzzy: false, ops: Vec::new() };
+    for message in [hello, offer] {
+        let envelope = Envelope { generation: GENERATION, message };
+        receiver.handle(Time(0), receiver::Event::Heard(envelope));
+        receiver
+            .handle(Time(0), receiver::Event::Opened { digest: [0; 16], commit: 0, past: PAST });
+    }
+    let said: Vec<_> = std::iter::from_fn(|| receiver.poll()).collect();
+    assert!(matches!(said.last(), Some(receiver::Command::Hang(_))), "{said:?}");
+}
+
 #[test]
 fn a_peer_that_says_nothing_is_left_at_every_wait() {
     let mut sender = Sender::new(GENERATION, "web".into(), trees(), 1);
@@ -111,7 +172,7 @@ fn a_peer_that_says_nothing_is_left_at_every_wait() {
     let mut hangs = 0;
     // One word more each time, then silence.
     let words = [
-        heard(ToSender::Welcome { digest: [1; 16], commit: 0 }),
+        heard(ToSender::Welcome { digest: [1; 16], commit: 0, past: PAST }),
         heard(ToSender::Buckets { digests: vec![[1; 16]; limits::BUCKETS] }),
     ];
     for count in 0..=words.len() {
@@ -119,6 +180,7 @@ fn a_peer_that_says_nothing_is_left_at_every_wait() {
         sender.handle(now, Event::Walked { digest: [0; 16] });
         for word in &words[..count] {
             sender.handle(now, word.clone());
+            sender.handle(now, follows());
             sender.handle(now, Event::Differ(vec![3]));
         }
         while commands(&mut sender).iter().all(|command| !matches!(command, Command::Hang(_))) {
@@ -136,7 +198,8 @@ fn a_ping_without_an_answer_ends_the_link() {
     let mut sender = Sender::new(GENERATION, "web".into(), trees(), 1);
     sender.handle(Time(0), Event::Linked);
     sender.handle(Time(0), Event::Walked { digest: [0; 16] });
-    sender.handle(Time(0), heard(ToSender::Welcome { digest: [0; 16], commit: 0 }));
+    sender.handle(Time(0), heard(ToSender::Welcome { digest: [0; 16], commit: 0, past: PAST }));
+    sender.handle(Time(0), follows());
     sender.handle(Time(0), Event::Gathered(Default::default()));
     // The first series of a link is sent though there is nothing in it.
     sender.handle(Time(0), heard(ToSender::Need { series: 1, batch: 0, wanted: vec![] }));
@@ -185,7 +248,8 @@ fn streaming_ends_when_the_peer_says_that_it_is_void() {
     let mut sender = Sender::new(GENERATION, "web".into(), trees(), 1);
     sender.handle(Time(0), Event::Linked);
     sender.handle(Time(0), Event::Walked { digest: [0; 16] });
-    sender.handle(Time(0), heard(ToSender::Welcome { digest: [0; 16], commit: 0 }));
+    sender.handle(Time(0), heard(ToSender::Welcome { digest: [0; 16], commit: 0, past: PAST }));
+    sender.handle(Time(0), follows());
     let change = Change::Put(super::world::entry_of(1));
     let ops = vec![Op { key: super::world::key(1), change, keep: false }];
     let gathered = super::super::sender::Gathered { ops, fuzzy: false, more: false };
@@ -267,7 +331,8 @@ fn what_cannot_be_restored_is_tried_again_without_haste() {
     let differ = Differ { names: 1, first: Vec::new() };
     sender.handle(Time(0), Event::Linked);
     sender.handle(Time(0), Event::Walked { digest: [0; 16] });
-    sender.handle(Time(0), heard(ToSender::Welcome { digest: [0; 16], commit: 0 }));
+    sender.handle(Time(0), heard(ToSender::Welcome { digest: [0; 16], commit: 0, past: PAST }));
+    sender.handle(Time(0), follows());
     sender.handle(Time(0), Event::Barrier { id: 1, sync: false });
     let mut now = Time(0);
     let (mut series, mut compared, mut done) = (1, 0, false);

@@ -9,11 +9,12 @@ use crate::config::NodeIndex;
 use crate::core::{Generation, Time};
 use crate::limits;
 use crate::mirror::entry::{Content, Digest, Entry, Key, Kind, RelPath, Stamp, TreeId};
+use crate::mirror::lineage::Lineage;
 use crate::mirror::proto::{
-    self, Change, Differ, Envelope, Op, ToReceiver, ToSender, Trouble, Wanted,
+    self, Change, Differ, Envelope, Op, Past, ToReceiver, ToSender, Trouble, Wanted,
 };
 use crate::mirror::session::receiver::{self, Receiver};
-use crate::mirror::session::sender::{self, Gathered, Sender, SenderState};
+use crate::mirror::session::sender::{self, Gathered, Sender, SenderState, Verdict};
 
 /// A tree: names with the number of the write that made them what they are.
 pub type Tree = BTreeMap<Key, u64>;
@@ -24,6 +25,9 @@ const BATCH: usize = 2;
 const LISTING: usize = 2;
 
 pub const GENERATION: Generation = Generation { number: 7, owner: NodeIndex::Lower, id: 99 };
+
+/// Where the standby's trees stand, as far as the model goes.
+pub const PAST: Past = Past { position: None, empty: true };
 
 /// What can be made to fail once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -466,6 +470,10 @@ impl World {
                 dirty.extend(names.filter(|key| disk.get(key) != index.get(key)).cloned());
                 Some(Event::Walked { digest: digest(index) })
             }
+            Command::Judge(_) => {
+                let (verdict, lineage) = (Verdict::Follows, Lineage::default());
+                Some(Event::Judged { verdict, lineage, next_commit: 1 })
+            }
             Command::CompareBuckets(_) if self.faults.remove(&Fault::Compare) => failed("compare"),
             Command::CompareBuckets(theirs) => {
                 let ours = buckets(&self.owner.index);
@@ -623,8 +631,16 @@ impl World {
             Command::Open => {
                 standby.discard();
                 standby.redo();
-                Some(Event::Opened { digest: digest(&standby.tree), commit: 0 })
+                Some(Event::Opened { digest: digest(&standby.tree), commit: 0, past: PAST })
             }
+            // Only a flipped bit asks for it here; the owner compares anew.
+            Command::Adopt { disown, .. } => disown.then(|| Event::Opened {
+                digest: digest(&standby.tree),
+                commit: 0,
+                past: PAST,
+            }),
+            // Only a flipped bit disputes anything here.
+            Command::Disputed(_) => None,
             Command::ReadBuckets => Some(Event::BucketsRead(buckets(&standby.tree))),
             Command::ReadListing { bucket, after } => {
                 let mut rest = listing(&standby.tree, bucket)

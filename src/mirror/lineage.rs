@@ -1,0 +1,102 @@
+//! What a copy of the trees contains: commits, and the reigns in which they were made (P3).
+//!
+//! ```text
+//!   n1's copy:  (reign 1, commit 9) ── (reign 2, commit 40) ── (reign 3, commit 7)
+//!   n2's copy:                         (reign 2, commit 40)                          contained: n1 may send
+//!   n2's copy:                         (reign 2, commit 55)                          n1 was set back
+//!   n2's copy:  (reign 1, commit 9) ── (reign 2', commit 3)                          forked
+//! ```
+//! Reigns are meant by their random ids: numbers may come again on a node that lost its disk, or was given
+//! an older one.
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::Generation;
+use crate::limits;
+
+/// A commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// Under which owner it was made.
+    pub generation: Generation,
+    /// Counts the commits of that generation.
+    pub commit: u64,
+}
+
+/// The newest commit of each reign that a copy contains, the oldest reign first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lineage(Vec<Position>);
+
+impl Lineage {
+    /// Whether a copy that stands at this commit is contained: what differs in it was changed there since.
+    ///
+    /// The owner of a reign records a commit when its peer has it; cut off from its power in between, it
+    /// knows of one commit less than its trees contain.
+    pub fn contains(&self, position: Position) -> bool {
+        let known = self.0.iter().find(|known| known.generation == position.generation);
+        known.is_some_and(|known| position.commit <= known.commit.saturating_add(1))
+    }
+
+    /// The copy stands at this commit now; one of a new reign if that was not known.
+    pub fn stand_at(&mut self, position: Position) {
+        match self.0.iter_mut().find(|known| known.generation == position.generation) {
+            Some(known) => known.commit = known.commit.max(position.commit),
+            None => {
+                self.0.push(position);
+                let surplus = self.0.len().saturating_sub(limits::ANCESTORS_MAX);
+                self.0.drain(..surplus);
+            }
+        }
+    }
+
+    /// The newest commit of a reign; 0: none.
+    pub fn commit_of(&self, reign: Generation) -> u64 {
+        let known = self.0.iter().find(|known| known.generation == reign);
+        known.map_or(0, |known| known.commit)
+    }
+
+    /// Whether it is no longer than it may be: checked on what a peer sent.
+    pub fn is_bounded(&self) -> bool {
+        self.0.len() <= limits::ANCESTORS_MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::NodeIndex;
+
+    fn at(number: u32, id: u32, commit: u64) -> Position {
+        let generation = Generation { number, owner: NodeIndex::Lower, id };
+        Position { generation, commit }
+    }
+
+    #[test]
+    fn what_a_copy_contains() {
+        let mut lineage = Lineage::default();
+        for position in [at(1, 11, 9), at(2, 22, 40), at(3, 33, 0), at(3, 33, 7)] {
+            lineage.stand_at(position);
+        }
+        for contained in [at(1, 11, 3), at(1, 11, 9), at(2, 22, 40), at(3, 33, 0), at(3, 33, 8)] {
+            assert!(lineage.contains(contained), "{contained:?}");
+        }
+        for foreign in [at(2, 22, 55), at(2, 23, 3), at(4, 44, 0), at(3, 33, 9)] {
+            assert!(!lineage.contains(foreign), "{foreign:?}");
+        }
+    }
+
+    #[test]
+    fn a_lineage_is_bounded() {
+        let mut lineage = Lineage::default();
+        for number in 1..=3 * limits::ANCESTORS_MAX as u32 {
+            lineage.stand_at(at(number, number, 1));
+        }
+        assert!(lineage.is_bounded());
+        assert!(!lineage.contains(at(1, 1, 1)));
+        assert!(lineage.contains(at(
+            3 * limits::ANCESTORS_MAX as u32,
+            3 * limits::ANCESTORS_MAX as u32,
+            1
+        )));
+    }
+}
