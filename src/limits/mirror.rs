@@ -110,8 +110,29 @@ pub const NEWS_FUZZY_EVERY: Duration = Duration::from_secs(600);
 /// TCP port of mirror sessions, on the crossover's link-local address and on the LAN: `ha-cluster`.
 pub const SYNC_PORT: u16 = 694;
 
-/// Room on a file system that staging leaves free, in bytes: for what is served from it meanwhile.
+/// Room on a file system that staging leaves free, in bytes: for what is served from it meanwhile ...
 pub const STAGE_RESERVE_BYTES: u64 = 64 * 1024 * 1024;
+/// ... but at most this part of the file system: one of 60 MB keeps 3.
+pub const STAGE_RESERVE_PART: u64 = 20;
+/// Inodes that staging leaves free: for what is served meanwhile, and for the places of our own.
+pub const STAGE_RESERVE_INODES: u64 = 16;
+/// Words about a name that cannot be mirrored, in bytes: with [`BATCH_OPS_MAX`] of them and the longest
+/// paths a message stays below [`MIRROR_MESSAGE_BYTES_MAX`].
+pub const REFUSED_WHY_BYTES_MAX: usize = 300;
+/// A name that the peer could not take is offered again after this ...
+pub const STUCK_RETRY_MIN: Duration = Duration::from_secs(1);
+/// ... then after twice as long, up to this: an obstacle that is gone heals in so many seconds.
+pub const STUCK_RETRY_MAX: Duration = Duration::from_secs(15);
+/// What a whole file system refuses (read-only, full) is tried again for so long while an acknowledged
+/// series is to be applied. Then it is left open, so that nothing hangs on it for ever: the copy is then
+/// not whole, and an administrator decides.
+pub const SETTLE_PATIENCE: Duration = Duration::from_secs(10);
+/// Looks that are remembered of what a series replaces or removes, until that is judged: 6 MB. Beyond it,
+/// it is judged by its content.
+pub const REPLACED_SEEN_MAX: usize = 1 << 16;
+/// So long a directory's handle is used for the names in it, before its path is resolved again: long enough
+/// for hundreds of them, and short as the moment between a look and a rename is.
+pub const PARENT_HANDLE_FOR: Duration = Duration::from_millis(5);
 /// Up to so many files or directories are synced one by one, more by syncfs(2): 1 000 small files take
 /// 123 ms or 35 ms, but syncfs also waits for what others wrote.
 pub const SYNC_EACH_MAX: usize = 16;

@@ -15,9 +15,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
-use nix::sys::stat::{FileStat, Mode, fchmod, fstat, fstatat, mkdirat};
+use nix::fcntl::{AtFlags, OFlag, OpenHow, RenameFlags, ResolveFlag, openat, openat2, renameat2};
+use nix::sys::stat::{FileStat, Mode, fchmod, fstat, fstatat, futimens, mkdirat};
+use nix::sys::time::TimeSpec;
+use nix::unistd::{UnlinkatFlags, unlinkat};
 
+use super::entry::RelPath;
 use super::index::IndexError;
 use super::proto::Trouble;
 use super::tree::TreeError;
@@ -47,7 +50,9 @@ pub enum StageError {
 /// What failed in an area or a tree, as the owner is told. A full disk is a trouble of its own.
 pub(super) fn failed(what: &dyn std::fmt::Display, doing: &str, error: Errno) -> Trouble {
     match error {
-        Errno::ENOSPC | Errno::EDQUOT => Trouble::NoRoom { needed: 1, path: what.to_string() },
+        Errno::ENOSPC | Errno::EDQUOT => {
+            Trouble::NoRoom { needed: 1, reserve: 0, path: what.to_string() }
+        }
         error => Trouble::Failed(format!("{what}: {doing}: {}", error.desc())),
     }
 }
@@ -76,12 +81,24 @@ pub(super) fn from_index(error: IndexError) -> Trouble {
     Trouble::Failed(error.to_string())
 }
 
-const DIRECTORY: OFlag =
+pub(super) const DIRECTORY: OFlag =
     OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
 /// The directory `name` in `parent`; a symbolic link is none.
 pub(super) fn directory(parent: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Errno> {
     openat(parent, name, DIRECTORY, Mode::empty())
+}
+
+/// The directory at `path` below `base`, without following a link or crossing a mount.
+pub(super) fn directory_at(base: BorrowedFd<'_>, path: &RelPath) -> Result<OwnedFd, Errno> {
+    let bytes = if path.is_root() { b"." } else { path.as_bytes() };
+    let how = OpenHow::new().flags(DIRECTORY).resolve(
+        ResolveFlag::RESOLVE_BENEATH
+            | ResolveFlag::RESOLVE_NO_SYMLINKS
+            | ResolveFlag::RESOLVE_NO_MAGICLINKS
+            | ResolveFlag::RESOLVE_NO_XDEV,
+    );
+    openat2(base, bytes, how)
 }
 
 /// The same; made, mode 0700, if it is not there.
@@ -121,6 +138,8 @@ pub(super) fn names(directory: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>, Errno> {
 pub struct Area {
     path: PathBuf,
     device: u64,
+    name_bytes_max: usize,
+    coarse_times: bool,
     incoming: OwnedFd,
     conflicts: OwnedFd,
 }
@@ -171,12 +190,26 @@ impl Area {
         let conflicts = made_directory(area.as_fd(), "conflicts")?;
         nix::unistd::fsync(&area)?;
         nix::unistd::fsync(&above)?;
-        Ok(Ok(Area { path: path.to_owned(), device: found.st_dev, incoming, conflicts }))
+        let longest = nix::sys::statvfs::fstatvfs(&incoming)?.name_max();
+        let name_bytes_max = usize::try_from(longest).unwrap_or(usize::MAX);
+        let (path, device) = (path.to_owned(), found.st_dev);
+        let coarse_times = has_coarse_times(area.as_fd())?;
+        Ok(Ok(Area { path, device, name_bytes_max, coarse_times, incoming, conflicts }))
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether its file system holds times in whole seconds only: ext4 with inodes of 128 bytes.
+    pub(super) fn has_coarse_times(&self) -> bool {
+        self.coarse_times
+    }
+
+    /// Longest name on its file system, in bytes.
+    pub(super) fn name_bytes_max(&self) -> usize {
+        self.name_bytes_max
     }
 
     /// Number of the device of its file system.
@@ -194,24 +227,101 @@ impl Area {
         self.conflicts.as_fd()
     }
 
-    /// Removes everything that was staged.
+    /// Removes everything that was staged. What cannot be removed, such as an immutable file of a deleted
+    /// directory, stays: that hurts nobody, and is tried again the next time. Returns what failed first.
     pub(super) fn clear(&self) -> Result<(), Errno> {
-        use nix::unistd::{UnlinkatFlags, unlinkat};
+        let mut failed = Ok(());
         for series in names(self.incoming())? {
-            let directory = openat(self.incoming(), series.as_slice(), DIRECTORY, Mode::empty())?;
-            for file in names(directory.as_fd())? {
-                let stat = stat_at(directory.as_fd(), file.as_slice())?;
-                let kind = if stat.is_some_and(|stat| is_directory(&stat)) {
-                    UnlinkatFlags::RemoveDir
-                } else {
-                    UnlinkatFlags::NoRemoveDir
-                };
-                unlinkat(&directory, file.as_slice(), kind)?;
-            }
-            unlinkat(self.incoming(), series.as_slice(), UnlinkatFlags::RemoveDir)?;
+            failed = failed.and(remove_all(self.incoming(), &series));
         }
-        Ok(())
+        failed
     }
+}
+
+/// Whether a time of this directory loses what is below a second. Its time is nobody's.
+fn has_coarse_times(area: BorrowedFd<'_>) -> Result<bool, Errno> {
+    let odd = TimeSpec::new(1_000_000_000, 1_000_001);
+    // Where it cannot be tried, such as on a disk that is read-only, nothing is told of it.
+    if futimens(area, &TimeSpec::UTIME_OMIT, &odd).is_err() {
+        return Ok(false);
+    }
+    Ok(fstat(area)?.st_mtime_nsec == 0)
+}
+
+/// Removes a name with everything below it, however deep that is and however long its paths: what is
+/// below a directory is moved up beside it before it is removed. Interrupted, it can be done again.
+///
+/// # Errors
+/// What could not be removed first; everything else is.
+pub(super) fn remove_all(parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
+    let mut failed = Ok(());
+    let mut left = vec![name.to_vec()];
+    let mut moved = 0u64;
+    while let Some(name) = left.pop() {
+        let kind = match stat_at(parent, name.as_slice()) {
+            Ok(Some(stat)) if is_directory(&stat) => UnlinkatFlags::RemoveDir,
+            Ok(Some(_)) => UnlinkatFlags::NoRemoveDir,
+            Ok(None) => continue,
+            Err(error) => {
+                failed = failed.and(Err(error));
+                continue;
+            }
+        };
+        match unlinkat(parent, name.as_slice(), kind) {
+            Ok(()) | Err(Errno::ENOENT) => {}
+            Err(Errno::ENOTEMPTY | Errno::EEXIST) => {
+                match empty(parent, &name, &mut moved, &mut left) {
+                    Ok(()) => {
+                        let done = unlinkat(parent, name.as_slice(), UnlinkatFlags::RemoveDir);
+                        failed = failed.and(done);
+                    }
+                    Err(error) => failed = failed.and(Err(error)),
+                }
+            }
+            Err(error) => failed = failed.and(Err(error)),
+        }
+    }
+    failed
+}
+
+/// Removes the files of the directory `name`, and moves its directories up into `parent`: they are added
+/// to `left`.
+fn empty(
+    parent: BorrowedFd<'_>,
+    name: &[u8],
+    moved: &mut u64,
+    left: &mut Vec<Vec<u8>>,
+) -> Result<(), Errno> {
+    let directory = openat(parent, name, DIRECTORY, Mode::empty())?;
+    let mut failed = Ok(());
+    for below in names(directory.as_fd())? {
+        match unlinkat(&directory, below.as_slice(), UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => continue,
+            Err(Errno::EISDIR | Errno::EPERM) => {}
+            Err(error) => {
+                failed = failed.and(Err(error));
+                continue;
+            }
+        }
+        if unlinkat(&directory, below.as_slice(), UnlinkatFlags::RemoveDir).is_ok() {
+            continue;
+        }
+        let up = loop {
+            *moved += 1;
+            let up = format!("left-{moved}").into_bytes();
+            let free = RenameFlags::RENAME_NOREPLACE;
+            match renameat2(&directory, below.as_slice(), parent, up.as_slice(), free) {
+                Ok(()) => break Some(up),
+                Err(Errno::EEXIST) => {}
+                Err(error) => {
+                    failed = failed.and(Err(error));
+                    break None;
+                }
+            }
+        };
+        left.extend(up);
+    }
+    failed
 }
 
 /// Whether this is a directory.

@@ -20,7 +20,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::Mode;
-use nix::unistd::{UnlinkatFlags, fsync, linkat, unlinkat};
+use nix::unistd::{fsync, linkat};
 use serde::{Deserialize, Serialize};
 
 use super::area::{self, Area, errno, failed};
@@ -108,8 +108,10 @@ pub struct About {
 
 /// What is to be kept.
 pub(super) struct Victim<'a> {
-    /// The directory that it is in.
+    /// The directory that it is in now.
     pub(super) parent: BorrowedFd<'a>,
+    /// Its name there.
+    pub(super) name: &'a [u8],
     /// Its path in the tree.
     pub(super) path: &'a RelPath,
     /// How it is now.
@@ -207,8 +209,12 @@ impl Store {
             Err(Errno::ENOENT) => return Ok(None),
             Err(error) => return Err(error),
         };
+        self.read_about(directory.as_fd()).map(Some)
+    }
+
+    fn read_about(&self, directory: BorrowedFd<'_>) -> Result<About, Errno> {
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let file = match openat(&directory, ABOUT, flags, Mode::empty()) {
+        let file = match openat(directory, ABOUT, flags, Mode::empty()) {
             Ok(file) => File::from(file),
             Err(Errno::ENOENT) => return Err(Errno::EBADMSG),
             Err(error) => return Err(error),
@@ -217,7 +223,7 @@ impl Store {
         file.take(limits::CONFLICT_ABOUT_BYTES_MAX)
             .read_to_end(&mut bytes)
             .map_err(|error| errno(&error))?;
-        serde_json::from_slice(&bytes).map(Some).map_err(|_| Errno::EBADMSG)
+        serde_json::from_slice(&bytes).map_err(|_| Errno::EBADMSG)
     }
 
     /// Keeps a victim; durably after [`Store::sync`]. Whether it is new: it may be kept already on the
@@ -243,11 +249,16 @@ impl Store {
                 None => break id,
             }
         };
-        // Removes what a crash left half made.
-        self.remove(NEW).map_err(fail)?;
+        self.finish_new().map_err(fail)?;
         steps.take()?;
         let new = area::made_directory(self.directory.as_fd(), NEW).map_err(fail)?;
         steps.take()?;
+        if victim.look.what == What::Dir && victim.why != Why::Metadata {
+            // It moves: what was half made is finished after a crash.
+            let about = self.about(id.clone(), victim, occasion, true);
+            write_about(new.as_fd(), &about).map_err(fail)?;
+            nix::unistd::fsync(&new).map_err(fail)?;
+        }
         let has_file = match victim.why {
             Why::Metadata => false,
             Why::Changed | Why::Created | Why::Deleted | Why::Unordered => {
@@ -266,6 +277,20 @@ impl Store {
     pub(super) fn sync(&self) -> Result<(), Trouble> {
         nix::unistd::syncfs(&self.directory)
             .map_err(|error| failed(&self.path.display(), "cannot be made durable", error))
+    }
+
+    /// Removes what a crash left half made; but a directory was moved there, and is kept.
+    fn finish_new(&self) -> Result<(), Errno> {
+        let Ok(new) = area::directory(self.directory.as_fd(), NEW) else {
+            return self.remove(NEW).map(drop);
+        };
+        let moved = area::stat_at(new.as_fd(), FILE)?.is_some_and(|stat| area::is_directory(&stat));
+        match self.read_about(new.as_fd()) {
+            Ok(about) if moved && is_id(&about.id) => {
+                renameat(&self.directory, NEW, &self.directory, about.id.as_str())
+            }
+            Ok(_) | Err(_) => self.remove(NEW).map(drop),
+        }
     }
 
     /// Whether a conflict is this victim; `None`: there is none of that id.
@@ -324,10 +349,8 @@ impl Store {
             Err(Errno::ENOENT) => return Ok(false),
             Err(error) => return Err(error),
         };
-        for name in area::names(directory.as_fd())? {
-            unlinkat(&directory, name.as_slice(), UnlinkatFlags::NoRemoveDir)?;
-        }
-        unlinkat(&self.directory, id, UnlinkatFlags::RemoveDir)?;
+        drop(directory);
+        area::remove_all(self.directory.as_fd(), id.as_bytes())?;
         fsync(&self.directory)?;
         Ok(true)
     }
@@ -341,7 +364,12 @@ const NEW: &str = "new";
 /// Gives the victim's inode one more name. Where no more fit (EMLINK, or EXDEV between projects of a
 /// quota) a regular file is copied; of another kind `about.json` says all there is to say.
 fn link(victim: &Victim<'_>, into: BorrowedFd<'_>) -> Result<bool, Errno> {
-    let name = victim.path.name();
+    let name = victim.name;
+    if victim.look.what == What::Dir {
+        // It has no further name: it is out of the tree already, and moves.
+        renameat(victim.parent, name, into, FILE)?;
+        return Ok(true);
+    }
     match linkat(victim.parent, name, into, FILE, AtFlags::empty()) {
         Ok(()) => return Ok(true),
         Err(Errno::EXDEV | Errno::EMLINK) => (),

@@ -220,7 +220,7 @@ pub struct Entry {
     pub gid: u32,
     /// Time of the last modification.
     pub mtime: Stamp,
-    /// Extended attributes (ACLs and capabilities among them), sorted by name. Empty for a symlink.
+    /// Extended attributes (ACLs and capabilities among them), sorted by name.
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 

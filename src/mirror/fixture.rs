@@ -12,7 +12,7 @@ use super::conflict::About;
 use super::entry::{Entry, Key, Kind, RelPath, TreeId};
 use super::index::{Index, Position};
 use super::meta::{self, What};
-use super::proto::{Change, Op, Trouble};
+use super::proto::{Change, Op, Refused, Trouble};
 use super::stage::{Head, Ready, Stage, Whose};
 use super::steps::Steps;
 use super::tree::Root;
@@ -33,6 +33,8 @@ pub(super) struct Pair {
     pub(super) index: Option<Index>,
     pub(super) commit: u64,
     pub(super) batch_ops: usize,
+    /// What was refused when it was staged.
+    pub(super) refused: Vec<Refused>,
     _directory: tempfile::TempDir,
 }
 
@@ -55,7 +57,18 @@ impl Pair {
         let stage = open_stage(&state, &replica);
         let index = Some(Index::open(&state).unwrap());
         let _directory = directory;
-        Pair { owner, replica, state, stage, index, commit: 0, batch_ops: 2048, _directory }
+        let refused = Vec::new();
+        Pair {
+            owner,
+            replica,
+            state,
+            stage,
+            index,
+            commit: 0,
+            batch_ops: 2048,
+            refused,
+            _directory,
+        }
     }
 
     pub(super) fn index(&self) -> &Index {
@@ -96,7 +109,9 @@ impl Pair {
         let head = Head { generation: GENERATION, series: 7, commit: self.commit + 1 };
         let mut series = self.stage.begin(head)?;
         for ops in ops.chunks(self.batch_ops) {
-            for wanted in series.add_batch(&roots, self.index(), false, ops.to_vec())? {
+            let (wanted, refused) = series.add_batch(&roots, self.index(), false, ops.to_vec())?;
+            self.refused.extend(refused);
+            for wanted in wanted {
                 let op = &ops[wanted.op as usize];
                 let Change::Put(Entry { kind: Kind::File(content), .. }) = &op.change else {
                     panic!("{op:?} needs no chunks");
@@ -120,7 +135,7 @@ impl Pair {
     }
 
     pub(super) fn apply(&self, ready: &Ready, steps: &mut Steps) -> Result<Applied, Trouble> {
-        apply(ready, &self.roots(), self.index(), steps)
+        apply(ready, &self.roots(), self.index(), steps, false)
     }
 
     /// Mirrors everything, and shows that it came.

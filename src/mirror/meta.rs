@@ -8,10 +8,11 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, readlinkat};
 use nix::sys::stat::{FchmodatFlags, Mode, UtimensatFlags, fchmodat, utimensat};
 use nix::sys::time::TimeSpec;
@@ -70,15 +71,20 @@ pub struct Look {
     /// tick of the file system's clock, and may change again within it unseen: keep `None` for
     /// `Stored.seen`, so that it is looked at again.
     pub settled: bool,
-    /// Extended attributes that travel, sorted by name. Empty for a symlink.
+    /// Extended attributes that travel, sorted by name.
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Look {
     /// Whether all but content and kind is this entry's.
+    ///
+    /// A time of a whole second is that of an entry within this second: the file system may hold no finer
+    /// one.
     pub fn has_metadata_of(&self, entry: &Entry) -> bool {
-        (self.mode, self.uid, self.gid, self.seen.mtime)
-            == (entry.mode, entry.uid, entry.gid, entry.mtime)
+        let mtime = self.seen.mtime;
+        (self.mode, self.uid, self.gid, mtime.s)
+            == (entry.mode, entry.uid, entry.gid, entry.mtime.s)
+            && (mtime.ns == entry.mtime.ns || mtime.ns == 0)
             && self.xattrs == entry.xattrs
     }
 }
@@ -95,23 +101,39 @@ pub fn look(root: &Root, path: &RelPath) -> Result<Option<Look>, TreeError> {
         Err(TreeError::Gone(_)) => return Ok(None),
         found => found?,
     };
-    let seen = seen(&stat);
-    let settled = is_settled(&seen, now.into());
-    let what = match sort(&stat) {
+    look_of(handle, &stat, now.into()).map(Some).map_err(failed)
+}
+
+/// The same for the path `path` below the directory `directory`, which is of no tree.
+///
+/// # Errors
+/// As openat2(2), statx(2) and those of the attributes.
+pub fn look_at(directory: impl AsFd, path: &[u8]) -> io::Result<Option<Look>> {
+    let now = clock_gettime(ClockId::CLOCK_REALTIME)?;
+    let handle = match open_below(directory, path, OFlag::empty()) {
+        Ok(handle) => handle,
+        Err(Errno::ENOENT) => return Ok(None),
+        Err(errno) => return Err(errno.into()),
+    };
+    let stat = file::stat(&handle)?;
+    look_of(handle, &stat, now.into()).map(Some)
+}
+
+fn look_of(handle: OwnedFd, stat: &Stat, now: Duration) -> io::Result<Look> {
+    let seen = seen(stat);
+    let settled = is_settled(&seen, now);
+    let what = match sort(stat) {
         Sort::Dir => What::Dir,
         Sort::File => What::File,
         Sort::Other(word) => What::Other(word),
-        Sort::Symlink => {
-            let target = readlinkat(&handle, c"").map_err(|errno| failed(errno.into()))?;
-            What::Symlink(target.into_vec())
-        }
+        Sort::Symlink => What::Symlink(readlinkat(&handle, c"")?.into_vec()),
     };
     let xattrs = match what {
-        What::Dir | What::File => xattrs(&handle).map_err(failed)?,
-        What::Symlink(_) | What::Other(_) => Vec::new(),
+        What::Dir | What::File | What::Symlink(_) => xattrs(&handle)?,
+        What::Other(_) => Vec::new(),
     };
-    let mode = if matches!(what, What::Symlink(_)) { 0 } else { low_bits(&stat) };
-    Ok(Some(Look { what, mode, uid: stat.uid, gid: stat.gid, seen, settled, xattrs }))
+    let mode = if matches!(what, What::Symlink(_)) { 0 } else { low_bits(stat) };
+    Ok(Look { what, mode, uid: stat.uid, gid: stat.gid, seen, settled, xattrs })
 }
 
 /// A cheap look, to compare with what was seen before. `None` as for [`look`].
@@ -122,6 +144,20 @@ pub fn quick(root: &Root, path: &RelPath) -> Result<Option<(Seen, Sort)>, TreeEr
     match root.find(path, OFlag::empty()) {
         Ok((_, stat)) => Ok(Some((seen(&stat), sort(&stat)))),
         Err(TreeError::Gone(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The same for the name `name` in the directory `directory`, which is in use: what is mounted there is
+/// looked at, and refused by whoever renames it.
+///
+/// # Errors
+/// As statx(2).
+pub fn quick_at(directory: impl AsFd, name: &[u8]) -> io::Result<Option<(Seen, Sort)>> {
+    let name = CString::new(name)?;
+    match file::stat_at(directory, &name) {
+        Ok(stat) => Ok(Some((seen(&stat), sort(&stat)))),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -167,9 +203,7 @@ pub fn set(handle: impl AsFd, entry: &Entry) -> Result<(), SetError> {
         fchmodat(handle, &path, mode, FchmodatFlags::FollowSymlink)
             .map_err(|errno| failed("the mode")(errno.into()))?;
     }
-    if !is_symlink {
-        set_xattrs(handle, &entry.xattrs)?;
-    }
+    set_xattrs(handle, &entry.xattrs)?;
     // Last, because some file systems count an attribute as a modification. What a peer sent could also
     // be one of the two special values of utimensat(2).
     if entry.mtime.ns >= NS_PER_S {

@@ -201,13 +201,45 @@ pub struct Wanted {
     pub chunks: Vec<u32>,
 }
 
+/// A name that the standby side cannot bring to where the owner has it, for a reason of its own: everything
+/// else goes on without it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// Which name.
+    pub key: Key,
+    /// Why, in words, at most [`limits::REFUSED_WHY_BYTES_MAX`].
+    pub why: String,
+}
+
+impl Refused {
+    /// With as many words as may be said.
+    pub fn new(key: Key, mut why: String) -> Refused {
+        let end = (0..=limits::REFUSED_WHY_BYTES_MAX).rev().find(|&end| why.is_char_boundary(end));
+        why.truncate(end.unwrap_or(0));
+        Refused { key, why }
+    }
+}
+
 /// Why the standby side cannot go on now. It tries again by itself, or when asked anew.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Trouble {
     /// Not enough room for the series.
-    #[error("no room: {needed} bytes more are needed on {path}")]
+    #[error(
+        "no room: {needed} bytes more are needed on {path}, of which {reserve} stay free for what is \
+         served from there"
+    )]
     NoRoom {
-        /// How many, in bytes.
+        /// How many, in bytes, `reserve` among them.
+        needed: u64,
+        /// What is never taken, in bytes.
+        reserve: u64,
+        /// Where.
+        path: String,
+    },
+    /// Not enough inodes for the series.
+    #[error("no inodes: room for {needed} more files is needed on {path}; there may be bytes free")]
+    NoInodes {
+        /// How many.
         needed: u64,
         /// Where.
         path: String,
@@ -218,6 +250,9 @@ pub enum Trouble {
     /// The file system refused.
     #[error("{0}")]
     Failed(String),
+    /// The record of what was acknowledged cannot be read.
+    #[error("{0}")]
+    Damaged(String),
 }
 
 /// Where the receiver's trees stand.
@@ -268,6 +303,8 @@ pub enum ToSender {
         batch: u32,
         /// Only ops that need something.
         wanted: Vec<Wanted>,
+        /// What cannot be done, in order: it is left out.
+        refused: Vec<Refused>,
     },
     /// The batch is durable. After the last one the series will be applied, whatever happens.
     Acked {
@@ -282,6 +319,8 @@ pub enum ToSender {
         series: u64,
         /// Files that went to the conflict store, in all.
         conflicts: u64,
+        /// What could not be finished, at most [`limits::BATCH_OPS_MAX`]: it is as it was.
+        unfinished: Vec<Refused>,
     },
     /// It cannot be done now; the series, if there was one, is void.
     Trouble(Trouble),

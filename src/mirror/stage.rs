@@ -11,7 +11,7 @@ mod series;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
 use nix::unistd::{UnlinkatFlags, unlinkat};
@@ -19,6 +19,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use super::area::{self, Area, StageError, failed};
 use super::conflict::Store;
 use super::entry::{RelPath, TreeId};
+use super::index::Position;
 use super::proto::Trouble;
 use super::tree::Root;
 use crate::config;
@@ -73,6 +74,8 @@ pub struct Stage {
     home_path: PathBuf,
     home: OwnedFd,
     trees: Vec<StagedTree>,
+    /// Why the trees are not the state of any commit, as it is on record.
+    broken: Mutex<Option<String>>,
 }
 
 impl Stage {
@@ -105,7 +108,9 @@ impl Stage {
                 Ok(StagedTree { path: tree.path.clone(), hash: tree.hash, area, store })
             })
             .collect::<Result<Vec<_>, StageError>>()?;
-        Ok(Arc::new(Stage { home_path, home, trees }))
+        let broken = record::read::<String>(home.as_fd(), record::BROKEN)
+            .unwrap_or_else(|error| Some(format!("{}: {}", home_path.display(), error.desc())));
+        Ok(Arc::new(Stage { home_path, home, trees, broken: Mutex::new(broken) }))
     }
 
     /// The series that must still be applied, if there is one. Anything else that was staged is void,
@@ -125,7 +130,7 @@ impl Stage {
         if manifest.trees != trees {
             let then: Vec<_> =
                 manifest.trees.iter().map(|path| String::from_utf8_lossy(path)).collect();
-            return Err(Trouble::Failed(format!(
+            return Err(Trouble::Damaged(format!(
                 "changes that were acknowledged are not applied yet, and are for the trees {}; \
                  name these trees in this order in the config until they are applied",
                 then.join(", ")
@@ -143,6 +148,79 @@ impl Stage {
             return Err(Trouble::Failed("an acknowledged series is not applied yet".to_owned()));
         }
         Ok(Series::new(self.clone(), head))
+    }
+
+    /// Puts aside a series that was acknowledged and cannot be applied: its record is damaged, or is for
+    /// other trees. Its files go beside the conflict stores. The copy here is not whole from now on.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub fn set_aside(&self, why: &str) -> Result<(), Trouble> {
+        self.set_broken(why)?;
+        for tree in &self.trees {
+            let fail = |error| failed(&tree.area.path().display(), "cannot be put aside", error);
+            for name in area::names(tree.area.incoming()).map_err(fail)? {
+                let to = [b"damaged-".as_slice(), &name].concat();
+                let _ = area::remove_all(tree.area.conflicts(), &to);
+                nix::fcntl::renameat(
+                    tree.area.incoming(),
+                    name.as_slice(),
+                    tree.area.conflicts(),
+                    to.as_slice(),
+                )
+                .map_err(fail)?;
+            }
+        }
+        self.clear()
+    }
+
+    /// The trees are not the state of any commit: said durably, until they are again.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub fn set_broken(&self, why: &str) -> Result<(), Trouble> {
+        record::write(self.home(), record::BROKEN, &why.to_owned())
+            .and_then(|()| record::sync(self.home()))
+            .map_err(|error| failed(&self.home_path.display(), "cannot keep a record", error))?;
+        *self.lock_broken() = Some(why.to_owned());
+        Ok(())
+    }
+
+    /// The trees are the state of a commit again, or an administrator took them as they are.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub fn mend(&self) -> Result<(), Trouble> {
+        if self.broken().is_none() {
+            return Ok(());
+        }
+        match unlinkat(self.home(), record::BROKEN, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => {
+                *self.lock_broken() = None;
+                Ok(())
+            }
+            Err(error) => Err(failed(&self.home_path.display(), "cannot remove a record", error)),
+        }
+    }
+
+    /// Why the trees are not the state of any commit; `None`: they are.
+    pub fn broken(&self) -> Option<String> {
+        self.lock_broken().clone()
+    }
+
+    fn lock_broken(&self) -> MutexGuard<'_, Option<String>> {
+        // A panic ends the process: there is no poison.
+        self.broken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Trees whose file system cannot hold what others can, in words.
+    pub fn shortcomings(&self) -> Vec<String> {
+        let coarse = self.trees.iter().filter(|tree| tree.area.has_coarse_times());
+        let words = |tree: &StagedTree| {
+            let path = tree.path.display();
+            format!("times below a second of {path}: the file system here cannot hold them")
+        };
+        coarse.map(words).collect()
     }
 
     /// Files in the conflict stores of these trees.
@@ -186,12 +264,17 @@ impl Stage {
             Err(error) => return Err(at_home(error)),
         }
         for name in area::names(self.home()).map_err(at_home)? {
+            if name == record::BROKEN.as_bytes() {
+                continue;
+            }
             unlinkat(self.home(), name.as_slice(), UnlinkatFlags::NoRemoveDir).map_err(at_home)?;
         }
         for tree in &self.trees {
-            tree.area.clear().map_err(|error| {
-                failed(&tree.area.path().display(), "cannot remove what was staged", error)
-            })?;
+            if let Err(error) = tree.area.clear() {
+                // It is in nobody's way, and is tried again with the next series.
+                let path = tree.area.path().display();
+                log::warn!("{path}: cannot remove what was replaced: {}", error.desc());
+            }
         }
         Ok(())
     }
@@ -201,11 +284,10 @@ impl Stage {
         if error != Errno::EBADMSG {
             return failed(&path.display(), "cannot be read", error);
         }
-        Trouble::Failed(format!(
-            "{}: the record of acknowledged changes is damaged; look at the disk, then remove {} \
-             and everything is compared with the peer again",
+        Trouble::Damaged(format!(
+            "{}: the record of acknowledged changes is damaged; look at the disk. The copy here is not \
+             whole until everything was compared with the peer again",
             path.display(),
-            self.home_path.display()
         ))
     }
 }
@@ -221,6 +303,31 @@ impl Ready {
     /// What it says about itself.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    /// The commit that the trees are at when it is applied.
+    pub(super) fn position(&self) -> Position {
+        Position { generation: self.manifest.generation, commit: self.manifest.commit }
+    }
+
+    /// Says durably that the trees are at its commit, and that others may write to them from now on.
+    ///
+    /// # Errors
+    /// The system refused: then they must not.
+    pub fn set_brought(&self) -> Result<(), Trouble> {
+        let home = self.stage.home();
+        record::write(home, record::BROUGHT, &())
+            .and_then(|()| record::sync(home))
+            .map_err(|error| failed(&self.stage.home_path.display(), "cannot keep a record", error))
+    }
+
+    /// Whether others may have written to the trees since they were at its commit.
+    pub(super) fn is_brought(&self) -> Result<bool, Trouble> {
+        match record::read::<()>(self.stage.home(), record::BROUGHT) {
+            Ok(found) => Ok(found.is_some()),
+            Err(Errno::EBADMSG) => Ok(true),
+            Err(error) => Err(self.stage.unreadable(record::BROUGHT, error)),
+        }
     }
 
     pub(super) fn stage(&self) -> &Stage {

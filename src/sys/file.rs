@@ -7,6 +7,10 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
 
+/// Bits of `stx_attributes`, of linux/stat.h.
+const STATX_ATTR_IMMUTABLE: u64 = 0x10;
+const STATX_ATTR_APPEND: u64 = 0x20;
+
 /// What statx(2) shows of a file. Times are seconds since 1970 and nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stat {
@@ -30,6 +34,12 @@ pub struct Stat {
     pub device: u64,
     /// Number of the mount that it was reached by; 0 on kernels before 5.8.
     pub mount: u64,
+    /// Blocks that it takes, of 512 bytes each.
+    pub blocks: u64,
+    /// Nothing of it may be changed (chattr(1) `+i`), as far as the file system says so.
+    pub immutable: bool,
+    /// It may only grow (chattr(1) `+a`), as far as the file system says so.
+    pub append_only: bool,
 }
 
 impl Stat {
@@ -83,6 +93,9 @@ fn statx(directory: &impl AsFd, name: &CStr, flags: libc::c_int) -> io::Result<S
         ctime: (found.stx_ctime.tv_sec, found.stx_ctime.tv_nsec),
         device: u64::from(found.stx_dev_major) << 32 | u64::from(found.stx_dev_minor),
         mount: found.stx_mnt_id,
+        blocks: found.stx_blocks,
+        immutable: found.stx_attributes & STATX_ATTR_IMMUTABLE != 0,
+        append_only: found.stx_attributes & STATX_ATTR_APPEND != 0,
     })
 }
 

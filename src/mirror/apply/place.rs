@@ -1,65 +1,200 @@
-//! Bringing single names into place, each by one rename, and taking away what is in the way.
+//! Bringing single names into place, each by one rename, and taking names away by one.
 
-use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Instant;
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, renameat};
-use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
+use nix::fcntl::{AtFlags, RenameFlags, renameat, renameat2};
+use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
 
-use super::Run;
-use super::plan::{Order, above};
-use super::victim::{Judge, is_kind_of};
+use super::plan::{Directory, Order, above};
+use super::sweep::gone_name;
+use super::victim::{Judge, Place};
+use super::{Halt, Run, not_reached, not_set, refused};
 use crate::limits;
-use crate::mirror::area::{self, errno, from_index, from_tree};
+use crate::mirror::area::{self, errno, from_index};
 use crate::mirror::conflict::{Victim, Why};
-use crate::mirror::entry::{Entry, Key, Kind, RelPath, Seen};
+use crate::mirror::entry::{Entry, Key, Kind, RelPath, Seen, TreeId};
 use crate::mirror::meta::{self, Look, Sort, What};
 use crate::mirror::proto::Trouble;
-use crate::mirror::stage::{StagedTree, staged_name};
+use crate::mirror::stage::{How, staged_name};
 use crate::mirror::tree::TreeError;
 
-/// Names in a series' directory of what is made there and renamed at once.
-const NEW_DIRECTORY: &str = "directory";
-const NEW_SYMLINK: &str = "symlink";
-const NEW_LINK: &str = "link";
-
 impl Run<'_> {
-    /// A directory that will be there. Its metadata are set as it is made, and again at the end.
-    pub(super) fn put_directory(&mut self, key: &Key, entry: &Entry) -> Result<(), Trouble> {
-        let (tree, root) = self.tree(key)?;
-        if let Some((_, Sort::Dir)) = meta::quick(root, &key.path).map_err(from_tree)? {
-            return Ok(());
+    /// The series' directory of a tree.
+    pub(super) fn series(&mut self, id: TreeId) -> Result<Rc<OwnedFd>, Trouble> {
+        if let Some(series) = self.series.get(&id) {
+            return Ok(series.clone());
         }
-        let Some(parent) = self.make_way(key, Some(entry))? else { return Ok(()) };
-        let fail = |error| tree.failed(&key.path, "the directory cannot be made", error);
-        // A directory does not replace a file.
-        self.unlink(key)?;
-        let series = tree.series(&self.name)?;
-        self.steps.take()?;
-        let new = area::made_directory(series.as_fd(), NEW_DIRECTORY).map_err(fail)?;
-        meta::set(&new, entry).map_err(|error| fail(errno(&error.source)))?;
-        self.steps.take()?;
-        renameat(&series, NEW_DIRECTORY, &parent, key.path.name()).map_err(fail)
+        let series = Rc::new(self.stage.tree(id)?.series(&self.name)?);
+        self.series.insert(id, series.clone());
+        Ok(series)
     }
 
-    /// A file that lies whole in the staging area. If it does not, it is in place already.
-    pub(super) fn put_staged(
-        &mut self,
-        (batch, number): Order,
-        key: &Key,
-        entry: &Entry,
-    ) -> Result<(), Trouble> {
+    /// The directory in which a name comes, made if somebody here took it away.
+    fn parent(&mut self, key: &Key) -> Result<Rc<OwnedFd>, Halt> {
+        let (tree, root) = self.tree(key)?;
+        let path = key.path.parent().unwrap_or_else(RelPath::root);
+        if let Some((since, of, handle)) = &self.parent
+            && of.tree == key.tree
+            && of.path == path
+            && since.elapsed() < limits::PARENT_HANDLE_FOR
+        {
+            return Ok(handle.clone());
+        }
+        let opened = match root.open_parent(&key.path) {
+            Err(TreeError::Gone(_)) => {
+                self.make_parents(key)?;
+                root.open_parent(&key.path)
+            }
+            opened => opened,
+        };
+        let (handle, _) = opened.map_err(|error| match error {
+            TreeError::Gone(_) => Halt::One("its directory is not there".to_owned()),
+            error => not_reached(tree, &key.path, error),
+        })?;
+        let handle = Rc::new(handle);
+        self.parent = Some((Instant::now(), Key { tree: key.tree, path }, handle.clone()));
+        Ok(handle)
+    }
+
+    /// Makes the directories above a name that were taken away here, as the index knows them.
+    fn make_parents(&mut self, key: &Key) -> Result<(), Halt> {
+        for path in above(&key.path) {
+            let key = Key { tree: key.tree, path };
+            let (tree, root) = self.tree(&key)?;
+            match meta::quick(root, &key.path) {
+                Ok(Some((_, Sort::Dir))) => continue,
+                Ok(_) => (),
+                Err(error) => return Err(not_reached(tree, &key.path, error)),
+            }
+            let stored = self.index.get(&key).map_err(from_index)?;
+            let entry = stored.and_then(|stored| stored.entry);
+            let Some(entry) = entry.filter(|entry| entry.kind == Kind::Dir) else {
+                return Err(Halt::One("its directory is not there".to_owned()));
+            };
+            self.make_directory(&key, &entry)?;
+            self.done.plan.touched.insert(key.clone());
+            if let Some(parent) = key.path.parent() {
+                self.done.plan.touched.insert(Key { tree: key.tree, path: parent });
+            }
+        }
+        Ok(())
+    }
+
+    /// A directory that will be there. One that is there stays; its metadata are set at the end.
+    pub(super) fn put_directory(&mut self, key: &Key, directory: &Directory) -> Result<(), Halt> {
+        if let How::Staged { ino } = directory.how {
+            return self.put_staged(directory.order, key, ino);
+        }
+        let (tree, root) = self.tree(key)?;
+        match meta::quick(root, &key.path) {
+            Ok(Some((_, Sort::Dir))) => Ok(()),
+            // Somebody here took it away after it was staged.
+            Ok(_) => self.make_directory(key, &directory.entry),
+            Err(error) => Err(not_reached(tree, &key.path, error)),
+        }
+    }
+
+    /// Makes a directory that somebody here took away.
+    fn make_directory(&mut self, key: &Key, entry: &Entry) -> Result<(), Halt> {
+        const NEW: &str = "directory";
         let (tree, _) = self.tree(key)?;
-        let series = tree.series(&self.name)?;
-        let name = staged_name(batch, number);
-        let fail = |error| tree.failed(&key.path, "cannot be replaced", error);
-        if area::stat_at(series.as_fd(), name.as_str()).map_err(fail)?.is_none() {
+        let parent = self.parent(key)?;
+        let series = self.series(key.tree)?;
+        let fail = |error| refused(tree, &key.path, "the directory cannot be made", error);
+        self.steps.take()?;
+        // What a crash left there was kept before it was put there.
+        match unlinkat(&*series, NEW, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT | Errno::EISDIR | Errno::EPERM) => {}
+            Err(error) => return Err(fail(error)),
+        }
+        let new = area::made_directory(series.as_fd(), NEW).map_err(fail)?;
+        meta::set(&new, entry).map_err(|error| not_set(tree, &key.path, &error))?;
+        self.steps.take()?;
+        let done =
+            renameat2(&*series, NEW, &*parent, key.path.name(), RenameFlags::RENAME_NOREPLACE);
+        match done {
+            // What is there is no directory, and no op says that it goes: it is judged at once.
+            Err(Errno::EEXIST) => {
+                self.spare(key)?;
+                self.steps.take()?;
+                let exchange = RenameFlags::RENAME_EXCHANGE;
+                renameat2(&*series, NEW, &*parent, key.path.name(), exchange).map_err(fail)?;
+                unlinkat(&*series, NEW, UnlinkatFlags::NoRemoveDir).map_err(fail)
+            }
+            done => done.map_err(fail),
+        }
+    }
+
+    /// What lies whole in the staging area, by this inode number. If it does not, it is in place already.
+    pub(super) fn put_staged(&mut self, order: Order, key: &Key, ino: u64) -> Result<(), Halt> {
+        let (tree, _) = self.tree(key)?;
+        let series = self.series(key.tree)?;
+        let name = staged_name(order.0, order.1);
+        let fail = |error| refused(tree, &key.path, "cannot be replaced", error);
+        match area::stat_at(series.as_fd(), name.as_str()).map_err(fail)? {
+            Some(staged) if staged.st_ino == ino => self.swap(order, key),
+            // Something else: what it has changed places with.
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// What is staged under the name of this op comes in, by one rename. What was there lies in its place
+    /// then.
+    fn swap(&mut self, order: Order, key: &Key) -> Result<(), Halt> {
+        let (tree, _) = self.tree(key)?;
+        let parent = self.parent(key)?;
+        let series = self.series(key.tree)?;
+        let (staged, name) = (staged_name(order.0, order.1), key.path.name());
+        let fail = |error| refused(tree, &key.path, "cannot be replaced", error);
+        let free = RenameFlags::RENAME_NOREPLACE;
+        let Some((seen, _)) =
+            meta::quick_at(&*parent, name).map_err(|error| fail(errno(&error)))?
+        else {
+            self.steps.take()?;
+            return renameat2(&*series, staged.as_str(), &*parent, name, free).map_err(fail);
+        };
+        self.must_be_as_before(key, seen)?;
+        self.note(order, seen);
+        self.steps.take()?;
+        let exchange = RenameFlags::RENAME_EXCHANGE;
+        match renameat2(&*series, staged.as_str(), &*parent, name, exchange) {
+            // A file system that cannot.
+            Err(Errno::EINVAL) => {
+                self.put_aside(order, key, &parent)?;
+                renameat2(&*series, staged.as_str(), &*parent, name, free).map_err(fail)
+            }
+            done => done.map_err(fail),
+        }
+    }
+
+    /// When others have written to the trees since they were at the commit: what is at a name must be what
+    /// the commit before left there, or it is theirs.
+    fn must_be_as_before(&self, key: &Key, seen: Seen) -> Result<(), Halt> {
+        if !self.careful {
             return Ok(());
         }
-        let Some(parent) = self.make_way(key, Some(entry))? else { return Ok(()) };
-        self.steps.take()?;
-        renameat(&series, name.as_str(), &parent, key.path.name()).map_err(fail)
+        let changed = || Halt::One("it was changed here meanwhile".to_owned());
+        let stored = self.index.get(key).map_err(from_index)?.ok_or_else(changed)?;
+        let is_dir = stored.entry.as_ref().is_some_and(|entry| entry.kind == Kind::Dir);
+        match stored.seen {
+            Some(before) if before == seen => Ok(()),
+            // Names came and went in it; it is judged name by name when it is out of the tree.
+            Some(before) if is_dir && before.ino == seen.ino => Ok(()),
+            Some(_) | None => Err(changed()),
+        }
+    }
+
+    /// How something looked right before it was replaced or removed.
+    fn note(&mut self, order: Order, seen: Seen) {
+        if self.done.replaced.len() < limits::REPLACED_SEEN_MAX {
+            self.done.replaced.insert(order, seen);
+        }
     }
 
     /// A file whose content is there: only metadata change.
@@ -68,242 +203,206 @@ impl Run<'_> {
         key: &Key,
         entry: &Entry,
         base: Option<Seen>,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), Halt> {
+        let changed = || Halt::One("it was changed here meanwhile".to_owned());
         let (tree, root) = self.tree(key)?;
-        let look = meta::look(root, &key.path).map_err(from_tree)?;
-        let Some(look) = look.filter(|look| look.what == What::File) else {
-            self.unfinished.insert(key.clone());
-            return Ok(());
-        };
-        let keep = self.plan.keeps(key);
-        let judge = Judge { tree, root, index: self.index, key, look: &look, keep };
+        let look = meta::look(root, &key.path);
+        let look = look.map_err(|error| not_reached(tree, &key.path, error))?;
+        let look = look.filter(|look| look.what == What::File).ok_or_else(changed)?;
+        let place = Place::InTree { root };
+        let keep = self.done.plan.keeps(key);
+        let judge = Judge { tree, place, index: self.index, key, look: &look, keep };
         if base != Some(look.seen) && !judge.has_content_of(entry)? {
-            self.unfinished.insert(key.clone());
-            return Ok(());
+            return Err(changed());
         }
-        if self.in_place.len() <= limits::SYNC_EACH_MAX {
-            self.in_place.push(key.clone());
+        if self.done.in_place.len() <= limits::SYNC_EACH_MAX {
+            self.done.in_place.push(key.clone());
         }
         if look.has_metadata_of(entry) {
             return Ok(());
         }
         if judge.verdict(Some(entry))?.is_some() {
-            self.keep_durably(key, &look, Why::Metadata)?;
+            if self.careful {
+                return Err(changed());
+            }
+            self.keep_metadata(key, &look)?;
         }
         self.steps.take()?;
-        let file = root.open_file(&key.path).map_err(from_tree)?;
-        meta::set(&file, entry).map_err(|error| {
-            tree.failed(&key.path, &format!("{} cannot be set", error.what), errno(&error.source))
-        })
+        let file = root.open_file(&key.path);
+        let file = file.map_err(|error| not_reached(tree, &key.path, error))?;
+        meta::set(&file, entry).map_err(|error| not_set(tree, &key.path, &error))
     }
 
-    /// A symbolic link.
-    pub(super) fn put_symlink(
-        &mut self,
-        key: &Key,
-        entry: &Entry,
-        target: &[u8],
-    ) -> Result<(), Trouble> {
+    /// Whether somebody here changed a directory's owner, mode or attributes. Its time moves with the names
+    /// in it, and is no news.
+    pub(super) fn is_changed_directory(&self, key: &Key, new: &Entry) -> Result<bool, Halt> {
         let (tree, root) = self.tree(key)?;
-        let look = meta::look(root, &key.path).map_err(from_tree)?;
-        if look.is_some_and(|look| is_kind_of(&look, entry) && look.has_metadata_of(entry)) {
-            return Ok(());
+        let look = meta::look(root, &key.path);
+        let look = look.map_err(|error| not_reached(tree, &key.path, error))?;
+        let Some(look) = look.filter(|look| look.what == What::Dir) else { return Ok(false) };
+        let differs = |entry: &Entry| {
+            (look.mode, look.uid, look.gid) != (entry.mode, entry.uid, entry.gid)
+                || look.xattrs != entry.xattrs
+        };
+        let stored = self.index.get(key).map_err(from_index)?;
+        let stored = stored.and_then(|stored| stored.entry);
+        let stored = stored.filter(|stored| stored.kind == Kind::Dir);
+        Ok(stored.is_some_and(|stored| differs(&stored) && differs(new)))
+    }
+
+    /// Keeps what somebody here made of it, before it becomes what the owner says.
+    pub(super) fn keep_directory_metadata(&mut self, key: &Key) -> Result<(), Halt> {
+        let (tree, root) = self.tree(key)?;
+        let look = meta::look(root, &key.path);
+        match look.map_err(|error| not_reached(tree, &key.path, error))? {
+            Some(look) => self.keep_metadata(key, &look),
+            None => Ok(()),
         }
-        let Some(parent) = self.make_way(key, Some(entry))? else { return Ok(()) };
-        let series = tree.series(&self.name)?;
-        let fail = |error| tree.failed(&key.path, "the symbolic link cannot be made", error);
-        discard(&series, NEW_SYMLINK).map_err(fail)?;
-        self.steps.take()?;
-        symlinkat(target, &series, NEW_SYMLINK).map_err(fail)?;
-        meta::set_at(&series, NEW_SYMLINK.as_bytes(), entry)
-            .map_err(|error| fail(errno(&error.source)))?;
-        self.steps.take()?;
-        renameat(&series, NEW_SYMLINK, &parent, key.path.name()).map_err(fail)
+    }
+
+    /// Keeps what is at a name durably, if somebody here wrote it.
+    fn spare(&mut self, key: &Key) -> Result<(), Halt> {
+        let (tree, root) = self.tree(key)?;
+        let reached = |error| not_reached(tree, &key.path, error);
+        let Some(look) = meta::look(root, &key.path).map_err(reached)? else { return Ok(()) };
+        let place = Place::InTree { root };
+        let keep = self.done.plan.keeps(key);
+        let judge = Judge { tree, place, index: self.index, key, look: &look, keep };
+        let Some(why) = judge.verdict(None)? else { return Ok(()) };
+        let (parent, name) = root.open_parent(&key.path).map_err(reached)?;
+        let victim = Victim { parent: parent.as_fd(), name, path: &key.path, look: &look, why };
+        tree.store.keep(&victim, &self.occasion, self.steps)?;
+        Ok(tree.store.sync()?)
+    }
+
+    /// Keeps metadata durably, before others are set.
+    fn keep_metadata(&mut self, key: &Key, look: &Look) -> Result<(), Halt> {
+        let (tree, root) = self.tree(key)?;
+        let parent = match key.path.is_root() {
+            true => root.open_any(&key.path),
+            false => root.open_parent(&key.path).map(|(parent, _)| parent),
+        };
+        let parent = parent.map_err(|error| not_reached(tree, &key.path, error))?;
+        let (name, why) = (key.path.name(), Why::Metadata);
+        let victim = Victim { parent: parent.as_fd(), name, path: &key.path, look, why };
+        tree.store.keep(&victim, &self.occasion, self.steps)?;
+        Ok(tree.store.sync()?)
     }
 
     /// One more name of the file at `to`, which is in place by now.
-    pub(super) fn put_link(
-        &mut self,
-        key: &Key,
-        entry: &Entry,
-        to: &RelPath,
-    ) -> Result<(), Trouble> {
+    pub(super) fn put_link(&mut self, order: Order, key: &Key, to: &RelPath) -> Result<(), Halt> {
         let (tree, root) = self.tree(key)?;
-        let first = meta::quick(root, to).map_err(from_tree)?;
-        let Some((first, Sort::File)) = first else {
-            self.unfinished.insert(key.clone());
-            return Ok(());
+        let reached = |error| not_reached(tree, &key.path, error);
+        let Some((first, Sort::File)) = meta::quick(root, to).map_err(reached)? else {
+            return Err(Halt::One(format!(
+                "{} is not there, of which it is a name",
+                tree.shown(to)
+            )));
         };
-        let here = meta::quick(root, &key.path).map_err(from_tree)?;
+        let here = meta::quick(root, &key.path).map_err(reached)?;
         // To rename one name of an inode over another does nothing, and leaves both.
         if here.is_some_and(|(here, _)| here.ino == first.ino) {
             return Ok(());
         }
-        let Some(parent) = self.make_way(key, Some(entry))? else { return Ok(()) };
-        let series = tree.series(&self.name)?;
-        let (of, name) = root.open_parent(to).map_err(from_tree)?;
-        let fail = |error| tree.failed(&key.path, "the hard link cannot be made", error);
-        discard(&series, NEW_LINK).map_err(fail)?;
-        self.steps.take()?;
-        linkat(&of, name, &series, NEW_LINK, AtFlags::empty()).map_err(fail)?;
-        self.steps.take()?;
-        renameat(&series, NEW_LINK, &parent, key.path.name()).map_err(fail)
+        let series = self.series(key.tree)?;
+        let staged = staged_name(order.0, order.1);
+        let fail = |error| refused(tree, &key.path, "the hard link cannot be made", error);
+        match area::stat_at(series.as_fd(), staged.as_str()).map_err(fail)? {
+            Some(stat) if stat.st_ino == first.ino => {}
+            found => {
+                if found.is_some() {
+                    // It has changed places before, and somebody here wrote there once more.
+                    let gone = self.free_gone_name(order, key.tree)?;
+                    renameat(&*series, staged.as_str(), &*series, gone.as_str()).map_err(fail)?;
+                }
+                let (of, name) = root.open_parent(to).map_err(reached)?;
+                self.steps.take()?;
+                linkat(&of, name, &*series, staged.as_str(), AtFlags::empty()).map_err(fail)?;
+            }
+        }
+        self.swap(order, key)
     }
 
-    /// Opens the directory in which a name comes, made if somebody here took it away. What is at the
-    /// name may be replaced afterwards: what had to be kept is kept, a directory is gone. `None`: nothing
-    /// is known of the directory; the name is unfinished.
-    fn make_way(&mut self, key: &Key, new: Option<&Entry>) -> Result<Option<OwnedFd>, Trouble> {
-        let (_, root) = self.tree(key)?;
+    /// Takes a name away with everything below it, by one rename into the series' directory.
+    pub(super) fn take_away(&mut self, order: Order, key: &Key) -> Result<(), Halt> {
+        let (tree, root) = self.tree(key)?;
         let parent = match root.open_parent(&key.path) {
-            Err(TreeError::Gone(_)) => {
-                if !self.make_parents(key)? {
-                    // What was acknowledged must be finished, whatever it is: the owner is asked anew
-                    // for what this leaves open.
-                    self.unfinished.insert(key.clone());
-                    return Ok(None);
-                }
-                root.open_parent(&key.path)
-            }
-            opened => opened,
+            Ok((parent, _)) => Rc::new(parent),
+            Err(TreeError::Gone(_)) => return Ok(()),
+            Err(error) => return Err(not_reached(tree, &key.path, error)),
         };
-        let (parent, _) = parent.map_err(from_tree)?;
-        match meta::look(root, &key.path).map_err(from_tree)? {
-            None => (),
-            Some(Look { what: What::Dir, .. }) => self.clear(key, None)?,
-            Some(look) => self.spare(key, &look, new)?,
+        if meta::quick(root, &key.path)
+            .map_err(|error| not_reached(tree, &key.path, error))?
+            .is_some_and(|(_, sort)| sort == Sort::Dir)
+            && self.has_mount_below(key)?
+        {
+            return Err(Halt::One("something is mounted below it: unmount it".to_owned()));
         }
-        Ok(Some(parent))
+        self.put_aside(order, key, &parent)
     }
 
-    /// Makes the directories above a name that were taken away here, as the index knows them. False: it
-    /// does not know one of them.
-    fn make_parents(&mut self, key: &Key) -> Result<bool, Trouble> {
-        for path in above(&key.path) {
-            let key = Key { tree: key.tree, path };
-            let (_, root) = self.tree(&key)?;
-            if let Some((_, Sort::Dir)) = meta::quick(root, &key.path).map_err(from_tree)? {
-                continue;
-            }
-            let stored = self.index.get(&key).map_err(from_index)?;
-            let entry = stored.and_then(|stored| stored.entry);
-            let Some(entry) = entry.filter(|entry| entry.kind == Kind::Dir) else {
-                return Ok(false);
-            };
-            self.put_directory(&key, &entry)?;
-            self.plan.touched.insert(key.clone());
-            if let Some(parent) = key.path.parent() {
-                self.plan.touched.insert(Key { tree: key.tree, path: parent });
-            }
-        }
-        Ok(true)
-    }
-
-    /// Takes a name away with everything below it, deepest first; what the series puts after `order`
-    /// stays, and the directories that it is in.
-    pub(super) fn clear(&mut self, key: &Key, order: Option<Order>) -> Result<(), Trouble> {
-        let (tree, root) = self.tree(key)?;
-        let mut stays_in = BTreeSet::new();
-        let mut open = vec![(key.clone(), false)];
-        while let Some((key, was_descended)) = open.pop() {
-            let fail = |error| tree.failed(&key.path, "cannot be removed", error);
-            let mut stays = order.is_some_and(|order| self.plan.is_put_after(&key, order));
-            match meta::quick(root, &key.path).map_err(from_tree)? {
-                None => continue,
-                Some((_, Sort::Dir)) if !was_descended => {
-                    let directory = root.open_dir(&key.path).map_err(from_tree)?;
-                    open.push((key.clone(), true));
-                    for name in area::names(directory.as_fd()).map_err(fail)? {
-                        let path = key.path.join(&name).map_err(|_| fail(Errno::ENAMETOOLONG))?;
-                        open.push((Key { tree: key.tree, path }, false));
-                    }
-                    continue;
-                }
-                Some((_, Sort::Dir)) => {
-                    stays |= stays_in.remove(&key.path);
-                    if !stays {
-                        let (parent, name) = root.open_parent(&key.path).map_err(from_tree)?;
-                        self.steps.take()?;
-                        unlinkat(&parent, name, UnlinkatFlags::RemoveDir).map_err(fail)?;
-                    }
-                }
-                Some((_, Sort::File | Sort::Symlink | Sort::Other(_))) if stays => (),
-                Some((_, Sort::File | Sort::Symlink | Sort::Other(_))) => {
-                    let look = meta::look(root, &key.path).map_err(from_tree)?;
-                    if let Some(look) = look {
-                        self.spare(&key, &look, None)?;
-                        self.unlink(&key)?;
-                    }
-                }
-            }
-            if stays && let Some(parent) = key.path.parent() {
-                stays_in.insert(parent);
-            }
-        }
-        Ok(())
-    }
-
-    /// Keeps what is at a name, if somebody here wrote it; not durably yet.
-    pub(super) fn keep_victim(&mut self, key: &Key, new: Option<&Entry>) -> Result<(), Trouble> {
-        let (tree, root) = self.tree(key)?;
-        let look = match meta::look(root, &key.path) {
-            Ok(Some(look)) if look.what != What::Dir => look,
-            // What is below a directory, or was mounted there, is judged when its turn comes.
-            Ok(_) | Err(TreeError::Elsewhere(_)) => return Ok(()),
-            Err(error) => return Err(from_tree(error)),
-        };
-        let keep = self.plan.keeps(key);
-        let judge = Judge { tree, root, index: self.index, key, look: &look, keep };
-        if let Some(why) = judge.verdict(new)? {
-            self.keep(key, &look, why)?;
-            self.kept.insert(key.clone());
-        }
-        Ok(())
-    }
-
-    /// Keeps what is at a name durably, if somebody here wrote it.
-    fn spare(&mut self, key: &Key, look: &Look, new: Option<&Entry>) -> Result<(), Trouble> {
-        let (tree, root) = self.tree(key)?;
-        let keep = self.plan.keeps(key);
-        let judge = Judge { tree, root, index: self.index, key, look, keep };
-        match judge.verdict(new)? {
-            None => Ok(()),
-            Some(why) => self.keep_durably(key, look, why),
-        }
-    }
-
-    fn keep_durably(&mut self, key: &Key, look: &Look, why: Why) -> Result<(), Trouble> {
-        // What was kept before a crash may not be durable.
-        if self.keep(key, look, why)? || !self.kept.contains(key) {
-            self.tree(key)?.0.store.sync()?;
-        }
-        Ok(())
-    }
-
-    fn keep(&mut self, key: &Key, look: &Look, why: Why) -> Result<bool, Trouble> {
-        let (tree, root) = self.tree(key)?;
-        let (parent, _) = root.open_parent(&key.path).map_err(from_tree)?;
-        let victim = Victim { parent: parent.as_fd(), path: &key.path, look, why };
-        tree.store.keep(&victim, &self.occasion, self.steps)
-    }
-
-    /// Removes a name that is no directory, if it is there.
-    fn unlink(&mut self, key: &Key) -> Result<(), Trouble> {
-        let (tree, root): (&StagedTree, _) = self.tree(key)?;
-        let (parent, name) = root.open_parent(&key.path).map_err(from_tree)?;
-        let fail = |error| tree.failed(&key.path, "cannot be removed", error);
-        if area::stat_at(parent.as_fd(), name).map_err(fail)?.is_none() {
+    fn put_aside(&mut self, order: Order, key: &Key, parent: &OwnedFd) -> Result<(), Halt> {
+        let (tree, _) = self.tree(key)?;
+        let series = self.series(key.tree)?;
+        let fail = |error| refused(tree, &key.path, "cannot be removed", error);
+        let name = key.path.name();
+        let Some((seen, _)) = meta::quick_at(parent, name).map_err(|error| fail(errno(&error)))?
+        else {
             return Ok(());
-        }
+        };
+        self.must_be_as_before(key, seen)?;
+        let gone = self.free_gone_name(order, key.tree)?;
+        self.note(order, seen);
         self.steps.take()?;
-        unlinkat(&parent, name, UnlinkatFlags::NoRemoveDir).map_err(fail)
+        let free = RenameFlags::RENAME_NOREPLACE;
+        match renameat2(parent, name, &*series, gone.as_str(), free) {
+            Err(Errno::EINVAL) => renameat(parent, name, &*series, gone.as_str()).map_err(fail),
+            done => done.map_err(fail),
+        }
+    }
+
+    /// A name in the series' directory for what this op takes away. It may have done so before a crash, and
+    /// somebody here put something there since.
+    fn free_gone_name(&mut self, order: Order, id: TreeId) -> Result<String, Halt> {
+        let series = self.series(id)?;
+        let all = |error| Halt::All(Trouble::Failed(format!("the staging area: {error}")));
+        for number in 0u32.. {
+            let name = gone_name(order, number);
+            if area::stat_at(series.as_fd(), name.as_str()).map_err(all)?.is_none() {
+                return Ok(name);
+            }
+        }
+        Ok(gone_name(order, u32::MAX))
+    }
+
+    /// Whether something is mounted below a directory: it would be moved out of the tree with it.
+    fn has_mount_below(&mut self, key: &Key) -> Result<bool, Halt> {
+        let (tree, _) = self.tree(key)?;
+        let mounts = self.mounts.get_or_insert_with(mounts);
+        let root = tree.path.canonicalize().unwrap_or_else(|_| tree.path.clone());
+        let place = root.join(OsStr::from_bytes(key.path.as_bytes()));
+        Ok(mounts.iter().any(|mount| mount.starts_with(&place)))
     }
 }
 
-/// Removes what a crash left half made in a series' directory.
-fn discard(series: &OwnedFd, name: &str) -> Result<(), Errno> {
-    match unlinkat(series, name, UnlinkatFlags::NoRemoveDir) {
-        Ok(()) | Err(Errno::ENOENT) => Ok(()),
-        Err(error) => Err(error),
+/// Where something is mounted, as proc_pid_mountinfo(5) says; nothing if it cannot be read.
+fn mounts() -> Vec<PathBuf> {
+    let text = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
+    let lines = text.split(|&byte| byte == b'\n');
+    lines.filter_map(|line| line.split(|&byte| byte == b' ').nth(4)).map(unescaped).collect()
+}
+
+/// Spaces and their like are written as three octal digits.
+fn unescaped(field: &[u8]) -> PathBuf {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let [first, tail @ ..] = rest {
+        let octal = tail.get(..3).filter(|_| *first == b'\\');
+        let value = octal
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        bytes.push(value.unwrap_or(*first));
+        rest = if value.is_some() { tail.get(3..).unwrap_or_default() } else { tail };
     }
+    PathBuf::from(OsStr::from_bytes(&bytes))
 }

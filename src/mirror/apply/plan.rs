@@ -8,23 +8,34 @@ use crate::mirror::proto::{Change, Trouble};
 use crate::mirror::stage::{How, Ready, StagedOp};
 
 /// The place of an op in its series: batch, place in the batch.
-pub(super) type Order = (u32, u32);
+pub(in crate::mirror) type Order = (u32, u32);
 
 /// What the ops say about one name.
+#[derive(Debug)]
 struct Fate {
     last: Order,
-    is_put: bool,
     /// The last op after which nothing could be below this name.
     cover: Option<Order>,
 }
 
+/// A directory that will be there.
+#[derive(Clone, Debug)]
+pub(super) struct Directory {
+    pub(super) order: Order,
+    pub(super) entry: Entry,
+    pub(super) how: How,
+}
+
 /// The plan of a series. Of files only a hash of their key is kept: a catch-up may have any number.
-pub(super) struct Plan {
+#[derive(Debug, Default)]
+pub(in crate::mirror) struct Plan {
     fates: HashMap<[u8; 16], Fate>,
     /// Directories that will be there, parents before what is in them.
-    pub(super) directories: BTreeMap<Key, Entry>,
-    /// Names below which everything goes that was not put after this.
-    pub(super) deletions: BTreeMap<Key, Order>,
+    pub(super) directories: BTreeMap<Key, Directory>,
+    /// Names that go, with everything below them; none of them is below another.
+    deletions: BTreeMap<Key, Order>,
+    /// Directories that will be there, and of which everything goes that was in them before.
+    emptied: BTreeSet<Key>,
     /// Directories in which a name comes or goes.
     pub(super) touched: BTreeSet<Key>,
     /// Names of which is kept what is there, whatever it is, with what is below them.
@@ -34,64 +45,81 @@ pub(super) struct Plan {
 impl Plan {
     /// Reads all batches.
     pub(super) fn of(ready: &Ready) -> Result<Plan, Trouble> {
-        let mut plan = Plan {
-            fates: HashMap::new(),
-            directories: BTreeMap::new(),
-            deletions: BTreeMap::new(),
-            touched: BTreeSet::new(),
-            keep: HashSet::new(),
-        };
+        let mut plan = Plan::default();
         for batch in 0..ready.manifest().batches {
             for (number, staged) in (0u32..).zip(ready.batch(batch)?) {
-                if staged.how != How::Dropped {
-                    plan.add((batch, number), staged);
-                }
+                plan.add((batch, number), &staged);
             }
-        }
-        let covered: Vec<Key> = plan
-            .directories
-            .keys()
-            .filter(|key| {
-                let last = plan.fates.get(&short(key)).map(|fate| fate.last);
-                last.is_none_or(|last| !plan.wins(key, last))
-            })
-            .cloned()
-            .collect();
-        for key in covered {
-            plan.directories.remove(&key);
         }
         Ok(plan)
     }
 
-    fn add(&mut self, order: Order, staged: StagedOp) {
-        let key = staged.op.key;
+    /// One more op, in their order.
+    pub(in crate::mirror) fn add(&mut self, order: Order, staged: &StagedOp) {
+        if staged.how == How::Dropped {
+            return;
+        }
+        let key = &staged.op.key;
         if let Some(parent) = key.path.parent() {
-            self.touched.insert(Key { tree: key.tree, path: parent });
+            let parent = Key { tree: key.tree, path: parent };
+            if !self.touched.contains(&parent) {
+                self.touched.insert(parent);
+            }
         }
-        let before = self.fates.get(&short(&key)).and_then(|fate| fate.cover);
         if staged.op.keep {
-            self.keep.insert(short(&key));
+            self.keep.insert(short(key));
         }
-        let mut fate = Fate { last: order, is_put: true, cover: before };
-        match staged.op.change {
+        let fate = self.fates.entry(short(key)).or_insert(Fate { last: order, cover: None });
+        fate.last = order;
+        match &staged.op.change {
             Change::Put(entry) if entry.kind == Kind::Dir => {
-                if let Some(cover) = before {
-                    self.deletions.insert(key.clone(), cover);
+                let directory = Directory { order, entry: entry.clone(), how: staged.how };
+                self.directories.insert(key.clone(), directory);
+                self.deletions.remove(key);
+                if fate.cover.is_some() {
+                    self.emptied.insert(key.clone());
                 }
-                self.directories.insert(key.clone(), entry);
             }
             Change::Put(_) => {
                 fate.cover = Some(order);
-                self.directories.remove(&key);
+                self.directories.remove(key);
+                self.deletions.remove(key);
             }
             Change::Delete => {
                 fate.cover = Some(order);
-                fate.is_put = false;
                 self.deletions.insert(key.clone(), order);
-                self.directories.remove(&key);
+                self.directories.remove(key);
             }
         }
-        self.fates.insert(short(&key), fate);
+    }
+
+    /// Directories that will be there and are in this series, parents first.
+    pub(super) fn new_directories(&self) -> Vec<(Key, Directory)> {
+        let all = self.directories.iter();
+        all.filter(|(key, directory)| !key.path.is_root() && self.wins(key, directory.order))
+            .map(|(key, directory)| (key.clone(), directory.clone()))
+            .collect()
+    }
+
+    /// Names that go, without those that go with one above them.
+    pub(super) fn deletions(&self) -> Vec<(Key, Order)> {
+        let mut found: Vec<(Key, Order)> = Vec::new();
+        for (key, order) in &self.deletions {
+            let with_last = found
+                .last()
+                .is_some_and(|(last, _)| last.tree == key.tree && key.path.is_within(&last.path));
+            // Of paths in order, those below one come right after it, but for names such as `a-b`
+            // between `a` and `a/b`: they are looked at one time more.
+            if !with_last {
+                found.push((key.clone(), *order));
+            }
+        }
+        found
+    }
+
+    /// All names that go, and all below which everything goes: for the index.
+    pub(super) fn deleted(&self) -> impl Iterator<Item = &Key> {
+        self.deletions.keys().chain(&self.emptied)
     }
 
     /// Whether this op decides what its name becomes.
@@ -106,17 +134,10 @@ impl Plan {
             return false;
         }
         let above = std::iter::successors(key.path.parent(), RelPath::parent);
-        let above = above.map(|path| Key { tree: key.tree, path });
+        let mut above = above.map(|path| Key { tree: key.tree, path });
         let is_taken =
             |key: &Key| self.keep.contains(&short(key)) && !self.directories.contains_key(key);
-        self.keep.contains(&short(key)) || above.into_iter().any(|key| is_taken(&key))
-    }
-
-    /// Whether a name is put after this.
-    pub(super) fn is_put_after(&self, key: &Key, order: Order) -> bool {
-        self.fates.get(&short(key)).is_some_and(|fate| {
-            fate.is_put && fate.last > order && !self.is_covered(key, fate.last)
-        })
+        self.keep.contains(&short(key)) || above.any(|key| is_taken(&key))
     }
 
     /// Whether something above a name went away after this.

@@ -60,9 +60,9 @@ fn change(owner: &Path) {
 fn every_kind_of_change_comes() {
     let mut pair = Pair::new();
     furnish(&pair.owner);
-    assert_eq!(pair.sync(), Applied { conflicts: 0, unfinished: Vec::new() });
+    assert_eq!(pair.sync(), Applied::default());
     change(&pair.owner);
-    assert_eq!(pair.sync(), Applied { conflicts: 0, unfinished: Vec::new() });
+    assert_eq!(pair.sync(), Applied::default());
     let [a, d] =
         ["linked/a", "d/linked"].map(|name| fs::metadata(pair.replica.join(name)).unwrap());
     assert_eq!((a.ino(), a.nlink()), (d.ino(), 2));
@@ -229,45 +229,80 @@ fn a_file_that_was_written_to_after_it_was_not_sent_is_unfinished() {
     pair.sync();
     set_mode(&pair.owner, "a", 0o600);
     write(&pair.owner, "b", "changed");
-    let before = pair.index().get(&key("a")).unwrap();
     let ops = pair.ops();
     let ready = pair.take_in(&ops).unwrap();
     write(&pair.replica, "a", "mine");
     let applied = pair.apply(&ready, &mut Steps::all()).unwrap();
-    assert_eq!(applied, Applied { conflicts: 0, unfinished: vec![key("a")] });
+    assert_eq!(names(&applied), [key("a")]);
+    assert!(applied.unfinished[0].why.contains("changed here"), "{applied:?}");
     assert_eq!(fs::read(pair.replica.join("a")).unwrap(), b"mine");
-    assert_eq!(pair.index().get(&key("a")).unwrap(), before);
-    assert_eq!(pair.index().position().unwrap().unwrap().commit, 1);
-    pair.commit = 1;
+    assert_eq!(pair.index().get(&key("a")).unwrap().unwrap().entry, None);
+    assert_eq!(fs::read(pair.replica.join("b")).unwrap(), b"changed");
+    assert_eq!(pair.index().position().unwrap().unwrap().commit, 2);
     // It differs, so the owner sends it again.
     assert_eq!(pair.sync().conflicts, 1);
     assert_eq!(pair.conflicts(), [("a".into(), "changed here".into(), Some(b"mine".to_vec()))]);
 }
 
+/// The names that could not become what they should.
+fn names(applied: &Applied) -> Vec<Key> {
+    applied.unfinished.iter().map(|refused| refused.key.clone()).collect()
+}
+
+/// Flags of chattr(1), taken off again.
+struct Flag(std::path::PathBuf, &'static str);
+
+impl Flag {
+    fn set(path: std::path::PathBuf, flag: &'static str) -> Flag {
+        chattr(&path, &format!("+{flag}"));
+        Flag(path, flag)
+    }
+}
+
+impl Drop for Flag {
+    fn drop(&mut self) {
+        chattr(&self.0, &format!("-{}", self.1));
+    }
+}
+
+fn chattr(path: &Path, flag: &str) {
+    assert!(Command::new("chattr").arg(flag).arg(path).status().unwrap().success());
+}
+
+/// Made immutable after it was acknowledged: it alone stays behind, and comes when that is over.
 #[test]
-fn an_immutable_file_is_a_trouble_and_nothing_is_lost() {
+fn what_cannot_be_applied_stops_nothing_else() {
     let mut pair = Pair::new();
-    write(&pair.owner, "a", "first");
-    write(&pair.owner, "z", "first");
+    for name in ["a", "d/deep/x", "gone/one", "z"] {
+        write(&pair.owner, name, "first");
+    }
     pair.sync();
     write(&pair.replica, "a", "mine");
-    write(&pair.owner, "a", "second");
-    write(&pair.owner, "z", "second");
+    for name in ["a", "d/deep/x", "d/deep/new", "z"] {
+        write(&pair.owner, name, "second");
+    }
+    fs::remove_dir_all(pair.owner.join("gone")).unwrap();
     let ops = pair.ops();
     let ready = pair.take_in(&ops).unwrap();
-    let immutable = |flag: &str| {
-        let done = Command::new("chattr").arg(flag).arg(pair.replica.join("a")).status().unwrap();
-        assert!(done.success());
-    };
-    immutable("+i");
-    let trouble = pair.apply(&ready, &mut Steps::all()).unwrap_err();
-    immutable("-i");
-    assert!(matches!(&trouble, Trouble::Failed(why) if why.contains("/a: ")), "{trouble}");
+    let flags = ["a", "d/deep", "gone/one"].map(|name| Flag::set(pair.replica.join(name), "i"));
+    let applied = pair.apply(&ready, &mut Steps::all()).unwrap();
+    // A directory goes, with an immutable file in it.
+    let mut expected = vec![key("a"), key("d/deep"), key("d/deep/new"), key("d/deep/x")];
+    expected.sort();
+    assert_eq!(names(&applied), expected, "{applied:?}");
+    assert!(applied.unfinished.iter().all(|one| one.why.contains("lsattr")), "{applied:?}");
     assert_eq!(fs::read(pair.replica.join("a")).unwrap(), b"mine");
+    assert_eq!(fs::read(pair.replica.join("z")).unwrap(), b"second");
+    assert!(!pair.replica.join("gone").exists());
+    // Nothing is pending.
     pair.reopen();
-    let ready = pair.stage.recover().unwrap().unwrap();
-    assert_eq!(pair.apply(&ready, &mut Steps::all()).unwrap().conflicts, 1);
-    pair.assert_same();
+    assert!(pair.stage.recover().unwrap().is_none());
+    let [_a, _deep, gone] = flags;
+    drop((_a, _deep));
+    let left = Command::new("chattr").arg("-R").arg("-i").arg(pair.area()).status().unwrap();
+    assert!(left.success());
+    std::mem::forget(gone);
+    assert_eq!(pair.sync().conflicts, 1);
 }
 
 #[test]
@@ -383,10 +418,10 @@ fn a_peer_that_makes_no_sense_is_refused() {
     // A link to what is not there, and a file below a file, change nothing but that.
     let orphan = put("b", Entry { kind: Kind::Link { to: key("none").path }, ..good.clone() });
     let ready = pair.take_in(&[orphan]).unwrap();
-    assert_eq!(pair.apply(&ready, &mut Steps::all()).unwrap().unfinished, [key("b")]);
+    assert_eq!(pair.apply(&ready, &mut Steps::all()).unwrap().unfinished[0].key, key("b"));
     let below = put("a/b", Entry { kind: Kind::Symlink { target: b"x".to_vec() }, ..good });
     let ready = pair.take_in(&[below]).unwrap();
-    assert_eq!(pair.apply(&ready, &mut Steps::all()).unwrap().unfinished, [key("a/b")]);
+    assert_eq!(pair.apply(&ready, &mut Steps::all()).unwrap().unfinished[0].key, key("a/b"));
     assert_eq!(snapshot(&pair.replica), before);
 }
 

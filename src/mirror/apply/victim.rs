@@ -1,6 +1,12 @@
-//! The rule for what is in the way (P3): it may go if it is what the last common commit put there, or
+//! The rule for what was in the way (P3): it may go if it is what the last common commit put there, or
 //! already what it becomes. Anything else somebody wrote on this node, and it is kept. So is what the
 //! owner replaces by nobody's order: there it was lost or changed while that node was the standby side.
+
+use std::fs::File;
+use std::os::fd::BorrowedFd;
+
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
 
 use crate::limits;
 use crate::mirror::area::from_index;
@@ -13,12 +19,22 @@ use crate::mirror::proto::Trouble;
 use crate::mirror::stage::StagedTree;
 use crate::mirror::tree::Root;
 
-/// One name that is in the way, with what is needed to judge it.
+/// Where it is.
+#[derive(Clone, Copy)]
+pub(super) enum Place<'a> {
+    /// At its name in the tree.
+    InTree { root: &'a Root },
+    /// Out of the tree by now.
+    Aside { directory: BorrowedFd<'a>, name: &'a [u8] },
+}
+
+/// What is in the way at one name, with what is needed to judge it.
 pub(super) struct Judge<'a> {
     pub(super) tree: &'a StagedTree,
-    pub(super) root: &'a Root,
+    pub(super) place: Place<'a>,
     pub(super) index: &'a Index,
     pub(super) key: &'a Key,
+    /// How it is; `seen` as it was before it was moved, if that is known.
     pub(super) look: &'a Look,
     /// The owner has it otherwise by nobody's order.
     pub(super) keep: bool,
@@ -80,12 +96,23 @@ impl Judge<'_> {
 
     /// What cannot be read, or changes while it is read, is not known to be the same: it is kept.
     fn hashes_to(&self, content: &Content) -> bool {
-        let how = self.tree.hash;
-        self.look.seen.size == content.size
-            && self.root.open_file(&self.key.path).is_ok_and(|file| {
-                hash::content(&file, &self.look.seen, how, limits::TAKE_IN_HASH_THREADS)
-                    .is_ok_and(|here| here == *content)
-            })
+        if self.look.seen.size != content.size {
+            return false;
+        }
+        let file = match self.place {
+            Place::InTree { root } => root.open_file(&self.key.path).ok(),
+            Place::Aside { directory, name } => {
+                // It is a regular file, as was seen, and nobody else reaches it here by its name.
+                let flags =
+                    OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+                openat(directory, name, flags, Mode::empty()).ok().map(File::from)
+            }
+        };
+        let Some(file) = file else { return false };
+        // Its ctime has moved with it, if it was moved.
+        let Ok(seen) = crate::mirror::meta::seen_of(&file) else { return false };
+        let threads = limits::TAKE_IN_HASH_THREADS;
+        hash::content(&file, &seen, self.tree.hash, threads).is_ok_and(|here| here == *content)
     }
 }
 

@@ -126,8 +126,13 @@ impl Store {
                     u64::try_from(now.unwrap_or_default().as_millis()).unwrap_or_default();
                 let occasion =
                     Occasion { time_ms, seed: format!("restore {id}"), generation: None };
-                let victim =
-                    Victim { parent: parent.as_fd(), path: &path, look, why: Why::Changed };
+                let victim = Victim {
+                    parent: parent.as_fd(),
+                    name: path.name(),
+                    path: &path,
+                    look,
+                    why: Why::Changed,
+                };
                 self.keep(&victim, &occasion, &mut Steps::all())
                     .and_then(|_| self.sync())
                     .map_err(|trouble| ConflictError::Failed(trouble.to_string()))?;

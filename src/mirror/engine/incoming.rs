@@ -11,10 +11,9 @@ use super::wire::Wire;
 use crate::core::{Generation, Time};
 use crate::limits;
 use crate::mirror::apply;
-use crate::mirror::entry::{Key, Stored};
 use crate::mirror::index::Index;
 use crate::mirror::lineage::Lineage;
-use crate::mirror::proto::{Past, Trouble};
+use crate::mirror::proto::{Past, Refused, Trouble, Wanted};
 use crate::mirror::session::receiver::{Command, Event, Receiver};
 use crate::mirror::stage::{Head, Series, Stage};
 use crate::mirror::steps::Steps;
@@ -192,7 +191,7 @@ impl Incoming {
 
     fn open(&mut self, around: &mut Around<'_>) -> Result<Event, Trouble> {
         self.series = None;
-        settle(around.trees, around.index, around.stage)?;
+        settle(around.trees, around.index, around.stage, false)?;
         let pass = around.trees.open(around.index).map_err(trouble)?;
         let walked = around
             .replica
@@ -238,7 +237,7 @@ impl Incoming {
             &mut Series,
             &[crate::mirror::tree::Root],
             &Index,
-        ) -> Result<Vec<crate::mirror::proto::Wanted>, Trouble>,
+        ) -> Result<(Vec<Wanted>, Vec<Refused>), Trouble>,
     ) -> Result<Event, Trouble> {
         if batch == 0 {
             let head =
@@ -249,7 +248,8 @@ impl Incoming {
         let Some(series) = &mut self.series else {
             return Err(Trouble::Failed("no series was begun".to_owned()));
         };
-        add(series, pass.roots(), around.index).map(Event::Staged)
+        let (wanted, refused) = add(series, pass.roots(), around.index)?;
+        Ok(Event::Staged { wanted, refused })
     }
 
     fn make_durable(&mut self, last: bool) -> Result<Event, Trouble> {
@@ -266,7 +266,7 @@ impl Incoming {
     }
 
     fn apply(&mut self, around: &mut Around<'_>) -> Result<Event, Trouble> {
-        let settled = settle(around.trees, around.index, around.stage)?;
+        let mut settled = settle(around.trees, around.index, around.stage, false)?;
         self.taken.busy = false;
         if let Some(lineage) = self.lineage.take() {
             let failed =
@@ -274,10 +274,18 @@ impl Incoming {
             around.index.set_lineage(lineage).map_err(failed)?;
         }
         self.next_commit = self.next_commit.saturating_add(1);
+        if settled.unfinished.len() > limits::BATCH_OPS_MAX {
+            // Too many to be told one by one: a new session finds what differs.
+            around.wire.close();
+            return Ok(Event::Cut);
+        }
+        if settled.unfinished.is_empty() {
+            around.stage.mend()?;
+        }
         self.taken.whole = true;
         around.replica.applied();
-        let differ = around.replica.unfinished(&settled.unfinished);
-        Ok(Event::Applied { conflicts: settled.conflicts, differ })
+        let unfinished = std::mem::take(&mut settled.unfinished);
+        Ok(Event::Applied { conflicts: settled.conflicts, unfinished })
     }
 }
 
@@ -300,28 +308,42 @@ fn trouble(fault: Fault) -> Trouble {
 pub struct Settled {
     /// Files in the conflict stores of these trees.
     pub conflicts: u64,
-    /// Names that were written to here while they were to be replaced: they are in no commit.
-    pub unfinished: Vec<Key>,
+    /// Names that could not become what they should, and why: they are in no commit.
+    pub unfinished: Vec<Refused>,
 }
 
 /// Applies what was acknowledged, if anything was, and removes what was not. Then the trees are the state
-/// of one commit.
+/// of one commit, but for single names. `to_the_end`: what cannot be applied is left, so that nothing waits
+/// for it any longer; the copy is then not whole.
 ///
 /// # Errors
 /// It cannot be done now, and is to be tried again.
-pub fn settle(trees: &Trees, index: &Index, stage: &Arc<Stage>) -> Result<Settled, Trouble> {
-    let Some(ready) = stage.recover()? else {
-        return Ok(Settled { conflicts: stage.conflicts()?, unfinished: Vec::new() });
+pub fn settle(
+    trees: &Trees,
+    index: &Index,
+    stage: &Arc<Stage>,
+    to_the_end: bool,
+) -> Result<Settled, Trouble> {
+    let done = stage.recover().and_then(|ready| {
+        let Some(ready) = ready else { return Ok(apply::Applied::default()) };
+        let pass = trees.open(index).map_err(trouble)?;
+        apply::apply(&ready, pass.roots(), index, &mut Steps::all(), to_the_end)
+    });
+    let applied = match done {
+        Ok(applied) => applied,
+        // To try again does not help.
+        Err(Trouble::Damaged(why)) => {
+            log::error!("{why}");
+            stage.set_aside(&why)?;
+            apply::Applied::default()
+        }
+        Err(trouble) => return Err(trouble),
     };
-    let pass = trees.open(index).map_err(trouble)?;
-    let applied = apply::apply(&ready, pass.roots(), index, &mut Steps::all())?;
-    let conflicts = applied.conflicts;
-    if applied.unfinished.is_empty() {
-        return Ok(Settled { conflicts, unfinished: Vec::new() });
+    if let Some(why) = &applied.broken {
+        stage.set_broken(why)?;
     }
-    let own = |key: Key| (key, Some(Stored { entry: None, seen: None }));
-    let changes: Vec<_> = applied.unfinished.iter().cloned().map(own).collect();
-    let marked = index.commit(&changes, None, &[], true);
-    marked.map_err(|error| Trouble::Failed(error.to_string()))?;
-    Ok(Settled { conflicts, unfinished: applied.unfinished })
+    for Refused { key, why } in &applied.unfinished {
+        log::warn!("{} is not as the owner had it: {why}", trees.place(key));
+    }
+    Ok(Settled { conflicts: stage.conflicts()?, unfinished: applied.unfinished })
 }

@@ -21,6 +21,7 @@ mod own;
 mod owner;
 mod proof;
 mod reach;
+mod refusals;
 mod replica;
 mod report;
 mod rest;
@@ -237,6 +238,8 @@ pub struct Engine {
     roots: Result<(), String>,
     /// Nothing to be mirrored is in them, as far as was seen last.
     empty: bool,
+    /// Since when what was acknowledged cannot be applied.
+    unsettled: Option<Instant>,
     skipped: Skipped,
     rate: Rate,
     news: News,
@@ -282,6 +285,7 @@ impl Engine {
             early: None,
             roots: Ok(()),
             empty: false,
+            unsettled: None,
             skipped: Skipped::default(),
             rate: Rate::default(),
             news: News::new(now),
@@ -440,10 +444,17 @@ impl Engine {
         };
         let differ = self.replica.as_ref().map_or(0, Replica::open);
         let shown = self.role.shown(&self.wire, &self.roots, differ);
-        let (state, why) = match fault {
-            Some(why) => (MirrorState::Blocked, why),
-            None => (shown.state, shown.why),
+        let broken = self.stage.as_ref().and_then(|stage| stage.broken());
+        let (state, why) = match (fault, &broken) {
+            (Some(why), _) => (MirrorState::Blocked, why),
+            (None, Some(why)) if shown.state != MirrorState::Syncing && !shown.why.is_empty() => {
+                (MirrorState::Blocked, format!("the copy here is not whole: {why}"))
+            }
+            (None, _) => (shown.state, shown.why),
         };
+        let short = self.stage.iter().flat_map(|stage| stage.shortcomings());
+        let stuck: Vec<String> = shown.stuck.iter().cloned().chain(short).collect();
+        let skipped = self.skipped.with(&stuck);
         let rate = self.rate.at(now, shown.bytes);
         let conflicts = self.count_conflicts(now);
         let position = self.index.position().ok().flatten();
@@ -455,9 +466,10 @@ impl Engine {
         let lineage = self.index.lineage().unwrap_or_default();
         let report = MirrorReport {
             order: self.order,
-            still: shown.still,
+            // What cannot be settled for long makes the copy worth less, and nobody waits for it.
+            still: shown.still || (shown.direction == Direction::None && self.is_over()),
             drained: shown.drained,
-            complete: self.roots.is_ok(),
+            complete: self.roots.is_ok() && broken.is_none() && !self.is_over(),
             copy_of,
             commit: copy_of.map_or(0, |of| lineage.commit_of(of)),
             ready_for: self.index.copy().ok().and_then(|copy| copy.ready_for),
@@ -476,7 +488,7 @@ impl Engine {
                 rate,
                 conflicts,
                 fuzzy: shown.fuzzy,
-                skipped: self.skipped.with(&shown.stuck),
+                skipped,
             },
         };
         self.tell_news(now, &report, tell);

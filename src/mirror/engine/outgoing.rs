@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::batch::Batch;
 use super::gather::{Chunks, Gather, Series};
 use super::hints::Hints;
+use super::refusals::Refusals;
 use super::report::{News, Skipped};
 use super::rest::Rests;
 use super::trees::{Fault, Trees};
@@ -15,7 +16,7 @@ use crate::limits;
 use crate::mirror::entry::{Digest, Entry, Key, Kind};
 use crate::mirror::hash;
 use crate::mirror::index::{Index, IndexError, Position};
-use crate::mirror::proto::{Change, Envelope, Op, Past, ToReceiver, Wanted};
+use crate::mirror::proto::{Change, Envelope, Op, Past, Refused, ToReceiver, Wanted};
 use crate::mirror::session::sender::{Command, Event, Gathered, Sender, SenderState, Verdict};
 
 /// What the owner's side reports.
@@ -44,6 +45,8 @@ pub struct Outgoing {
     batch: Batch,
     forced: HashSet<Key>,
     rests: Rests,
+    /// What the peer cannot take.
+    refusals: Refusals,
     barrier: u64,
     next_commit: u64,
     /// For what a person is told.
@@ -98,6 +101,7 @@ impl Outgoing {
             batch: Batch::default(),
             forced: HashSet::new(),
             rests: Rests::default(),
+            refusals: Refusals::default(),
             barrier: 0,
             next_commit: commit + 1,
             group: group.to_owned(),
@@ -164,24 +168,29 @@ impl Outgoing {
     /// The index fails, in words.
     pub fn barrier(&mut self, now: Time, sync: bool, around: Around<'_>) -> Result<u64, String> {
         self.wake(Rests::wake, around.index).map_err(|error| error.to_string())?;
+        self.refusals.wake(Instant::now());
+        self.offer_again(&around).map_err(|error| error.to_string())?;
         self.barrier += 1;
         self.handle(now, Event::Barrier { id: self.barrier, sync }, around);
         Ok(self.barrier)
     }
 
-    /// When a name that rests is to be looked at again, or what is written from outside the trees.
+    /// When a name that rests is to be looked at again, one that the peer refused is to be offered again, or
+    /// what is written from outside the trees is to be looked at.
     pub fn rest_over_at(&self) -> Option<Instant> {
-        [self.rests.due(), self.hints.outer_at()].into_iter().flatten().min()
+        let due = [self.rests.due(), self.refusals.due(), self.hints.outer_at()];
+        due.into_iter().flatten().min()
     }
 
-    /// Marks the names that have rested for long enough, and those that were written to from outside the
-    /// trees. Returns whether there are any.
+    /// Marks the names that have rested for long enough, those that are offered to the peer again, and those
+    /// that were written to from outside the trees. Returns whether there are any.
     ///
     /// # Errors
     /// See [`Fault`].
     pub fn look_again(&mut self, around: &Around<'_>) -> Result<bool, Fault> {
-        let woken = self.wake(Rests::take_due, around.index)?;
-        let outer = self.hints.outer_at().is_some_and(|at| at <= Instant::now());
+        let now = Instant::now();
+        let woken = self.wake(Rests::take_due, around.index)? | self.offer_again(around)?;
+        let outer = self.hints.outer_at().is_some_and(|at| at <= now);
         if !outer {
             return Ok(woken);
         }
@@ -201,6 +210,16 @@ impl Outgoing {
         Ok(!names.is_empty())
     }
 
+    /// Marks what the peer could not take, when it is time to offer it again.
+    fn offer_again(&mut self, around: &Around<'_>) -> Result<bool, IndexError> {
+        let (names, all) = self.refusals.take_due(Instant::now());
+        around.index.mark(&names)?;
+        if all {
+            around.trees.places().iter().try_for_each(|(tree, _)| around.index.mark_tree(*tree))?;
+        }
+        Ok(all || !names.is_empty())
+    }
+
     /// The names that rest.
     pub fn rests(&self) -> &Rests {
         &self.rests
@@ -209,6 +228,12 @@ impl Outgoing {
     /// Whether no series is under way: a change of the link costs nothing now.
     pub fn is_between_series(&self) -> bool {
         self.sender.is_between_series()
+    }
+
+    /// Why names cannot be mirrored at the moment, each with its path: they cannot be read here, or the peer
+    /// cannot take them.
+    pub fn stuck(&self) -> impl Iterator<Item = &str> {
+        self.rests.reasons().chain(self.refusals.reasons())
     }
 
     /// When something is due.
@@ -240,6 +265,15 @@ impl Outgoing {
             }
             Command::Gather { batch } => self.gather(batch, around),
             Command::Stream { wanted } => return self.stream(&wanted, around),
+            Command::LeaveOut(refused) => {
+                let now = Instant::now();
+                for Refused { key, why } in refused {
+                    let why = format!("on the peer, {}: {why}", around.trees.place(&key));
+                    self.refusals.add(&key, why, now);
+                    self.series.leave_out(key);
+                }
+                return None;
+            }
             Command::Record { series: _, conflicts } => self.record(conflicts, around),
             Command::Done(barrier) => {
                 self.sent.kept = barrier;
@@ -342,6 +376,7 @@ impl Outgoing {
     fn gather(&mut self, batch: u32, around: &mut Around<'_>) -> Result<Event, Fault> {
         if batch == 0 {
             around.index.give_back();
+            self.refusals.give_back(Instant::now());
             self.series = Series::default();
         }
         let pass = around.trees.open(around.index)?;
@@ -455,6 +490,7 @@ impl Outgoing {
         self.next_commit = commit.saturating_add(1);
         let position = Position { generation: self.generation, commit };
         let done = std::mem::take(&mut self.series);
+        self.refusals.free(|key| done.has(key) && !done.leaves_out(key));
         self.sent.fuzzy += u64::from(done.is_fuzzy());
         let (forced, rests) = (&mut self.forced, &mut self.rests);
         done.record(around.trees, around.index, Some(position), forced, rests)?;

@@ -104,14 +104,14 @@ impl Owner {
             // It is asked again and again.
             (Some(SenderState::Conflict(why)), None) => (MirrorState::Conflict, why.clone()),
             (_, None) | (None, _) => self.dial.shown(),
-            (Some(SenderState::InSync), Some(_)) if outgoing.rests().stuck() > 0 => {
-                let rests = outgoing.rests();
-                let first = rests.reasons().next().unwrap_or_default();
-                let count = match rests.stuck() {
+            (Some(SenderState::InSync), Some(_)) if outgoing.stuck().next().is_some() => {
+                let first = outgoing.stuck().next().unwrap_or_default();
+                let count = match outgoing.stuck().count() {
                     1 => "a name".to_owned(),
                     count => format!("{count} names"),
                 };
-                let why = format!("{count} cannot be read here, the rest is on the peer: {first}");
+                let why =
+                    format!("{count} cannot be mirrored now, the rest is on the peer: {first}");
                 (MirrorState::Behind, why)
             }
             (Some(SenderState::InSync), Some(_)) if outgoing.rests().is_behind(Instant::now()) => {
@@ -143,7 +143,7 @@ impl Owner {
             fuzzy: sent.fuzzy,
             bytes: sent.bytes,
             pending_bytes,
-            stuck: outgoing.rests().reasons().map(str::to_owned).collect(),
+            stuck: outgoing.stuck().map(str::to_owned).collect(),
             ..nothing
         }
     }

@@ -101,16 +101,6 @@ impl Replica {
         &self.differ
     }
 
-    /// These could not become what they should.
-    pub(super) fn unfinished<'k>(&mut self, keys: impl IntoIterator<Item = &'k Key>) -> Differ {
-        let mut unfinished = Differ::default();
-        for key in keys {
-            unfinished.add(key);
-            self.differ.add(key);
-        }
-        unfinished
-    }
-
     /// The owner compares now.
     pub(super) fn compares(&mut self) {
         let differ = std::mem::take(&mut self.differ);

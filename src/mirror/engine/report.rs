@@ -26,13 +26,13 @@ impl Skipped {
         self.paths = paths;
     }
 
-    /// The paths, with those that cannot be read now before them.
+    /// The paths, with those that cannot be mirrored now before them.
     pub fn with(&self, stuck: &[String]) -> Vec<String> {
         let mut all = stuck.to_vec();
         all.truncate(limits::SKIPPED_SHOWN);
         let more = stuck.len() - all.len();
         if more > 0 {
-            all.push(format!("and {more} more that cannot be read"));
+            all.push(format!("and {more} more that cannot be mirrored now"));
         }
         all.extend_from_slice(&self.paths);
         all

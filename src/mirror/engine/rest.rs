@@ -120,11 +120,6 @@ impl Rests {
         self.names.values().any(|rest| rest.stuck.is_none() && rest.wanted.is_some_and(long))
     }
 
-    /// How many names cannot be read.
-    pub fn stuck(&self) -> usize {
-        self.stuck
-    }
-
     /// Why names cannot be read, each with its path.
     pub fn reasons(&self) -> impl Iterator<Item = &str> {
         self.names.values().filter_map(|rest| rest.stuck.as_deref())
@@ -154,9 +149,9 @@ mod tests {
             now = due;
         }
         assert!(pauses.is_sorted() && pauses.last() == Some(&limits::STUCK_PAUSE_MAX));
-        assert_eq!((rests.stuck(), rests.reasons().count()), (1, 1));
+        assert_eq!((rests.stuck, rests.reasons().count()), (1, 1));
         rests.free(&key("a"));
-        assert_eq!((rests.stuck(), rests.reasons().count(), rests.due()), (0, 0, None));
+        assert_eq!((rests.stuck, rests.reasons().count(), rests.due()), (0, 0, None));
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub(super) struct Shown {
     pub(super) fuzzy: u64,
     pub(super) bytes: u64,
     pub(super) pending_bytes: u64,
-    /// Names that cannot be read here.
+    /// Names that cannot be mirrored at the moment, here or on the peer, and why.
     pub(super) stuck: Vec<String>,
 }
 
@@ -113,8 +113,10 @@ impl Role {
                     return Shown { state, why, direction: Direction::In, ..nothing };
                 }
                 let (state, why) = match (&taken.trouble, wire.path()) {
-                    (Some(Trouble::NoRoom { .. }), _) => (MirrorState::Behind, None),
-                    (Some(Trouble::Root(_) | Trouble::Failed(_)), _) => {
+                    (Some(Trouble::NoRoom { .. } | Trouble::NoInodes { .. }), _) => {
+                        (MirrorState::Behind, None)
+                    }
+                    (Some(Trouble::Root(_) | Trouble::Failed(_) | Trouble::Damaged(_)), _) => {
                         (MirrorState::Blocked, None)
                     }
                     (None, None) => {
@@ -317,6 +319,10 @@ impl Engine {
             Ok(()) => limits::MIRROR_RETRY,
             Err(_) => limits::SETTLE_RETRY,
         };
+        self.unsettled = match &settled {
+            Ok(()) => None,
+            Err(_) => Some(self.unsettled.unwrap_or_else(Instant::now)),
+        };
         self.role = Role::Idle { settled, look_at: Instant::now() + wait };
     }
 
@@ -326,9 +332,15 @@ impl Engine {
         self.roots = empty.map(drop).map_err(|fault| fault.to_string());
     }
 
+    /// Whether it was tried for long enough to settle what was acknowledged: nothing waits for it then.
+    pub(super) fn is_over(&self) -> bool {
+        self.unsettled.is_some_and(|since| since.elapsed() >= limits::SETTLE_PATIENCE)
+    }
+
     fn settled(&mut self) -> Result<(), String> {
         let Some(stage) = self.stage_if_used()? else { return Ok(()) };
-        let settled = settle(&self.trees, &self.index, &stage);
+        let to_the_end = self.is_over();
+        let settled = settle(&self.trees, &self.index, &stage, to_the_end);
         settled.map(drop).map_err(|trouble| trouble.to_string())
     }
 
@@ -349,6 +361,12 @@ impl Engine {
         let Role::Out(owner) = &mut self.role else { return };
         match begun {
             Ok(outgoing) => {
+                // Whoever let it serve took the trees as they are.
+                if let Some(stage) = &self.stage
+                    && let Err(trouble) = stage.mend()
+                {
+                    log::warn!("{trouble}");
+                }
                 owner.watch = watch_thread(outgoing.hints().watch(), &self.to_self);
                 // From now on changes here are the owner's.
                 self.replica = None;
@@ -587,11 +605,10 @@ impl Engine {
             if sent.kept < *barrier {
                 return true;
             }
-            let stuck = outgoing.rests().stuck();
-            if let Some(first) = outgoing.rests().reasons().next() {
+            if let Some(first) = outgoing.stuck().next() {
+                let count = outgoing.stuck().count();
                 let why = format!(
-                    "{stuck} names cannot be read here and are on the peer as they were before; all \
-                     others are there: {first}"
+                    "all is on the peer but for {count} names that cannot be mirrored now: {first}"
                 );
                 tell(Telling::Synced { request: *request, outcome: Err(why) });
                 return false;

@@ -21,7 +21,9 @@ use super::offer::{self, Expected, Measure};
 use crate::core::{Generation, Time};
 use crate::limits;
 use crate::mirror::entry::{Digest, Key};
-use crate::mirror::proto::{self, Differ, Envelope, Op, ToReceiver, ToSender, Trouble, Wanted};
+use crate::mirror::proto::{
+    self, Differ, Envelope, Op, Refused, ToReceiver, ToSender, Trouble, Wanted,
+};
 pub use words::{Command, Event};
 
 #[derive(Clone, Copy, Debug)]
@@ -123,14 +125,13 @@ impl Receiver {
                 }
             }
             Event::ListingRead { entries, more } => self.listing_read(now, entries, more),
-            Event::Staged(wanted) => self.staged(now, wanted),
+            Event::Staged { wanted, refused } => self.staged(now, wanted, refused),
             Event::Written => self.written(now),
             Event::Durable => self.durable(now),
-            Event::Applied { conflicts, differ } => {
+            Event::Applied { conflicts, unfinished } => {
                 if let State::Applying { series } = self.state {
                     self.ready(now);
-                    self.say_differ(differ);
-                    self.say(ToSender::Applied { series, conflicts });
+                    self.say(ToSender::Applied { series, conflicts, unfinished });
                 }
             }
             Event::Verified(differ) => {
@@ -350,11 +351,11 @@ impl Receiver {
         self.out.push_back(Command::Stage { series, batch: number, last, fuzzy, ops });
     }
 
-    fn staged(&mut self, now: Time, wanted: Vec<Wanted>) {
+    fn staged(&mut self, now: Time, wanted: Vec<Wanted>, refused: Vec<Refused>) {
         let State::Staging { batch, measures } = &self.state else { return };
         let (batch, expected) = (*batch, Expected::new(&wanted, measures));
         self.state = State::Filling { batch, expected, until: now + limits::MIRROR_DATA_PATIENCE };
-        self.say(ToSender::Need { series: batch.series, batch: batch.batch, wanted });
+        self.say(ToSender::Need { series: batch.series, batch: batch.batch, wanted, refused });
     }
 
     fn filled(&mut self, op: u32, chunk: u32, bytes: Vec<u8>) {

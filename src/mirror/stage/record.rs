@@ -57,15 +57,15 @@ pub(in crate::mirror) struct StagedOp {
 /// What was prepared for an op.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::mirror) enum How {
-    /// Nothing: a directory, a link, a deletion.
+    /// Nothing: a directory that is there, a link, a deletion.
     Plain,
-    /// It was dropped: nothing happens to this name.
-    Dropped,
-    /// The whole file, of this inode number.
+    /// The whole file, the symlink, or the empty directory, of this inode number.
     Staged { ino: u64 },
     /// The file that is there has the content: its metadata are set in place. It has not changed since
     /// if it is still seen so; `None`: that cannot be told.
     InPlace { base: Option<Seen> },
+    /// Nothing happens to this name: it cannot be done here, or the owner could not read it to the end.
+    Dropped,
 }
 
 /// Writes a record whole and durable, but for its name: the directory is synced by the caller.
@@ -110,6 +110,12 @@ pub(super) fn batch_name(batch: u32) -> String {
 
 /// The name of the manifest. Where it is, the series will be applied, whatever happens.
 pub(super) const READY: &str = "ready";
+
+/// The name of the record that the trees are at the commit, and others may write to them.
+pub(super) const BROUGHT: &str = "brought";
+
+/// The name of the record that the trees are not the state of a commit.
+pub(super) const BROKEN: &str = "broken";
 
 /// Makes the names in a directory durable.
 pub(super) fn sync(directory: BorrowedFd<'_>) -> Result<(), Errno> {

@@ -7,15 +7,20 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::{Mode, mkdirat};
 use nix::sys::statvfs::fstatvfs;
+use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use super::super::area::{errno, failed, from_index, from_tree};
-use super::super::entry::{ChunkHash, Content, Entry, Kind, TreeId};
+use super::super::apply::{Halt, not_reached, not_set, refused as refused_to};
+use super::super::area::{self, errno, failed, from_index};
+use super::super::entry::{ChunkHash, Content, Entry, Key, Kind, TreeId};
 use super::super::hash::{self, hash_chunk};
 use super::super::index::Index;
-use super::super::meta::{self, Look, What};
-use super::super::proto::{Change, Op, Trouble, Wanted};
-use super::super::tree::Root;
+use super::super::meta::{self, Look, Sort, What};
+use super::super::proto::{Change, Op, Refused, Trouble, Wanted};
+use super::super::tree::{Root, TreeError};
 use super::build::{self, Donor};
 use super::record::{self, How, Manifest, StagedOp};
 use super::{Ready, Stage, StagedTree, staged_name};
@@ -44,6 +49,10 @@ pub struct Series {
     batches: u32,
     open: Option<OpenBatch>,
     zeros: BTreeMap<u64, ChunkHash>,
+    /// Names that were refused: what is below a directory among them is refused with it.
+    refused: BTreeSet<Key>,
+    /// Directories that are there and go in this series: nothing in them stays in place.
+    going: BTreeSet<Key>,
 }
 
 /// The batch that is being taken in.
@@ -54,14 +63,24 @@ struct OpenBatch {
     missing: BTreeMap<u32, BTreeSet<u32>>,
     /// The staged file that was written to last.
     file: Option<(u32, File)>,
-    /// Bytes that may still be taken, by device.
-    room: BTreeMap<u64, u64>,
+    /// What may still be taken, by device.
+    room: BTreeMap<u64, Room>,
+    /// Ops that cannot be done.
+    refused: Vec<Refused>,
 }
 
 impl Series {
     pub(super) fn new(stage: Arc<Stage>, head: Head) -> Series {
-        let zeros = BTreeMap::new();
-        Series { stage, head, fuzzy: false, batches: 0, open: None, zeros }
+        Series {
+            stage,
+            head,
+            fuzzy: false,
+            batches: 0,
+            open: None,
+            zeros: BTreeMap::new(),
+            refused: BTreeSet::new(),
+            going: BTreeSet::new(),
+        }
     }
 
     /// Which series it is.
@@ -70,7 +89,8 @@ impl Series {
     }
 
     /// Takes in the ops of the next batch: makes their staged files with what is here already.
-    /// `roots` are the trees' roots in order. Returns the chunks that the owner must send.
+    /// `roots` are the trees' roots in order. Each op is tried as far as it can be without touching the
+    /// tree. Returns the chunks that the owner must send, and what cannot be done.
     ///
     /// # Errors
     /// An op that makes no sense, no room, or the system refused: the series is void.
@@ -80,7 +100,7 @@ impl Series {
         index: &Index,
         fuzzy: bool,
         ops: Vec<Op>,
-    ) -> Result<Vec<Wanted>, Trouble> {
+    ) -> Result<(Vec<Wanted>, Vec<Refused>), Trouble> {
         let done = self.try_add_batch(roots, index, fuzzy, ops);
         self.void_if_failed(done)
     }
@@ -144,7 +164,7 @@ impl Series {
         index: &Index,
         fuzzy: bool,
         ops: Vec<Op>,
-    ) -> Result<Vec<Wanted>, Trouble> {
+    ) -> Result<(Vec<Wanted>, Vec<Refused>), Trouble> {
         if self.open.is_some() || ops.len() > limits::BATCH_OPS_MAX {
             return Err(refused("a batch within a batch, or a batch that is too long"));
         }
@@ -154,18 +174,27 @@ impl Series {
             missing: BTreeMap::new(),
             file: None,
             room: BTreeMap::new(),
+            refused: Vec::new(),
         };
+        let frees = ops.iter().any(|op| op.change == Change::Delete);
         let stage = self.stage.clone();
         for (number, op) in (0u32..).zip(ops) {
             check(&op)?;
             let tree = stage.tree(op.key.tree)?;
-            let how = match &op.change {
-                Change::Put(Entry { kind: Kind::File(content), .. }) => {
-                    let root = super::root(roots, op.key.tree)?;
-                    let here = Here { tree, root, index };
-                    self.prepare(&mut open, &here, number, &op, content)?
+            let root = super::root(roots, op.key.tree)?;
+            let here = Here { tree, root, index };
+            let how = match self.prepare(&mut open, &here, number, &op) {
+                Ok(how) => how,
+                Err(Halt::One(why)) => {
+                    self.leave_out(&mut open, number, &op, why);
+                    How::Dropped
                 }
-                Change::Put(_) | Change::Delete => How::Plain,
+                Err(Halt::Disk(trouble) | Halt::All(trouble)) if frees && is_room(&trouble) => {
+                    // The deletions of this batch make room: what does not fit yet comes after them.
+                    self.leave_out(&mut open, number, &op, trouble.to_string());
+                    How::Dropped
+                }
+                Err(Halt::Disk(trouble) | Halt::All(trouble)) => return Err(trouble),
             };
             open.ops.push(StagedOp { op, how });
         }
@@ -174,43 +203,173 @@ impl Series {
             .iter()
             .map(|(&op, chunks)| Wanted { op, chunks: chunks.iter().copied().collect() })
             .collect();
+        let refused = std::mem::take(&mut open.refused);
         self.open = Some(open);
-        Ok(wanted)
+        Ok((wanted, refused))
     }
 
-    /// Prepares one regular file.
+    /// It cannot be done, alone.
+    fn leave_out(&mut self, open: &mut OpenBatch, number: u32, op: &Op, why: String) {
+        open.missing.remove(&number);
+        self.refused.insert(op.key.clone());
+        open.refused.push(Refused::new(op.key.clone(), why));
+    }
+
+    /// Prepares one op: proves what can be proven of it, and stages what comes new.
     fn prepare(
         &mut self,
         open: &mut OpenBatch,
         here: &Here<'_>,
         number: u32,
         op: &Op,
+    ) -> Result<How, Halt> {
+        let Op { key, change, .. } = op;
+        if self.is_refused_above(key) {
+            return Err(Halt::One("its directory cannot be mirrored".to_owned()));
+        }
+        here.may_be_changed(key)?;
+        let there = meta::quick(here.root, &key.path);
+        let there = there.map_err(|error| not_reached(here.tree, &key.path, error))?;
+        let is_dir = there.is_some_and(|(_, sort)| sort == Sort::Dir);
+        let entry = match change {
+            Change::Put(entry) => entry,
+            Change::Delete => {
+                if there.is_some() {
+                    here.may_come_and_go(key)?;
+                }
+                if is_dir {
+                    self.going.insert(key.clone());
+                }
+                return Ok(How::Plain);
+            }
+        };
+        let stays = is_dir && !self.is_going(key);
+        match &entry.kind {
+            Kind::Dir if stays || key.path.is_root() => {
+                here.holds(&self.name(), key, entry)?;
+                Ok(How::Plain)
+            }
+            Kind::Link { to } => {
+                here.may_come_and_go(key)?;
+                let to = Key { tree: key.tree, path: to.clone() };
+                if self.refused.contains(&to) {
+                    return Err(Halt::One(format!("{} cannot be mirrored", to.path)));
+                }
+                self.note_going(key, is_dir);
+                Ok(How::Plain)
+            }
+            Kind::File(content) => {
+                let how = self.prepare_file(open, here, number, key, entry, content)?;
+                self.note_going(key, is_dir);
+                Ok(how)
+            }
+            Kind::Dir | Kind::Symlink { .. } => {
+                here.may_come_and_go(key)?;
+                open.reserve(here.tree, 0)?;
+                let how = self.stage_small(here, number, key, entry)?;
+                self.note_going(key, is_dir);
+                Ok(how)
+            }
+        }
+    }
+
+    fn name(&self) -> String {
+        record::name(self.head.generation, self.head.series)
+    }
+
+    fn note_going(&mut self, key: &Key, is_dir: bool) {
+        if is_dir {
+            self.going.insert(key.clone());
+        }
+    }
+
+    fn is_refused_above(&self, key: &Key) -> bool {
+        !self.refused.is_empty() && has_above(&self.refused, key)
+    }
+
+    /// Whether what is there goes, with a directory above it or by itself.
+    fn is_going(&self, key: &Key) -> bool {
+        !self.going.is_empty() && (self.going.contains(key) || has_above(&self.going, key))
+    }
+
+    /// Makes a symlink or an empty directory beside the tree.
+    fn stage_small(
+        &self,
+        here: &Here<'_>,
+        number: u32,
+        key: &Key,
+        entry: &Entry,
+    ) -> Result<How, Halt> {
+        let series = here.tree.series(&self.name())?;
+        let name = staged_name(self.batches, number);
+        let fail = |error| refused_to(here.tree, &key.path, "cannot be staged", error);
+        match &entry.kind {
+            Kind::Symlink { target } => {
+                nix::unistd::symlinkat(target.as_slice(), &series, name.as_str()).map_err(fail)?;
+            }
+            Kind::Dir | Kind::File(_) | Kind::Link { .. } => {
+                mkdirat(&series, name.as_str(), Mode::S_IRWXU).map_err(fail)?;
+            }
+        }
+        let set = meta::set_at(&series, name.as_bytes(), entry);
+        if let Err(error) = set {
+            let _ = area::remove_all(series.as_fd(), name.as_bytes());
+            return Err(not_set(here.tree, &key.path, &error));
+        }
+        let stat = area::stat_at(series.as_fd(), name.as_str()).map_err(fail)?;
+        let stat = stat.ok_or_else(|| fail(Errno::ENOENT))?;
+        Ok(How::Staged { ino: stat.st_ino })
+    }
+
+    /// Prepares one regular file.
+    fn prepare_file(
+        &mut self,
+        open: &mut OpenBatch,
+        here: &Here<'_>,
+        number: u32,
+        key: &Key,
+        entry: &Entry,
         content: &Content,
-    ) -> Result<How, Trouble> {
-        let path = &op.key.path;
-        let look = meta::look(here.root, path).map_err(from_tree)?;
+    ) -> Result<How, Halt> {
+        let path = &key.path;
+        let look = meta::look(here.root, path);
+        let look = look.map_err(|error| not_reached(here.tree, path, error))?;
         let look = look.filter(|look| look.what == What::File);
         let donor = match &look {
             None => None,
-            Some(look) => here.donor(op, look)?,
+            Some(look) => here.donor(key, look)?,
         };
         // Another name of the same inode may have other metadata in the new state: then it is parted.
         if let (Some(look), Some(donor)) = (&look, &donor)
             && look.seen.nlink == 1
             && donor.content == *content
+            && !self.is_going(key)
         {
+            if look.xattrs != entry.xattrs {
+                here.holds(&self.name(), key, entry)?;
+            }
             return Ok(How::InPlace { base: look.settled.then_some(look.seen) });
         }
-        open.reserve(here.tree, content.size)?;
+        here.may_come_and_go(key)?;
+        if content.chunk_bytes > limits::MIRROR_MESSAGE_BYTES_MAX as u64 {
+            open.reserve(here.tree, content.size)?;
+            return Err(Halt::One("it is too large to be mirrored".to_owned()));
+        }
         let zeros = *self.zeros.entry(content.chunk_bytes).or_insert_with_key(|&bytes| {
             hash_chunk(&vec![0; usize::try_from(bytes).unwrap_or_default()])
         });
-        let directory = here.tree.series(&record::name(self.head.generation, self.head.series))?;
+        open.reserve(here.tree, needs(content, &zeros))?;
+        let directory = here.tree.series(&self.name())?;
         let name = staged_name(self.batches, number);
-        let fail = |error| here.tree.failed(path, "cannot be staged", error);
+        let fail = |error| refused_to(here.tree, path, "cannot be staged", error);
         let (file, missing) =
             build::start(directory.as_fd(), &name, content, &zeros, donor.as_ref())
                 .map_err(fail)?;
+        // Set again when the content is there: writing takes setuid bits and capabilities away.
+        if let Err(error) = meta::set(&file, entry) {
+            let _ = area::remove_all(directory.as_fd(), name.as_bytes());
+            return Err(not_set(here.tree, path, &error));
+        }
         let stat = file.metadata().map_err(|error| fail(errno(&error)))?;
         if !missing.is_empty() {
             open.missing.insert(number, missing.into_iter().collect());
@@ -227,6 +386,7 @@ impl Series {
             return Err(refused("a chunk of no file"));
         };
         let tree = self.stage.tree(staged.op.key.tree)?;
+        keeps_reserve(tree, bytes.len() as u64)?;
         let fail = |error| tree.failed(&staged.op.key.path, "cannot be staged", error);
         let file = match open.file.take() {
             Some((of, file)) if of == op => file,
@@ -264,12 +424,17 @@ impl Series {
         let name = record::name(self.head.generation, self.head.series);
         let files = |id: TreeId| {
             (0u32..).zip(&open.ops).filter(move |(_, staged)| {
-                staged.op.key.tree == id && matches!(staged.how, How::Staged { .. })
+                staged.op.key.tree == id
+                    && matches!(staged.how, How::Staged { .. })
+                    && matches!(&staged.op.change, Change::Put(entry) if matches!(entry.kind, Kind::File(_)))
             })
         };
         for (id, tree) in self.stage.trees() {
             let count = files(id).count();
-            if count == 0 {
+            let is_staged = |staged: &StagedOp| {
+                staged.op.key.tree == id && matches!(staged.how, How::Staged { .. })
+            };
+            if !open.ops.iter().any(is_staged) {
                 continue;
             }
             let directory = tree.series(&name)?;
@@ -279,6 +444,7 @@ impl Series {
                 let file = build::open(directory.as_fd(), &staged_name(self.batches, number))
                     .map_err(fail)?;
                 if let Change::Put(entry) = &staged.op.change {
+                    // It was possible when it was begun.
                     meta::set(&file, entry).map_err(|error| {
                         tree.failed(
                             path,
@@ -338,15 +504,58 @@ struct Here<'a> {
 }
 
 impl Here<'_> {
+    /// Whether something at this name, if there is something, may be changed or replaced.
+    fn may_be_changed(&self, key: &Key) -> Result<(), Halt> {
+        match self.root.find(&key.path, OFlag::empty()) {
+            Ok((_, stat)) if stat.immutable || stat.append_only => {
+                Err(Halt::One(LOCKED.to_owned()))
+            }
+            Ok(_) | Err(TreeError::Gone(_)) => Ok(()),
+            Err(error) => Err(not_reached(self.tree, &key.path, error)),
+        }
+    }
+
+    /// Whether a name may come and go in its directory; one that comes with the series has no flags.
+    fn may_come_and_go(&self, key: &Key) -> Result<(), Halt> {
+        if key.path.name().len() > self.tree.area.name_bytes_max() {
+            return Err(Halt::One(
+                "its name is longer than the file system here allows".to_owned(),
+            ));
+        }
+        let Some(parent) = key.path.parent() else { return Ok(()) };
+        match self.root.find(&parent, OFlag::O_DIRECTORY) {
+            Ok((_, stat)) if stat.immutable || stat.append_only => {
+                Err(Halt::One(format!("in its directory, {LOCKED}")))
+            }
+            Ok(_) | Err(TreeError::Gone(_)) => Ok(()),
+            Err(error) => Err(not_reached(self.tree, &key.path, error)),
+        }
+    }
+
+    /// Whether the file system here can hold these attributes: tried on something that is made for it.
+    fn holds(&self, series: &str, key: &Key, entry: &Entry) -> Result<(), Halt> {
+        const TRIAL: &str = "trial";
+        if entry.xattrs.is_empty() {
+            return Ok(());
+        }
+        let series = self.tree.series(series)?;
+        let fail = |error| refused_to(self.tree, &key.path, "cannot be tried", error);
+        // A directory holds what a file holds, and default ACLs.
+        let trial = area::made_directory(series.as_fd(), TRIAL).map_err(fail)?;
+        let set = meta::set(&trial, entry);
+        unlinkat(&series, TRIAL, UnlinkatFlags::RemoveDir).map_err(fail)?;
+        set.map_err(|error| not_set(self.tree, &key.path, &error))
+    }
+
     /// The file that is at the op's name now, with its content: as the index knows it, else hashed.
     /// `None` if it changes while it is read: its chunks are asked for.
-    fn donor(&self, op: &Op, look: &Look) -> Result<Option<Donor>, Trouble> {
-        let file = match self.root.open_file(&op.key.path) {
+    fn donor(&self, key: &Key, look: &Look) -> Result<Option<Donor>, Trouble> {
+        let file = match self.root.open_file(&key.path) {
             Ok(file) => file,
             // It went while we looked, or is leased by somebody.
             Err(_) => return Ok(None),
         };
-        let stored = self.index.get(&op.key).map_err(from_index)?;
+        let stored = self.index.get(key).map_err(from_index)?;
         if let Some(stored) = stored
             && stored.seen == Some(look.seen)
             && let Some(Entry { kind: Kind::File(content), .. }) = stored.entry
@@ -361,30 +570,90 @@ impl Here<'_> {
     }
 }
 
+/// What a file system has for a batch.
+#[derive(Clone, Copy, Debug)]
+struct Room {
+    /// Bytes beyond the reserve; negative if that is touched already.
+    bytes: i128,
+    /// What stays free, in bytes.
+    reserve: u64,
+    /// Inodes beyond the reserve; `None`: the file system makes them as they are needed.
+    inodes: Option<i128>,
+}
+
+impl Room {
+    fn of(tree: &StagedTree) -> Result<Room, Trouble> {
+        let stat = fstatvfs(tree.area.incoming())
+            .map_err(|error| failed(&tree.area.path().display(), "cannot see its room", error))?;
+        let total = stat.blocks().saturating_mul(stat.fragment_size());
+        let reserve = limits::STAGE_RESERVE_BYTES.min(total / limits::STAGE_RESERVE_PART);
+        let free = stat.blocks_available().saturating_mul(stat.fragment_size());
+        let inodes = i128::from(stat.files_available()) - i128::from(limits::STAGE_RESERVE_INODES);
+        Ok(Room {
+            bytes: i128::from(free) - i128::from(reserve),
+            reserve,
+            inodes: (stat.files() > 0).then_some(inodes),
+        })
+    }
+
+    fn none(&self, tree: &StagedTree) -> Option<Trouble> {
+        let path = || tree.path.display().to_string();
+        let missing = |left: i128| u64::try_from(-left).ok().filter(|missing| *missing > 0);
+        if let Some(needed) = missing(self.bytes) {
+            return Some(Trouble::NoRoom { needed, reserve: self.reserve, path: path() });
+        }
+        let needed = self.inodes.and_then(missing)?;
+        Some(Trouble::NoInodes { needed, path: path() })
+    }
+}
+
 impl OpenBatch {
     /// Asks for room for one more file: on its file system there must be room for all of the batch.
     fn reserve(&mut self, tree: &StagedTree, bytes: u64) -> Result<(), Trouble> {
         let room = match self.room.get_mut(&tree.area.device()) {
             Some(room) => room,
             None => {
-                let stat = fstatvfs(tree.area.incoming()).map_err(|error| {
-                    failed(&tree.area.path().display(), "cannot see its room", error)
-                })?;
-                let free = stat.blocks_available().saturating_mul(stat.fragment_size());
-                let free = free.saturating_sub(limits::STAGE_RESERVE_BYTES);
-                self.room.entry(tree.area.device()).or_insert(free)
+                let found = Room::of(tree)?;
+                self.room.entry(tree.area.device()).or_insert(found)
             }
         };
-        match room.checked_sub(bytes) {
-            Some(left) => *room = left,
-            None => {
-                let path = tree.path.display().to_string();
-                return Err(Trouble::NoRoom { needed: bytes.saturating_sub(*room), path });
-            }
+        let left = Room {
+            bytes: room.bytes - i128::from(bytes),
+            inodes: room.inodes.map(|inodes| inodes - 1),
+            reserve: room.reserve,
+        };
+        if let Some(trouble) = left.none(tree) {
+            return Err(trouble);
         }
+        *room = left;
         Ok(())
     }
 }
+
+/// Looks again before bytes are written: others write there, too.
+fn keeps_reserve(tree: &StagedTree, bytes: u64) -> Result<(), Trouble> {
+    let room = Room::of(tree)?;
+    let room = Room { bytes: room.bytes - i128::from(bytes), inodes: None, ..room };
+    room.none(tree).map_or(Ok(()), Err)
+}
+
+/// What this content takes on a disk, in bytes: chunks of zeros are holes.
+fn needs(content: &Content, zeros: &ChunkHash) -> u64 {
+    let full = content.chunks.iter().filter(|hash| *hash != zeros).count() as u64;
+    full.saturating_mul(content.chunk_bytes).min(content.size)
+}
+
+fn is_room(trouble: &Trouble) -> bool {
+    matches!(trouble, Trouble::NoRoom { .. } | Trouble::NoInodes { .. })
+}
+
+fn has_above(keys: &BTreeSet<Key>, key: &Key) -> bool {
+    let above = |key: &Key| Some(Key { tree: key.tree, path: key.path.parent()? });
+    std::iter::successors(above(key), above).any(|key| keys.contains(&key))
+}
+
+/// What an administrator is told of a flag of chattr(1).
+const LOCKED: &str = "it is immutable or append-only here: see lsattr(1), and take the flag off";
 
 /// Refuses what no owner sends: such ops could do harm, or could never be applied.
 fn check(op: &Op) -> Result<(), Trouble> {

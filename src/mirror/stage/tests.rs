@@ -28,7 +28,13 @@ fn head(pair: &Pair) -> Head {
 fn begin(pair: &Pair, ops: Vec<Op>) -> (Series, Result<Vec<Wanted>, Trouble>) {
     let mut series = pair.stage.begin(head(pair)).unwrap();
     let wanted = series.add_batch(&pair.roots(), pair.index(), false, ops);
-    (series, wanted)
+    (
+        series,
+        wanted.map(|(wanted, refused)| {
+            assert_eq!(refused, []);
+            wanted
+        }),
+    )
 }
 
 #[test]
@@ -183,7 +189,7 @@ fn no_room_is_told_with_what_is_needed() {
         entry.kind = kind;
     }
     let (_, wanted) = begin(&pair, vec![op]);
-    let Err(Trouble::NoRoom { needed, path }) = wanted else { panic!("{wanted:?}") };
+    let Err(Trouble::NoRoom { needed, path, .. }) = wanted else { panic!("{wanted:?}") };
     assert!(needed > 1 << 49, "{needed}");
     assert_eq!(path, pair.replica.display().to_string());
     pair.assert_nothing_staged();
@@ -214,7 +220,9 @@ fn other_trees_in_the_config_are_not_written_to() {
     fs::create_dir(&other).unwrap();
     let tree = config::Tree { path: other, exclude: Vec::new(), hash: config::Hash::Auto };
     let stage = Stage::open(&pair.state, &whose(), &[tree]).unwrap();
-    let trouble = stage.recover().unwrap_err().to_string();
+    let trouble = stage.recover().unwrap_err();
+    assert!(matches!(trouble, Trouble::Damaged(_)), "{trouble}");
+    let trouble = trouble.to_string();
     assert!(trouble.contains(&pair.replica.display().to_string()), "{trouble}");
 }
 

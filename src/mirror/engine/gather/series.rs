@@ -16,6 +16,8 @@ use crate::mirror::index::{Index, IndexError, Position};
 pub struct Series {
     /// All names that it takes in.
     taken: HashSet<Key>,
+    /// The peer cannot take these.
+    left_out: HashSet<Key>,
     /// Names that stay dirty; with `true` they are looked at in the next series.
     left: HashMap<Key, bool>,
     /// What the index becomes when the peer has it.
@@ -59,6 +61,16 @@ impl Series {
     /// It stays dirty whatever becomes of this series; `again`: it is looked at right after it.
     pub(super) fn leave(&mut self, key: &Key, again: bool) {
         *self.left.entry(key.clone()).or_default() |= again;
+    }
+
+    /// The peer cannot take this name: what it has there stays.
+    pub fn leave_out(&mut self, key: Key) {
+        self.left_out.insert(key);
+    }
+
+    /// Whether the peer cannot take it.
+    pub fn leaves_out(&self, key: &Key) -> bool {
+        self.left_out.contains(key)
     }
 
     /// Whether something may have been offered already that touches this name.
@@ -128,6 +140,9 @@ impl Series {
         for key in &clean {
             forced.remove(key);
         }
+        // Of what the peer did not take it is not known what it has.
+        self.changes.retain(|(key, _)| !self.left_out.contains(key));
+        forced.extend(self.left_out);
         index.commit(&self.changes, position, &clean, position.is_some())?;
         let now = Instant::now();
         for (key, took) in self.costly {

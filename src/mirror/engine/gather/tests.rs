@@ -415,7 +415,7 @@ fn what_cannot_be_read_holds_up_nothing_else() {
     assert!(names_of(&batch).contains(&"b".to_owned()), "{batch:?}");
     assert!(!names_of(&batch).contains(&"a".to_owned()), "the peer's copy stays: {batch:?}");
     place.record(series);
-    assert_eq!(place.rests.stuck(), 1);
+    assert_eq!(place.rests.reasons().count(), 1);
     assert!(place.rests.reasons().next().unwrap().contains("/www/a: "));
     assert!(place.index.get(&key("a")).unwrap().is_some(), "the last common commit");
     drop(holder);
@@ -423,5 +423,5 @@ fn what_cannot_be_read_holds_up_nothing_else() {
     place.index.mark(&names).unwrap();
     let (_, batch) = place.gather();
     assert_file(&batch, "a");
-    assert_eq!(place.rests.stuck(), 0);
+    assert_eq!(place.rests.reasons().count(), 0);
 }

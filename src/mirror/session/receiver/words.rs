@@ -2,7 +2,9 @@
 
 use crate::mirror::entry::{Digest, Key};
 use crate::mirror::lineage::Lineage;
-use crate::mirror::proto::{Differ, Envelope, Op, Past, ToReceiver, ToSender, Trouble, Wanted};
+use crate::mirror::proto::{
+    Differ, Envelope, Op, Past, Refused, ToReceiver, ToSender, Trouble, Wanted,
+};
 
 /// What happens to a receiver.
 #[derive(Clone, Debug)]
@@ -31,8 +33,13 @@ pub enum Event {
         /// There are more after them.
         more: bool,
     },
-    /// Answer to [`Command::Stage`]: what is not here, in order of op and chunk.
-    Staged(Vec<Wanted>),
+    /// Answer to [`Command::Stage`].
+    Staged {
+        /// What is not here, in order of op and chunk.
+        wanted: Vec<Wanted>,
+        /// What cannot be done.
+        refused: Vec<Refused>,
+    },
     /// Answer to [`Command::Write`] and [`Command::Drop`].
     Written,
     /// Answer to [`Command::MakeDurable`].
@@ -41,8 +48,8 @@ pub enum Event {
     Applied {
         /// Files in the conflict store, in all.
         conflicts: u64,
-        /// Names that could not become what they should: they are in no commit.
-        differ: Differ,
+        /// What could not be finished.
+        unfinished: Vec<Refused>,
     },
     /// Answer to [`Command::Verify`]: the names that differ, all of them in no commit by now.
     Verified(Differ),

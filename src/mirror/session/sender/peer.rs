@@ -5,7 +5,9 @@ use crate::core::Time;
 use crate::limits;
 use crate::mirror::entry::{Digest, Key};
 use crate::mirror::lineage::Lineage;
-use crate::mirror::proto::{Differ, Envelope, Past, ToReceiver, ToSender, Trouble, Wanted};
+use crate::mirror::proto::{
+    Differ, Envelope, Past, Refused, ToReceiver, ToSender, Trouble, Wanted,
+};
 use crate::mirror::session::offer;
 
 impl Sender {
@@ -32,9 +34,13 @@ impl Sender {
             ToSender::Listing { bucket, entries, more } => {
                 self.listed(now, bucket, entries, more);
             }
-            ToSender::Need { series, batch, wanted } => self.needed(now, series, batch, wanted),
+            ToSender::Need { series, batch, wanted, refused } => {
+                self.needed(now, series, batch, wanted, refused);
+            }
             ToSender::Acked { series, batch } => self.acked(now, series, batch),
-            ToSender::Applied { series, conflicts } => self.applied(series, conflicts),
+            ToSender::Applied { series, conflicts, unfinished } => {
+                self.applied(series, conflicts, unfinished);
+            }
             ToSender::Trouble(trouble) => self.troubled(now, trouble),
             ToSender::Pong => {
                 if self.pong_by.take().is_none() {
@@ -182,7 +188,14 @@ impl Sender {
         self.out.push_back(Command::CompareListing { bucket: which, entries });
     }
 
-    fn needed(&mut self, now: Time, series: u64, batch: u32, wanted: Vec<Wanted>) {
+    fn needed(
+        &mut self,
+        now: Time,
+        series: u64,
+        batch: u32,
+        wanted: Vec<Wanted>,
+        refused: Vec<Refused>,
+    ) {
         let State::Offered { batch: mine, last, measures, .. } = &self.state else {
             return self.unless_stale(series, "Need");
         };
@@ -191,8 +204,12 @@ impl Sender {
         }
         let last = *last;
         if let Err(why) = offer::check_need(&wanted, measures) {
-            self.hang(format!("the peer sent {why}"));
-        } else if wanted.is_empty() {
+            return self.hang(format!("the peer sent {why}"));
+        }
+        if !refused.is_empty() {
+            self.out.push_back(Command::LeaveOut(refused));
+        }
+        if wanted.is_empty() {
             self.close(now, batch, last);
         } else {
             self.state = State::Streaming { batch, last };
@@ -219,9 +236,12 @@ impl Sender {
         }
     }
 
-    fn applied(&mut self, series: u64, conflicts: u64) {
+    fn applied(&mut self, series: u64, conflicts: u64, unfinished: Vec<Refused>) {
         if matches!(self.state, State::Applying { .. }) && series == self.series {
             self.state = State::Recording;
+            if !unfinished.is_empty() {
+                self.out.push_back(Command::LeaveOut(unfinished));
+            }
             self.out.push_back(Command::Record { series, conflicts });
         } else {
             self.out_of_turn("Applied");
@@ -231,8 +251,10 @@ impl Sender {
     /// The peer could not do what it was asked for.
     fn troubled(&mut self, now: Time, trouble: Trouble) {
         let state = match &trouble {
-            Trouble::NoRoom { .. } => SenderState::Behind(format!("the peer has {trouble}")),
-            Trouble::Root(_) | Trouble::Failed(_) => {
+            Trouble::NoRoom { .. } | Trouble::NoInodes { .. } => {
+                SenderState::Behind(format!("the peer has {trouble}"))
+            }
+            Trouble::Root(_) | Trouble::Failed(_) | Trouble::Damaged(_) => {
                 SenderState::Blocked(format!("on the peer: {trouble}"))
             }
         };

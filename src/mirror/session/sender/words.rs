@@ -2,7 +2,7 @@
 
 use crate::mirror::entry::{Digest, Key};
 use crate::mirror::lineage::Lineage;
-use crate::mirror::proto::{Differ, Envelope, Op, Past, ToReceiver, ToSender, Wanted};
+use crate::mirror::proto::{Differ, Envelope, Op, Past, Refused, ToReceiver, ToSender, Wanted};
 
 /// What happens to a sender.
 #[derive(Clone, Debug)]
@@ -113,6 +113,9 @@ pub enum Command {
         /// The chunks.
         wanted: Vec<Wanted>,
     },
+    /// The peer cannot take these names of the series, each for a reason of its own: they are not in what
+    /// is recorded, and are offered again after a while.
+    LeaveOut(Vec<Refused>),
     /// Make what was gathered of this series the index: the peer has it, durable and applied.
     Record {
         /// Number of the series.

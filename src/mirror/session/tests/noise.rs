@@ -26,7 +26,7 @@ fn wanted() -> impl Strategy<Value = Vec<Wanted>> {
 
 fn trouble() -> impl Strategy<Value = Trouble> {
     prop_oneof![
-        Just(Trouble::NoRoom { needed: 1, path: "/".into() }),
+        Just(Trouble::NoRoom { needed: 1, reserve: 0, path: "/".into() }),
         Just(Trouble::Root("gone".into())),
         Just(Trouble::Failed("EIO".into())),
     ]
@@ -75,10 +75,10 @@ fn to_sender() -> impl Strategy<Value = ToSender> {
             ToSender::Listing { bucket, entries, more }
         }),
         4 => (0u64..4, 0u32..3, wanted()).prop_map(|(series, batch, wanted)| {
-            ToSender::Need { series, batch, wanted }
+            ToSender::Need { series, batch, wanted, refused: Vec::new() }
         }),
         4 => (0u64..4, 0u32..3).prop_map(|(series, batch)| ToSender::Acked { series, batch }),
-        2 => (0u64..4).prop_map(|series| ToSender::Applied { series, conflicts: 0 }),
+        2 => (0u64..4).prop_map(|series| ToSender::Applied { series, conflicts: 0, unfinished: Vec::new() }),
         1 => trouble().prop_map(ToSender::Trouble),
         1 => Just(ToSender::Pong),
         2 => differ().prop_map(ToSender::Differs),
@@ -98,10 +98,10 @@ fn receiver_event() -> impl Strategy<Value = receiver::Event> {
         3 => Just(Event::Opened { digest: [0; 16], commit: 0, past: PAST }),
         1 => Just(Event::BucketsRead(vec![[0; 16]; 256])),
         1 => any::<bool>().prop_map(|more| Event::ListingRead { entries: Vec::new(), more }),
-        3 => wanted().prop_map(Event::Staged),
+        3 => wanted().prop_map(|wanted| Event::Staged { wanted, refused: Vec::new() }),
         1 => Just(Event::Written),
         3 => Just(Event::Durable),
-        2 => differ().prop_map(|differ| Event::Applied { conflicts: 1, differ }),
+        2 => Just(Event::Applied { conflicts: 1, unfinished: Vec::new() }),
         2 => differ().prop_map(Event::Verified),
         1 => differ().prop_map(Event::Differs),
         1 => trouble().prop_map(Event::Failed),
@@ -195,7 +195,7 @@ fn another_generation_changes_nothing() {
         for _ in 0..300 {
             let said = to_receiver().new_tree(&mut runner).unwrap().current();
             let heard = to_sender().new_tree(&mut runner).unwrap().current();
-            let refusal = matches!(heard, ToSender::Refuse { .. } | ToSender::NotNow { .. });
+            let refusal = matches!(heard, ToSender::Refuse { .. });
             let mut receiver = Receiver::new(GENERATION, "web".into(), trees());
             receiver.handle(Time(0), receiver::Event::Linked);
             if !matches!(said, ToReceiver::Hello { .. }) {

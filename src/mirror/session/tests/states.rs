@@ -202,9 +202,15 @@ fn a_ping_without_an_answer_ends_the_link() {
     sender.handle(Time(0), follows());
     sender.handle(Time(0), Event::Gathered(Default::default()));
     // The first series of a link is sent though there is nothing in it.
-    sender.handle(Time(0), heard(ToSender::Need { series: 1, batch: 0, wanted: vec![] }));
+    sender.handle(
+        Time(0),
+        heard(ToSender::Need { series: 1, batch: 0, wanted: vec![], refused: vec![] }),
+    );
     sender.handle(Time(0), heard(ToSender::Acked { series: 1, batch: 0 }));
-    sender.handle(Time(0), heard(ToSender::Applied { series: 1, conflicts: 0 }));
+    sender.handle(
+        Time(0),
+        heard(ToSender::Applied { series: 1, conflicts: 0, unfinished: Vec::new() }),
+    );
     sender.handle(Time(0), Event::Recorded);
     commands(&mut sender);
     let ping_at = sender.next_deadline().unwrap();
@@ -255,7 +261,7 @@ fn streaming_ends_when_the_peer_says_that_it_is_void() {
     let gathered = super::super::sender::Gathered { ops, fuzzy: false, more: false };
     sender.handle(Time(0), Event::Gathered(gathered));
     let wanted = vec![Wanted { op: 0, chunks: vec![0] }];
-    sender.handle(Time(0), heard(ToSender::Need { series: 1, batch: 0, wanted }));
+    sender.handle(Time(0), heard(ToSender::Need { series: 1, batch: 0, wanted, refused: vec![] }));
     assert!(sender.is_streaming());
     sender.handle(Time(0), heard(ToSender::Trouble(Trouble::Failed("EIO".into()))));
     assert!(!sender.is_streaming());
@@ -355,12 +361,12 @@ fn what_cannot_be_restored_is_tried_again_without_haste() {
                 }
                 ToReceiver::Offer { series: number, batch, .. } => {
                     series = number;
-                    vec![heard(ToSender::Need { series, batch, wanted: vec![] })]
+                    vec![heard(ToSender::Need { series, batch, wanted: vec![], refused: vec![] })]
                 }
                 ToReceiver::Close { series, batch } => vec![
                     heard(ToSender::Acked { series, batch }),
                     heard(ToSender::Differs(differ.clone())),
-                    heard(ToSender::Applied { series, conflicts: 0 }),
+                    heard(ToSender::Applied { series, conflicts: 0, unfinished: vec![] }),
                 ],
                 ToReceiver::Verify { barrier } => vec![
                     heard(ToSender::Differs(differ.clone())),

@@ -494,6 +494,7 @@ impl World {
             Command::Gather { .. } if self.faults.remove(&Fault::Gather) => failed("gather"),
             Command::Gather { batch } => Some(Event::Gathered(self.gather(batch))),
             Command::Stream { wanted } => self.stream(&wanted),
+            Command::LeaveOut(_) => None,
             Command::Record { .. } if self.faults.remove(&Fault::Record) => failed("record"),
             Command::Record { .. } => {
                 let Owner { disk, index, dirty, forced, series, .. } = &mut self.owner;
@@ -649,7 +650,7 @@ impl World {
                 Some(Event::ListingRead { entries, more: rest.next().is_some() })
             }
             Command::Stage { .. } if self.faults.remove(&Fault::Stage) => {
-                Some(Event::Failed(Trouble::NoRoom { needed: 1, path: "/srv".into() }))
+                Some(Event::Failed(Trouble::NoRoom { needed: 1, reserve: 0, path: "/srv".into() }))
             }
             Command::Stage { batch, ops, .. } => {
                 if batch == 0 {
@@ -663,7 +664,7 @@ impl World {
                 });
                 let wanted = wanted.filter(|want| !want.chunks.is_empty()).collect();
                 standby.batch = ops;
-                Some(Event::Staged(wanted))
+                Some(Event::Staged { wanted, refused: Vec::new() })
             }
             Command::Write { .. } if self.faults.remove(&Fault::Write) => failed("write"),
             Command::Write { op, chunk, bytes } => {
@@ -699,7 +700,7 @@ impl World {
             Command::Apply => {
                 assert!(standby.journal.is_some());
                 standby.redo();
-                Some(Event::Applied { conflicts: 0, differ: Differ::default() })
+                Some(Event::Applied { conflicts: 0, unfinished: Vec::new() })
             }
             Command::Verify if self.faults.remove(&Fault::Verify) => failed("verify"),
             Command::Verify => {

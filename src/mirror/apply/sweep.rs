@@ -1,0 +1,225 @@
+//! What was replaced or removed lies in the series' directory: whatever of it somebody here wrote goes to
+//! the conflict store, before the rest is removed with the record.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use nix::fcntl::openat;
+use nix::sys::stat::Mode;
+
+use super::Run;
+use super::plan::Order;
+use super::victim::{Judge, Place};
+use crate::mirror::area::{self, DIRECTORY, errno, failed};
+use crate::mirror::conflict::{Victim, Why};
+use crate::mirror::entry::{Entry, Key, RelPath, Seen};
+use crate::mirror::meta::{self, Look, What};
+use crate::mirror::proto::{Change, Op, Trouble};
+use crate::mirror::stage::{How, StagedOp, StagedTree};
+
+/// The name in the series' directory of what an op took away.
+pub(super) fn gone_name((batch, number): Order, again: u32) -> String {
+    match again {
+        0 => format!("gone-{batch}-{number}"),
+        again => format!("gone-{batch}-{number}-{again}"),
+    }
+}
+
+/// The op that a name in a series' directory belongs to, and whether it took that away.
+fn parse(name: &[u8]) -> Option<(Order, bool)> {
+    let name = std::str::from_utf8(name).ok()?;
+    let (rest, is_gone) = match name.strip_prefix("gone-") {
+        Some(rest) => (rest, true),
+        None => (name, false),
+    };
+    let mut numbers = rest.split('-').map(|number| number.parse::<u32>().ok());
+    let order = (numbers.next()??, numbers.next()??);
+    Some((order, is_gone))
+}
+
+/// Something that was taken out of the tree.
+struct Aside<'a> {
+    tree: &'a StagedTree,
+    directory: BorrowedFd<'a>,
+    /// Its name, or path, below that.
+    name: &'a [u8],
+    key: &'a Key,
+    look: &'a Look,
+    /// What came in its place.
+    new: Option<&'a Entry>,
+}
+
+impl Run<'_> {
+    /// Judges everything that was replaced or removed.
+    pub(super) fn sweep(&mut self) -> Result<(), Trouble> {
+        let stage = self.stage;
+        for (id, tree) in stage.trees() {
+            let fail = |error| failed(&tree.area.path().display(), "cannot be read", error);
+            let Ok(series) = area::directory(tree.area.incoming(), &self.name) else { continue };
+            let names = area::names(series.as_fd()).map_err(fail)?;
+            let mut found: Vec<(Order, bool, Vec<u8>)> = names
+                .into_iter()
+                .filter_map(|name| parse(&name).map(|(order, is_gone)| (order, is_gone, name)))
+                .collect();
+            found.sort_unstable();
+            let (mut batch, mut ops): (Option<u32>, Vec<StagedOp>) = (None, Vec::new());
+            let (mut kept, mut judged) = (false, Vec::new());
+            for (order, is_gone, name) in found {
+                if batch != Some(order.0) {
+                    (batch, ops) = (Some(order.0), self.ready.batch(order.0)?);
+                }
+                let Some(StagedOp { op, how }) = ops.get(order.1 as usize) else { continue };
+                if op.key.tree != id {
+                    continue;
+                }
+                let (op, how) = (op.clone(), *how);
+                let verdict = self.judge(tree, series.as_fd(), &name, order, is_gone, &op, how)?;
+                if let Some(is_kept) = verdict {
+                    kept |= is_kept;
+                    judged.push(name);
+                }
+            }
+            if kept {
+                self.disk(tree.store.sync())?;
+            }
+            // Before the index forgets what they were judged by: they are not judged again.
+            for name in judged {
+                self.steps.take()?;
+                if let Err(error) = area::remove_all(series.as_fd(), &name) {
+                    // In nobody's way there.
+                    log::warn!(
+                        "{}: cannot be removed: {}",
+                        tree.area.path().display(),
+                        error.desc()
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What a whole file system refuses, for too long, is left.
+    fn disk(&mut self, done: Result<(), Trouble>) -> Result<(), Trouble> {
+        match done {
+            Err(trouble @ (Trouble::NoRoom { .. } | Trouble::NoInodes { .. }))
+                if self.to_the_end =>
+            {
+                self.done.broken.get_or_insert(trouble.to_string());
+                Ok(())
+            }
+            done => done,
+        }
+    }
+
+    /// One thing in the series' directory. Whether something of it was kept; `None`: it is what was staged.
+    #[expect(clippy::too_many_arguments, reason = "where it lies, and which op put it there")]
+    fn judge(
+        &mut self,
+        tree: &StagedTree,
+        series: BorrowedFd<'_>,
+        name: &[u8],
+        order: Order,
+        is_gone: bool,
+        op: &Op,
+        how: How,
+    ) -> Result<Option<bool>, Trouble> {
+        let look = meta::look_at(series, name);
+        let fail = |error: std::io::Error| {
+            failed(&tree.shown(&op.key.path), "cannot be judged", errno(&error))
+        };
+        let Some(mut look) = look.map_err(fail)? else { return Ok(None) };
+        if !is_gone && how == (How::Staged { ino: look.seen.ino }) {
+            // It never came in: another op won, or it could not.
+            return Ok(None);
+        }
+        if let Ok((_, root)) = self.tree(&op.key)
+            && let Ok(Some((now, _))) = meta::quick(root, &op.key.path)
+            && now.ino == look.seen.ino
+        {
+            // The same file is at its name.
+            return Ok(Some(false));
+        }
+        if let Some(before) = self.done.replaced.get(&order)
+            && same_but_for_the_move(before, &look.seen)
+        {
+            look.seen = *before;
+        }
+        let new = match &op.change {
+            Change::Put(entry) if self.done.plan.wins(&op.key, order) => Some(entry),
+            Change::Put(_) | Change::Delete => None,
+        };
+        let aside = Aside { tree, directory: series, name, key: &op.key, look: &look, new };
+        if look.what != What::Dir {
+            return self.judge_one(&aside).map(Some);
+        }
+        self.judge_below(&aside).map(Some)
+    }
+
+    /// Everything in a directory that was taken out. A path that is too long for a name of the tree was made
+    /// here: what is there is kept as a whole.
+    fn judge_below(&mut self, top: &Aside<'_>) -> Result<bool, Trouble> {
+        let fail = |error| failed(&top.tree.shown(&top.key.path), "cannot be judged", error);
+        let base = openat(top.directory, top.name, DIRECTORY, Mode::empty()).map_err(fail)?;
+        let mut kept = false;
+        let mut left = vec![RelPath::root()];
+        while let Some(path) = left.pop() {
+            let directory = match area::directory_at(base.as_fd(), &path) {
+                Ok(directory) => directory,
+                // Something is mounted there, or it cannot be read: it cannot be removed either.
+                Err(_) => continue,
+            };
+            for name in area::names(directory.as_fd()).map_err(fail)? {
+                let Ok(Some(look)) = meta::look_at(&directory, &name) else { continue };
+                let whole = join(&top.key.path, &path).and_then(|above| above.join(&name));
+                let Ok(whole) = whole else {
+                    let place = join(&top.key.path, &path).unwrap_or_else(|_| top.key.path.clone());
+                    let (parent, why) = (directory.as_fd(), Why::Created);
+                    let victim = Victim { parent, name: &name, path: &place, look: &look, why };
+                    top.tree.store.keep(&victim, &self.occasion, self.steps)?;
+                    kept = true;
+                    continue;
+                };
+                let key = Key { tree: top.key.tree, path: whole };
+                if look.what == What::Dir {
+                    let below = path.join(&name);
+                    left.extend(below);
+                    continue;
+                }
+                let directory = directory.as_fd();
+                let aside = Aside {
+                    tree: top.tree,
+                    directory,
+                    name: &name,
+                    key: &key,
+                    look: &look,
+                    new: None,
+                };
+                kept |= self.judge_one(&aside)?;
+            }
+        }
+        Ok(kept)
+    }
+
+    fn judge_one(&mut self, aside: &Aside<'_>) -> Result<bool, Trouble> {
+        let Aside { tree, directory, name, key, look, new } = *aside;
+        let place = Place::Aside { directory, name };
+        let keep = self.done.plan.keeps(key);
+        let judge = Judge { tree, place, index: self.index, key, look, keep };
+        let Some(why) = judge.verdict(new)? else { return Ok(false) };
+        let victim = Victim { parent: directory, name, path: &key.path, look, why };
+        let kept = tree.store.keep(&victim, &self.occasion, self.steps).map(drop);
+        self.disk(kept)?;
+        Ok(true)
+    }
+}
+
+fn join(one: &RelPath, other: &RelPath) -> Result<RelPath, crate::mirror::entry::BadPath> {
+    if one.is_root() || other.is_root() {
+        return Ok(if one.is_root() { other.clone() } else { one.clone() });
+    }
+    RelPath::new(&[one.as_bytes(), b"/".as_slice(), other.as_bytes()].concat())
+}
+
+/// Whether nothing but the ctime moved between the look before a rename and the one after it.
+fn same_but_for_the_move(before: &Seen, after: &Seen) -> bool {
+    Seen { ctime: before.ctime, ..*after } == *before
+}
