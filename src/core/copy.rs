@@ -138,10 +138,11 @@ impl Core {
             Role::Active(active) => Some(active.generation),
             Role::Releasing { drain: Some(drain), .. } => Some(drain.generation),
             Role::Draining(draining) => Some(draining.generation),
+            // What the peer is let in with.
             Role::Passive { .. }
             | Role::Wanting { .. }
             | Role::Probing { .. }
-            | Role::Releasing { drain: None, .. } => None,
+            | Role::Releasing { drain: None, .. } => group.handing,
         };
         let Some(reign) = reign else { return Unsent::Unknown };
         let reported = group.duties.unsent(self.now, reign);

@@ -46,6 +46,8 @@ pub struct Duties {
     mirror_report: Option<MirrorReport>,
     /// What the peer lacks of the trees as this node owns them in that reign, as reported then.
     unsent: Option<(Generation, Unsent, Time)>,
+    /// The peer's incarnation that this is about.
+    sends_to: Option<u64>,
 }
 
 impl Duties {
@@ -67,6 +69,7 @@ impl Duties {
             service_report: None,
             mirror_report: None,
             unsent: None,
+            sends_to: None,
         };
         duties.set_stop_patience(config);
         duties
@@ -184,6 +187,11 @@ impl Duties {
         still && self.mirror_now().is_some_and(|report| report.still)
     }
 
+    /// The peer has all of the trees as this node owned them in `reign`.
+    pub fn sent_all(&mut self, now: Time, reign: Generation) {
+        self.unsent = Some((reign, Unsent::Nothing, now));
+    }
+
     /// What the peer does not have of the trees as this node owns them in `reign`, at `now`.
     pub fn unsent(&self, now: Time, reign: Generation) -> Unsent {
         match self.unsent.filter(|(of, ..)| *of == reign) {
@@ -242,8 +250,10 @@ impl Core {
             {
                 group.duties.order += 1;
                 let order = group.duties.order;
-                if group.duties.mirror.2.incarnation != peer.incarnation {
-                    // Nothing shows what another one has.
+                // Nothing shows what another one has.
+                if let Some(incarnation) = peer.incarnation
+                    && group.duties.sends_to.replace(incarnation) != Some(incarnation)
+                {
                     group.duties.unsent = None;
                 }
                 group.duties.mirror = (order, duty, peer, terms);

@@ -207,6 +207,7 @@ impl Core {
         };
         let granted = wants.filter(|_| self.disk.surely_not_alone());
         if self.is_drained(group) {
+            group.duties.sent_all(now, draining.generation);
             return Role::Passive { granted };
         }
         let late = now >= draining.until;
