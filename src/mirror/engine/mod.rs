@@ -11,6 +11,7 @@
 
 mod batch;
 mod begin;
+mod crash;
 mod gather;
 mod hints;
 mod incoming;
@@ -38,6 +39,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 
 pub use self::begin::Beginning;
+use self::crash::Reign;
 use self::look::Look;
 use self::replica::Replica;
 use self::report::{News, Rate, Skipped};
@@ -316,6 +318,9 @@ impl Engine {
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             if lock(&self.mail).over {
+                if matches!(self.role, Role::Out(_)) {
+                    Reign::of(&self.setup.state).end();
+                }
                 return;
             }
         }

@@ -104,8 +104,7 @@ impl Own {
         };
         match verdict {
             Verdict::Changed => {
-                self.differ.add(&key);
-                self.changes.insert(key, Some(UNKNOWN));
+                self.unknown(key);
             }
             Verdict::Same(Some(seen)) => self.as_before.push((key, seen)),
             Verdict::Same(None) => {}
@@ -123,6 +122,12 @@ impl Own {
             self.changes.insert(key, Some(UNKNOWN));
         }
         Ok(())
+    }
+
+    /// A name is otherwise by nobody's order.
+    pub fn unknown(&mut self, key: Key) {
+        self.differ.add(&key);
+        self.changes.insert(key, Some(UNKNOWN));
     }
 
     /// A name of the index is no more to be mirrored.

@@ -117,6 +117,17 @@ impl News {
         ));
     }
 
+    /// This machine died as the owner, and these files lost their content by it.
+    pub fn emptied(&mut self, trees: &Trees, differ: &Differ) {
+        let Differ { names, .. } = differ;
+        self.differs_told_at = None;
+        self.differs = Some(format!(
+            "{names} files here are empty since the machine died ({}); the peer keeps the content from before \
+             in its conflict store",
+            shown(trees, differ)
+        ));
+    }
+
     /// What is to be told of a changed copy.
     pub fn differs(&mut self, now: Instant) -> Option<(Kind, String)> {
         if self.differs_due().is_none_or(|at| at > now) {

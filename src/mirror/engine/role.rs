@@ -3,11 +3,13 @@
 use std::sync::Mutex;
 use std::time::Instant;
 
+use super::crash::Reign;
 use super::incoming::{self, Incoming, settle};
 use super::outgoing::{self, Outgoing};
 use super::owner::{Obstacle, Owner, watch_thread};
 use super::replica::{self, Replica};
 use super::trees::Fault;
+use super::walk;
 use super::wire::Wire;
 use super::{Engine, Input, Mail, Telling, decline, lock, report};
 use crate::control::status::{Direction, MirrorState};
@@ -197,6 +199,7 @@ impl Engine {
                     Role::Out(Box::new(Owner::new(generation)))
                 }
                 MirrorDuty::In(generation) => {
+                    Reign::of(&self.setup.state).end();
                     self.replica.get_or_insert_with(|| Replica::new(&self.to_self));
                     let group = &self.setup.group;
                     Role::In(Box::new(Incoming::new(generation, group, &self.trees)))
@@ -258,6 +261,7 @@ impl Engine {
     fn leave(&mut self, why: &str, tell: &mut dyn FnMut(Telling)) {
         self.wire.close();
         if let Role::Out(owner) = &mut self.role {
+            Reign::of(&self.setup.state).end();
             for (request, _) in owner.syncs.drain(..) {
                 tell(Telling::Synced { request, outcome: Err(why.to_owned()) });
             }
@@ -352,6 +356,7 @@ impl Engine {
         let generation = owner.generation;
         let begun = self
             .settled()
+            .and_then(|()| self.begin_reign())
             .and_then(|()| self.set_owned(generation).map_err(|error| error.to_string()))
             .and_then(|()| {
                 let words = (self.setup.group.as_str(), self.setup.node.as_str());
@@ -374,6 +379,21 @@ impl Engine {
             }
             Err(why) => owner.outgoing = Err((why, Instant::now() + limits::MIRROR_RETRY)),
         }
+    }
+
+    /// If this machine died as the owner, what that left empty is sent so that the peer keeps what it has.
+    fn begin_reign(&mut self) -> Result<(), String> {
+        let reign = Reign::of(&self.setup.state);
+        if reign.died().map_err(|error| error.to_string())? {
+            let emptied = self.trees.open(&self.index).and_then(|pass| {
+                walk::emptied(&pass, &self.index, &|| lock(&self.mail).order.is_some())
+            });
+            let differ = emptied.map_err(|fault| fault.to_string())?;
+            if differ.names > 0 {
+                self.news.emptied(&self.trees, &differ);
+            }
+        }
+        reign.begin().map_err(|error| error.to_string())
     }
 
     /// A link of the owner that waits for its order, or for long enough.

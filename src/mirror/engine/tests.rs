@@ -179,14 +179,19 @@ impl Engines {
         assert_eq!(snapshot(&self.tree("standby")), snapshot(&self.tree("owner")));
     }
 
-    fn assert_no_conflicts(&self) {
+    /// What each `about.json` in the standby's store says.
+    fn conflicts(&self) -> Vec<String> {
         let beside = fs::read_dir(self.directory.path().join("standby")).unwrap();
         let area = beside.map(|entry| entry.unwrap().path()).find(|path| !path.ends_with("www"));
         let kept = fs::read_dir(area.unwrap().join("conflicts")).unwrap();
         let about = |entry: std::io::Result<fs::DirEntry>| {
             fs::read_to_string(entry.unwrap().path().join("about.json")).unwrap()
         };
-        let kept: Vec<String> = kept.map(about).collect();
+        kept.map(about).collect()
+    }
+
+    fn assert_no_conflicts(&self) {
+        let kept = self.conflicts();
         assert!(kept.is_empty(), "nobody wrote there: {kept:#?}");
     }
 }
@@ -280,5 +285,28 @@ fn the_end_of_a_burst_comes_by_itself() {
             assert!(Instant::now() < deadline, "round {round} never came");
             thread::sleep(LOOK_EVERY);
         }
+    }
+}
+
+/// As XFS leaves what was overwritten just before a crash. What an owner empties itself goes as usual.
+#[test]
+fn p3_what_a_crash_left_empty_replaces_nothing_for_nothing() {
+    for crash in [false, true] {
+        let mut engines = Engines::new();
+        let path = engines.tree("owner").join("page");
+        fs::write(&path, "content").unwrap();
+        engines.sync(Victim::Link);
+        engines.owner = None;
+        fs::write(&path, "").unwrap();
+        if crash {
+            let reign = engines.directory.path().join("owner-state/reign");
+            fs::write(reign, "another boot").unwrap();
+        }
+        engines.start_owner();
+        engines.sync(Victim::Link);
+        engines.assert_same();
+        let kept = engines.conflicts();
+        assert_eq!(kept.len(), usize::from(crash), "{kept:#?}");
+        assert!(kept.iter().all(|about| about.contains("\"page\"")), "{kept:#?}");
     }
 }

@@ -5,7 +5,7 @@ use super::links::Links;
 use super::own::{Judge, Own};
 use super::trees::{Fault, Pass, Tree};
 use crate::limits;
-use crate::mirror::entry::{Key, Seen};
+use crate::mirror::entry::{Key, Kind, Seen};
 use crate::mirror::index::Index;
 use crate::mirror::meta::{self, Sort};
 use crate::mirror::proto::Differ;
@@ -137,6 +137,29 @@ pub fn own(
         Ok(true)
     })?;
     Ok((walked, own.commit(index)?))
+}
+
+/// Files that had content at the last common commit and are empty now lose their entry in the index, as what
+/// was changed by nobody's order.
+///
+/// # Errors
+/// See [`Fault`].
+pub fn emptied(
+    pass: &Pass<'_>,
+    index: &Index,
+    interrupted: &dyn Fn() -> bool,
+) -> Result<Differ, Fault> {
+    let mut own = Own::default();
+    compare(pass, index, interrupted, &mut |found, note| {
+        if let (Some((_, Seen { size: 0, .. }, _)), Some(Note::Differs(key))) = (found, note) {
+            let entry = index.get(&key)?.and_then(|stored| stored.entry);
+            if entry.is_some_and(|entry| matches!(entry.kind, Kind::File(it) if it.size > 0)) {
+                own.unknown(key);
+            }
+        }
+        Ok(true)
+    })?;
+    Ok(own.commit(index)?)
 }
 
 /// False ends the walk.
