@@ -71,6 +71,16 @@ pub struct Brought {
     done: Option<Done>,
 }
 
+impl Brought {
+    /// Says durably that others may write to the trees from now on.
+    ///
+    /// # Errors
+    /// The system refused: then they must not.
+    pub fn set_brought(&self) -> Result<(), Trouble> {
+        self.ready.set_brought()
+    }
+}
+
 /// What is known after the trees are at the commit.
 #[derive(Debug, Default)]
 struct Done {
@@ -100,7 +110,7 @@ pub fn apply(
 }
 
 /// Brings the trees to the commit of a series; [`finish`] must follow. Before something else writes to the
-/// trees, [`Ready::set_brought`] must be on record: when the rest is done again after a crash, nothing is
+/// trees, [`Brought::set_brought`] must be on record: when the rest is done again after a crash, nothing is
 /// touched then that is not as the commit before had it.
 ///
 /// # Errors
@@ -302,16 +312,17 @@ impl<'a> Run<'a> {
         let coming =
             self.done.plan.directories.get(key).filter(|one| self.done.plan.wins(key, one.order));
         if let Some(entry) = coming.map(|directory| directory.entry.clone()) {
+            if self.careful && !self.is_directory_as_before(key)? {
+                return Ok(());
+            }
             if self.is_changed_directory(key, &entry)? {
-                if self.careful {
-                    return Err(Halt::One("it was changed here meanwhile".to_owned()));
-                }
                 self.keep_directory_metadata(key)?;
             }
             self.steps.take()?;
             meta::set(&directory, &entry).map_err(|error| not_set(tree, &key.path, &error))?;
-        } else if let Some(Stored { entry: Some(entry), .. }) =
-            self.index.get(key).map_err(from_index)?
+        } else if !self.careful
+            && let Some(Stored { entry: Some(entry), .. }) =
+                self.index.get(key).map_err(from_index)?
         {
             self.steps.take()?;
             let mtime = entry.mtime;

@@ -209,6 +209,8 @@ pub struct Refused {
     pub key: Key,
     /// Why, in words, at most [`limits::REFUSED_WHY_BYTES_MAX`].
     pub why: String,
+    /// It fits when the deletions of this series have made room: it comes with the next one.
+    pub soon: bool,
 }
 
 impl Refused {
@@ -216,7 +218,7 @@ impl Refused {
     pub fn new(key: Key, mut why: String) -> Refused {
         let end = (0..=limits::REFUSED_WHY_BYTES_MAX).rev().find(|&end| why.is_char_boundary(end));
         why.truncate(end.unwrap_or(0));
-        Refused { key, why }
+        Refused { key, why, soon: false }
     }
 }
 

@@ -314,7 +314,7 @@ impl Ready {
     ///
     /// # Errors
     /// The system refused: then they must not.
-    pub fn set_brought(&self) -> Result<(), Trouble> {
+    pub(super) fn set_brought(&self) -> Result<(), Trouble> {
         let home = self.stage.home();
         record::write(home, record::BROUGHT, &())
             .and_then(|()| record::sync(home))

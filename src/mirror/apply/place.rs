@@ -186,7 +186,18 @@ impl Run<'_> {
             Some(before) if before == seen => Ok(()),
             // Names came and went in it; it is judged name by name when it is out of the tree.
             Some(before) if is_dir && before.ino == seen.ino => Ok(()),
-            Some(_) | None => Err(changed()),
+            Some(_) | None => {
+                let (tree, root) = self.tree(key)?;
+                let look = meta::look(root, &key.path);
+                let look = look.map_err(|error| not_reached(tree, &key.path, error))?;
+                let look = look.ok_or_else(changed)?;
+                let place = Place::InTree { root };
+                let judge = Judge { tree, place, index: self.index, key, look: &look, keep: false };
+                match judge.verdict(None)? {
+                    None => Ok(()),
+                    Some(_) => Err(changed()),
+                }
+            }
         }
     }
 
@@ -248,6 +259,16 @@ impl Run<'_> {
         let stored = stored.and_then(|stored| stored.entry);
         let stored = stored.filter(|stored| stored.kind == Kind::Dir);
         Ok(stored.is_some_and(|stored| differs(&stored) && differs(new)))
+    }
+
+    /// Whether a directory still is what the commit before made of it, and nobody else has set anything.
+    pub(super) fn is_directory_as_before(&self, key: &Key) -> Result<bool, Halt> {
+        let (tree, root) = self.tree(key)?;
+        let look = meta::look(root, &key.path);
+        let look = look.map_err(|error| not_reached(tree, &key.path, error))?;
+        let stored = self.index.get(key).map_err(from_index)?;
+        let stored = stored.and_then(|stored| stored.entry);
+        Ok(look.zip(stored).is_some_and(|(look, stored)| look.has_metadata_of(&stored)))
     }
 
     /// Keeps what somebody here made of it, before it becomes what the owner says.

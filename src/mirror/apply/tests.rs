@@ -439,3 +439,45 @@ fn what_is_kept_says_which_generation_replaced_it() {
     assert_eq!((about.node.as_str(), about.group.as_str(), about.size), ("serv2", "web", 4));
     assert_eq!(about.tree, pair.replica.display().to_string());
 }
+
+/// The service runs when the trees are at the commit; what it writes is nobody's to replace, wherever the
+/// rest was stopped.
+#[test]
+fn p3_what_was_written_after_a_takeover_stays_when_the_rest_is_done_again() {
+    let mut stop = 0;
+    loop {
+        let mut pair = Pair::new();
+        furnish(&pair.owner);
+        pair.sync();
+        meddle(&pair.replica);
+        change(&pair.owner);
+        let ops = pair.ops();
+        let ready = pair.take_in(&ops).unwrap();
+        let roots = pair.roots();
+        let steps = &mut Steps::all();
+        let brought = bring(&ready, &roots, pair.index(), steps, false).unwrap();
+        let (owner, replica) = (snapshot(&pair.owner), snapshot(&pair.replica));
+        assert_eq!(owner, replica, "all is there before the rest");
+        brought.set_brought().unwrap();
+        // Changed, made again where it was deleted, deleted, and only its mode.
+        write(&pair.replica, "a.txt", "served");
+        write(&pair.replica, "gone/again", "served");
+        fs::remove_file(pair.replica.join("becomes-file")).unwrap();
+        set_mode(&pair.replica, "mode-only", 0o640);
+        let served = snapshot(&pair.replica);
+        let stopped = finish(brought, &roots, pair.index(), &mut Steps::until(stop));
+        if stopped.is_err() {
+            pair.reopen();
+            let ready = pair.stage.recover().unwrap().unwrap();
+            pair.apply(&ready, &mut Steps::all()).unwrap();
+        }
+        assert_eq!(snapshot(&pair.replica), served, "stopped at {stop}");
+        assert_eq!(pair.conflicts(), expected_conflicts(), "stopped at {stop}");
+        pair.assert_nothing_staged();
+        if stopped.is_ok() {
+            assert!(stop > 20, "only {stop} writes");
+            return;
+        }
+        stop += 3;
+    }
+}

@@ -342,7 +342,7 @@ pub fn settle(
     if let Some(why) = &applied.broken {
         stage.set_broken(why)?;
     }
-    for Refused { key, why } in &applied.unfinished {
+    for Refused { key, why, .. } in &applied.unfinished {
         log::warn!("{} is not as the owner had it: {why}", trees.place(key));
     }
     Ok(Settled { conflicts: stage.conflicts()?, unfinished: applied.unfinished })

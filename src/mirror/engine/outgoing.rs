@@ -267,7 +267,12 @@ impl Outgoing {
             Command::Stream { wanted } => return self.stream(&wanted, around),
             Command::LeaveOut(refused) => {
                 let now = Instant::now();
-                for Refused { key, why } in refused {
+                for Refused { key, why, soon } in refused {
+                    if soon {
+                        self.series.leave(&key, true);
+                        self.series.leave_out(key);
+                        continue;
+                    }
                     let why = format!("on the peer, {}: {why}", around.trees.place(&key));
                     self.refusals.add(&key, why, now);
                     self.series.leave_out(key);

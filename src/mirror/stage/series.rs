@@ -51,6 +51,8 @@ pub struct Series {
     zeros: BTreeMap<u64, ChunkHash>,
     /// Names that were refused: what is below a directory among them is refused with it.
     refused: BTreeSet<Key>,
+    /// Those among them that fit when the deletions have made room.
+    later: BTreeSet<Key>,
     /// Directories that are there and go in this series: nothing in them stays in place.
     going: BTreeSet<Key>,
 }
@@ -79,6 +81,7 @@ impl Series {
             open: None,
             zeros: BTreeMap::new(),
             refused: BTreeSet::new(),
+            later: BTreeSet::new(),
             going: BTreeSet::new(),
         }
     }
@@ -186,12 +189,13 @@ impl Series {
             let how = match self.prepare(&mut open, &here, number, &op) {
                 Ok(how) => how,
                 Err(Halt::One(why)) => {
-                    self.leave_out(&mut open, number, &op, why);
+                    let soon = self.needs_one_that_is_later(&op);
+                    self.leave_out(&mut open, number, &op, why, soon);
                     How::Dropped
                 }
                 Err(Halt::Disk(trouble) | Halt::All(trouble)) if frees && is_room(&trouble) => {
                     // The deletions of this batch make room: what does not fit yet comes after them.
-                    self.leave_out(&mut open, number, &op, trouble.to_string());
+                    self.leave_out(&mut open, number, &op, trouble.to_string(), true);
                     How::Dropped
                 }
                 Err(Halt::Disk(trouble) | Halt::All(trouble)) => return Err(trouble),
@@ -209,10 +213,24 @@ impl Series {
     }
 
     /// It cannot be done, alone.
-    fn leave_out(&mut self, open: &mut OpenBatch, number: u32, op: &Op, why: String) {
+    fn leave_out(&mut self, open: &mut OpenBatch, number: u32, op: &Op, why: String, soon: bool) {
         open.missing.remove(&number);
         self.refused.insert(op.key.clone());
-        open.refused.push(Refused::new(op.key.clone(), why));
+        if soon {
+            self.later.insert(op.key.clone());
+        }
+        open.refused.push(Refused { soon, ..Refused::new(op.key.clone(), why) });
+    }
+
+    /// Whether a directory above it, or the file of which it is a name, comes with the next series.
+    fn needs_one_that_is_later(&self, op: &Op) -> bool {
+        let file = match &op.change {
+            Change::Put(Entry { kind: Kind::Link { to }, .. }) => {
+                Some(Key { tree: op.key.tree, path: to.clone() })
+            }
+            Change::Put(_) | Change::Delete => None,
+        };
+        has_above(&self.later, &op.key) || file.is_some_and(|file| self.later.contains(&file))
     }
 
     /// Prepares one op: proves what can be proven of it, and stages what comes new.

@@ -250,3 +250,66 @@ fn a_mount_point_has_nothing_beside_it() {
         assert!(matches!(opened, Err(StageError::MountPoint(_))), "{root}: {opened:?}");
     }
 }
+
+/// Flags of chattr(1), taken off again.
+struct Flag(std::path::PathBuf);
+
+impl Flag {
+    fn immutable(path: std::path::PathBuf) -> Flag {
+        Flag::change(&path, "+i");
+        Flag(path)
+    }
+
+    fn change(path: &Path, flag: &str) {
+        let done = std::process::Command::new("chattr").arg(flag).arg(path).status().unwrap();
+        assert!(done.success());
+    }
+}
+
+impl Drop for Flag {
+    fn drop(&mut self) {
+        Flag::change(&self.0, "-i");
+    }
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_alone_before_it_is_acknowledged() {
+    let mut pair = Pair::new();
+    for name in ["locked", "gone", "d/old", "free"] {
+        let path = pair.owner.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "first").unwrap();
+    }
+    pair.sync();
+    fs::write(pair.owner.join("free"), "second").unwrap();
+    fs::write(pair.owner.join("new"), "second").unwrap();
+    let mut ops = pair.ops();
+    let _flags = ["locked", "gone", "d"].map(|name| Flag::immutable(pair.replica.join(name)));
+    // A directory with an attribute that ext4 does not hold, and what is in it.
+    let mut big = put("big", b"");
+    if let Change::Put(entry) = &mut big.change {
+        entry.kind = Kind::Dir;
+        entry.xattrs = vec![(b"user.a".to_vec(), vec![b'a'; 20_000])];
+    }
+    let delete = Op { key: key("gone"), change: Change::Delete, keep: false };
+    let link = {
+        let mut link = put("link", b"");
+        if let Change::Put(entry) = &mut link.change {
+            entry.kind = Kind::Link { to: key("locked").path };
+        }
+        link
+    };
+    let bad = [big, put("big/below", b""), put("d/new", b""), delete, put("locked", b""), link];
+    ops.extend(bad.iter().cloned());
+    let ready = pair.take_in(&ops).unwrap();
+    let refused: Vec<_> = pair.refused.iter().map(|one| one.key.clone()).collect();
+    assert_eq!(refused, bad.map(|op| op.key), "{:?}", pair.refused);
+    let applied = pair.apply(&ready, &mut Steps::all()).unwrap();
+    assert_eq!(applied.unfinished, []);
+    for name in ["free", "new"] {
+        assert_eq!(fs::read(pair.replica.join(name)).unwrap(), b"second", "{name}");
+    }
+    assert_eq!(fs::read(pair.replica.join("locked")).unwrap(), b"first");
+    assert!(pair.replica.join("gone").exists() && !pair.replica.join("big").exists());
+    pair.assert_nothing_staged();
+}

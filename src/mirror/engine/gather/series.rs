@@ -59,7 +59,7 @@ impl Series {
     }
 
     /// It stays dirty whatever becomes of this series; `again`: it is looked at right after it.
-    pub(super) fn leave(&mut self, key: &Key, again: bool) {
+    pub fn leave(&mut self, key: &Key, again: bool) {
         *self.left.entry(key.clone()).or_default() |= again;
     }
 

@@ -207,6 +207,7 @@ impl Sender {
             return self.hang(format!("the peer sent {why}"));
         }
         if !refused.is_empty() {
+            self.dropped |= refused.iter().any(|one| one.soon);
             self.out.push_back(Command::LeaveOut(refused));
         }
         if wanted.is_empty() {

@@ -5,10 +5,11 @@ use std::time::Duration;
 use super::world::{Fault, GENERATION, PAST, World, trees};
 use crate::core::Time;
 use crate::limits;
+use crate::mirror::entry::{Key, RelPath, TreeId};
 use crate::mirror::lineage::Lineage;
-use crate::mirror::proto::{self, Differ, Envelope, ToReceiver, ToSender};
+use crate::mirror::proto::{self, Change, Differ, Envelope, Op, Refused, ToReceiver, ToSender};
 use crate::mirror::session::receiver::{self, Receiver};
-use crate::mirror::session::sender::{Command, Event, Sender, SenderState, Verdict};
+use crate::mirror::session::sender::{Command, Event, Gathered, Sender, SenderState, Verdict};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -389,4 +390,79 @@ fn what_cannot_be_restored_is_tried_again_without_haste() {
     assert!(series > 0 && compared >= 2, "{compared} comparisons");
     assert!(compared <= 62, "{compared} comparisons in a minute");
     let _ = done;
+}
+
+/// What waits for room that the series itself makes is not left out: a barrier is kept when it is there.
+#[test]
+fn what_fits_after_the_deletions_comes_before_the_barrier_is_kept() {
+    let mut sender = Sender::new(GENERATION, "web".into(), trees(), 1);
+    sender.handle(Time(0), Event::Linked);
+    sender.handle(Time(0), Event::Walked { digest: [0; 16] });
+    sender.handle(Time(0), heard(ToSender::Welcome { digest: [0; 16], commit: 0, past: PAST }));
+    sender.handle(Time(0), follows());
+    sender.handle(Time(0), Event::Gathered(Default::default()));
+    sender.handle(Time(0), Event::Barrier { id: 1, sync: false });
+    let key = Key { tree: TreeId(0), path: RelPath::new(b"large").unwrap() };
+    let (mut soon, mut kept_at) = (0, None);
+    for _ in 0..100 {
+        let mut answers = Vec::new();
+        for command in commands(&mut sender) {
+            let (series, batch) = match command {
+                Command::Walk { .. } => {
+                    answers.push(Event::Walked { digest: [0; 16] });
+                    continue;
+                }
+                Command::Gather { .. } => {
+                    let op = Op { key: key.clone(), change: Change::Delete, keep: false };
+                    let gathered = Gathered { ops: vec![op], fuzzy: false, more: false };
+                    answers.push(Event::Gathered(gathered));
+                    continue;
+                }
+                Command::Record { .. } => {
+                    answers.push(Event::Recorded);
+                    continue;
+                }
+                Command::LeaveOut(refused) => {
+                    soon += refused.len();
+                    continue;
+                }
+                Command::Done(1) => {
+                    kept_at = Some(soon);
+                    continue;
+                }
+                Command::Say(Envelope { message, .. }) => match message {
+                    ToReceiver::Offer { series, batch, .. } => {
+                        let mut refused = Vec::new();
+                        if soon < 2 {
+                            let why = "no room".to_owned();
+                            refused.push(Refused { soon: true, ..Refused::new(key.clone(), why) });
+                        }
+                        answers.push(heard(ToSender::Need {
+                            series,
+                            batch,
+                            wanted: vec![],
+                            refused,
+                        }));
+                        continue;
+                    }
+                    ToReceiver::Verify { barrier } => {
+                        answers.push(heard(ToSender::Verified { barrier }));
+                        continue;
+                    }
+                    ToReceiver::Close { series, batch } => (series, batch),
+                    _ => continue,
+                },
+                _ => continue,
+            };
+            answers.push(heard(ToSender::Acked { series, batch }));
+            answers.push(heard(ToSender::Applied { series, conflicts: 0, unfinished: vec![] }));
+        }
+        for answer in answers {
+            sender.handle(Time(0), answer);
+        }
+        if kept_at.is_some() {
+            break;
+        }
+    }
+    assert_eq!(kept_at, Some(2));
 }
