@@ -17,6 +17,7 @@ mod many;
 mod meddling;
 mod mirror;
 mod mutual;
+mod obstacles;
 mod operator;
 mod reach;
 mod reload;
