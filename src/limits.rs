@@ -146,6 +146,8 @@ pub const BOOT_PATIENCE_MAX: Duration = Duration::from_secs(3600);
 pub const STABLE_FOR_MAX: Duration = Duration::from_secs(86_400);
 /// Longest `max_behind`: heartbeats tell an age of up to 18 h.
 pub const MAX_BEHIND_MAX: Duration = Duration::from_secs(65_000);
+/// Trees that seem forked are after this: an owner learns of another reign within some heartbeats.
+pub const FORK_SURE_AFTER: Duration = Duration::from_secs(3);
 /// That a group waits for the peer because its trees may be old is told again after this.
 pub const UNSURE_TOLD_EVERY: Duration = Duration::from_secs(900);
 

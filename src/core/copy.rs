@@ -12,7 +12,7 @@
 use super::Core;
 use super::disk::Generation;
 use super::duty::Unsent;
-use super::peer::Life;
+use super::peer::{Death, Life};
 use super::right::{Copy, Refusal};
 use super::role::{Active, GroupState, Role};
 use super::time::Time;
@@ -39,7 +39,11 @@ impl Core {
                 None => Copy::Whole,
             },
         };
-        if worth == Copy::Whole && !group.duties.is_still() { Copy::Settling } else { worth }
+        // What follows is on record with the trees before it begins: else a crash in its first moments would
+        // leave trees of which nobody knows that they were served in it.
+        let ready = report.ready_for == self.disk.usable_intent(&group.name);
+        let settled = group.duties.is_still() && ready;
+        if worth == Copy::Whole && !settled { Copy::Settling } else { worth }
     }
 
     /// What this node's copy is, held against the newest reign over these trees.
@@ -101,14 +105,28 @@ impl Core {
         }
         let part = self.peer.group(group.index)?;
         let max_s = self.config.groups.get(usize::from(group.index.0)).map(|it| it.max_behind)?;
-        let age_s = part.copy.unsent_s;
+        // Who fell silent may have served on, if it was only cut off.
+        let silent_s = match self.peer.life {
+            Life::Dead { death: Death::Silent { .. }, .. } => {
+                self.now.since(self.peer.spoke_after()).as_secs()
+            }
+            Life::Dead { death: Death::Goodbye | Death::Will, .. }
+            | Life::Alive { .. }
+            | Life::NeverHeard => 0,
+        };
+        let silent_s = u16::try_from(silent_s).unwrap_or(UNSENT_UNKNOWN_S);
+        let age_s = part.copy.unsent_s.saturating_add(silent_s);
         let too_far = age_s == UNSENT_UNKNOWN_S || u64::from(age_s) > max_s.as_secs();
         // A peer that holds nothing newer itself knows of nothing that could be missing here.
         (too_far && part.copy.holds == Holds::Newest).then_some(age_s)
     }
 
+    /// The newest commit of the newest reign in this copy: none, as long as it only began that reign or handed
+    /// its trees over to it.
     fn commit(&self, group: &GroupState) -> u32 {
-        let commit = group.duties.mirror_report().map_or(0, |report| report.commit);
+        let served = self.disk.served_trees(&group.name);
+        let report = group.duties.mirror_report().filter(|report| report.copy_of == served);
+        let commit = report.map_or(0, |report| report.commit);
         (commit & u64::from(COMMIT_MASK)) as u32
     }
 
@@ -229,13 +247,20 @@ impl Core {
             Role::Passive { .. } => {
                 let serves = matches!(part.stance, Stance::Active | Stance::Offering);
                 let newest = self.disk.served_trees(&group.name);
-                let Some(newest) = newest.filter(|_| serves) else { return };
-                let contained = names(&part, newest) || part.generation > newest.number;
-                if contained {
+                let Some(newest) = newest.filter(|_| serves) else {
+                    group.fork_seen_at = None;
+                    return;
+                };
+                if names(&part, newest) || part.generation > newest.number {
                     // Its reign is the newest: what is here follows it, or is asked about there.
+                    group.fork_seen_at = None;
                     self.disk.set_forked(&group.name, false);
                 } else if self.holds(group) == Holds::Newest {
-                    self.disk.set_forked(&group.name, true);
+                    // An owner that only learns of the other reign goes on in a newer one at once.
+                    let since = *group.fork_seen_at.get_or_insert(self.now);
+                    if self.now.since(since) >= limits::FORK_SURE_AFTER {
+                        self.disk.set_forked(&group.name, true);
+                    }
                 }
             }
             Role::Wanting { .. } | Role::Probing { .. } | Role::Releasing { .. } => {}
@@ -317,12 +342,14 @@ pub(super) struct Standing {
     preferred: bool,
 }
 
+/// The low bits of a commit's number that heartbeats carry; all of them set: it is not known.
 const COMMIT_MASK: u32 = (1 << 24) - 1;
 
 /// Whether one commit number comes so much after another one that no commit on its way explains it.
 fn is_later(commit: u32, than: u32) -> bool {
+    let known = commit != COMMIT_MASK && than != COMMIT_MASK;
     let ahead = commit.wrapping_sub(than) & COMMIT_MASK;
-    (2..COMMIT_MASK / 2).contains(&ahead)
+    known && (2..COMMIT_MASK / 2).contains(&ahead)
 }
 
 /// Whether a beat names this reign.

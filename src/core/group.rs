@@ -283,6 +283,8 @@ impl GroupState {
         times.extend(self.early_probe.as_ref().map(Probe::next_at));
         times.extend(self.adding.as_ref().map(Adding::next_at));
         times.extend(self.unfit_until);
+        let fork_sure = |since| since + limits::FORK_SURE_AFTER;
+        times.extend(self.fork_seen_at.map(fork_sure));
         times.extend(self.duties.stood_by_at());
         times.extend(self.letting_since.map(|since| since + self.duties.stop_patience()));
         times.extend(self.unserved_since.map(|since| since + limits::YIELD_PATIENCE));

@@ -274,6 +274,8 @@ pub struct GroupState {
     pub handing: Option<Generation>,
     /// Such a reign, and the one that the peer has begun with its trees.
     pub handed: Option<(Generation, Generation)>,
+    /// Since when the peer has served trees that seem not to contain those of here.
+    pub fork_seen_at: Option<Time>,
     /// When it was last told that a copy waits for the peer.
     pub unsure_told_at: Option<Time>,
     /// When the peer's kernel last answered a probe for it.
@@ -326,6 +328,7 @@ impl GroupState {
             undrained: None,
             handing: None,
             handed: None,
+            fork_seen_at: None,
             unsure_told_at: None,
             answered_at: None,
             offered_at: None,

@@ -66,6 +66,8 @@ struct Station {
     /// Its worker's newest orders.
     services_ordered: Option<(u32, ServiceDuty)>,
     mirror_ordered: Option<(u32, MirrorDuty)>,
+    /// The reign that the trees are to be ready for, by the newest order.
+    ready_for: Option<Generation>,
     clients_ordered: Option<ClientDuty>,
     /// How often it was told to tickle.
     tickles: u32,
@@ -146,6 +148,7 @@ impl Story {
             addresses: Vec::new(),
             services_ordered: None,
             mirror_ordered: None,
+            ready_for: None,
             clients_ordered: None,
             tickles: 0,
             announced_before: 0,
@@ -275,8 +278,9 @@ impl Story {
             Command::Services { order, duty, .. } => {
                 self.nodes[node].services_ordered = Some((order, duty));
             }
-            Command::Mirror { order, duty, .. } => {
+            Command::Mirror { order, duty, terms, .. } => {
                 self.nodes[node].mirror_ordered = Some((order, duty));
+                self.nodes[node].ready_for = terms.intent;
             }
             Command::Clients { duty, .. } => self.nodes[node].clients_ordered = Some(duty),
             Command::Tickle { .. } => {

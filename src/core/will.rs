@@ -14,7 +14,7 @@
 //! outranks every beat of this incarnation, and counts once.
 
 use super::{Core, Phase};
-use crate::beat::{Beat, GroupBeat, PathSet, Stance};
+use crate::beat::{Beat, CopyBeat, GroupBeat, PathSet, Stance};
 use crate::control::status::NodeState;
 
 impl Core {
@@ -33,8 +33,10 @@ impl Core {
         if !self.disk.surely_not_alone() {
             return None;
         }
-        let released =
-            |part: GroupBeat| GroupBeat { stance: Stance::Passive, serving: false, ..part };
+        let released = |part: GroupBeat| {
+            let copy = CopyBeat { detail: None, ..part.copy };
+            GroupBeat { stance: Stance::Passive, serving: false, copy, ..part }
+        };
         // Only what seldom changes: each change is written into the page. What is left out (times, reach,
         // addresses) the peer knows from the beats before, or needs no more.
         Some(Beat {

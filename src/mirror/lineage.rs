@@ -49,7 +49,12 @@ impl Lineage {
         }
     }
 
-    /// The newest commit of a reign; 0: none.
+    /// The index is lost, and with it which commits are in the trees: any of the known reigns may be.
+    pub fn forget_commits(&mut self) {
+        self.0.iter_mut().for_each(|known| known.commit = u64::MAX);
+    }
+
+    /// The newest commit of a reign; 0: none; `u64::MAX`: not known.
     pub fn commit_of(&self, reign: Generation) -> u64 {
         let known = self.0.iter().find(|known| known.generation == reign);
         known.map_or(0, |known| known.commit)
@@ -83,6 +88,15 @@ mod tests {
         for foreign in [at(2, 22, 55), at(2, 23, 3), at(4, 44, 0), at(3, 33, 9)] {
             assert!(!lineage.contains(foreign), "{foreign:?}");
         }
+    }
+
+    #[test]
+    fn a_lost_index_knows_its_reigns_and_no_commit() {
+        let mut lineage = Lineage::default();
+        lineage.stand_at(at(3, 33, 2));
+        lineage.forget_commits();
+        assert!(lineage.contains(at(3, 33, 4711)));
+        assert!(!lineage.contains(at(3, 34, 1)));
     }
 
     #[test]

@@ -496,7 +496,9 @@ impl World {
             Some(file) => replica.put(file, series.snapshot[file]),
             None => {
                 replica.base = series.snapshot;
-                replica.copy_of = Some(series.generation);
+                // The newer of what was owned and what was taken.
+                let of = [replica.copy_of, Some(series.generation)].into_iter().flatten();
+                replica.copy_of = of.max_by_key(|of| of.number);
                 replica.complete = true;
                 replica.lineage = series.lineage.clone();
                 let (generation, commit) = (series.generation, series.commit);

@@ -36,7 +36,7 @@ impl Story {
             complete: true,
             copy_of,
             commit: 0,
-            ready_for: None,
+            ready_for: self.nodes[node].ready_for,
             empty: false,
             in_sync: true,
             unsent: Unsent::Nothing,
@@ -248,6 +248,8 @@ fn p3_nothing_is_taken_in_before_stray_services_have_stopped() {
     story.run(Duration::from_secs(1));
     let reign = story.nodes[A].core.disk.served("web").expect("A serves");
     story.mirror_well(B, Some(reign));
+    story.mirror_well(A, Some(reign));
+    story.run(100 * MS);
     story.kill_heart(A);
     story.run(5 * MS);
     story.mirror_well(B, Some(reign));

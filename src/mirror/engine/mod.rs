@@ -477,7 +477,8 @@ impl Engine {
             complete: self.roots.is_ok() && broken.is_none() && !self.is_over(),
             copy_of,
             commit: copy_of.map_or(0, |of| lineage.commit_of(of)),
-            ready_for: self.index.copy().ok().and_then(|copy| copy.ready_for),
+            // A disk that does not take it is told elsewhere, and must not keep a group from being served.
+            ready_for: self.terms.intent,
             empty: self.empty,
             unsent,
             stuck: u64::try_from(shown.stuck.len()).unwrap_or(u64::MAX),

@@ -118,7 +118,10 @@ impl Index {
         };
         let own = self.own_worth()?;
         let settled = match (is_new, kept.clone()) {
-            (true, Some(kept)) => kept,
+            (true, Some(mut kept)) => {
+                kept.copy.lineage.forget_commits();
+                kept
+            }
             (false, Some(kept)) => own.clone().lesser(kept),
             (_, None) => own.clone(),
         };

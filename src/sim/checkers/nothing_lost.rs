@@ -122,8 +122,13 @@ impl NothingLost {
         if chronicle.loss_accepted {
             return Ok(());
         }
+        // A copy of the reign before may be what the newest one began with; then that counts which was seen of
+        // it: the promised versions, below.
         let behind = served.is_some_and(|served| {
-            served.owner != node && copy.copy_of.is_none_or(|of| of.number < served.number)
+            let handed = copy.copy_of.is_some_and(|of| of.owner == node);
+            served.owner != node
+                && !handed
+                && copy.copy_of.is_none_or(|of| of.number < served.number)
         });
         let wrong = if !copy.complete {
             Some("half of a synchronisation".to_owned())
