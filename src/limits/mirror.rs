@@ -259,6 +259,8 @@ pub const LAN_MIRROR_BURST_BYTES: u64 = 256 * 1024;
 /// Reigns that a copy of the trees is known to contain: more than a year of daily moves. A peer that stands
 /// at an older one is asked about.
 pub const ANCESTORS_MAX: usize = 400;
+/// Generations that are on record with the trees before they begin: one for each start of the daemon.
+pub const READY_FOR_MAX: usize = 16;
 /// Mirrored trees in a group: each has a watch and a root that is known by heart.
 pub const TREES_MAX: usize = 8;
 /// Globs in one tree's `exclude`: every name is held against all of them.

@@ -65,8 +65,9 @@ pub struct CopyState {
     pub complete: bool,
     /// The generation that they belong to; `None`: never synchronised, never owned.
     pub of: Option<Generation>,
-    /// The generation in which this node may begin to serve them at any moment.
-    pub ready_for: Option<Generation>,
+    /// The generations in which this node may have begun to serve them, the newest last: each start has one
+    /// of its own, and which of them was served may be known to the peer alone.
+    pub ready_for: Vec<Generation>,
     /// What they contain.
     pub lineage: Lineage,
 }

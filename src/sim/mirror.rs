@@ -34,8 +34,8 @@ pub struct Replica {
     pub base: Tree,
     /// The generation that this copy belongs to.
     pub copy_of: Option<Generation>,
-    /// The generation in which this node may begin to serve it.
-    pub ready_for: Option<Generation>,
+    /// The generations in which this node may have begun to serve it.
+    pub ready_for: Vec<Generation>,
     /// What it contains.
     pub lineage: Lineage,
     /// The newest commit in it.
@@ -55,7 +55,7 @@ impl Replica {
             tree: [0; FILES],
             base: [0; FILES],
             copy_of: None,
-            ready_for: None,
+            ready_for: Vec::new(),
             lineage: Lineage::default(),
             position: None,
             complete: true,
@@ -123,6 +123,7 @@ pub struct Engine {
     /// The peer's incarnation that the order is for.
     peer: Option<u64>,
     approved: bool,
+    ready_for: Option<Generation>,
     /// The owner's: why the peer's trees are not replaced.
     disputed: bool,
     /// The owner's: what that incarnation of the peer had last, and since when it lacks something.
@@ -190,10 +191,11 @@ impl World {
             self.forget_session(index, group);
         }
         let replica = self.replica(index, group);
-        if replica.ready_for.is_some() && replica.ready_for == terms.began {
+        if terms.began.is_some_and(|began| replica.ready_for.contains(&began)) {
             replica.copy_of = terms.began;
         }
-        replica.ready_for = terms.intent;
+        replica.ready_for.extend(terms.intent);
+        self.engine(index, group).ready_for = terms.intent;
         if reign(duty).is_none() || before.and_then(reign) != reign(duty) {
             let engine = self.engine(index, group);
             (engine.known, engine.unsent_since_us) = (None, None);
@@ -560,7 +562,7 @@ impl World {
         let now_us = self.now_us;
         let replica = self.replica(index, group);
         let (complete, copy_of) = (replica.complete, replica.copy_of);
-        let (ready_for, tree) = (replica.ready_for, replica.tree);
+        let tree = replica.tree;
         let of_copy = replica.position.filter(|at| copy_of == Some(at.generation));
         let still = duty == MirrorDuty::Still && replica.staged.is_none();
         let engine = self.engine(index, group);
@@ -591,7 +593,7 @@ impl World {
             complete,
             copy_of,
             commit: of_copy.map_or(0, |at| at.commit),
-            ready_for,
+            ready_for: engine.ready_for,
             empty: tree == [0; FILES],
             in_sync,
             unsent,

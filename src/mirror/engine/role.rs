@@ -230,10 +230,14 @@ impl Engine {
     fn record(&mut self, terms: MirrorTerms) {
         let recorded = self.index.copy().and_then(|copy| {
             let mut new = copy.clone();
-            if new.ready_for.is_some() && new.ready_for == terms.began {
+            if terms.began.is_some_and(|began| new.ready_for.contains(&began)) {
                 new.of = terms.began;
             }
-            new.ready_for = terms.intent;
+            if let Some(intent) = terms.intent.filter(|intent| !new.ready_for.contains(intent)) {
+                new.ready_for.push(intent);
+                let surplus = new.ready_for.len().saturating_sub(limits::READY_FOR_MAX);
+                new.ready_for.drain(..surplus);
+            }
             if new == copy { Ok(()) } else { self.index.set_copy(&new) }
         });
         if let Err(error) = recorded {

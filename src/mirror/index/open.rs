@@ -96,7 +96,7 @@ impl Index {
         if let Some(position) = self.position()? {
             lineage.stand_at(position);
         }
-        let copy = CopyState { complete, of, ready_for: None, lineage };
+        let copy = CopyState { complete, of, ready_for: Vec::new(), lineage };
         let write = self.write(true)?;
         self.put_meta(&write, META_COPY, &copy)?;
         self.put_meta(&write, META_FORMAT, &FORMAT)?;
