@@ -175,9 +175,10 @@ fn p3_a_damaged_index_is_told_rebuilt_and_ends_nothing() {
     for (round, node) in [STANDBY, OWNER].into_iter().enumerate() {
         let path = index(&scene, node);
         let told = scene.events(node).len();
-        let half = fs::read(&path).unwrap().len() as u64 / 2;
-        // While it runs: the next worker finds it.
-        fs::File::options().write(true).open(&path).unwrap().set_len(half).unwrap();
+        // While it runs, and before it writes again: the next worker finds it. In which half a small index
+        // has its pages is chance, so nothing of it is left.
+        scene.bed.signal(node, Target::Worker, Signal::SIGSTOP).unwrap();
+        fs::File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
         kill_worker(&scene, node);
         let event = scene.wait_event(node, told, Kind::Fault, "index.redb");
         assert!(event.told.text.contains("damaged"), "{event:?}");
