@@ -27,15 +27,24 @@ pub struct GroupDisk {
     pub intent: Option<Generation>,
     /// The group had mirrored trees then: what is in them has a history. A file of before, without this,
     /// is of a group that had them if it has them now.
-    #[serde(default = "yes")]
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub trees: bool,
     /// The peer served trees that do not contain what was served here, nor the other way round.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_no")]
     pub forked: bool,
 }
 
 fn yes() -> bool {
     true
+}
+
+// serde asks by reference.
+fn is_yes(yes: &bool) -> bool {
+    *yes
+}
+
+fn is_no(yes: &bool) -> bool {
+    !*yes
 }
 
 /// Everything on disk: `state.json` and the lock file `standby` in the state directory.
