@@ -184,7 +184,8 @@ fn a_writer_on_the_standby_side_keeps_nobody_busy() {
     for (node, before) in NodeIndex::BOTH.into_iter().zip(before) {
         let told: Vec<_> = scene.events(node).into_iter().skip(before).collect();
         let mirror = told.iter().filter(|event| event.told.kind == Kind::Mirror).count();
-        assert!((1..=6).contains(&mirror), "{told:#?}");
+        // One a minute is told of such a writer, and the first may have come before.
+        assert!(mirror <= 6, "{told:#?}");
     }
 }
 
