@@ -130,6 +130,8 @@ pub const SETTLE_PATIENCE: Duration = Duration::from_secs(10);
 /// Looks that are remembered of what a series replaces or removes, until that is judged: 6 MB. Beyond it,
 /// it is judged by its content.
 pub const REPLACED_SEEN_MAX: usize = 1 << 16;
+/// Names after which what follows an applied series looks whether an order waits: some ms.
+pub const FINISH_LOOKS_UP: usize = 64;
 /// So long a directory's handle is used for the names in it, before its path is resolved again: long enough
 /// for hundreds of them, and short as the moment between a look and a rename is.
 pub const PARENT_HANDLE_FOR: Duration = Duration::from_millis(5);

@@ -79,6 +79,11 @@ impl Brought {
     pub fn set_brought(&self) -> Result<(), Trouble> {
         self.ready.set_brought()
     }
+
+    /// The commit that the trees are at.
+    pub fn position(&self) -> Position {
+        self.ready.position()
+    }
 }
 
 /// What is known after the trees are at the commit.
@@ -106,7 +111,9 @@ pub fn apply(
     steps: &mut Steps,
     to_the_end: bool,
 ) -> Result<Applied, Trouble> {
-    finish(bring(ready, roots, index, steps, to_the_end)?, roots, index, steps)
+    let mut brought = bring(ready, roots, index, steps, to_the_end)?;
+    let applied = finish(&mut brought, roots, index, steps, &|| false)?;
+    applied.ok_or_else(|| Trouble::Failed("it was interrupted".to_owned()))
 }
 
 /// Brings the trees to the commit of a series; [`finish`] must follow. Before something else writes to the
@@ -135,31 +142,50 @@ pub fn bring(
     Ok(Brought { ready, done })
 }
 
-/// Judges what was replaced or removed, makes everything durable, and puts it into the index.
+/// Judges what was replaced or removed, makes everything durable, and puts it into the index. `None`: it was
+/// interrupted, and is to be called again with the same.
 ///
 /// # Errors
 /// The system refused: the series stays ready, and is to be applied again.
 pub fn finish(
-    brought: Brought,
+    brought: &mut Brought,
     roots: &[Root],
     index: &Index,
     steps: &mut Steps,
-) -> Result<Applied, Trouble> {
+    interrupted: &dyn Fn() -> bool,
+) -> Result<Option<Applied>, Trouble> {
     let Brought { ready, done } = brought;
     let (mut unfinished, mut broken) = (BTreeMap::new(), None);
-    if let Some(done) = done {
+    if let Some(done) = done.take() {
         let to_the_end = done.broken.is_some();
-        let mut run = Run::new(&ready, roots, index, steps, done);
-        run.to_the_end = to_the_end;
-        run.sweep()?;
-        run.make_durable()?;
-        run.commit(ready.position())?;
-        (unfinished, broken) = (run.done.unfinished, run.done.broken);
+        let mut run = Run::new(ready, roots, index, steps, done);
+        (run.to_the_end, run.interrupted) = (to_the_end, interrupted);
+        match run.finish() {
+            Ok(()) => (unfinished, broken) = (run.done.unfinished, run.done.broken),
+            Err(Rest::Interrupted) => {
+                brought.done = Some(run.done);
+                return Ok(None);
+            }
+            Err(Rest::Failed(trouble)) => return Err(trouble),
+        }
     }
     steps.take()?;
     ready.finish()?;
     let unfinished = unfinished.into_iter().map(|(key, why)| Refused::new(key, why)).collect();
-    Ok(Applied { conflicts: ready.stage().conflicts()?, unfinished, broken })
+    Ok(Some(Applied { conflicts: ready.stage().conflicts()?, unfinished, broken }))
+}
+
+/// Why the rest is not done.
+enum Rest {
+    /// An order waits. It goes on later.
+    Interrupted,
+    Failed(Trouble),
+}
+
+impl From<Trouble> for Rest {
+    fn from(trouble: Trouble) -> Rest {
+        Rest::Failed(trouble)
+    }
 }
 
 /// One run through a series.
@@ -169,6 +195,8 @@ struct Run<'a> {
     roots: &'a [Root],
     index: &'a Index,
     steps: &'a mut Steps,
+    /// Whether the rest is to wait.
+    interrupted: &'a dyn Fn() -> bool,
     done: Done,
     /// The name of the series' directories.
     name: String,
@@ -200,6 +228,7 @@ impl<'a> Run<'a> {
             roots,
             index,
             steps,
+            interrupted: &|| false,
             done,
             name: manifest.name(),
             occasion: Occasion {
@@ -241,10 +270,10 @@ impl<'a> Run<'a> {
     }
 
     /// The puts that decide what their name becomes, with their places, batch by batch.
-    fn each_put(
+    fn each_put<E: From<Trouble>>(
         &mut self,
-        mut act: impl FnMut(&mut Self, Order, &Key, &Entry, How) -> Result<(), Trouble>,
-    ) -> Result<(), Trouble> {
+        mut act: impl FnMut(&mut Self, Order, &Key, &Entry, How) -> Result<(), E>,
+    ) -> Result<(), E> {
         for batch in 0..self.ready.manifest().batches {
             for (number, staged) in (0u32..).zip(self.ready.batch(batch)?) {
                 let StagedOp { op, how } = staged;
@@ -299,6 +328,19 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// What nobody waits for.
+    fn finish(&mut self) -> Result<(), Rest> {
+        self.sweep()?;
+        self.make_durable()?;
+        self.commit(self.ready.position())
+    }
+
+    /// Looked at now and then: `done` so far.
+    fn may_go_on(&self, done: usize) -> Result<(), Rest> {
+        let looks_up = done.is_multiple_of(limits::FINISH_LOOKS_UP);
+        if looks_up && (self.interrupted)() { Err(Rest::Interrupted) } else { Ok(()) }
+    }
+
     /// A directory of the series becomes what it says; another one in which a name came or went gets its
     /// time back.
     fn directory_metadata(&mut self, key: &Key) -> Result<(), Halt> {
@@ -334,7 +376,8 @@ impl<'a> Run<'a> {
     }
 
     /// What was renamed, removed and set is on disk, before the index says so.
-    fn make_durable(&mut self) -> Result<(), Trouble> {
+    fn make_durable(&mut self) -> Result<(), Rest> {
+        self.may_go_on(0)?;
         for (id, tree) in self.stage.trees() {
             let in_tree = |key: &&Key| key.tree == id;
             let directories: BTreeSet<&Key> = self
@@ -364,16 +407,20 @@ impl<'a> Run<'a> {
 
     /// The index becomes what the trees are. In several transactions, so that any series fits into
     /// memory: until the last one the position says that the series is to be applied again.
-    fn commit(&mut self, position: Position) -> Result<(), Trouble> {
+    fn commit(&mut self, position: Position) -> Result<(), Rest> {
         let deletions: Vec<Key> = self.done.plan.deleted().cloned().collect();
         let gone = |key: &&Key| !self.done.unfinished.contains_key(*key);
         let deletions: Vec<Key> = deletions.iter().filter(gone).cloned().collect();
         for keys in deletions.chunks(limits::APPLY_CHANGES_MAX) {
+            self.may_go_on(0)?;
             let changes: Vec<_> = keys.iter().map(|key| (key.clone(), None)).collect();
             self.commit_some(&changes)?;
         }
         let mut changes = Vec::new();
-        self.each_put(|run, _, key, entry, how| {
+        let mut count = 0_usize;
+        self.each_put::<Rest>(|run, _, key, entry, how| {
+            run.may_go_on(count)?;
+            count = count.wrapping_add(1);
             if run.done.unfinished.contains_key(key) {
                 return Ok(());
             }
@@ -388,7 +435,8 @@ impl<'a> Run<'a> {
         self.commit_some(&changes)?;
         // Directories in which names came or went look different now, and are not.
         let mut seen = Vec::new();
-        for key in &self.done.plan.touched {
+        for (count, key) in self.done.plan.touched.iter().enumerate() {
+            self.may_go_on(count)?;
             if self.done.plan.directories.contains_key(key) {
                 continue;
             }
@@ -410,7 +458,7 @@ impl<'a> Run<'a> {
             }
         }
         self.steps.take()?;
-        self.index.commit(&own, Some(position), &[], true).map_err(from_index)
+        Ok(self.index.commit(&own, Some(position), &[], true).map_err(from_index)?)
     }
 
     /// Whether an unfinished name still is what the commit before left there. If not, it is in no commit,

@@ -120,12 +120,21 @@ impl Stage {
     /// The record is damaged, or belongs to other trees than the config names now; or the system
     /// refused.
     pub fn recover(self: &Arc<Self>) -> Result<Option<Ready>, Trouble> {
+        let ready = self.acknowledged()?;
+        if ready.is_none() {
+            self.clear()?;
+        }
+        Ok(ready)
+    }
+
+    /// The series that must still be applied, if there is one.
+    ///
+    /// # Errors
+    /// As [`Stage::recover`].
+    pub fn acknowledged(self: &Arc<Self>) -> Result<Option<Ready>, Trouble> {
         let manifest = record::read::<Manifest>(self.home.as_fd(), record::READY)
             .map_err(|error| self.unreadable(record::READY, error))?;
-        let Some(manifest) = manifest else {
-            self.clear()?;
-            return Ok(None);
-        };
+        let Some(manifest) = manifest else { return Ok(None) };
         let trees = self.tree_paths();
         if manifest.trees != trees {
             let then: Vec<_> =

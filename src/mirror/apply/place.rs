@@ -37,6 +37,15 @@ impl Run<'_> {
 
     /// The directory in which a name comes, made if somebody here took it away.
     fn parent(&mut self, key: &Key) -> Result<Rc<OwnedFd>, Halt> {
+        if let Some(parent) = self.parent_that_is_there(key)? {
+            return Ok(parent);
+        }
+        self.make_parents(key)?;
+        let parent = self.parent_that_is_there(key)?;
+        parent.ok_or_else(|| Halt::One("its directory is not there".to_owned()))
+    }
+
+    fn parent_that_is_there(&mut self, key: &Key) -> Result<Option<Rc<OwnedFd>>, Halt> {
         let (tree, root) = self.tree(key)?;
         let path = key.path.parent().unwrap_or_else(RelPath::root);
         if let Some((since, of, handle)) = &self.parent
@@ -44,22 +53,15 @@ impl Run<'_> {
             && of.path == path
             && since.elapsed() < limits::PARENT_HANDLE_FOR
         {
-            return Ok(handle.clone());
+            return Ok(Some(handle.clone()));
         }
-        let opened = match root.open_parent(&key.path) {
-            Err(TreeError::Gone(_)) => {
-                self.make_parents(key)?;
-                root.open_parent(&key.path)
-            }
-            opened => opened,
+        let handle = match root.open_parent(&key.path) {
+            Ok((handle, _)) => Rc::new(handle),
+            Err(TreeError::Gone(_)) => return Ok(None),
+            Err(error) => return Err(not_reached(tree, &key.path, error)),
         };
-        let (handle, _) = opened.map_err(|error| match error {
-            TreeError::Gone(_) => Halt::One("its directory is not there".to_owned()),
-            error => not_reached(tree, &key.path, error),
-        })?;
-        let handle = Rc::new(handle);
         self.parent = Some((Instant::now(), Key { tree: key.tree, path }, handle.clone()));
-        Ok(handle)
+        Ok(Some(handle))
     }
 
     /// Makes the directories above a name that were taken away here, as the index knows them.
@@ -153,12 +155,13 @@ impl Run<'_> {
         let (staged, name) = (staged_name(order.0, order.1), key.path.name());
         let fail = |error| refused(tree, &key.path, "cannot be replaced", error);
         let free = RenameFlags::RENAME_NOREPLACE;
-        let Some((seen, _)) =
-            meta::quick_at(&*parent, name).map_err(|error| fail(errno(&error)))?
-        else {
-            self.steps.take()?;
-            return renameat2(&*series, staged.as_str(), &*parent, name, free).map_err(fail);
-        };
+        self.steps.take()?;
+        match renameat2(&*series, staged.as_str(), &*parent, name, free) {
+            Err(Errno::EEXIST) => {}
+            done => return done.map_err(fail),
+        }
+        let there = meta::quick_at(&*parent, name).map_err(|error| fail(errno(&error)))?;
+        let (seen, _) = there.ok_or_else(|| fail(Errno::ENOENT))?;
         self.must_be_as_before(key, seen)?;
         self.note(order, seen);
         self.steps.take()?;
@@ -346,20 +349,10 @@ impl Run<'_> {
 
     /// Takes a name away with everything below it, by one rename into the series' directory.
     pub(super) fn take_away(&mut self, order: Order, key: &Key) -> Result<(), Halt> {
-        let (tree, root) = self.tree(key)?;
-        let parent = match root.open_parent(&key.path) {
-            Ok((parent, _)) => Rc::new(parent),
-            Err(TreeError::Gone(_)) => return Ok(()),
-            Err(error) => return Err(not_reached(tree, &key.path, error)),
-        };
-        if meta::quick(root, &key.path)
-            .map_err(|error| not_reached(tree, &key.path, error))?
-            .is_some_and(|(_, sort)| sort == Sort::Dir)
-            && self.has_mount_below(key)?
-        {
-            return Err(Halt::One("something is mounted below it: unmount it".to_owned()));
+        match self.parent_that_is_there(key)? {
+            Some(parent) => self.put_aside(order, key, &parent),
+            None => Ok(()),
         }
-        self.put_aside(order, key, &parent)
     }
 
     fn put_aside(&mut self, order: Order, key: &Key, parent: &OwnedFd) -> Result<(), Halt> {
@@ -367,10 +360,14 @@ impl Run<'_> {
         let series = self.series(key.tree)?;
         let fail = |error| refused(tree, &key.path, "cannot be removed", error);
         let name = key.path.name();
-        let Some((seen, _)) = meta::quick_at(parent, name).map_err(|error| fail(errno(&error)))?
+        let Some((seen, sort)) =
+            meta::quick_at(parent, name).map_err(|error| fail(errno(&error)))?
         else {
             return Ok(());
         };
+        if sort == Sort::Dir && self.has_mount_below(key)? {
+            return Err(Halt::One("something is mounted below it: unmount it".to_owned()));
+        }
         self.must_be_as_before(key, seen)?;
         let gone = self.free_gone_name(order, key.tree)?;
         self.note(order, seen);

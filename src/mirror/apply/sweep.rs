@@ -6,9 +6,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use nix::fcntl::openat;
 use nix::sys::stat::Mode;
 
-use super::Run;
 use super::plan::Order;
 use super::victim::{Judge, Place};
+use super::{Rest, Run};
 use crate::mirror::area::{self, DIRECTORY, errno, failed};
 use crate::mirror::conflict::{Victim, Why};
 use crate::mirror::entry::{Entry, Key, RelPath, Seen};
@@ -50,7 +50,7 @@ struct Aside<'a> {
 
 impl Run<'_> {
     /// Judges everything that was replaced or removed.
-    pub(super) fn sweep(&mut self) -> Result<(), Trouble> {
+    pub(super) fn sweep(&mut self) -> Result<(), Rest> {
         let stage = self.stage;
         for (id, tree) in stage.trees() {
             let fail = |error| failed(&tree.area.path().display(), "cannot be read", error);
@@ -63,7 +63,9 @@ impl Run<'_> {
             found.sort_unstable();
             let (mut batch, mut ops): (Option<u32>, Vec<StagedOp>) = (None, Vec::new());
             let (mut kept, mut judged) = (false, Vec::new());
-            for (order, is_gone, name) in found {
+            for (count, (order, is_gone, name)) in found.into_iter().enumerate() {
+                // What was judged by then is judged again, and found in the store.
+                self.may_go_on(count)?;
                 if batch != Some(order.0) {
                     (batch, ops) = (Some(order.0), self.ready.batch(order.0)?);
                 }
@@ -82,7 +84,8 @@ impl Run<'_> {
                 self.disk(tree.store.sync())?;
             }
             // Before the index forgets what they were judged by: they are not judged again.
-            for name in judged {
+            for (count, name) in judged.into_iter().enumerate() {
+                self.may_go_on(count)?;
                 self.steps.take()?;
                 if let Err(error) = area::remove_all(series.as_fd(), &name) {
                     // In nobody's way there.
@@ -121,7 +124,7 @@ impl Run<'_> {
         is_gone: bool,
         op: &Op,
         how: How,
-    ) -> Result<Option<bool>, Trouble> {
+    ) -> Result<Option<bool>, Rest> {
         let look = meta::look_at(series, name);
         let fail = |error: std::io::Error| {
             failed(&tree.shown(&op.key.path), "cannot be judged", errno(&error))
@@ -149,17 +152,17 @@ impl Run<'_> {
         };
         let aside = Aside { tree, directory: series, name, key: &op.key, look: &look, new };
         if look.what != What::Dir {
-            return self.judge_one(&aside).map(Some);
+            return Ok(Some(self.judge_one(&aside)?));
         }
         self.judge_below(&aside).map(Some)
     }
 
     /// Everything in a directory that was taken out. A path that is too long for a name of the tree was made
     /// here: what is there is kept as a whole.
-    fn judge_below(&mut self, top: &Aside<'_>) -> Result<bool, Trouble> {
+    fn judge_below(&mut self, top: &Aside<'_>) -> Result<bool, Rest> {
         let fail = |error| failed(&top.tree.shown(&top.key.path), "cannot be judged", error);
         let base = openat(top.directory, top.name, DIRECTORY, Mode::empty()).map_err(fail)?;
-        let mut kept = false;
+        let (mut kept, mut count) = (false, 0_usize);
         let mut left = vec![RelPath::root()];
         while let Some(path) = left.pop() {
             let directory = match area::directory_at(base.as_fd(), &path) {
@@ -168,6 +171,8 @@ impl Run<'_> {
                 Err(_) => continue,
             };
             for name in area::names(directory.as_fd()).map_err(fail)? {
+                self.may_go_on(count)?;
+                count = count.wrapping_add(1);
                 let Ok(Some(look)) = meta::look_at(&directory, &name) else { continue };
                 let whole = join(&top.key.path, &path).and_then(|above| above.join(&name));
                 let Ok(whole) = whole else {

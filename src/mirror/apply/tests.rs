@@ -455,7 +455,7 @@ fn p3_what_was_written_after_a_takeover_stays_when_the_rest_is_done_again() {
         let ready = pair.take_in(&ops).unwrap();
         let roots = pair.roots();
         let steps = &mut Steps::all();
-        let brought = bring(&ready, &roots, pair.index(), steps, false).unwrap();
+        let mut brought = bring(&ready, &roots, pair.index(), steps, false).unwrap();
         let (owner, replica) = (snapshot(&pair.owner), snapshot(&pair.replica));
         assert_eq!(owner, replica, "all is there before the rest");
         brought.set_brought().unwrap();
@@ -465,7 +465,8 @@ fn p3_what_was_written_after_a_takeover_stays_when_the_rest_is_done_again() {
         fs::remove_file(pair.replica.join("becomes-file")).unwrap();
         set_mode(&pair.replica, "mode-only", 0o640);
         let served = snapshot(&pair.replica);
-        let stopped = finish(brought, &roots, pair.index(), &mut Steps::until(stop));
+        let stopped =
+            finish(&mut brought, &roots, pair.index(), &mut Steps::until(stop), &|| false);
         if stopped.is_err() {
             pair.reopen();
             let ready = pair.stage.recover().unwrap().unwrap();

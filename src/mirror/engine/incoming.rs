@@ -1,22 +1,19 @@
 //! The standby side of a group: doing what the session's receiver says.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use super::own::Judge;
 use super::replica::{self, Replica};
 use super::report::Skipped;
-use super::trees::{Fault, Trees};
+use super::settle::{Settler, trouble};
+use super::trees::Trees;
 use super::wire::Wire;
 use crate::core::{Generation, Time};
 use crate::limits;
-use crate::mirror::apply;
 use crate::mirror::index::Index;
-use crate::mirror::lineage::Lineage;
 use crate::mirror::proto::{Past, Refused, Trouble, Wanted};
 use crate::mirror::session::receiver::{Command, Event, Receiver};
-use crate::mirror::stage::{Head, Series, Stage};
-use crate::mirror::steps::Steps;
+use crate::mirror::stage::{Head, Series};
 
 /// How the standby side is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,8 +37,6 @@ pub struct Incoming {
     generation: Generation,
     receiver: Receiver,
     series: Option<Series>,
-    /// What the owner's trees contain, until that is on record here.
-    lineage: Option<Lineage>,
     next_commit: u64,
     /// What is reported.
     pub taken: Taken,
@@ -53,8 +48,8 @@ pub struct Around<'a> {
     pub trees: &'a Trees,
     /// The last common commit.
     pub index: &'a Index,
-    /// The places beside the trees.
-    pub stage: &'a Arc<Stage>,
+    /// What was acknowledged, and the places beside the trees.
+    pub settler: &'a mut Settler,
     /// The link, if there is one.
     pub wire: &'a mut Wire,
     /// What is not mirrored.
@@ -69,14 +64,7 @@ impl Incoming {
     /// Begins; the owner links.
     pub fn new(generation: Generation, group: &str, trees: &Trees) -> Incoming {
         let receiver = Receiver::new(generation, group.to_owned(), trees.names());
-        Incoming {
-            generation,
-            receiver,
-            series: None,
-            lineage: None,
-            next_commit: 0,
-            taken: Taken::default(),
-        }
+        Incoming { generation, receiver, series: None, next_commit: 0, taken: Taken::default() }
     }
 
     /// The generation that it belongs to.
@@ -123,7 +111,7 @@ impl Incoming {
             Command::Adopt { lineage, next_commit, disown } => {
                 self.next_commit = next_commit;
                 self.taken.disputed = None;
-                self.lineage = Some(lineage);
+                around.settler.lineage = Some(lineage);
                 if !disown {
                     return None;
                 }
@@ -191,7 +179,8 @@ impl Incoming {
 
     fn open(&mut self, around: &mut Around<'_>) -> Result<Event, Trouble> {
         self.series = None;
-        settle(around.trees, around.index, around.stage, false)?;
+        around.settler.settle(around.trees, around.index, false)?;
+        around.settler.lineage = None;
         let pass = around.trees.open(around.index).map_err(trouble)?;
         let walked = around
             .replica
@@ -242,7 +231,7 @@ impl Incoming {
         if batch == 0 {
             let head =
                 Head { generation: self.generation, series: number, commit: self.next_commit };
-            self.series = Some(around.stage.begin(head)?);
+            self.series = Some(around.settler.stage.begin(head)?);
         }
         let pass = around.trees.open(around.index).map_err(trouble)?;
         let Some(series) = &mut self.series else {
@@ -266,13 +255,14 @@ impl Incoming {
     }
 
     fn apply(&mut self, around: &mut Around<'_>) -> Result<Event, Trouble> {
-        let mut settled = settle(around.trees, around.index, around.stage, false)?;
+        around.settler.bring(around.trees, around.index, false)?;
+        let finished = around.settler.finish(around.trees, around.index, around.interrupted)?;
         self.taken.busy = false;
-        if let Some(lineage) = self.lineage.take() {
-            let failed =
-                |error: crate::mirror::index::IndexError| Trouble::Failed(error.to_string());
-            around.index.set_lineage(lineage).map_err(failed)?;
-        }
+        // This node may have to serve: the rest is done when it does.
+        let Some(settled) = finished else {
+            around.wire.close();
+            return Ok(Event::Cut);
+        };
         self.next_commit = self.next_commit.saturating_add(1);
         if settled.unfinished.len() > limits::BATCH_OPS_MAX {
             // Too many to be told one by one: a new session finds what differs.
@@ -280,70 +270,14 @@ impl Incoming {
             return Ok(Event::Cut);
         }
         if settled.unfinished.is_empty() {
-            around.stage.mend()?;
+            around.settler.stage.mend()?;
         }
         self.taken.whole = true;
         around.replica.applied();
-        let unfinished = std::mem::take(&mut settled.unfinished);
-        Ok(Event::Applied { conflicts: settled.conflicts, unfinished })
+        Ok(Event::Applied { conflicts: settled.conflicts, unfinished: settled.unfinished })
     }
 }
 
 fn read(done: Result<Event, crate::mirror::index::IndexError>) -> Result<Event, Trouble> {
     done.map_err(|error| Trouble::Failed(error.to_string()))
-}
-
-/// In the words of the protocol.
-fn trouble(fault: Fault) -> Trouble {
-    match fault {
-        Fault::Root(why) => Trouble::Root(why),
-        Fault::Tree(_) | Fault::Index(_) | Fault::Disk(_) | Fault::Interrupted => {
-            Trouble::Failed(fault.to_string())
-        }
-    }
-}
-
-/// What settling has come to.
-#[derive(Clone, Debug)]
-pub struct Settled {
-    /// Files in the conflict stores of these trees.
-    pub conflicts: u64,
-    /// Names that could not become what they should, and why: they are in no commit.
-    pub unfinished: Vec<Refused>,
-}
-
-/// Applies what was acknowledged, if anything was, and removes what was not. Then the trees are the state
-/// of one commit, but for single names. `to_the_end`: what cannot be applied is left, so that nothing waits
-/// for it any longer; the copy is then not whole.
-///
-/// # Errors
-/// It cannot be done now, and is to be tried again.
-pub fn settle(
-    trees: &Trees,
-    index: &Index,
-    stage: &Arc<Stage>,
-    to_the_end: bool,
-) -> Result<Settled, Trouble> {
-    let done = stage.recover().and_then(|ready| {
-        let Some(ready) = ready else { return Ok(apply::Applied::default()) };
-        let pass = trees.open(index).map_err(trouble)?;
-        apply::apply(&ready, pass.roots(), index, &mut Steps::all(), to_the_end)
-    });
-    let applied = match done {
-        Ok(applied) => applied,
-        // To try again does not help.
-        Err(Trouble::Damaged(why)) => {
-            log::error!("{why}");
-            stage.set_aside(&why)?;
-            apply::Applied::default()
-        }
-        Err(trouble) => return Err(trouble),
-    };
-    if let Some(why) = &applied.broken {
-        stage.set_broken(why)?;
-    }
-    for Refused { key, why, .. } in &applied.unfinished {
-        log::warn!("{} is not as the owner had it: {why}", trees.place(key));
-    }
-    Ok(Settled { conflicts: stage.conflicts()?, unfinished: applied.unfinished })
 }

@@ -27,6 +27,7 @@ mod replica;
 mod report;
 mod rest;
 mod role;
+mod settle;
 mod trees;
 mod walk;
 mod wire;
@@ -44,6 +45,7 @@ use self::look::Look;
 use self::replica::Replica;
 use self::report::{News, Rate, Skipped};
 use self::role::Role;
+use self::settle::Settler;
 use self::trees::Trees;
 use self::wire::Wire;
 pub use self::wire::decline;
@@ -219,7 +221,8 @@ pub struct Engine {
     setup: Setup,
     trees: Trees,
     index: Index,
-    stage: Option<Arc<Stage>>,
+    /// What was acknowledged, and the places beside the trees; `None`: nothing was looked for yet.
+    settler: Option<Settler>,
     mail: Arc<Mutex<Mail>>,
     inbox: Receiver<Input>,
     to_self: Sender<Input>,
@@ -272,7 +275,7 @@ impl Engine {
             setup,
             trees,
             index,
-            stage: None,
+            settler: None,
             mail,
             inbox,
             to_self,
@@ -396,36 +399,40 @@ impl Engine {
         }
     }
 
-    /// Places beside the trees; `None`: nothing was ever taken in, so there is nothing to settle.
-    fn stage_if_used(&mut self) -> Result<Option<Arc<Stage>>, String> {
+    /// Without the places beside the trees nothing was ever taken in, and there is nothing to settle.
+    fn look_for_settler(&mut self) -> Result<(), String> {
         let used = self.setup.state.join("incoming").try_exists();
-        if !used.map_err(|error| error.to_string())? {
-            return Ok(None);
-        }
-        self.stage().map(Some)
+        if used.map_err(|error| error.to_string())? { self.settler() } else { Ok(()) }
     }
 
-    fn stage(&mut self) -> Result<Arc<Stage>, String> {
-        if let Some(stage) = &self.stage {
-            return Ok(stage.clone());
+    fn settler(&mut self) -> Result<(), String> {
+        if self.settler.is_none() {
+            let stage = Stage::open(&self.setup.state, &self.whose(), &self.setup.trees)
+                .map_err(|error| error.to_string())?;
+            self.settler = Some(Settler::new(stage));
         }
-        let stage = Stage::open(&self.setup.state, &self.whose(), &self.setup.trees)
-            .map_err(|error| error.to_string())?;
-        self.stage = Some(stage.clone());
-        Ok(stage)
+        Ok(())
+    }
+
+    /// The commit that the trees here were brought to.
+    fn position(&self) -> Result<Option<Position>, IndexError> {
+        match self.settler.as_ref().and_then(Settler::position) {
+            Some(position) => Ok(Some(position)),
+            None => self.index.position(),
+        }
     }
 
     /// What the trees here are: what is on disk says it, the newer of what was owned and what was taken.
     fn copy(&self) -> Result<Option<Generation>, IndexError> {
         let owned = self.index.copy()?.of;
-        let taken = self.index.position()?.map(|position| position.generation);
+        let taken = self.position()?.map(|position| position.generation);
         Ok([owned, taken].into_iter().flatten().max_by_key(|generation| generation.number))
     }
 
     /// Whether the trees here are what another owner sent, and not what this node had as owner.
     fn is_replica(&self) -> Result<bool, IndexError> {
         let owned = self.index.copy()?.of.map(|generation| generation.number);
-        let taken = self.index.position()?.map(|position| position.generation.number);
+        let taken = self.position()?.map(|position| position.generation.number);
         Ok(taken > owned)
     }
 
@@ -449,7 +456,7 @@ impl Engine {
         };
         let differ = self.replica.as_ref().map_or(0, Replica::open);
         let shown = self.role.shown(&self.wire, &self.roots, differ);
-        let broken = self.stage.as_ref().and_then(|stage| stage.broken());
+        let broken = self.settler.as_ref().and_then(|settler| settler.stage.broken());
         let (state, why) = match (fault, &broken) {
             (Some(why), _) => (MirrorState::Blocked, why),
             (None, Some(why)) if shown.state != MirrorState::Syncing && !shown.why.is_empty() => {
@@ -457,18 +464,21 @@ impl Engine {
             }
             (None, _) => (shown.state, shown.why),
         };
-        let short = self.stage.iter().flat_map(|stage| stage.shortcomings());
+        let short = self.settler.iter().flat_map(|settler| settler.stage.shortcomings());
         let stuck: Vec<String> = shown.stuck.iter().cloned().chain(short).collect();
         let skipped = self.skipped.with(&stuck);
         let rate = self.rate.at(now, shown.bytes);
         let conflicts = self.count_conflicts(now);
-        let position = self.index.position().ok().flatten();
+        let position = self.position().ok().flatten();
         let dirty = u64::try_from(self.index.dirty_len()).unwrap_or(u64::MAX);
         let unsent = match &mut self.role {
             Role::Out(owner) => owner.unsent(now, dirty),
             Role::Idle { .. } | Role::In(_) => Unsent::Unknown,
         };
-        let lineage = self.index.lineage().unwrap_or_default();
+        let mut lineage = self.index.lineage().unwrap_or_default();
+        if let Some(position) = position {
+            lineage.stand_at(position);
+        }
         let report = MirrorReport {
             order: self.order,
             // What cannot be settled for long makes the copy worth less, and nobody waits for it.

@@ -1,13 +1,14 @@
 //! What the engine is doing: nothing, sending, or taking in.
 
 use std::sync::Mutex;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::crash::Reign;
-use super::incoming::{self, Incoming, settle};
+use super::incoming::{self, Incoming};
 use super::outgoing::{self, Outgoing};
 use super::owner::{Obstacle, Owner, watch_thread};
 use super::replica::{self, Replica};
+use super::settle::Settler;
 use super::trees::Fault;
 use super::walk;
 use super::wire::Wire;
@@ -317,13 +318,18 @@ impl Engine {
         self.feed_receiver(receiver::Event::Tick);
     }
 
+    /// First what a claim waits for, and what nobody does when that is told.
     fn settle(&mut self) {
-        let settled = self.settled();
+        let is_open = self.settler.as_ref().is_some_and(Settler::is_open);
+        let settled = if is_open { self.finish() } else { self.bring() };
         self.look_at_roots();
-        if settled.is_ok() && self.roots.is_ok() {
+        let is_open = self.settler.as_ref().is_some_and(Settler::is_open);
+        // What is in the trees and not yet in the index, nobody changed.
+        if settled.is_ok() && self.roots.is_ok() && !is_open {
             self.look_before_a_claim();
         }
         let wait = match &settled {
+            Ok(()) if is_open => Duration::ZERO,
             Ok(()) => limits::MIRROR_RETRY,
             Err(_) => limits::SETTLE_RETRY,
         };
@@ -346,10 +352,30 @@ impl Engine {
     }
 
     fn settled(&mut self) -> Result<(), String> {
-        let Some(stage) = self.stage_if_used()? else { return Ok(()) };
         let to_the_end = self.is_over();
-        let settled = settle(&self.trees, &self.index, &stage, to_the_end);
-        settled.map(drop).map_err(|trouble| trouble.to_string())
+        self.look_for_settler()?;
+        let Some(settler) = &mut self.settler else { return Ok(()) };
+        let settled = settler.settle(&self.trees, &self.index, to_the_end);
+        settled.map_err(|trouble| trouble.to_string())
+    }
+
+    /// The trees become the commit, and may be written to.
+    fn bring(&mut self) -> Result<(), String> {
+        let to_the_end = self.is_over();
+        self.look_for_settler()?;
+        let Some(settler) = &mut self.settler else { return Ok(()) };
+        let brought =
+            settler.bring(&self.trees, &self.index, to_the_end).and_then(|()| settler.let_serve());
+        brought.map_err(|trouble| trouble.to_string())
+    }
+
+    /// The rest, while no order waits.
+    fn finish(&mut self) -> Result<(), String> {
+        self.look_for_settler()?;
+        let Some(settler) = &mut self.settler else { return Ok(()) };
+        let mail = &self.mail;
+        let finished = settler.finish(&self.trees, &self.index, &|| lock(mail).order.is_some());
+        finished.map(drop).map_err(|trouble| trouble.to_string())
     }
 
     fn begin_owner(&mut self) {
@@ -371,8 +397,8 @@ impl Engine {
         match begun {
             Ok(outgoing) => {
                 // Whoever let it serve took the trees as they are.
-                if let Some(stage) = &self.stage
-                    && let Err(trouble) = stage.mend()
+                if let Some(settler) = &self.settler
+                    && let Err(trouble) = settler.stage.mend()
                 {
                     log::warn!("{trouble}");
                 }
@@ -424,7 +450,7 @@ impl Engine {
 
     fn linked_in(&mut self, link: crate::mirror::transport::Incoming) {
         let crate::mirror::transport::Incoming { hello, link, .. } = link;
-        if let Err(why) = self.stage() {
+        if let Err(why) = self.settler() {
             // The owner is told, or it would see nothing but links that end.
             self.refuse(link, &hello, &why);
             if let Role::In(incoming) = &mut self.role {
@@ -694,7 +720,7 @@ impl Engine {
         let now = self.now();
         let Role::In(incoming) = &mut self.role else { return };
         // Made before the link was taken.
-        let Some(stage) = &self.stage else { return };
+        let Some(settler) = &mut self.settler else { return };
         let mail = self.mail.clone();
         let generation = incoming.generation();
         let interrupted = move || ends_taking_in(&mail, generation);
@@ -702,7 +728,7 @@ impl Engine {
         let around = incoming::Around {
             trees: &self.trees,
             index: &self.index,
-            stage,
+            settler,
             wire: &mut self.wire,
             skipped: &mut self.skipped,
             replica,
