@@ -470,7 +470,9 @@ impl Bed {
                 return Some(format!("{name} says path {} is {:?}", path.name, path.state));
             }
             if status.standing() != Standing::Redundant {
-                return Some(format!("{name} says it is {}", status.standing().text()));
+                let groups = serde_json::to_string(&status.groups).unwrap_or_default();
+                let standing = status.standing().text();
+                return Some(format!("{name} says it is {standing}: {groups}"));
             }
             let owners = status.groups.into_iter().map(|group| (group.name, group.owner));
             said.push(owners.collect::<BTreeMap<_, _>>());

@@ -35,6 +35,9 @@ pub(super) const TREE: Form<PathBuf> =
 pub(super) const GLOB: Form<String> =
     Form { expected: "a glob below the tree such as \"cache/**\"", parse: glob };
 
+pub(super) const PERCENT: Form<u8> =
+    Form { expected: "a share such as \"10%\", from 1% to 100%", parse: percent };
+
 pub(super) const URL: Form<String> =
     Form { expected: "a URL such as \"http://127.0.0.1/\"", parse: url };
 
@@ -157,6 +160,11 @@ fn tree(text: &str) -> Result<PathBuf, &'static str> {
         return Err("is too long for a path");
     }
     Ok(path)
+}
+
+fn percent(text: &str) -> Result<u8, &'static str> {
+    let number = text.strip_suffix('%').and_then(|digits| digits.parse().ok());
+    number.filter(|number| (1..=100).contains(number)).ok_or("is no share from 1% to 100%")
 }
 
 fn glob(text: &str) -> Result<String, &'static str> {

@@ -269,6 +269,8 @@ pub struct Tree {
     pub exclude: Vec<String>,
     /// How files are hashed.
     pub hash: Hash,
+    /// If a commit takes more than this share of its names away, a person must say so. 100: any share may go.
+    pub max_delete_percent: u8,
 }
 
 /// How a file's content is looked at.

@@ -97,7 +97,11 @@ fn tree(tree: &Tree) -> String {
         Hash::Read => "read",
     };
     let (path, exclude) = (quoted_path(&tree.path), list(&tree.exclude));
-    format!("{{ path = {path}, exclude = {exclude}, hash = \"{hash}\", on_return = \"keep\" }}")
+    let max_delete = tree.max_delete_percent;
+    format!(
+        "{{ path = {path}, exclude = {exclude}, hash = \"{hash}\", on_return = \"keep\", max_delete = \
+         \"{max_delete}%\" }}"
+    )
 }
 
 fn write_service(out: &mut String, group: &str, service: &Service) -> std::fmt::Result {

@@ -14,7 +14,7 @@ use super::{Check, Hash, Probe, form, schema};
 use crate::limits;
 
 const TREE: Keys =
-    Keys { built: &["path", "exclude", "hash", "on_return"], later: &["when", "max_delete"] };
+    Keys { built: &["path", "exclude", "hash", "on_return", "max_delete"], later: &["when"] };
 const SERVICE: Keys = Keys {
     built: &["exec", "check", "warm", "start_timeout", "stop_timeout", "restarts"],
     later: &["systemd", "ocf", "mariadb", "params"],
@@ -27,6 +27,7 @@ pub(super) struct Tree {
     pub path: Option<At<PathBuf>>,
     pub exclude: Vec<At<String>>,
     pub hash: Option<At<Hash>>,
+    pub max_delete_percent: Option<At<u8>>,
 }
 
 /// `[[group.G.service]]`.
@@ -64,7 +65,8 @@ pub(super) fn mirror(group: &Table<'_>, problems: &mut Problems) -> Vec<Tree> {
         match value.get_ref() {
             DeValue::String(text) => {
                 let path = read_text("mirror", text, &place, &form::TREE, problems);
-                trees.push(Tree { path, exclude: Vec::new(), hash: None });
+                let (exclude, hash, max_delete_percent) = (Vec::new(), None, None);
+                trees.push(Tree { path, exclude, hash, max_delete_percent });
             }
             DeValue::Table(entries) => {
                 let table = Table { title: group.titled("mirror"), place, entries };
@@ -90,6 +92,7 @@ fn tree(table: &Table<'_>, problems: &mut Problems) -> Tree {
         path: table.required("path", &form::TREE, problems),
         exclude: table.list("exclude", &form::GLOB, problems),
         hash: table.choice("hash", &hashes, problems),
+        max_delete_percent: table.optional("max_delete", &form::PERCENT, problems),
     }
 }
 
@@ -264,7 +267,10 @@ impl Tree {
         exclude.sort();
         exclude.dedup();
         let hash = self.hash.as_ref().map_or(Hash::default(), |at| at.value);
-        Some(super::Tree { path: self.path.as_ref()?.value.clone(), exclude, hash })
+        let path = self.path.as_ref()?.value.clone();
+        let max = self.max_delete_percent.as_ref();
+        let max_delete_percent = max.map_or(limits::MAX_DELETE_PERCENT, |at| at.value);
+        Some(super::Tree { path, exclude, hash, max_delete_percent })
     }
 }
 

@@ -127,9 +127,27 @@ pub const STUCK_RETRY_MAX: Duration = Duration::from_secs(15);
 /// series is to be applied. Then it is left open, so that nothing hangs on it for ever: the copy is then
 /// not whole, and an administrator decides.
 pub const SETTLE_PATIENCE: Duration = Duration::from_secs(10);
+/// Any share of a tree's names may go at once, unless the config says less: what a program deletes is not for
+/// us to judge.
+pub const MAX_DELETE_PERCENT: u8 = 100;
+/// Fewer names than this are no mass, whatever share of a small tree they are.
+pub const MASS_DELETE_NAMES_MIN: i64 = 10;
 /// Looks that are remembered of what a series replaces or removes, until that is judged: 6 MB. Beyond it,
 /// it is judged by its content.
 pub const REPLACED_SEEN_MAX: usize = 1 << 16;
+/// A file of which the peer lacks so much is sent ahead of its series, while smaller ones go on: 0.3 s of a
+/// gigabit cable.
+pub const AHEAD_BYTES_MIN: u64 = 32 << 20;
+/// Bytes that are sent ahead until other changes are looked for: some 20 ms of that cable.
+pub const AHEAD_SLICE_BYTES: u64 = 2 << 20;
+/// Files that wait to be sent ahead, or of which something came: others go with their series.
+pub const AHEAD_FILES_MAX: usize = 16;
+/// So often a file is sent ahead that changes meanwhile: then it goes with its series, however long that takes.
+pub const AHEAD_ROUNDS_MAX: u32 = 3;
+/// Smaller files are built anew and exchanged by a rename, whatever changed in them: that costs little.
+pub const PATCH_FILE_BYTES_MIN: u64 = 1 << 20;
+/// Bytes that one series writes into files of the trees: a claim waits for them, some 20 ms.
+pub const PATCH_SERIES_BYTES_MAX: u64 = 16 << 20;
 /// Names after which what follows an applied series looks whether an order waits: some ms.
 pub const FINISH_LOOKS_UP: usize = 64;
 /// So long a directory's handle is used for the names in it, before its path is resolved again: long enough

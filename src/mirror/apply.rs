@@ -24,6 +24,7 @@
 //! owner is told why.
 
 mod halt;
+mod patch;
 mod place;
 mod plan;
 mod sweep;
@@ -276,7 +277,7 @@ impl<'a> Run<'a> {
     ) -> Result<(), E> {
         for batch in 0..self.ready.manifest().batches {
             for (number, staged) in (0u32..).zip(self.ready.batch(batch)?) {
-                let StagedOp { op, how } = staged;
+                let StagedOp { op, how, .. } = staged;
                 let order = (batch, number);
                 match &op.change {
                     Change::Put(entry)
@@ -307,6 +308,8 @@ impl<'a> Run<'a> {
             (Kind::File(_), How::InPlace { base }) => {
                 run.alone(key, |run| run.put_in_place(key, entry, base))
             }
+            // When all is in place that comes by a rename.
+            (Kind::File(_), How::Patch { .. }) => Ok(()),
             (Kind::File(_) | Kind::Symlink { .. }, _) => {
                 Err(Trouble::Failed("a staged name without what was staged".to_owned()))
             }
@@ -317,6 +320,7 @@ impl<'a> Run<'a> {
                 Kind::Dir | Kind::File(_) | Kind::Symlink { .. } => Ok(()),
             })?;
         }
+        self.patch()?;
         for (key, order) in self.done.plan.deletions() {
             self.alone(&key, |run| run.take_away(order, &key))?;
         }
@@ -505,6 +509,7 @@ impl<'a> Run<'a> {
             (Kind::File(_), How::InPlace { base }) => {
                 base.is_some_and(|base| base.ino == look.seen.ino)
             }
+            (Kind::File(_), How::Patch { base, .. }) => base.ino == look.seen.ino,
             (Kind::File(_), How::Plain | How::Dropped) => false,
         };
         let proves = is_ours && is_kind_of(&look, entry) && look.has_metadata_of(entry);

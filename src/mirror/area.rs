@@ -25,6 +25,9 @@ use super::index::IndexError;
 use super::proto::Trouble;
 use super::tree::TreeError;
 
+/// The directory of what came before its series.
+pub(super) const AHEAD: &str = "ahead";
+
 /// Why there is no area.
 #[derive(Debug, thiserror::Error)]
 pub enum StageError {
@@ -227,12 +230,12 @@ impl Area {
         self.conflicts.as_fd()
     }
 
-    /// Removes everything that was staged. What cannot be removed, such as an immutable file of a deleted
+    /// Removes everything that was staged, but for [`AHEAD`]. What cannot be removed, such as an immutable file of a deleted
     /// directory, stays: that hurts nobody, and is tried again the next time. Returns what failed first.
     pub(super) fn clear(&self) -> Result<(), Errno> {
         let mut failed = Ok(());
-        for series in names(self.incoming())? {
-            failed = failed.and(remove_all(self.incoming(), &series));
+        for series in names(self.incoming())?.iter().filter(|name| *name != AHEAD.as_bytes()) {
+            failed = failed.and(remove_all(self.incoming(), series));
         }
         failed
     }

@@ -195,7 +195,12 @@ impl Pair {
 }
 
 fn open_stage(state: &Path, replica: &Path) -> Arc<Stage> {
-    let tree = Tree { path: replica.to_owned(), exclude: Vec::new(), hash: Hash::Auto };
+    let tree = Tree {
+        path: replica.to_owned(),
+        exclude: Vec::new(),
+        hash: Hash::Auto,
+        max_delete_percent: 100,
+    };
     stage::Stage::open(state, &whose(), &[tree]).unwrap()
 }
 

@@ -164,6 +164,19 @@ pub enum ToReceiver {
         /// Why, and what to do.
         why: String,
     },
+    /// A chunk of a large file that a later series will have, while smaller ones go on. Not answered, and
+    /// nothing rests on it: what did not come is asked for then.
+    Ahead {
+        /// Which name.
+        key: Key,
+        /// Length of the file's chunks in bytes.
+        chunk_bytes: u64,
+        /// Place of the chunk in its file.
+        chunk: u32,
+        /// Its bytes.
+        #[serde(with = "serde_bytes")]
+        bytes: Vec<u8>,
+    },
 }
 
 /// Names of the copy on the standby side that somebody changed, made or deleted there.

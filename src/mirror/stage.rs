@@ -4,10 +4,14 @@
 //! the group's state directory (`record`). With the manifest it is *ready*: from then on it will be
 //! applied, whatever happens. What a crash leaves without a manifest is void and removed.
 
-mod build;
+mod ahead;
+pub(super) mod build;
+mod here;
 mod record;
+mod room;
 mod series;
 
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -76,6 +80,8 @@ pub struct Stage {
     trees: Vec<StagedTree>,
     /// Why the trees are not the state of any commit, as it is on record.
     broken: Mutex<Option<String>>,
+    /// Chunks that came before their series.
+    ahead: Mutex<ahead::Pool>,
 }
 
 impl Stage {
@@ -110,7 +116,8 @@ impl Stage {
             .collect::<Result<Vec<_>, StageError>>()?;
         let broken = record::read::<String>(home.as_fd(), record::BROKEN)
             .unwrap_or_else(|error| Some(format!("{}: {}", home_path.display(), error.desc())));
-        Ok(Arc::new(Stage { home_path, home, trees, broken: Mutex::new(broken) }))
+        let (broken, ahead) = (Mutex::new(broken), Mutex::default());
+        Ok(Arc::new(Stage { home_path, home, trees, broken, ahead }))
     }
 
     /// The series that must still be applied, if there is one. Anything else that was staged is void,
@@ -324,10 +331,7 @@ impl Ready {
     /// # Errors
     /// The system refused: then they must not.
     pub(super) fn set_brought(&self) -> Result<(), Trouble> {
-        let home = self.stage.home();
-        record::write(home, record::BROUGHT, &())
-            .and_then(|()| record::sync(home))
-            .map_err(|error| failed(&self.stage.home_path.display(), "cannot keep a record", error))
+        self.say(record::BROUGHT, &())
     }
 
     /// Whether others may have written to the trees since they were at its commit.
@@ -337,6 +341,30 @@ impl Ready {
             Err(Errno::EBADMSG) => Ok(true),
             Err(error) => Err(self.stage.unreadable(record::BROUGHT, error)),
         }
+    }
+
+    /// Says durably that the files of these ops may be patched in part from now on, and that nobody had
+    /// changed them.
+    ///
+    /// # Errors
+    /// The system refused: then they must not.
+    pub(super) fn set_patched(&self, orders: &BTreeSet<(u32, u32)>) -> Result<(), Trouble> {
+        self.say(record::PATCHED, orders)
+    }
+
+    /// The ops whose files may be patched in part.
+    pub(super) fn patched(&self) -> Result<BTreeSet<(u32, u32)>, Trouble> {
+        match record::read(self.stage.home(), record::PATCHED) {
+            Ok(found) => Ok(found.unwrap_or_default()),
+            Err(error) => Err(self.stage.unreadable(record::PATCHED, error)),
+        }
+    }
+
+    fn say<T: serde::Serialize>(&self, name: &str, what: &T) -> Result<(), Trouble> {
+        let home = self.stage.home();
+        record::write(home, name, what)
+            .and_then(|()| record::sync(home))
+            .map_err(|error| failed(&self.stage.home_path.display(), "cannot keep a record", error))
     }
 
     pub(super) fn stage(&self) -> &Stage {

@@ -178,6 +178,19 @@ impl Root {
         reopen(&fd, libc::O_NONBLOCK).map_err(|source| self.io_error(path, source))
     }
 
+    /// Opens a regular file, to be written to.
+    ///
+    /// # Errors
+    /// As [`Root::open_file`].
+    pub(super) fn open_to_write(&self, path: &RelPath) -> Result<File, TreeError> {
+        let (fd, stat) = self.find(path, OFlag::empty())?;
+        if stat.kind() != libc::S_IFREG {
+            return Err(TreeError::NotAFile(self.place(path)));
+        }
+        let opened = OpenOptions::new().read(true).write(true).open(file::path_of(&fd));
+        opened.map_err(|source| self.io_error(path, source))
+    }
+
     /// Opens a directory, to read the names in it.
     ///
     /// # Errors

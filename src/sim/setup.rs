@@ -173,7 +173,12 @@ impl Setup {
 
 /// The config of a simulated tree.
 fn tree() -> Tree {
-    Tree { path: "/srv/tree".into(), exclude: Vec::new(), hash: Hash::Auto }
+    Tree {
+        path: "/srv/tree".into(),
+        exclude: Vec::new(),
+        hash: Hash::Auto,
+        max_delete_percent: 100,
+    }
 }
 
 /// The config of a simulated service.

@@ -81,7 +81,12 @@ fn better_on_a_node_where_a_service_failed_than_nowhere() {
 /// A was asked to hand over, has released, and sends the last changes of that reign.
 fn draining() -> (Story, Generation) {
     let mut story = Story::with(|group| {
-        group.mirror.push(Tree { path: "/srv".into(), exclude: Vec::new(), hash: Hash::Auto });
+        group.mirror.push(Tree {
+            path: "/srv".into(),
+            exclude: Vec::new(),
+            hash: Hash::Auto,
+            max_delete_percent: 100,
+        });
     });
     story.run(Duration::from_secs(1));
     story.mirror_well(B, None);
@@ -230,7 +235,12 @@ fn what_was_reported_to_the_heart_before_proves_nothing() {
 #[test]
 fn p3_nothing_is_taken_in_before_stray_services_have_stopped() {
     let mut story = Story::with(|group| {
-        group.mirror.push(Tree { path: "/srv".into(), exclude: Vec::new(), hash: Hash::Auto });
+        group.mirror.push(Tree {
+            path: "/srv".into(),
+            exclude: Vec::new(),
+            hash: Hash::Auto,
+            max_delete_percent: 100,
+        });
         group.services.push(Service {
             exec: "/etc/clusterd/web".into(),
             check: None,

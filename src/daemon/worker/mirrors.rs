@@ -178,6 +178,7 @@ fn group_of(hello: &[u8]) -> Option<String> {
         | ToReceiver::Verify { .. }
         | ToReceiver::Drop { .. }
         | ToReceiver::Lineage { .. }
+        | ToReceiver::Ahead { .. }
         | ToReceiver::Conflict { .. } => None,
     }
 }

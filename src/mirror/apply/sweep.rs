@@ -69,7 +69,7 @@ impl Run<'_> {
                 if batch != Some(order.0) {
                     (batch, ops) = (Some(order.0), self.ready.batch(order.0)?);
                 }
-                let Some(StagedOp { op, how }) = ops.get(order.1 as usize) else { continue };
+                let Some(StagedOp { op, how, .. }) = ops.get(order.1 as usize) else { continue };
                 if op.key.tree != id {
                     continue;
                 }
@@ -130,8 +130,12 @@ impl Run<'_> {
             failed(&tree.shown(&op.key.path), "cannot be judged", errno(&error))
         };
         let Some(mut look) = look.map_err(fail)? else { return Ok(None) };
-        if !is_gone && how == (How::Staged { ino: look.seen.ino }) {
-            // It never came in: another op won, or it could not.
+        let is_staged = match how {
+            How::Staged { ino } | How::Patch { ino, .. } => ino == look.seen.ino,
+            How::Plain | How::InPlace { .. } | How::Dropped => false,
+        };
+        if !is_gone && is_staged {
+            // It never came in: another op won, it could not, or it was copied from.
             return Ok(None);
         }
         if let Ok((_, root)) = self.tree(&op.key)

@@ -482,3 +482,135 @@ fn p3_what_was_written_after_a_takeover_stays_when_the_rest_is_done_again() {
         stop += 3;
     }
 }
+
+/// An order may come at any time: the rest goes on when it is obeyed.
+#[test]
+fn the_rest_can_be_interrupted_again_and_again() {
+    let mut pair = Pair::new();
+    furnish(&pair.owner);
+    pair.sync();
+    meddle(&pair.replica);
+    change(&pair.owner);
+    let ops = pair.ops();
+    let ready = pair.take_in(&ops).unwrap();
+    let (roots, steps) = (pair.roots(), &mut Steps::all());
+    let mut brought = bring(&ready, &roots, pair.index(), steps, false).unwrap();
+    brought.set_brought().unwrap();
+    write(&pair.replica, "a.txt", "served");
+    let served = snapshot(&pair.replica);
+    let mut pauses = 0;
+    let applied = loop {
+        let looks = std::cell::Cell::new(0);
+        let interrupted = || looks.replace(looks.get() + 1) >= pauses;
+        match finish(&mut brought, &roots, pair.index(), steps, &interrupted).unwrap() {
+            Some(applied) => break applied,
+            None => pauses += 1,
+        }
+    };
+    assert!(pauses > 2, "only {pauses} places");
+    assert_eq!((applied.unfinished, applied.broken), (Vec::new(), None));
+    assert_eq!(snapshot(&pair.replica), served);
+    assert_eq!(pair.conflicts(), expected_conflicts());
+    pair.assert_nothing_staged();
+}
+
+/// A file of 4 MiB, other in each of its chunks.
+fn large() -> Vec<u8> {
+    (0..4u32 << 20).map(|place| (place >> 18) as u8).collect()
+}
+
+/// One changed block needs a block, not a copy of the file: it stays the same file.
+#[test]
+fn a_large_file_of_which_little_changed_is_patched() {
+    let mut pair = Pair::new();
+    let mut content = large();
+    write(&pair.owner, "base", &content);
+    pair.sync();
+    settle(&mut pair, "base");
+    let before = fs::metadata(pair.replica.join("base")).unwrap();
+    content[1_000_000] = 77;
+    content.extend_from_slice(b"appended");
+    write(&pair.owner, "base", &content);
+    set_mode(&pair.owner, "base", 0o604);
+    let ops = pair.ops();
+    let ready = pair.take_in(&ops).unwrap();
+    let staged: u64 = walk(&pair.area().join("incoming")).iter().map(|meta| meta.blocks()).sum();
+    assert!(staged * 512 <= 2 * 262_144 + 65_536, "{staged} blocks for two chunks");
+    pair.apply(&ready, &mut Steps::all()).unwrap();
+    pair.assert_same();
+    let after = fs::metadata(pair.replica.join("base")).unwrap();
+    assert_eq!(after.ino(), before.ino());
+    assert_eq!(pair.conflicts(), []);
+}
+
+/// P3: stopped anywhere, also in the middle of the file, it is whole when it was done again; and what
+/// somebody changed here is kept, never mixed with what came.
+#[test]
+fn p3_a_patch_that_was_stopped_anywhere_is_whole_when_it_is_done_again() {
+    let mut stop = 0;
+    loop {
+        let mut pair = Pair::new();
+        let mut content = large();
+        write(&pair.owner, "base", &content);
+        write(&pair.owner, "mine", &content);
+        write(&pair.owner, "small", "one");
+        pair.sync();
+        settle(&mut pair, "base");
+        settle(&mut pair, "mine");
+        for place in [0, 300_000, 4_000_000] {
+            content[place] ^= 0xff;
+        }
+        for name in ["base", "mine"] {
+            write(&pair.owner, name, &content);
+        }
+        write(&pair.owner, "small", "two");
+        let ops = pair.ops();
+        let ready = pair.take_in(&ops).unwrap();
+        let mine = [&b"mine"[..], &large()[4..]].concat();
+        write(&pair.replica, "mine", &mine);
+        let stopped = pair.apply(&ready, &mut Steps::until(stop));
+        if stopped.is_err() {
+            pair.reopen();
+            let ready = pair.stage.recover().unwrap().unwrap();
+            pair.apply(&ready, &mut Steps::all()).unwrap();
+        }
+        assert!(fs::read(pair.replica.join("base")).unwrap() == content, "stopped at {stop}");
+        assert!(fs::read(pair.replica.join("mine")).unwrap() == mine, "stopped at {stop}");
+        let entry = pair.index().get(&key("mine")).unwrap().unwrap().entry;
+        assert_eq!(entry, None, "in no commit; stopped at {stop}");
+        // The owner sends it again: now it is replaced, and kept.
+        pair.sync();
+        let kept = pair.conflicts();
+        assert_eq!(kept.len(), 1, "stopped at {stop}");
+        assert!(kept[0].2.as_deref() == Some(&mine[..]), "stopped at {stop}");
+        if stopped.is_ok() {
+            assert!(stop > 8, "only {stop} writes");
+            return;
+        }
+        stop += 1;
+    }
+}
+
+fn walk(directory: &Path) -> Vec<fs::Metadata> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let entry = entry.unwrap();
+        let meta = entry.metadata().unwrap();
+        if meta.is_dir() {
+            found.extend(walk(&entry.path()));
+        } else {
+            found.push(meta);
+        }
+    }
+    found
+}
+
+/// Waits until a file was last changed long enough ago for its look to prove its content.
+fn settle(pair: &mut Pair, name: &str) {
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let root = Root::open(&pair.replica).unwrap();
+    while !meta::look(&root, &key(name).path).unwrap().unwrap().settled {
+        assert!(std::time::Instant::now() < until, "never settled");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}

@@ -29,6 +29,7 @@ use std::time::{Duration, Instant, SystemTime};
 pub use self::content::Chunks;
 use self::content::is_small;
 pub use self::series::Series;
+use super::ahead::Ahead;
 use super::batch::{Batch, Made};
 use super::hints::{Hints, Told};
 use super::links::Inode;
@@ -53,6 +54,8 @@ pub struct Gather<'a> {
     pub forced: &'a HashSet<Key>,
     /// Names that are left alone for a while.
     pub rests: &'a mut Rests,
+    /// Large files that are sent first.
+    pub ahead: &'a mut Ahead,
     /// Whether another order waits.
     pub interrupted: &'a dyn Fn() -> bool,
 }
@@ -146,6 +149,11 @@ impl Gather<'_> {
                 // As it was read first: what came since is for the next series.
                 series.fuzzy = true;
                 series.leave(&key, true);
+                continue;
+            }
+            if self.ahead.holds(&key) {
+                series.fuzzy = true;
+                series.leave(&key, false);
                 continue;
             }
             if self.rests.holds(&key, Instant::now()) {
@@ -271,11 +279,27 @@ impl Gather<'_> {
             }
             let before = stored.as_ref().and_then(|stored| stored.entry.as_ref());
             let last = attempt == limits::FILE_READS_MAX;
-            let kind = match leader {
-                Some(to) => Some((Kind::Link { to }, true)),
-                None => self.kind(key, tree, root, &look, before, last, series, made)?,
+            let sent = self.ahead.content(key, &look);
+            let is_file = look.what == What::File && !series.has(key);
+            if leader.is_none() && sent.is_none() && is_file {
+                // Before it is read, if its length says enough.
+                if self.ahead.puts_off(key, &look.seen, before, None) {
+                    return Ok(Outcome::Left);
+                }
+            }
+            let kind = match (leader, sent) {
+                (Some(to), _) => Some((Kind::Link { to }, true)),
+                (None, Some(content)) => Some((Kind::File(content), true)),
+                (None, None) => self.kind(key, tree, root, &look, before, last, series, made)?,
             };
             let Some((kind, steady)) = kind else { continue };
+            if let Kind::File(content) = &kind
+                && is_file
+                && self.ahead.puts_off(key, &look.seen, before, Some(content))
+            {
+                made.forget(key);
+                return Ok(Outcome::Left);
+            }
             // Whose pages were clean after the syncfs, and are still.
             let proven = synced_at.is_some_and(|at| meta::is_settled(&look.seen, at));
             let unproven =

@@ -147,6 +147,14 @@ impl Incoming {
                 Some(series) => series.drop_op(op).map(|()| Event::Written),
                 None => Err(Trouble::Failed("no series was begun".to_owned())),
             },
+            Command::KeepAhead { key, chunk_bytes, chunk, bytes } => {
+                self.taken.bytes += bytes.len() as u64;
+                let kept = around.settler.stage.keep_ahead(&key, chunk_bytes, chunk, &bytes);
+                if let Err(trouble) = kept {
+                    log::debug!("a chunk that came ahead is not kept: {trouble}");
+                }
+                return None;
+            }
             Command::MakeDurable { last } => self.make_durable(last),
             Command::Apply => self.apply(around),
             Command::Verify => {
@@ -181,6 +189,7 @@ impl Incoming {
         self.series = None;
         around.settler.settle(around.trees, around.index, false)?;
         around.settler.lineage = None;
+        around.settler.stage.forget_ahead()?;
         let pass = around.trees.open(around.index).map_err(trouble)?;
         let walked = around
             .replica

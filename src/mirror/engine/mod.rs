@@ -9,8 +9,10 @@
 //! The newest order counts. It is kept in a mailbox of one place, so that long work can look whether it
 //! is still wanted.
 
+mod ahead;
 mod batch;
 mod begin;
+mod brake;
 mod crash;
 mod gather;
 mod hints;

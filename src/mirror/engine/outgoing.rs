@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Instant;
 
+use super::ahead::Ahead;
 use super::batch::Batch;
+use super::brake::Brake;
 use super::gather::{Chunks, Gather, Series};
 use super::hints::Hints;
 use super::refusals::Refusals;
@@ -45,6 +47,10 @@ pub struct Outgoing {
     batch: Batch,
     forced: HashSet<Key>,
     rests: Rests,
+    /// Large files that are sent before their series.
+    ahead: Ahead,
+    /// What must not go without a person's word.
+    pub brake: Brake,
     /// What the peer cannot take.
     refusals: Refusals,
     barrier: u64,
@@ -101,6 +107,8 @@ impl Outgoing {
             batch: Batch::default(),
             forced: HashSet::new(),
             rests: Rests::default(),
+            ahead: Ahead::default(),
+            brake: Brake::default(),
             refusals: Refusals::default(),
             barrier: 0,
             next_commit: commit + 1,
@@ -244,6 +252,9 @@ impl Outgoing {
     /// Takes in one event, and does what comes of it.
     pub fn handle(&mut self, now: Time, event: Event, mut around: Around<'_>) {
         let begun = Instant::now();
+        if matches!(event, Event::Linked | Event::Cut(_)) {
+            self.ahead.clear();
+        }
         self.sender.handle(now, event);
         while let Some(command) = self.sender.poll() {
             if let Some(answer) = self.perform(command, &mut around) {
@@ -383,6 +394,7 @@ impl Outgoing {
             around.index.give_back();
             self.refusals.give_back(Instant::now());
             self.series = Series::default();
+            self.brake.begin();
         }
         let pass = around.trees.open(around.index)?;
         let mut gather = Gather {
@@ -391,12 +403,19 @@ impl Outgoing {
             hints: &mut self.hints,
             forced: &self.forced,
             rests: &mut self.rests,
+            ahead: &mut self.ahead,
             interrupted: around.interrupted,
         };
         self.batch = gather.batch(&mut self.series)?;
         for op in &mut self.batch.ops {
             // Without an entry: somebody changed or deleted it while this node was the standby side.
-            op.keep = around.index.get(&op.key)?.is_some_and(|stored| stored.entry.is_none());
+            let stored = around.index.get(&op.key)?;
+            op.keep = stored.as_ref().is_some_and(|stored| stored.entry.is_none());
+            self.brake.count(op, stored.is_some_and(|stored| stored.entry.is_some()));
+        }
+        if !self.batch.more {
+            let remedy = format!("`clusterd sync {} --from {}`", self.group, self.node);
+            self.brake.check(&pass, around.index, &remedy)?;
         }
         self.absorbed = true;
         let Batch { ops, fuzzy, more, .. } = &self.batch;
@@ -406,8 +425,34 @@ impl Outgoing {
             let (forced, rests) = (&mut self.forced, &mut self.rests);
             series.record(around.trees, around.index, None, forced, rests)?;
         }
-        let (ops, fuzzy, more) = (ops.clone(), *fuzzy, *more);
-        Ok(Event::Gathered(Gathered { ops, fuzzy, more }))
+        let (ops, fuzzy, more, ahead) = (ops.clone(), *fuzzy, *more, !self.ahead.is_empty());
+        Ok(Event::Gathered(Gathered { ops, fuzzy, more, ahead }))
+    }
+
+    /// Whether a large file waits, and the peer for whatever comes next.
+    pub fn may_send_ahead(&self) -> bool {
+        !self.ahead.is_empty() && self.sender.is_ready()
+    }
+
+    /// Sends the next slice of a large file.
+    pub fn send_ahead(&mut self, now: Time, around: Around<'_>) {
+        let Outgoing { generation, ahead, sent, .. } = self;
+        let sliced = match around.trees.open(around.index) {
+            Ok(pass) => ahead.slice(&pass, around.index, |message, bytes| {
+                sent.bytes += bytes;
+                around.wire.say(&Envelope { generation: *generation, message })
+            }),
+            // It is told when a series is read.
+            Err(_) => {
+                ahead.clear();
+                Ok(true)
+            }
+        };
+        match sliced {
+            Ok(true) => self.handle(now, Event::Dirty, around),
+            Ok(false) => {}
+            Err(why) => self.handle(now, Event::Cut(why), around),
+        }
     }
 
     /// Sends what is wanted of the batch, as it was read when the batch was gathered if that was kept. Else
@@ -496,6 +541,8 @@ impl Outgoing {
         let position = Position { generation: self.generation, commit };
         let done = std::mem::take(&mut self.series);
         self.refusals.free(|key| done.has(key) && !done.leaves_out(key));
+        self.brake.passed();
+        self.ahead.free(|key| done.has(key));
         self.sent.fuzzy += u64::from(done.is_fuzzy());
         let (forced, rests) = (&mut self.forced, &mut self.rests);
         done.record(around.trees, around.index, Some(position), forced, rests)?;

@@ -251,6 +251,9 @@ impl Engine {
         if let Role::Out(owner) = &mut self.role {
             owner.approved = true;
             owner.dial.next_at = Instant::now();
+            if let Ok(outgoing) = &mut owner.outgoing {
+                outgoing.brake.approve();
+            }
         }
     }
 
@@ -305,6 +308,7 @@ impl Engine {
         self.look_for_crossover();
         self.rescan();
         self.look_again();
+        self.send_ahead();
         self.tick();
         self.answer_syncs(tell);
         self.resume_watch();
@@ -645,6 +649,22 @@ impl Engine {
         if found.flatten() == Some(true) {
             self.feed_sender(sender::Event::Dirty);
         }
+    }
+
+    /// A slice of a large file, if nothing else is to be done.
+    fn send_ahead(&mut self) {
+        let Role::Out(owner) = &self.role else { return };
+        let waits = owner.outgoing.as_ref().is_ok_and(Outgoing::may_send_ahead);
+        if !waits || !self.inbox.is_empty() {
+            return;
+        }
+        self.with_owner(|owner, now, around| {
+            if let Ok(outgoing) = &mut owner.outgoing {
+                outgoing.send_ahead(now, around);
+            }
+        });
+        // After what has come meanwhile. A full inbox wakes as well.
+        let _ = self.to_self.try_send(Input::Wake);
     }
 
     fn answer_syncs(&mut self, tell: &mut dyn FnMut(Telling)) {

@@ -30,7 +30,12 @@ impl Side {
         let (srv, seen) = (dir.join(name), dir.join("srv"));
         let mut namespace = Namespace::new().unwrap();
         namespace.see(&srv, &seen).unwrap();
-        let tree = config::Tree { path: seen.join("www"), exclude: Vec::new(), hash: Hash::Auto };
+        let tree = config::Tree {
+            path: seen.join("www"),
+            exclude: Vec::new(),
+            hash: Hash::Auto,
+            max_delete_percent: 40,
+        };
         let setup = Setup {
             cluster: "pair".into(),
             node: name.into(),
@@ -175,6 +180,23 @@ impl Engines {
         panic!("not in time: {last:?}");
     }
 
+    /// Waits until the owner reports this.
+    fn owner_says(&self, wanted: impl Fn(MirrorState, &str) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut last = None;
+        while Instant::now() < deadline {
+            let told = self.owner.as_ref().unwrap().told.recv_timeout(LOOK_EVERY);
+            if let Ok(Telling::Report(report)) = told {
+                let status = report.status;
+                if wanted(status.state, &status.why) {
+                    return;
+                }
+                last = Some(status);
+            }
+        }
+        panic!("not in time: {last:?}");
+    }
+
     fn assert_same(&self) {
         assert_eq!(snapshot(&self.tree("standby")), snapshot(&self.tree("owner")));
     }
@@ -309,4 +331,84 @@ fn p3_what_a_crash_left_empty_replaces_nothing_for_nothing() {
         assert_eq!(kept.len(), usize::from(crash), "{kept:#?}");
         assert!(kept.iter().all(|about| about.contains("\"page\"")), "{kept:#?}");
     }
+}
+
+/// Somebody's `rm -rf`, or a deployment: a person says which.
+#[test]
+fn p3_a_mass_deletion_waits_for_a_person() {
+    let mut engines = Engines::new();
+    let tree = engines.tree("owner");
+    for number in 0..40 {
+        fs::write(tree.join(format!("{number}")), "content").unwrap();
+    }
+    engines.sync(Victim::Link);
+    // What is only renamed, and a few names, are no mass.
+    for number in 0..30 {
+        fs::rename(tree.join(format!("{number}")), tree.join(format!("new-{number}"))).unwrap();
+    }
+    for number in 0..9 {
+        fs::remove_file(tree.join(format!("new-{number}"))).unwrap();
+    }
+    engines.sync(Victim::Link);
+    engines.assert_same();
+    for number in 9..30 {
+        fs::remove_file(tree.join(format!("new-{number}"))).unwrap();
+    }
+    fs::write(tree.join("another"), "content").unwrap();
+    let copy = snapshot(&engines.tree("standby"));
+    engines.owner_says(|state, why| {
+        let is_whole = why.contains("20 of 31 names") && why.contains("--from owner");
+        state == MirrorState::Blocked && is_whole
+    });
+    assert_eq!(snapshot(&engines.tree("standby")), copy);
+    engines.owner.as_ref().unwrap().handle.approve();
+    engines.sync(Victim::Link);
+    engines.assert_same();
+    // Said once, it is meant once.
+    for name in fs::read_dir(&tree).unwrap() {
+        fs::remove_file(name.unwrap().path()).unwrap();
+    }
+    engines.owner_says(|state, why| state == MirrorState::Blocked && why.contains("11 of 11"));
+}
+
+/// What is written while a large file is on its way comes before it; a barrier waits for it, and it is whole.
+#[test]
+fn small_files_do_not_wait_behind_a_large_one() {
+    let mut engines = Engines::new();
+    engines.sync(Victim::Link);
+    let (owner, standby) = (engines.tree("owner"), engines.tree("standby"));
+    let size = limits::AHEAD_BYTES_MIN as usize + 1_000_000;
+    let large: Vec<u8> = (0..size).map(|place| (place >> 12) as u8 | 1).collect();
+    // A program that writes slower than we send is followed as it writes.
+    let aside = owner.parent().unwrap().join("large");
+    fs::write(&aside, &large).unwrap();
+    fs::rename(&aside, owner.join("large")).unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    let mut before = 0;
+    for number in 0.. {
+        fs::write(owner.join("small"), format!("{number}")).unwrap();
+        while fs::read_to_string(standby.join("small")).ok() != Some(format!("{number}")) {
+            assert!(Instant::now() < deadline, "{number} never came");
+            thread::sleep(Duration::from_millis(1));
+        }
+        if standby.join("large").exists() {
+            break;
+        }
+        before += 1;
+        if before == 3 {
+            break;
+        }
+    }
+    assert!(before > 0, "none came before the large one");
+    engines.sync(Victim::Link);
+    engines.assert_same();
+    // Other content of the same length, and a rewritten one that shrinks on its way.
+    let other: Vec<u8> = large.iter().map(|byte| byte ^ 0x40).collect();
+    fs::write(owner.join("new"), &other).unwrap();
+    fs::rename(owner.join("new"), owner.join("large")).unwrap();
+    fs::write(owner.join("second"), &large).unwrap();
+    fs::OpenOptions::new().write(true).open(owner.join("second")).unwrap().set_len(99).unwrap();
+    engines.sync(Victim::Link);
+    engines.assert_same();
+    engines.assert_no_conflicts();
 }

@@ -38,6 +38,8 @@ pub struct Tree {
     pub path: PathBuf,
     /// What is not mirrored.
     pub excludes: Excludes,
+    /// If a commit takes more of its names away, a person must say so.
+    pub max_delete_percent: u8,
     /// How files are hashed.
     pub hash: Hash,
 }
@@ -59,6 +61,7 @@ impl Trees {
                 id: TreeId(id),
                 path: tree.path.clone(),
                 excludes: Excludes::new(&tree.exclude)?,
+                max_delete_percent: tree.max_delete_percent,
                 hash: tree.hash,
             })
         });

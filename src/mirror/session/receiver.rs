@@ -282,6 +282,28 @@ impl Receiver {
                 }
                 self.out.push_back(Command::Adopt { lineage, next_commit, disown });
             }
+            ToReceiver::Ahead { key, chunk_bytes, chunk, bytes } => {
+                match self.state {
+                    State::Ready { .. } if self.descends => self.ready(now),
+                    // It did not hear of the trouble yet.
+                    State::Void { .. } if self.descends => {}
+                    State::Down
+                    | State::Linked { .. }
+                    | State::Opening
+                    | State::Ready { .. }
+                    | State::ReadingBuckets
+                    | State::ReadingListing { .. }
+                    | State::Verifying { .. }
+                    | State::Staging { .. }
+                    | State::Filling { .. }
+                    | State::Writing { .. }
+                    | State::Hardening { .. }
+                    | State::Between { .. }
+                    | State::Applying { .. }
+                    | State::Void { .. } => return self.out_of_turn("Ahead"),
+                }
+                self.out.push_back(Command::KeepAhead { key, chunk_bytes, chunk, bytes });
+            }
             // The owner hangs up.
             ToReceiver::Conflict { why } => self.out.push_back(Command::Disputed(why)),
         }

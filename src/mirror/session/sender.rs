@@ -113,6 +113,8 @@ pub struct Sender {
     /// Changes of the series under way were dropped; and how many series in a row had such.
     dropped: bool,
     drops: u32,
+    /// Large files are on their way that a later series will have.
+    ahead: bool,
     /// What somebody changed on the peer, until it is restored.
     restore: Restore,
     /// A `Pong` must come until then.
@@ -150,6 +152,7 @@ impl Sender {
             adopted: false,
             dropped: false,
             drops: 0,
+            ahead: false,
             restore: Restore::default(),
             pong_by: None,
             asked: 0,
@@ -253,6 +256,11 @@ impl Sender {
         matches!(self.state, State::Streaming { .. })
     }
 
+    /// Whether the peer waits for whatever comes next.
+    pub fn is_ready(&self) -> bool {
+        matches!(self.state, State::Ready { .. }) && self.adopted
+    }
+
     /// Whether no series is under way: a change of the link costs nothing now.
     pub fn is_between_series(&self) -> bool {
         matches!(self.state, State::Ready { .. } | State::Troubled { .. })
@@ -341,6 +349,9 @@ impl Sender {
             self.waits_since.get_or_insert(now);
             self.gather(0);
         } else {
+            if self.ahead {
+                return self.tell(SenderState::Syncing);
+            }
             self.waits_since = None;
             if !self.restore.is_open() {
                 self.tell(SenderState::InSync);
@@ -366,7 +377,8 @@ impl Sender {
 
     fn gathered(&mut self, now: Time, gathered: Gathered) {
         let State::Gathering { batch } = self.state else { return };
-        let Gathered { ops, fuzzy, more } = gathered;
+        let Gathered { ops, fuzzy, more, ahead } = gathered;
+        self.ahead = ahead;
         // The first series of a link is sent even if nothing differs: the peer learns that it has the
         // whole of this generation.
         if batch == 0 && ops.is_empty() && !more && self.adopted {
@@ -393,7 +405,7 @@ impl Sender {
             self.dirty = true;
         }
         // What the peer told of first goes back to what it was.
-        if !again && self.covered > self.kept && !self.restore.waits() {
+        if !again && !self.ahead && self.covered > self.kept && !self.restore.waits() {
             if self.verified < self.covered {
                 let (barrier, until) = (self.covered, now + limits::MIRROR_WORK_PATIENCE);
                 self.state = State::Verifying { barrier, until };
@@ -407,7 +419,7 @@ impl Sender {
         let restores = self.restore.is_open();
         let since = self.waits_since.take();
         self.ready(now);
-        if self.told != Some(SenderState::InSync) && !restores {
+        if self.told != Some(SenderState::InSync) && !restores && !self.ahead {
             // More waits already, but only since a moment ago if this took no longer.
             let quick = since.is_none_or(|since| now.since(since) < limits::MIRROR_MOMENT);
             self.tell(if quick { SenderState::InSync } else { SenderState::Syncing });

@@ -12,26 +12,42 @@ use nix::sys::stat::Mode;
 use super::super::area::errno;
 use super::super::entry::{ChunkHash, Content};
 use super::super::hash::hash_chunk;
+use super::ahead::Ahead;
 
 /// A file that is here and has chunks of the new content.
 pub(super) struct Donor {
     pub(super) file: File,
     pub(super) content: Content,
+    /// It is what the last common commit left: nobody here wrote it.
+    pub(super) is_common: bool,
 }
 
 /// The bytes of chunk `index`: its offset and length.
-pub(super) fn place(content: &Content, index: u32) -> (u64, u64) {
+pub(in crate::mirror) fn place(content: &Content, index: u32) -> (u64, u64) {
     let offset = u64::from(index).saturating_mul(content.chunk_bytes);
     (offset, content.chunk_bytes.min(content.size.saturating_sub(offset)))
 }
 
 /// Opens a staged file.
-pub(super) fn open(directory: BorrowedFd<'_>, name: &str) -> Result<File, Errno> {
+pub(in crate::mirror) fn open(directory: BorrowedFd<'_>, name: &str) -> Result<File, Errno> {
     let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     openat(directory, name, flags, Mode::empty()).map(File::from)
 }
 
-/// Makes the staged file in its full length, a hole; copies what the donor has at the same place, and
+/// Makes the staged file in its full length, a hole.
+pub(super) fn hole(
+    directory: BorrowedFd<'_>,
+    name: &str,
+    content: &Content,
+) -> Result<File, Errno> {
+    let flags =
+        OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let file = File::from(openat(directory, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)?);
+    file.set_len(content.size).map_err(|error| errno(&error))?;
+    Ok(file)
+}
+
+/// Makes the staged file, or goes on with the one that has what came `ahead`; copies what the donor has at the same place, and
 /// proves each copy by its hash: somebody may be writing to the donor. Returns it with the chunks that
 /// are still missing, rising.
 pub(super) fn start(
@@ -40,17 +56,30 @@ pub(super) fn start(
     content: &Content,
     zeros: &ChunkHash,
     donor: Option<&Donor>,
+    ahead: Option<&Ahead>,
 ) -> Result<(File, Vec<u32>), Errno> {
-    let flags =
-        OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let file = File::from(openat(directory, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)?);
-    file.set_len(content.size).map_err(|error| errno(&error))?;
+    let file = match ahead {
+        None => hole(directory, name, content)?,
+        Some(_) => {
+            let file = open(directory, name)?;
+            file.set_len(content.size).map_err(|error| errno(&error))?;
+            file
+        }
+    };
+    let ahead = ahead.map(|ahead| &ahead.chunks);
     let donor = donor.filter(|donor| donor.content.chunk_bytes == content.chunk_bytes);
     let (mut missing, mut buffer) = (Vec::new(), Vec::new());
     for (index, hash) in (0u32..).zip(&content.chunks) {
         let (offset, bytes) = place(content, index);
-        if hash == zeros && bytes == content.chunk_bytes {
-            continue;
+        match ahead.and_then(|ahead| ahead.get(&index)) {
+            Some(came) if came == hash => continue,
+            // Another one is there, which is written over.
+            Some(_) => {
+                missing.push(index);
+                continue;
+            }
+            None if hash == zeros && bytes == content.chunk_bytes => continue,
+            None => {}
         }
         let same = |donor: &&Donor| donor.content.chunks.get(index as usize) == Some(hash);
         let is_here = match donor.filter(same) {
@@ -77,7 +106,12 @@ fn hash_at(file: &File, offset: u64, bytes: u64, buffer: &mut Vec<u8>) -> Result
 }
 
 /// Copies a range within the file system: shared where it can share. `false`: the source ended.
-fn copy(from: &File, to: &File, offset: u64, bytes: u64) -> Result<bool, Errno> {
+pub(in crate::mirror) fn copy(
+    from: &File,
+    to: &File,
+    offset: u64,
+    bytes: u64,
+) -> Result<bool, Errno> {
     let start = i64::try_from(offset).map_err(|_| Errno::EFBIG)?;
     let (mut read, mut written) = (start, start);
     let mut left = usize::try_from(bytes).map_err(|_| Errno::EFBIG)?;

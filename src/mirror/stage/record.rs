@@ -1,6 +1,7 @@
 //! What a series leaves on disk beside its staged files: a record of each batch, and at the end the
 //! manifest. Each is postcard with 32 bytes of BLAKE3 behind it.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -52,6 +53,8 @@ pub(super) fn name(generation: Generation, series: u64) -> String {
 pub(in crate::mirror) struct StagedOp {
     pub(in crate::mirror) op: Op,
     pub(in crate::mirror) how: How,
+    /// The chunks that a patch has.
+    pub(in crate::mirror) patch: BTreeSet<u32>,
 }
 
 /// What was prepared for an op.
@@ -64,8 +67,21 @@ pub(in crate::mirror) enum How {
     /// The file that is there has the content: its metadata are set in place. It has not changed since
     /// if it is still seen so; `None`: that cannot be told.
     InPlace { base: Option<Seen> },
+    /// The chunks in which it differs lie in a file of this inode number; they are written into the file
+    /// that is there, if it is still seen so.
+    Patch { base: Seen, ino: u64 },
     /// Nothing happens to this name: it cannot be done here, or the owner could not read it to the end.
     Dropped,
+}
+
+impl How {
+    /// Whether something lies in the staging area.
+    pub(in crate::mirror) fn is_staged(self) -> bool {
+        match self {
+            How::Staged { .. } | How::Patch { .. } => true,
+            How::Plain | How::InPlace { .. } | How::Dropped => false,
+        }
+    }
 }
 
 /// Writes a record whole and durable, but for its name: the directory is synced by the caller.
@@ -113,6 +129,9 @@ pub(super) const READY: &str = "ready";
 
 /// The name of the record that the trees are at the commit, and others may write to them.
 pub(super) const BROUGHT: &str = "brought";
+
+/// The name of the record of the ops whose files may be patched in part.
+pub(super) const PATCHED: &str = "patched";
 
 /// The name of the record that the trees are not the state of a commit.
 pub(super) const BROKEN: &str = "broken";

@@ -8,21 +8,20 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, mkdirat};
-use nix::sys::statvfs::fstatvfs;
-use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::super::apply::{Halt, not_reached, not_set, refused as refused_to};
-use super::super::area::{self, errno, failed, from_index};
+use super::super::area::{self, errno, failed};
 use super::super::entry::{ChunkHash, Content, Entry, Key, Kind, TreeId};
-use super::super::hash::{self, hash_chunk};
+use super::super::hash::hash_chunk;
 use super::super::index::Index;
-use super::super::meta::{self, Look, Sort, What};
+use super::super::meta::{self, Sort, What};
 use super::super::proto::{Change, Op, Refused, Trouble, Wanted};
-use super::super::tree::{Root, TreeError};
-use super::build::{self, Donor};
+use super::super::tree::Root;
+use super::build;
+use super::here::Here;
 use super::record::{self, How, Manifest, StagedOp};
+use super::room::{Room, is_room, keeps_reserve, needs};
 use super::{Ready, Stage, StagedTree, staged_name};
 use crate::core::Generation;
 use crate::limits;
@@ -55,6 +54,8 @@ pub struct Series {
     later: BTreeSet<Key>,
     /// Directories that are there and go in this series: nothing in them stays in place.
     going: BTreeSet<Key>,
+    /// Bytes that will be written into files of the trees: a claim waits for them.
+    patched_bytes: u64,
 }
 
 /// The batch that is being taken in.
@@ -83,6 +84,7 @@ impl Series {
             refused: BTreeSet::new(),
             later: BTreeSet::new(),
             going: BTreeSet::new(),
+            patched_bytes: 0,
         }
     }
 
@@ -200,7 +202,13 @@ impl Series {
                 }
                 Err(Halt::Disk(trouble) | Halt::All(trouble)) => return Err(trouble),
             };
-            open.ops.push(StagedOp { op, how });
+            let patch = match how {
+                How::Patch { .. } => open.missing.get(&number).cloned().unwrap_or_default(),
+                How::Plain | How::Staged { .. } | How::InPlace { .. } | How::Dropped => {
+                    BTreeSet::new()
+                }
+            };
+            open.ops.push(StagedOp { op, how, patch });
         }
         let wanted = open
             .missing
@@ -277,7 +285,7 @@ impl Series {
                 Ok(How::Plain)
             }
             Kind::File(content) => {
-                let how = self.prepare_file(open, here, number, key, entry, content)?;
+                let how = self.prepare_file(open, here, number, op, entry, content)?;
                 self.note_going(key, is_dir);
                 Ok(how)
             }
@@ -345,10 +353,11 @@ impl Series {
         open: &mut OpenBatch,
         here: &Here<'_>,
         number: u32,
-        key: &Key,
+        op: &Op,
         entry: &Entry,
         content: &Content,
     ) -> Result<How, Halt> {
+        let key = &op.key;
         let path = &key.path;
         let look = meta::look(here.root, path);
         let look = look.map_err(|error| not_reached(here.tree, path, error))?;
@@ -368,6 +377,26 @@ impl Series {
             }
             return Ok(How::InPlace { base: look.settled.then_some(look.seen) });
         }
+        if let (Some(look), Some(donor)) = (&look, &donor)
+            && donor.is_common
+            && look.settled
+            && look.seen.nlink == 1
+            && !op.keep
+            && !self.is_going(key)
+            && let Some(chunks) = self.patch(&donor.content, content)
+        {
+            if look.xattrs != entry.xattrs {
+                here.holds(&self.name(), key, entry)?;
+            }
+            open.reserve(here.tree, chunks.len() as u64 * content.chunk_bytes)?;
+            let directory = here.tree.series(&self.name())?;
+            let name = staged_name(self.batches, number);
+            let fail = |error| refused_to(here.tree, path, "cannot be staged", error);
+            let file = build::hole(directory.as_fd(), &name, content).map_err(fail)?;
+            let stat = file.metadata().map_err(|error| fail(errno(&error)))?;
+            open.missing.insert(number, chunks);
+            return Ok(How::Patch { base: look.seen, ino: stat.ino() });
+        }
         here.may_come_and_go(key)?;
         if content.chunk_bytes > limits::MIRROR_MESSAGE_BYTES_MAX as u64 {
             open.reserve(here.tree, content.size)?;
@@ -376,13 +405,25 @@ impl Series {
         let zeros = *self.zeros.entry(content.chunk_bytes).or_insert_with_key(|&bytes| {
             hash_chunk(&vec![0; usize::try_from(bytes).unwrap_or_default()])
         });
-        open.reserve(here.tree, needs(content, &zeros))?;
+        let ahead = self.stage.take_ahead(key);
+        let came = ahead.as_ref().map_or(0, |ahead| ahead.bytes);
+        let ahead = match ahead {
+            Some(ahead) if ahead.chunk_bytes == content.chunk_bytes => Some(ahead),
+            ahead => {
+                self.stage.drop_ahead(here.tree, ahead);
+                None
+            }
+        };
+        open.reserve(here.tree, needs(content, &zeros).saturating_sub(came))?;
         let directory = here.tree.series(&self.name())?;
         let name = staged_name(self.batches, number);
         let fail = |error| refused_to(here.tree, path, "cannot be staged", error);
+        if let Some(ahead) = &ahead {
+            self.stage.use_ahead(here.tree, ahead, directory.as_fd(), &name).map_err(fail)?;
+        }
+        let (donor, ahead) = (donor.as_ref(), ahead.as_ref());
         let (file, missing) =
-            build::start(directory.as_fd(), &name, content, &zeros, donor.as_ref())
-                .map_err(fail)?;
+            build::start(directory.as_fd(), &name, content, &zeros, donor, ahead).map_err(fail)?;
         // Set again when the content is there: writing takes setuid bits and capabilities away.
         if let Err(error) = meta::set(&file, entry) {
             let _ = area::remove_all(directory.as_fd(), name.as_bytes());
@@ -393,6 +434,25 @@ impl Series {
             open.missing.insert(number, missing.into_iter().collect());
         }
         Ok(How::Staged { ino: stat.ino() })
+    }
+
+    /// The chunks in which a large file differs, if they are few: they are written into it when the series is
+    /// applied. A copy of it would need the room of all of it, where a file system cannot share.
+    fn patch(&mut self, old: &Content, new: &Content) -> Option<BTreeSet<u32>> {
+        if old.chunk_bytes != new.chunk_bytes || new.size < limits::PATCH_FILE_BYTES_MIN {
+            return None;
+        }
+        let chunks = (0u32..).zip(&new.chunks);
+        let differs =
+            |(number, hash): &(u32, &ChunkHash)| old.chunks.get(*number as usize) != Some(*hash);
+        let chunks: BTreeSet<u32> = chunks.filter(differs).map(|(number, _)| number).collect();
+        let bytes = (chunks.len() as u64).saturating_mul(new.chunk_bytes);
+        let patched_bytes = self.patched_bytes.saturating_add(bytes);
+        if bytes > new.size / 2 || patched_bytes > limits::PATCH_SERIES_BYTES_MAX {
+            return None;
+        }
+        self.patched_bytes = patched_bytes;
+        Some(chunks)
     }
 
     fn try_write_chunk(&mut self, op: u32, chunk: u32, bytes: &[u8]) -> Result<(), Trouble> {
@@ -443,15 +503,13 @@ impl Series {
         let files = |id: TreeId| {
             (0u32..).zip(&open.ops).filter(move |(_, staged)| {
                 staged.op.key.tree == id
-                    && matches!(staged.how, How::Staged { .. })
+                    && staged.how.is_staged()
                     && matches!(&staged.op.change, Change::Put(entry) if matches!(entry.kind, Kind::File(_)))
             })
         };
         for (id, tree) in self.stage.trees() {
             let count = files(id).count();
-            let is_staged = |staged: &StagedOp| {
-                staged.op.key.tree == id && matches!(staged.how, How::Staged { .. })
-            };
+            let is_staged = |staged: &StagedOp| staged.op.key.tree == id && staged.how.is_staged();
             if !open.ops.iter().any(is_staged) {
                 continue;
             }
@@ -461,7 +519,7 @@ impl Series {
                 let fail = |error| tree.failed(path, "cannot be staged", error);
                 let file = build::open(directory.as_fd(), &staged_name(self.batches, number))
                     .map_err(fail)?;
-                if let Change::Put(entry) = &staged.op.change {
+                if let (Change::Put(entry), How::Staged { .. }) = (&staged.op.change, staged.how) {
                     // It was possible when it was begun.
                     meta::set(&file, entry).map_err(|error| {
                         tree.failed(
@@ -514,117 +572,6 @@ impl Series {
     }
 }
 
-/// What is here of the tree that an op belongs to.
-struct Here<'a> {
-    tree: &'a StagedTree,
-    root: &'a Root,
-    index: &'a Index,
-}
-
-impl Here<'_> {
-    /// Whether something at this name, if there is something, may be changed or replaced.
-    fn may_be_changed(&self, key: &Key) -> Result<(), Halt> {
-        match self.root.find(&key.path, OFlag::empty()) {
-            Ok((_, stat)) if stat.immutable || stat.append_only => {
-                Err(Halt::One(LOCKED.to_owned()))
-            }
-            Ok(_) | Err(TreeError::Gone(_)) => Ok(()),
-            Err(error) => Err(not_reached(self.tree, &key.path, error)),
-        }
-    }
-
-    /// Whether a name may come and go in its directory; one that comes with the series has no flags.
-    fn may_come_and_go(&self, key: &Key) -> Result<(), Halt> {
-        if key.path.name().len() > self.tree.area.name_bytes_max() {
-            return Err(Halt::One(
-                "its name is longer than the file system here allows".to_owned(),
-            ));
-        }
-        let Some(parent) = key.path.parent() else { return Ok(()) };
-        match self.root.find(&parent, OFlag::O_DIRECTORY) {
-            Ok((_, stat)) if stat.immutable || stat.append_only => {
-                Err(Halt::One(format!("in its directory, {LOCKED}")))
-            }
-            Ok(_) | Err(TreeError::Gone(_)) => Ok(()),
-            Err(error) => Err(not_reached(self.tree, &key.path, error)),
-        }
-    }
-
-    /// Whether the file system here can hold these attributes: tried on something that is made for it.
-    fn holds(&self, series: &str, key: &Key, entry: &Entry) -> Result<(), Halt> {
-        const TRIAL: &str = "trial";
-        if entry.xattrs.is_empty() {
-            return Ok(());
-        }
-        let series = self.tree.series(series)?;
-        let fail = |error| refused_to(self.tree, &key.path, "cannot be tried", error);
-        // A directory holds what a file holds, and default ACLs.
-        let trial = area::made_directory(series.as_fd(), TRIAL).map_err(fail)?;
-        let set = meta::set(&trial, entry);
-        unlinkat(&series, TRIAL, UnlinkatFlags::RemoveDir).map_err(fail)?;
-        set.map_err(|error| not_set(self.tree, &key.path, &error))
-    }
-
-    /// The file that is at the op's name now, with its content: as the index knows it, else hashed.
-    /// `None` if it changes while it is read: its chunks are asked for.
-    fn donor(&self, key: &Key, look: &Look) -> Result<Option<Donor>, Trouble> {
-        let file = match self.root.open_file(&key.path) {
-            Ok(file) => file,
-            // It went while we looked, or is leased by somebody.
-            Err(_) => return Ok(None),
-        };
-        let stored = self.index.get(key).map_err(from_index)?;
-        if let Some(stored) = stored
-            && stored.seen == Some(look.seen)
-            && let Some(Entry { kind: Kind::File(content), .. }) = stored.entry
-        {
-            return Ok(Some(Donor { file, content }));
-        }
-        match hash::content(&file, &look.seen, self.tree.hash, limits::TAKE_IN_HASH_THREADS) {
-            Ok(content) => Ok(Some(Donor { file, content })),
-            // Changed meanwhile, or not readable: then it is no help, and the owner has it all.
-            Err(_) => Ok(None),
-        }
-    }
-}
-
-/// What a file system has for a batch.
-#[derive(Clone, Copy, Debug)]
-struct Room {
-    /// Bytes beyond the reserve; negative if that is touched already.
-    bytes: i128,
-    /// What stays free, in bytes.
-    reserve: u64,
-    /// Inodes beyond the reserve; `None`: the file system makes them as they are needed.
-    inodes: Option<i128>,
-}
-
-impl Room {
-    fn of(tree: &StagedTree) -> Result<Room, Trouble> {
-        let stat = fstatvfs(tree.area.incoming())
-            .map_err(|error| failed(&tree.area.path().display(), "cannot see its room", error))?;
-        let total = stat.blocks().saturating_mul(stat.fragment_size());
-        let reserve = limits::STAGE_RESERVE_BYTES.min(total / limits::STAGE_RESERVE_PART);
-        let free = stat.blocks_available().saturating_mul(stat.fragment_size());
-        let inodes = i128::from(stat.files_available()) - i128::from(limits::STAGE_RESERVE_INODES);
-        Ok(Room {
-            bytes: i128::from(free) - i128::from(reserve),
-            reserve,
-            inodes: (stat.files() > 0).then_some(inodes),
-        })
-    }
-
-    fn none(&self, tree: &StagedTree) -> Option<Trouble> {
-        let path = || tree.path.display().to_string();
-        let missing = |left: i128| u64::try_from(-left).ok().filter(|missing| *missing > 0);
-        if let Some(needed) = missing(self.bytes) {
-            return Some(Trouble::NoRoom { needed, reserve: self.reserve, path: path() });
-        }
-        let needed = self.inodes.and_then(missing)?;
-        Some(Trouble::NoInodes { needed, path: path() })
-    }
-}
-
 impl OpenBatch {
     /// Asks for room for one more file: on its file system there must be room for all of the batch.
     fn reserve(&mut self, tree: &StagedTree, bytes: u64) -> Result<(), Trouble> {
@@ -648,30 +595,10 @@ impl OpenBatch {
     }
 }
 
-/// Looks again before bytes are written: others write there, too.
-fn keeps_reserve(tree: &StagedTree, bytes: u64) -> Result<(), Trouble> {
-    let room = Room::of(tree)?;
-    let room = Room { bytes: room.bytes - i128::from(bytes), inodes: None, ..room };
-    room.none(tree).map_or(Ok(()), Err)
-}
-
-/// What this content takes on a disk, in bytes: chunks of zeros are holes.
-fn needs(content: &Content, zeros: &ChunkHash) -> u64 {
-    let full = content.chunks.iter().filter(|hash| *hash != zeros).count() as u64;
-    full.saturating_mul(content.chunk_bytes).min(content.size)
-}
-
-fn is_room(trouble: &Trouble) -> bool {
-    matches!(trouble, Trouble::NoRoom { .. } | Trouble::NoInodes { .. })
-}
-
 fn has_above(keys: &BTreeSet<Key>, key: &Key) -> bool {
     let above = |key: &Key| Some(Key { tree: key.tree, path: key.path.parent()? });
     std::iter::successors(above(key), above).any(|key| keys.contains(&key))
 }
-
-/// What an administrator is told of a flag of chattr(1).
-const LOCKED: &str = "it is immutable or append-only here: see lsattr(1), and take the flag off";
 
 /// Refuses what no owner sends: such ops could do harm, or could never be applied.
 fn check(op: &Op) -> Result<(), Trouble> {

@@ -218,7 +218,12 @@ fn other_trees_in_the_config_are_not_written_to() {
     pair.take_in(&ops).unwrap();
     let other = pair.owner.parent().unwrap().join("other");
     fs::create_dir(&other).unwrap();
-    let tree = config::Tree { path: other, exclude: Vec::new(), hash: config::Hash::Auto };
+    let tree = config::Tree {
+        path: other,
+        exclude: Vec::new(),
+        hash: config::Hash::Auto,
+        max_delete_percent: 100,
+    };
     let stage = Stage::open(&pair.state, &whose(), &[tree]).unwrap();
     let trouble = stage.recover().unwrap_err();
     assert!(matches!(trouble, Trouble::Damaged(_)), "{trouble}");

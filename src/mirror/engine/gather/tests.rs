@@ -27,7 +27,12 @@ impl Place {
         let directory = tempfile::tempdir_in(beside).unwrap();
         let tree = directory.path().join("www");
         fs::create_dir(&tree).unwrap();
-        let config = config::Tree { path: tree.clone(), exclude: Vec::new(), hash: Hash::Auto };
+        let config = config::Tree {
+            path: tree.clone(),
+            exclude: Vec::new(),
+            hash: Hash::Auto,
+            max_delete_percent: 100,
+        };
         let trees = Trees::new(&[config]).unwrap();
         let index = Index::open(&directory.path().join("state")).unwrap();
         let hints = Hints::new(&trees).unwrap();
@@ -44,6 +49,7 @@ impl Place {
             hints: &mut self.hints,
             forced: &HashSet::new(),
             rests: &mut self.rests,
+            ahead: &mut Ahead::default(),
             interrupted: &|| false,
         };
         let batch = gather.batch(&mut series).unwrap();
@@ -103,6 +109,7 @@ fn what_is_written_while_others_are_read_waits() {
         hints: &mut place.hints,
         forced: &HashSet::new(),
         rests: &mut place.rests,
+        ahead: &mut Ahead::default(),
         // Asked for each name that is read.
         interrupted: &|| {
             if !written.replace(true) {
@@ -164,6 +171,7 @@ fn read_twice(
         hints: &mut place.hints,
         forced: &HashSet::new(),
         rests: &mut place.rests,
+        ahead: &mut Ahead::default(),
         interrupted: &|| false,
     };
     gather.read(names(first), &mut series, &mut made).unwrap();
@@ -360,6 +368,7 @@ fn many_names_of_one_file_cost_as_much_as_many_files() {
         hints: &mut place.hints,
         forced: &HashSet::new(),
         rests: &mut place.rests,
+        ahead: &mut Ahead::default(),
         // Asked for each name that is read.
         interrupted: &|| {
             begun.set(begun.get() + 1);

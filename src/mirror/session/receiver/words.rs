@@ -129,6 +129,17 @@ pub enum Command {
     Apply,
     /// Look at every name that somebody here may have changed until now; what differs is in no commit.
     Verify,
+    /// Keep this chunk for a later series, if there is room. Not answered.
+    KeepAhead {
+        /// Of which name.
+        key: Key,
+        /// Length of the file's chunks in bytes.
+        chunk_bytes: u64,
+        /// Place of the chunk in its file.
+        chunk: u32,
+        /// Its bytes.
+        bytes: Vec<u8>,
+    },
     /// Throw away what was staged.
     Discard,
     /// Close the link: why, in words.

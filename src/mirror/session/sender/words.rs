@@ -75,6 +75,8 @@ pub struct Gathered {
     pub fuzzy: bool,
     /// Of what was dirty when the series began, something is left for another batch.
     pub more: bool,
+    /// Large files that were dirty then are on their way, and come with a later series: `Dirty` says when.
+    pub ahead: bool,
 }
 
 /// What is to be done for a sender.

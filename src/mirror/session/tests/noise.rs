@@ -61,6 +61,10 @@ fn to_receiver() -> impl Strategy<Value = ToReceiver> {
             ToReceiver::Lineage { lineage: Lineage::default(), next_commit: 1, disown }
         }),
         1 => Just(ToReceiver::Conflict { why: "no".into() }),
+        1 => (0u64..9, 0u32..4, 0usize..9).prop_map(|(chunk_bytes, chunk, length)| {
+            let (key, bytes) = (super::world::key(1), vec![0; length]);
+            ToReceiver::Ahead { key, chunk_bytes, chunk, bytes }
+        }),
     ]
 }
 
@@ -122,7 +126,7 @@ fn sender_event() -> impl Strategy<Value = sender::Event> {
         1 => proptest::collection::vec(0u16..3, 0..3).prop_map(Event::Differ),
         1 => Just(Event::Compared),
         4 => (ops, any::<bool>()).prop_map(|(ops, more)| {
-            Event::Gathered(Gathered { ops, fuzzy: false, more })
+            Event::Gathered(Gathered { ops, fuzzy: false, more, ahead: false })
         }),
         2 => any::<bool>().prop_map(|dropped| Event::Sent { dropped }),
         2 => Just(Event::Recorded),

@@ -259,7 +259,7 @@ fn streaming_ends_when_the_peer_says_that_it_is_void() {
     sender.handle(Time(0), follows());
     let change = Change::Put(super::world::entry_of(1));
     let ops = vec![Op { key: super::world::key(1), change, keep: false }];
-    let gathered = super::super::sender::Gathered { ops, fuzzy: false, more: false };
+    let gathered = super::super::sender::Gathered { ops, fuzzy: false, more: false, ahead: false };
     sender.handle(Time(0), Event::Gathered(gathered));
     let wanted = vec![Wanted { op: 0, chunks: vec![0] }];
     sender.handle(Time(0), heard(ToSender::Need { series: 1, batch: 0, wanted, refused: vec![] }));
@@ -269,6 +269,49 @@ fn streaming_ends_when_the_peer_says_that_it_is_void() {
     commands(&mut sender);
     sender.handle(sender.next_deadline().unwrap(), Event::Tick);
     assert_eq!(commands(&mut sender), [Command::Gather { batch: 0 }]);
+}
+
+/// What is on its way ahead of its series is not on the peer: nobody says so, and nothing is asked again and
+/// again.
+#[test]
+fn a_barrier_waits_for_what_is_sent_ahead() {
+    let mut sender = Sender::new(GENERATION, "web".into(), trees(), 1);
+    sender.handle(Time(0), Event::Linked);
+    sender.handle(Time(0), Event::Walked { digest: [0; 16] });
+    sender.handle(Time(0), heard(ToSender::Welcome { digest: [0; 16], commit: 0, past: PAST }));
+    sender.handle(Time(0), follows());
+    sender.handle(Time(0), Event::Barrier { id: 1, sync: false });
+    let gathered = Gathered { ops: vec![], fuzzy: true, more: false, ahead: true };
+    sender.handle(Time(0), Event::Gathered(gathered));
+    let (series, batch, wanted, refused) = (1, 0, vec![], vec![]);
+    sender.handle(Time(0), heard(ToSender::Need { series, batch, wanted, refused }));
+    sender.handle(Time(0), heard(ToSender::Acked { series, batch }));
+    let unfinished = vec![];
+    sender.handle(Time(0), heard(ToSender::Applied { series, conflicts: 0, unfinished }));
+    sender.handle(Time(0), Event::Recorded);
+    sender.handle(Time(0), Event::Walked { digest: [0; 16] });
+    let gathered = Gathered { ops: vec![], fuzzy: false, more: false, ahead: true };
+    sender.handle(Time(0), Event::Gathered(gathered));
+    let said = commands(&mut sender);
+    let is_wrong = |command: &Command| {
+        matches!(command, Command::Done(_) | Command::State(SenderState::InSync))
+    };
+    assert!(!said.iter().any(is_wrong), "{said:?}");
+    assert_eq!(said.last(), Some(&Command::Gather { batch: 0 }), "{said:?}");
+    assert!(sender.is_ready());
+    sender.handle(Time(0), Event::Dirty);
+    let gathered = Gathered { ops: vec![], fuzzy: false, more: false, ahead: false };
+    sender.handle(Time(0), Event::Gathered(gathered));
+    let said = commands(&mut sender);
+    assert!(
+        said.iter().any(|command| matches!(command, Command::Say(said)
+        if said.message == (ToReceiver::Verify { barrier: 1 }))),
+        "{said:?}"
+    );
+    sender.handle(Time(0), heard(ToSender::Verified { barrier: 1 }));
+    let said = commands(&mut sender);
+    assert!(said.contains(&Command::Done(1)), "{said:?}");
+    assert!(said.contains(&Command::State(SenderState::InSync)), "{said:?}");
 }
 
 /// Nothing of it would be found until the owner changes the same name.
@@ -414,7 +457,8 @@ fn what_fits_after_the_deletions_comes_before_the_barrier_is_kept() {
                 }
                 Command::Gather { .. } => {
                     let op = Op { key: key.clone(), change: Change::Delete, keep: false };
-                    let gathered = Gathered { ops: vec![op], fuzzy: false, more: false };
+                    let gathered =
+                        Gathered { ops: vec![op], fuzzy: false, more: false, ahead: false };
                     answers.push(Event::Gathered(gathered));
                     continue;
                 }

@@ -555,7 +555,7 @@ impl World {
         owner.batch = rest[..rest.len().min(BATCH)].to_vec();
         owner.offered += owner.batch.len();
         let more = owner.offered < owner.series.len();
-        Gathered { ops: owner.batch.clone(), fuzzy: false, more }
+        Gathered { ops: owner.batch.clone(), fuzzy: false, more, ahead: false }
     }
 
     /// What the owner's names are after the series: what is not dirty is on the peer already.
@@ -640,8 +640,8 @@ impl World {
                 commit: 0,
                 past: PAST,
             }),
-            // Only a flipped bit disputes anything here.
-            Command::Disputed(_) => None,
+            // Only a flipped bit disputes anything here, or sends a file ahead.
+            Command::Disputed(_) | Command::KeepAhead { .. } => None,
             Command::ReadBuckets => Some(Event::BucketsRead(buckets(&standby.tree))),
             Command::ReadListing { bucket, after } => {
                 let mut rest = listing(&standby.tree, bucket)
