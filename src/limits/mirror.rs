@@ -140,6 +140,8 @@ pub const REPLACED_SEEN_MAX: usize = 1 << 16;
 pub const AHEAD_BYTES_MIN: u64 = 32 << 20;
 /// Bytes that are sent ahead until other changes are looked for: some 20 ms of that cable.
 pub const AHEAD_SLICE_BYTES: u64 = 2 << 20;
+/// Longest that other changes wait for large files that are sent ahead, where something always changes.
+pub const AHEAD_TURN_MAX: Duration = Duration::from_millis(500);
 /// Files that wait to be sent ahead, or of which something came: others go with their series.
 pub const AHEAD_FILES_MAX: usize = 16;
 /// So often a file is sent ahead that changes meanwhile: then it goes with its series, however long that takes.

@@ -1,7 +1,7 @@
 //! Large files are sent ahead of their series, a slice at a time: small files do not wait behind them.
 //!
 //! ```text
-//!   dirty, and the peer lacks much of it ──▶ waits ── slices, whenever nothing else is to be sent ──▶ there:
+//!   dirty, and the peer lacks much of it ──▶ waits ── slices, between the series of the others ──▶ there:
 //!                                                        the next series has it, and asks for what changed
 //! ```
 //! Until it is there, what was written after it may reach the peer before it: the series in between are

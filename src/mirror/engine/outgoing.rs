@@ -49,6 +49,8 @@ pub struct Outgoing {
     rests: Rests,
     /// Large files that are sent before their series.
     ahead: Ahead,
+    /// When the last turn of theirs ended.
+    sliced_at: Instant,
     /// What must not go without a person's word.
     pub brake: Brake,
     /// What the peer cannot take.
@@ -108,6 +110,7 @@ impl Outgoing {
             forced: HashSet::new(),
             rests: Rests::default(),
             ahead: Ahead::default(),
+            sliced_at: Instant::now(),
             brake: Brake::default(),
             refusals: Refusals::default(),
             barrier: 0,
@@ -274,7 +277,14 @@ impl Outgoing {
             Command::CompareListing { bucket, entries } => {
                 self.compare_listing(bucket, &entries, around.index)
             }
-            Command::Gather { batch } => self.gather(batch, around),
+            Command::Gather { batch } => {
+                if batch == 0
+                    && let Err(why) = self.take_turns(around)
+                {
+                    return Some(Event::Cut(why));
+                }
+                self.gather(batch, around)
+            }
             Command::Stream { wanted } => return self.stream(&wanted, around),
             Command::LeaveOut(refused) => {
                 let now = Instant::now();
@@ -327,13 +337,10 @@ impl Outgoing {
     /// Whether the peer's trees may be replaced by what is here.
     fn judge(&mut self, past: Past, around: &Around<'_>) -> Result<Event, Fault> {
         let mut lineage = around.index.lineage()?;
+        let before = lineage.clone();
         if let Some(position) = past.position.filter(|position| lineage.contains(*position)) {
             // It was applied there, and the link ended before that was heard.
-            let before = lineage.clone();
             lineage.stand_at(position);
-            if lineage != before {
-                around.index.set_lineage(lineage.clone())?;
-            }
         }
         let verdict = match past.position {
             Some(position) if lineage.contains(position) => Verdict::Follows,
@@ -354,8 +361,15 @@ impl Outgoing {
         };
         let commits = [around.index.position()?, past.position];
         let newest = commits.into_iter().flatten().map(|position| position.commit).max();
-        let next_commit = newest.unwrap_or(0).saturating_add(1);
+        let newest = newest.unwrap_or(0);
+        let next_commit = newest.saturating_add(1);
         self.next_commit = next_commit;
+        // Commits count on from reign to reign: the peer may apply the first one of this reign, and this process
+        // end before it knows.
+        lineage.stand_at(Position { generation: self.generation, commit: newest });
+        if lineage != before && !matches!(verdict, Verdict::Conflict(_)) {
+            around.index.set_lineage(lineage.clone())?;
+        }
         Ok(Event::Judged { verdict, lineage, next_commit })
     }
 
@@ -435,9 +449,32 @@ impl Outgoing {
     }
 
     /// Sends the next slice of a large file.
-    pub fn send_ahead(&mut self, now: Time, around: Around<'_>) {
+    pub fn send_ahead(&mut self, now: Time, mut around: Around<'_>) {
+        match self.slice(&mut around) {
+            Ok(true) => self.handle(now, Event::Dirty, around),
+            Ok(false) => {}
+            Err(why) => self.handle(now, Event::Cut(why), around),
+        }
+    }
+
+    /// Where something always changes the peer never waits for what comes next: large files have as much of the
+    /// time as the series of the others.
+    fn take_turns(&mut self, around: &mut Around<'_>) -> Result<(), String> {
+        let begun = Instant::now();
+        let turn = begun.duration_since(self.sliced_at).min(limits::AHEAD_TURN_MAX);
+        while !self.ahead.is_empty() && !(around.interrupted)() {
+            if self.slice(around)? || begun.elapsed() >= turn {
+                break;
+            }
+        }
+        self.sliced_at = Instant::now();
+        Ok(())
+    }
+
+    /// True: a file is there.
+    fn slice(&mut self, around: &mut Around<'_>) -> Result<bool, String> {
         let Outgoing { generation, ahead, sent, .. } = self;
-        let sliced = match around.trees.open(around.index) {
+        match around.trees.open(around.index) {
             Ok(pass) => ahead.slice(&pass, around.index, |message, bytes| {
                 sent.bytes += bytes;
                 around.wire.say(&Envelope { generation: *generation, message })
@@ -447,11 +484,6 @@ impl Outgoing {
                 ahead.clear();
                 Ok(true)
             }
-        };
-        match sliced {
-            Ok(true) => self.handle(now, Event::Dirty, around),
-            Ok(false) => {}
-            Err(why) => self.handle(now, Event::Cut(why), around),
         }
     }
 

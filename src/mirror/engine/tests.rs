@@ -13,8 +13,6 @@ use crate::mirror::fixture::snapshot;
 use crate::mirror::transport::loopback::{Cable, PATIENCE, arrive};
 use crate::sys::ns::Namespace;
 
-const GENERATION: Generation = Generation { number: 1, owner: NodeIndex::Lower, id: 9 };
-
 /// Longest that nothing is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
@@ -95,6 +93,7 @@ struct Engines {
     standby: Option<Side>,
     layer: Arc<Mutex<Layer>>,
     dial: Dial,
+    reign: Generation,
 }
 
 impl Engines {
@@ -108,8 +107,15 @@ impl Engines {
         }
         let layer = Arc::new(Mutex::new(Layer::default()));
         let dial = dial(&layer);
-        let mut engines =
-            Engines { directory, _owner_disk: owner_disk, owner: None, standby: None, layer, dial };
+        let mut engines = Engines {
+            directory,
+            _owner_disk: owner_disk,
+            owner: None,
+            standby: None,
+            layer,
+            dial,
+            reign: Generation { number: 1, owner: NodeIndex::Lower, id: 9 },
+        };
         engines.start_standby();
         engines.start_owner();
         engines
@@ -119,17 +125,25 @@ impl Engines {
         let dial = self.dial.clone();
         // The one before must have ended: it has the index.
         self.owner = None;
-        let duty = MirrorDuty::Out(GENERATION);
+        let duty = MirrorDuty::Out(self.reign);
         self.owner = Some(Side::start(self.directory.path(), "owner", duty, dial));
     }
 
     fn start_standby(&mut self) {
         self.standby = None;
         let nowhere: Dial = Arc::new(|_, _| Err("not the owner".to_owned()));
-        let duty = MirrorDuty::In(GENERATION);
+        let duty = MirrorDuty::In(self.reign);
         let side = Side::start(self.directory.path(), "standby", duty, nowhere);
         self.layer.lock().unwrap().standby = Some(side.handle.clone());
         self.standby = Some(side);
+    }
+
+    /// The same owner, in a reign of its own.
+    fn begin_reign(&mut self) {
+        let Generation { number, id, owner } = self.reign;
+        self.reign = Generation { number: number + 1, id: id + 1, owner };
+        self.start_standby();
+        self.start_owner();
     }
 
     fn tree(&self, name: &str) -> PathBuf {
@@ -289,6 +303,26 @@ fn p3_an_owner_that_ends_after_any_message_loses_nothing() {
 #[test]
 fn p3_a_standby_side_that_ends_after_any_message_loses_nothing() {
     try_every_end(Victim::Standby, 2);
+}
+
+/// Commits go on counting from reign to reign: what the peer has of the new one, and its owner does not know
+/// of, is contained all the same.
+#[test]
+fn p3_an_owner_that_ends_in_the_first_series_of_a_reign_knows_what_the_peer_has() {
+    let mut engines = Engines::new();
+    engines.sync(Victim::Link);
+    for frames in (0..).step_by(2) {
+        change(&engines.tree("owner"), frames);
+        engines.cut_after(frames);
+        engines.begin_reign();
+        engines.sync(Victim::Owner);
+        engines.assert_same();
+        if !engines.is_spent() {
+            assert!(frames > 20, "a session of {frames} frames");
+            break;
+        }
+    }
+    engines.assert_no_conflicts();
 }
 
 /// What is written while a series is read belongs to the next one, and no later event may tell of it.
