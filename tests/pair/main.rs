@@ -8,6 +8,7 @@ mod blunders;
 mod busy;
 mod cables;
 mod cause;
+mod chaos;
 mod clients;
 mod contract;
 mod flood;

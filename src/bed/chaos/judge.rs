@@ -129,10 +129,19 @@ impl Judge {
             bed.watch_for(limits::BED_LOOK_EVERY)?;
             mistakes.settle(bed);
         }
-        let sync = bed.ask_within(owner, &["sync", GROUP, "--wait"], limits::CHAOS_SYNC_WITHIN)?;
-        if !sync.status.success() {
-            let words = String::from_utf8_lossy(&sync.stderr).trim().to_owned();
-            return Ok(vec![(Wrong::NotWholeAgain, format!("sync --wait: {words}"))]);
+        let until = Instant::now() + limits::CHAOS_SYNC_WITHIN;
+        loop {
+            let sync = ["sync", GROUP, "--wait"];
+            let sync = bed.ask_within(owner, &sync, limits::CHAOS_SYNC_WITHIN)?;
+            if sync.status.success() {
+                break;
+            }
+            // On a busy machine the peer is dead for a moment, or a freed disk is not noticed yet.
+            if Instant::now() >= until {
+                let words = String::from_utf8_lossy(&sync.stderr).trim().to_owned();
+                return Ok(vec![(Wrong::NotWholeAgain, format!("sync --wait: {words}"))]);
+            }
+            bed.watch_for(limits::BED_LOOK_EVERY)?;
         }
         let in_sync = bed.wait("the pair to be in sync", limits::BED_WHOLE_WITHIN, || {
             not_in_sync(bed).map_or(Ok(()), Err)
