@@ -383,7 +383,8 @@ fn writer_script(places: &Places, exe: &Path, run_dir: &Path) -> String {
         r#"#!/bin/sh
 cd {dir} || exit 1
 runs() {{
-    read -r pid 2>/dev/null <{PID} && read -r comm 2>/dev/null <"/proc/$pid/comm" && test "$comm" = {comm}
+    read -r pid 2>/dev/null <{PID} && read -r comm 2>/dev/null <"/proc/$pid/comm" && test "$comm" = {comm} &&
+        test -e "/proc/$pid/exe"  # It is no zombie.
 }}
 case "$1" in
 start)

@@ -324,8 +324,8 @@ impl Engine {
 
     /// First what a claim waits for, and what nobody does when that is told.
     fn settle(&mut self) {
-        let is_open = self.settler.as_ref().is_some_and(Settler::is_open);
-        let settled = if is_open { self.finish() } else { self.bring() };
+        let serves = self.settler.as_ref().is_some_and(Settler::lets_serve);
+        let settled = if serves { self.finish() } else { self.bring() };
         self.look_at_roots();
         let is_open = self.settler.as_ref().is_some_and(Settler::is_open);
         // What is in the trees and not yet in the index, nobody changed.

@@ -51,6 +51,11 @@ impl Settler {
         self.brought.is_some()
     }
 
+    /// Whether something is left, and others may write to the trees meanwhile.
+    pub fn lets_serve(&self) -> bool {
+        self.is_open() && self.serves
+    }
+
     /// Brings the trees to what was acknowledged, if anything was: they are the state of one commit then, but
     /// for single names. `to_the_end`: what cannot be applied is left, so that nothing waits for it any
     /// longer; the copy is then not whole.
