@@ -297,7 +297,7 @@ impl<'a> Run<'a> {
         for (key, directory) in self.done.plan.new_directories() {
             self.alone(&key, |run| run.put_directory(&key, &directory))?;
         }
-        let mut links = false;
+        let (mut links, mut patches) = (false, false);
         self.each_put(|run, order, key, entry, how| match (&entry.kind, how) {
             (Kind::Dir, _) => Ok(()),
             (Kind::Link { .. }, _) => {
@@ -309,7 +309,10 @@ impl<'a> Run<'a> {
                 run.alone(key, |run| run.put_in_place(key, entry, base))
             }
             // When all is in place that comes by a rename.
-            (Kind::File(_), How::Patch { .. }) => Ok(()),
+            (Kind::File(_), How::Patch { .. }) => {
+                patches = true;
+                Ok(())
+            }
             (Kind::File(_) | Kind::Symlink { .. }, _) => {
                 Err(Trouble::Failed("a staged name without what was staged".to_owned()))
             }
@@ -320,7 +323,9 @@ impl<'a> Run<'a> {
                 Kind::Dir | Kind::File(_) | Kind::Symlink { .. } => Ok(()),
             })?;
         }
-        self.patch()?;
+        if patches {
+            self.patch()?;
+        }
         for (key, order) in self.done.plan.deletions() {
             self.alone(&key, |run| run.take_away(order, &key))?;
         }
