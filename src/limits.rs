@@ -121,6 +121,11 @@ pub const HELLO_PATIENCE: Duration = Duration::from_secs(4);
 /// The worker's patience with a heart that does not read: the guard replaces such a heart sooner.
 pub const LINK_SEND_PATIENCE: Duration = Duration::from_secs(1);
 
+/// The worker says this often that it works.
+pub const WORKER_SAYS_EVERY: Duration = Duration::from_secs(1);
+/// A worker that says nothing for so long stands still: two words of it may be late, or lost by a full socket.
+pub const WORKER_SILENT: Duration = Duration::from_secs(3);
+
 /// Looks for addresses in one round of the guard: one that deletes, one that finds nothing, one to spare.
 pub const GUARD_LOOKS_A_ROUND: usize = 3;
 

@@ -12,7 +12,6 @@ use super::role::{Active, GroupState, Role};
 use super::time::Time;
 use super::{Command, Core};
 use crate::beat::{Holds, Path, Stance};
-use crate::config::WhenUnsure;
 use crate::control::event::Kind;
 use crate::limits;
 
@@ -34,11 +33,6 @@ impl Core {
             boot_patience: self.boot_patience(),
             dead_after: self.pace.dead_after,
         }
-    }
-
-    fn serves_unsure(&self, group: &GroupState) -> bool {
-        let config = self.config.groups.get(usize::from(group.index.0));
-        config.is_some_and(|config| config.when_unsure == WhenUnsure::Serve)
     }
 
     /// Whether the LAN carrier came back so lately that the peer, which was not yet heard to know of it, may
@@ -202,7 +196,7 @@ impl Core {
         let passive = Role::Passive { granted: None };
         // The right must stand at every step, not only at the first.
         let right = match (granted, side) {
-            (true, Side::Says(Stance::Granting(theirs))) if theirs == want => {
+            (true, Side::Says(Stance::Granting(theirs))) if theirs == want && group.able => {
                 self.right_by_grant(now, group, false)
             }
             (false, Side::Dead | Side::Unknown) => self.right_by_silence(now, group),

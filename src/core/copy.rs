@@ -33,7 +33,6 @@ impl Core {
             Holds::Nothing if !self.may_begin(group) => Copy::Never,
             Holds::Older => Copy::Behind,
             Holds::Nothing | Holds::Newest if !report.complete => Copy::Incomplete,
-            Holds::Newest if self.peer_has_later_commits(group) => Copy::Behind,
             Holds::Nothing | Holds::Newest => match self.too_far_behind_s(group) {
                 Some(age_s) => Copy::Stale { age_s },
                 None => Copy::Whole,
@@ -48,7 +47,14 @@ impl Core {
 
     /// What this node's copy is, held against the newest reign over these trees.
     pub(super) fn holds(&self, group: &GroupState) -> Holds {
-        let Some(report) = group.duties.mirror_report() else { return Holds::Nothing };
+        if self.peer_has_later_commits(group) {
+            return Holds::Older;
+        }
+        let Some(report) = group.duties.mirror_report() else {
+            // Who reigned last has what it served; its worker's first word is awaited for some seconds.
+            let reigned = self.disk.served_trees(&group.name).is_some_and(|it| it.owner == self.me);
+            return if reigned && self.awaits_worker() { Holds::Newest } else { Holds::Nothing };
+        };
         let Some(served) = self.disk.served_trees(&group.name) else {
             // There was no reign that had trees.
             return report.copy_of.map_or(Holds::Nothing, |_| Holds::Newest);
@@ -84,7 +90,8 @@ impl Core {
     /// know: its disk was set back to an earlier state. The newest one may have been on its way when this
     /// node was cut off from its own power.
     fn peer_has_later_commits(&self, group: &GroupState) -> bool {
-        let served = self.disk.served_trees(&group.name);
+        let known = group.duties.mirror_report().is_some();
+        let served = self.disk.served_trees(&group.name).filter(|_| known);
         let theirs = self.peer.group(group.index);
         match (served, theirs) {
             (Some(served), Some(part)) if served.owner == self.me && names(&part, served) => {
@@ -132,9 +139,11 @@ impl Core {
 
     /// What the beats say of this node's copy.
     pub(super) fn copy_beat(&self, group: &GroupState) -> CopyBeat {
-        let Some(report) = group.duties.mirror_report().filter(|_| group.duties.has_mirror())
-        else {
+        if !group.duties.has_mirror() {
             return CopyBeat::default();
+        }
+        let Some(report) = group.duties.mirror_report() else {
+            return CopyBeat { holds: self.holds(group), ..CopyBeat::default() };
         };
         let unsent = self.unsent(group);
         let (files, bytes) = match unsent {
@@ -163,7 +172,7 @@ impl Core {
             | Role::Releasing { drain: None, .. } => group.handing,
         };
         let Some(reign) = reign else { return Unsent::Unknown };
-        let reported = group.duties.unsent(self.now, reign);
+        let reported = self.at_least_unsent(group.duties.unsent(self.now, reign));
         match (&group.role, reported) {
             // The peer has what this reign began with.
             (Role::Active(Active { peer_had_base_at: Some(since), .. }), Unsent::Unknown) => {
@@ -196,7 +205,7 @@ impl Core {
             newest: holds == Holds::Newest,
             reigned: served.is_some_and(|served| served.owner == self.me)
                 && group.duties.has_mirror()
-                && !self.peer_has_later_commits(group),
+                && holds != Holds::Older,
             content: holds == Holds::Nothing && !empty,
             preferred: group.prefer == self.me,
         }

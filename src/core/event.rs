@@ -163,6 +163,8 @@ pub enum Event {
     },
     /// A worker has started: it knows no orders, and what an earlier one reported is void.
     WorkerStarted,
+    /// The worker works: said once a second.
+    WorkerAlive,
     /// How the group's services are.
     Services {
         /// Which group.

@@ -119,7 +119,11 @@ impl Core {
             Side::Says(Stance::Unable | Stance::Granting(_)) | Side::Dead
         );
         let unfit = elsewhere && group.unfit_until.is_some_and(|until| now < until);
-        group.blocked.is_none() && !unfit && self.right_by_grant(now, group, true).is_ok()
+        // Who waits for the trees' first word longer than that must not keep the peer from serving.
+        let mute = group.duties.has_mirror() && group.duties.mirror_report().is_none();
+        let mute = mute && !self.awaits_worker();
+        let helpless = unfit || mute || self.lacks_worker(group);
+        group.blocked.is_none() && !helpless && self.right_by_grant(now, group, true).is_ok()
     }
 
     /// Whether this node is better placed than the peer for a group that neither serves; see [`Standing`].
@@ -202,6 +206,8 @@ impl Core {
     pub(super) fn explain_inability(&mut self, now: Time, group: &mut GroupState) {
         if let Some((_, why)) = &group.blocked {
             group.why = why.clone();
+        } else if self.lacks_worker(group) {
+            group.why = super::worker::silent_text();
         } else if let Err(refusal) = self.right_by_grant(now, group, true) {
             group.why = refusal.to_string();
         } else if group.unfit_until.is_some_and(|until| now < until) {

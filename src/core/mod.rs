@@ -59,6 +59,7 @@ mod tests;
 mod time;
 mod will;
 mod wish;
+mod worker;
 
 use std::collections::VecDeque;
 use std::net::Ipv6Addr;
@@ -175,6 +176,9 @@ pub struct Core {
     claim: u32,
     wishes: Wishes,
 
+    /// The worker's last word, and that its silence was told.
+    worker: worker::Voice,
+
     /// The last will as the guard has it, or gets it next.
     will: Option<Beat>,
     will_changed: bool,
@@ -257,6 +261,7 @@ impl Core {
             want: 0,
             claim: 0,
             wishes: Wishes::default(),
+            worker: worker::Voice::default(),
             will: None,
             will_changed: false,
             out: VecDeque::new(),
@@ -360,6 +365,7 @@ impl Core {
                 self.tell(Kind::Fault, None, format!("could not write the state to disk: {error}"));
             }
             Event::WorkerStarted => self.worker_started(),
+            Event::WorkerAlive => self.worker_says(now),
             Event::Services { group, report } => {
                 self.with_group(group, |_, state| state.duties.services_reported(report));
             }
@@ -392,6 +398,7 @@ impl Core {
                 self.judge_peer(now);
                 self.join(now);
                 self.note_alone();
+                self.note_worker(now);
                 self.note_lag(now);
                 self.step_groups(now);
                 self.answer_wishes(now);
@@ -448,6 +455,7 @@ impl Core {
                     times.extend(self.line_gone_at(watch));
                 }
                 times.extend(self.crossover.look_at());
+                times.extend(self.worker.silent_at());
                 times.extend(self.modem.look_at());
                 times.extend(self.ask_again_at);
                 times.extend(self.reach.next_at());

@@ -136,6 +136,9 @@ impl Core {
             why: "the worker has not yet looked at it".to_string(),
             ..Mirror::off()
         });
+        if self.lacks_worker(group) {
+            (mirror.state, mirror.why) = (MirrorState::Paused, super::worker::silent_text());
+        }
         if self.is_forked(group) {
             (mirror.state, mirror.why) = (MirrorState::Conflict, self.forked_text(group));
         }
@@ -196,6 +199,9 @@ impl Core {
 
     /// Whether the node that does not serve it could take it over now.
     fn is_redundant(&self, group: &GroupState) -> bool {
+        if self.lacks_worker(group) {
+            return false;
+        }
         let here = matches!(&group.role, Role::Active(active) if active.held);
         match self.side(group) {
             Side::Says(Stance::Active | Stance::Offering) => {

@@ -7,6 +7,7 @@ use super::Core;
 use super::disk::Generation;
 use super::right::Copy;
 use super::role::GroupState;
+use crate::config::WhenUnsure;
 
 /// A rule switched off.
 #[cfg(test)]
@@ -32,6 +33,10 @@ pub enum Sabotage {
     NoCopyRule,
     /// Lets the peer in before it has the last changes of the trees.
     NoDrain,
+    /// Claims with trees though it heard nobody since its start, who may have served after what they hold.
+    ServesUnsure,
+    /// Goes by what a worker that stands still reported before.
+    TrustsSilentWorker,
     /// Takes in the trees of a reign before the newest that it knows of.
     StaleIn,
     /// The guard says the last will before it has taken the addresses away: the simulator's guard obeys it.
@@ -127,6 +132,23 @@ impl Core {
             return false;
         }
         true
+    }
+
+    pub(super) fn obeys_worker_silence(&self) -> bool {
+        #[cfg(test)]
+        if self.sabotaged(Sabotage::TrustsSilentWorker) {
+            return false;
+        }
+        true
+    }
+
+    pub(super) fn serves_unsure(&self, group: &GroupState) -> bool {
+        #[cfg(test)]
+        if self.sabotaged(Sabotage::ServesUnsure) {
+            return true;
+        }
+        let config = self.config.groups.get(usize::from(group.index.0));
+        config.is_some_and(|config| config.when_unsure == WhenUnsure::Serve)
     }
 
     pub(super) fn boot_patience(&self) -> Duration {

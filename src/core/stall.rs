@@ -87,6 +87,7 @@ impl Core {
         for watch in &mut self.paths {
             watch.forgive(now, late, peer_gap);
         }
+        self.worker.overslept(now);
         let told = late >= longest_safe;
         if told {
             self.stalled = true;

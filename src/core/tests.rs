@@ -13,6 +13,7 @@ use crate::control::status::{GroupState as Word, NodeState, PathState, PeerState
 mod arbitration;
 mod basics;
 mod clients;
+mod copies;
 mod corners;
 mod duties;
 mod held_back;

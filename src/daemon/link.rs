@@ -160,6 +160,7 @@ impl HeartLink {
                     | ToHeart::Tickled { .. }
                     | ToHeart::Synced { .. }
                     | ToHeart::Note { .. }
+                    | ToHeart::Alive
                     | ToHeart::Offered { .. }
                     | ToHeart::SyncAddress(_) => {}
                 }
@@ -274,6 +275,7 @@ impl HeartLink {
                 | ToHeart::Tickled { .. }
                 | ToHeart::Synced { .. }
                 | ToHeart::Note { .. }
+                | ToHeart::Alive
                 | ToHeart::Offered { .. }
                 | ToHeart::SyncAddress(_),
             )

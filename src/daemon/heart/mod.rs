@@ -354,6 +354,7 @@ impl Heart {
                     self.reload_lost();
                     self.handle(Event::WorkerStarted);
                 }
+                Ok(Some(ToHeart::Alive)) => self.handle(Event::WorkerAlive),
                 Ok(Some(ToHeart::Offered { nonce, error })) => self.offered(nonce, error),
                 // For a heart that begins.
                 Ok(Some(ToHeart::HelloAck { .. })) => {}

@@ -106,6 +106,8 @@ pub enum ToHeart {
     },
     /// A worker has started.
     WorkerStarted,
+    /// The worker works.
+    Alive,
     /// The write of that number, and all before it, are durable.
     Persisted {
         /// Number from the request.

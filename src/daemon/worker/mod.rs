@@ -9,6 +9,7 @@
 //!                        +-> supervisor  services, one for each group    -> link
 //!                        +-> engine      mirrored trees, the same         -> link
 //!                        +-> clients     their connections               -> link
+//!                        alive           that this process runs           -> link
 //! ```
 //! Each arrow is bounded, so this thread never waits for a disk or a program. When the link ends, heart
 //! and guard are gone or done: the threads finish what they have, within a deadline. So they do when the
@@ -99,6 +100,9 @@ fn work(inherited: WorkerInherits) -> Result<(), StartError> {
         std::thread::Builder::new()
             .name("rereader".to_owned())
             .spawn(move || reread::run(&source, &asked, &to_heart))?;
+        let to_heart = Arc::clone(&link);
+        // Until the process ends: nothing waits for it.
+        std::thread::Builder::new().name("alive".to_owned()).spawn(move || say_alive(&to_heart))?;
         let notifier = config.notify_exec.clone().map(|exec| {
             let (notifier, events) = Notifier::new();
             spawn("notifier", &done, move || notify::run(&exec, &events)).map(|()| notifier)
@@ -119,6 +123,15 @@ fn work(inherited: WorkerInherits) -> Result<(), StartError> {
         log::warn!("ending with work undone: a disk or notify.exec is too slow");
     }
     Ok(())
+}
+
+/// Says again and again that this process runs.
+fn say_alive(link: &WorkerLink) {
+    loop {
+        // A heart that does not read is replaced, and the next one is told.
+        let _ = link.send(&ToHeart::Alive);
+        std::thread::sleep(limits::WORKER_SAYS_EVERY);
+    }
 }
 
 /// Where messages of the heart go.
