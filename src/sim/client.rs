@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::mirror::FILES;
+use super::mirror::replica::FILES;
 use super::worker::Program;
 use super::world::{Happening, World};
 use crate::config::{GroupIndex, NodeIndex};
@@ -48,7 +48,7 @@ impl World {
     fn write(&mut self, index: NodeIndex, group: GroupIndex) {
         let file = self.rng.below(FILES as u64) as usize;
         let saw = self.replica(index, group).tree[file];
-        let version = self.checkers.nothing_lost.wrote(group, index, saw);
+        let version = self.note_write(index, group, saw);
         self.trace.note(self.now_us, || {
             format!("{} writes version {version} over {saw} of file {file}", self.name(index))
         });

@@ -21,6 +21,11 @@ pub struct Disk {
 }
 
 impl Disk {
+    /// A disk on which that is durable.
+    pub fn with(durable: DiskState) -> Disk {
+        Disk { durable, ..Disk::default() }
+    }
+
     /// What a reader finds.
     pub fn durable(&self) -> &DiskState {
         &self.durable

@@ -55,6 +55,12 @@ pub enum Fault {
     PowerCut(NodeIndex),
     /// Both have no power; the second gets it back later by so many µs.
     PowerCutBoth(u64),
+    /// Who serves the group has no power.
+    OwnerCut(GroupIndex),
+    /// The machine has no power, and comes back with an empty disk.
+    Blanked(NodeIndex),
+    /// The machine has no power, and comes back with its disk as it was at an earlier time.
+    SetBack(NodeIndex),
     /// The disk hangs.
     DiskStuck(NodeIndex),
     /// Writes fail.
@@ -111,6 +117,12 @@ pub enum Kind {
     Paused,
     /// Power cuts.
     Power,
+    /// Power cuts of who serves.
+    Owner,
+    /// Disks that are lost or set back.
+    Replaced,
+    /// What operators decide where data may be lost.
+    Decision,
     /// Disks.
     Disk,
     /// The kernel refuses, load.
@@ -131,6 +143,28 @@ pub enum Kind {
 
 /// The kinds that need trees or services to mean anything.
 pub const FURNISHED: [Kind; 2] = [Kind::Worker, Kind::Furniture];
+
+/// What the faults of a sequence are drawn from: power and disks above all, and operators.
+pub const SEQUENCE: [Kind; 18] = [
+    Kind::Owner,
+    Kind::Owner,
+    Kind::Power,
+    Kind::Power,
+    Kind::Replaced,
+    Kind::Replaced,
+    Kind::Decision,
+    Kind::Decision,
+    Kind::Operator,
+    Kind::Operator,
+    Kind::Cables,
+    Kind::Cuts,
+    Kind::Worker,
+    Kind::Furniture,
+    Kind::Disk,
+    Kind::HeartKilled,
+    Kind::AllFrozen,
+    Kind::Paused,
+];
 
 /// With the kernel's lock held again and again, and whatever else.
 pub fn hung() -> Vec<Kind> {
@@ -244,6 +278,20 @@ pub fn draw(kind: Kind, setup: &Setup, rng: &mut Rng) -> (Fault, u64) {
                 (Fault::PowerCut(node), lasts)
             }
         }
+        Kind::Owner => (Fault::OwnerCut(group), rng.time_us(ms(100), ms(20_000))),
+        Kind::Replaced => {
+            let fault = if rng.chance(400) { Fault::Blanked(node) } else { Fault::SetBack(node) };
+            (fault, rng.time_us(ms(100), ms(10_000)))
+        }
+        Kind::Decision => {
+            let wish = if rng.chance(500) {
+                Wish::Sync { group, wait: rng.chance(500), from: Some(node) }
+            } else {
+                let to = rng.pick(&[None, Some(node)]);
+                Wish::Move { group, to, accept_loss: true }
+            };
+            (Fault::Wished(rng.pick(&NodeIndex::BOTH), wish), 0)
+        }
         Kind::Disk => {
             let fault =
                 if rng.chance(600) { Fault::DiskStuck(node) } else { Fault::DiskFails(node) };
@@ -336,4 +384,17 @@ pub fn plan(
             planned.push(Planned { at_us, lasts_us, fault });
         }
     }
+}
+
+/// Draws two or three faults, sometimes four, one after the other or one into the other.
+pub fn sequence(kinds: &[Kind], setup: &Setup, from_us: u64, rng: &mut Rng) -> Vec<Planned> {
+    let mut at_us = from_us;
+    let planned = (0..rng.pick(&[2, 2, 3, 3, 3, 4])).map(|_| {
+        let kind = rng.pick(kinds);
+        let (fault, lasts_us) = draw(kind, setup, rng);
+        let planned = Planned { at_us, lasts_us, fault };
+        at_us += rng.time_us(ms(1), ms(8_000));
+        planned
+    });
+    planned.collect()
 }

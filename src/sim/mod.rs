@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `replay` | recorded runs of a core: what `run --record` writes, and their replay |
 //! | `world`, `life`, `work`, `wire` | the world: its clock, machines and processes, rounds, frames |
-//! | `node`, `kernel`, `disk`, `network`, `pair` | its parts |
+//! | `node`, `kernel`, `disk`, `backup`, `network`, `pair` | its parts |
 //! | `worker`, `mirror`, `client` | services and mirrored trees, and who writes to them |
 //! | `setup`, `faults`, `rng` | what a seed draws |
 //! | `strike` | how each fault begins and ends |
@@ -14,6 +14,8 @@
 //!
 //! `CLUSTERD_SIM_SEED=N cargo test --lib sim::tests::one_seed -- --nocapture` shows a run line by line.
 
+#[cfg(test)]
+mod backup;
 #[cfg(test)]
 mod checkers;
 #[cfg(test)]

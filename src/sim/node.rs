@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::disk::Disk;
 use super::kernel::Kernel;
-use super::mirror::Replica;
+use super::mirror::replica::Replica;
 use super::worker::{Program, Worker};
 use super::world::Happening;
 use crate::beat::{Codec, Path};

@@ -22,10 +22,14 @@ pub enum Mode {
     Mixed(Vec<Kind>),
     /// The same, and every pair has trees or services.
     Furnished(Vec<Kind>),
+    /// Two or three faults on a pair with trees, disks that are lost or set back and operators among them.
+    Sequence(Vec<Kind>),
     /// A mix in which the kernel's lock is held again and again.
     Hung,
     /// Exactly one fault.
     OneFault,
+    /// Something lasts, and then the owner loses its power.
+    Cut,
     /// One node alone.
     Lone,
     /// All cables of a node are pulled.
@@ -38,8 +42,10 @@ impl Mode {
         match self {
             Mode::Mixed(_) => "mixed",
             Mode::Furnished(_) => "furnished",
+            Mode::Sequence(_) => "sequence",
             Mode::Hung => "hung",
             Mode::OneFault => "single",
+            Mode::Cut => "cut",
             Mode::Lone => "lone",
             Mode::Unplugged => "unplugged",
         }
@@ -47,15 +53,18 @@ impl Mode {
 
     fn play(&self, seed: u64, sabotage: Option<Sabotage>, trace: Trace) -> (Run, Option<String>) {
         let kinds = match self {
-            Mode::Mixed(kinds) | Mode::Furnished(kinds) => kinds.clone(),
+            Mode::Mixed(kinds) | Mode::Furnished(kinds) | Mode::Sequence(kinds) => kinds.clone(),
             Mode::Hung => faults::hung(),
-            Mode::OneFault | Mode::Lone | Mode::Unplugged => Vec::new(),
+            Mode::OneFault | Mode::Cut | Mode::Lone | Mode::Unplugged => Vec::new(),
         };
         let furnished = matches!(self, Mode::Furnished(_));
         let options = Options { kinds, furnished, sabotage, trace };
         let run = match self {
-            Mode::Mixed(_) | Mode::Furnished(_) | Mode::Hung => {
-                let (mut run, to_us) = run::draw(seed, &options);
+            Mode::Mixed(_) | Mode::Furnished(_) | Mode::Sequence(_) | Mode::Hung => {
+                let (mut run, to_us) = match self {
+                    Mode::Sequence(_) => run::draw_sequence(seed, &options),
+                    _ => run::draw(seed, &options),
+                };
                 let played = catch_unwind(AssertUnwindSafe(|| run::play(&mut run, to_us)));
                 if let Err(panic) = played {
                     run.world.wrong(format!("panic: {}", panic_text(&*panic)));
@@ -63,6 +72,7 @@ impl Mode {
                 run
             }
             Mode::OneFault => single::one_fault(seed, &options),
+            Mode::Cut => single::cut(seed, &options),
             Mode::Lone => single::lone(seed, &options),
             Mode::Unplugged => single::unplugged(seed, &options),
         };

@@ -1,11 +1,12 @@
 //! A run with a mix of faults, and then a healed phase in which the pair must find its peace.
 
-use super::faults::{self, FURNISHED, Kind, Planned};
+use super::checkers::nothing_lost::NothingLost;
+use super::faults::{self, FURNISHED, Kind, Planned, SEQUENCE};
 use super::node::Guard;
 use super::rng::Rng;
 use super::setup::Setup;
 use super::trace::Trace;
-use super::world::World;
+use super::world::{Happening, World};
 use crate::config::{self, Failback, GroupIndex, NodeIndex};
 use crate::control::status::{GroupState, MirrorState, PeerState, Status};
 use crate::core::Sabotage;
@@ -67,6 +68,25 @@ pub fn draw(seed: u64, options: &Options) -> (Run, u64) {
     (Run { world, plan }, to_us)
 }
 
+/// Draws a few faults, one after the other or one into the other, on a pair with trees of which backups are
+/// made; nothing has happened yet.
+pub fn draw_sequence(seed: u64, options: &Options) -> (Run, u64) {
+    let mut rng = Rng::new(seed);
+    let setup = Setup::any(&mut rng).mirrored(&mut rng);
+    let from_us = rng.between(SECOND_US, 12 * SECOND_US);
+    let kinds = if options.kinds.is_empty() { &SEQUENCE[..] } else { &options.kinds };
+    let plan = faults::sequence(kinds, &setup, from_us, &mut rng);
+    let last_us = plan.last().map_or(from_us, |planned| planned.at_us);
+    let to_us = last_us + rng.between(SECOND_US / 10, 12 * SECOND_US);
+    let mut world = World::new(setup, rng, options.trace.clone());
+    world.sabotage = options.sabotage;
+    for node in NodeIndex::BOTH {
+        world.after(0, Happening::BackUp(node));
+    }
+    world.after(0, Happening::Ask);
+    (Run { world, plan }, to_us)
+}
+
 /// The fault phase, then the healed phase.
 pub fn play(run: &mut Run, to_us: u64) {
     let Run { world, plan } = run;
@@ -105,6 +125,9 @@ fn find_peace(world: &mut World) {
         }
         if world.now_us >= wish_us {
             NodeIndex::BOTH.into_iter().for_each(|node| world.wish(node, Wish::Online(node)));
+            if world.checkers.excuses.a_person_is_asked() {
+                decide(world);
+            }
             wish_us += 3 * SECOND_US;
         }
         world.run_until(world.now_us + SECOND_US / 10);
@@ -139,11 +162,48 @@ fn find_peace(world: &mut World) {
     for (group, config) in world.config.clone().groups() {
         let copies = world.nodes.both().map(|node| &node.replicas[usize::from(group.0)]);
         if !config.mirror.is_empty()
-            && let Err(what) = world.checkers.nothing_lost.settled(group, copies)
+            && let Err(what) =
+                NothingLost::settled(group, copies, &world.checkers.histories[usize::from(group.0)])
         {
             world.wrong(what);
         }
     }
+}
+
+/// A person decides which trees are kept where no node can.
+fn decide(world: &mut World) {
+    for (group, _) in world.config.clone().groups() {
+        let disputed = |index: NodeIndex| {
+            let status = status(world, index);
+            status.is_some_and(|status| {
+                status.groups[usize::from(group.0)].mirror.state == MirrorState::Conflict
+            })
+        };
+        let Some(owner) = world.checkers.service.seen(world.now_us, group).by else {
+            // What was served last went with a disk: the other's older trees wait for a person's word.
+            let history = |index: &NodeIndex| {
+                world.nodes[*index].replicas[usize::from(group.0)].copy_of.is_some()
+            };
+            if let Some(to) = NodeIndex::BOTH.into_iter().find(history) {
+                world.wish(to, Wish::Move { group, to: Some(to), accept_loss: true });
+            }
+            continue;
+        };
+        if !NodeIndex::BOTH.into_iter().any(disputed) {
+            continue;
+        }
+        if world.rng.chance(500) {
+            world.wish(owner, Wish::Sync { group, wait: false, from: Some(owner) });
+        } else {
+            let to = owner.other();
+            world.wish(to, Wish::Move { group, to: Some(to), accept_loss: true });
+        }
+    }
+}
+
+fn status(world: &World, index: NodeIndex) -> Option<Status> {
+    let now = world.core_time(index)?;
+    world.nodes[index].heart.as_ref().map(|heart| heart.core.status(now))
 }
 
 /// Where a group goes by itself.

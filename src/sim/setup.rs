@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::rng::Rng;
 use super::worker::{START_TIMEOUT, STOP_TIMEOUT};
 use crate::config::{Config, Failback, Hash, NodeIndex, Service, Tree};
+use crate::limits;
 
 /// What varies between drawn pairs.
 #[derive(Clone, Debug)]
@@ -42,11 +43,20 @@ pub struct GroupSetup {
     pub mirror: bool,
     /// With a service, warm or not.
     pub service: Option<bool>,
+    /// How old may be what a copy lacks that is served by itself.
+    pub max_behind: Duration,
 }
 
 impl GroupSetup {
     fn bare(prefer: NodeIndex, failback: Failback, stable_for: Duration) -> GroupSetup {
-        GroupSetup { prefer, failback, stable_for, mirror: false, service: None }
+        GroupSetup {
+            prefer,
+            failback,
+            stable_for,
+            mirror: false,
+            service: None,
+            max_behind: limits::MAX_BEHIND,
+        }
     }
 }
 
@@ -103,6 +113,16 @@ impl Setup {
         self
     }
 
+    /// The same with trees in all groups, which may be behind for a second or a minute.
+    pub fn mirrored(self, rng: &mut Rng) -> Setup {
+        let mut setup = self.furnished(rng);
+        for group in &mut setup.groups {
+            group.mirror = true;
+            group.max_behind = Duration::from_secs(rng.pick(&[0, 1, 2, 5, 60]));
+        }
+        setup
+    }
+
     /// Whether any group has trees or services.
     pub fn is_furnished(&self) -> bool {
         self.groups.iter().any(|group| group.mirror || group.service.is_some())
@@ -152,6 +172,9 @@ impl Setup {
                 stable_for.as_secs(),
                 50 + number
             );
+            if group.max_behind != limits::MAX_BEHIND {
+                let _ = writeln!(text, "max_behind = \"{}s\"", group.max_behind.as_secs());
+            }
         }
         text
     }

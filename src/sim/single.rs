@@ -1,7 +1,7 @@
 //! A run with exactly one fault on a pair that is at peace (promise P2): the group is served again in
 //! time, or never was interrupted.
 
-use super::faults::{Fault, Planned};
+use super::faults::{self, Fault, Kind, Planned};
 use super::rng::Rng;
 use super::run::{Options, Run, SECOND_US, unrest};
 use super::setup::Setup;
@@ -26,6 +26,25 @@ enum Must {
 const CASES: u64 = 36;
 /// From here on the group has a tree and a service.
 const FURNISHED: u64 = 29;
+
+/// What may last while a pair says that it is redundant.
+const LASTING: [Kind; 15] = [
+    Kind::Cuts,
+    Kind::Loss,
+    Kind::Mess,
+    Kind::Cables,
+    Kind::Hosts,
+    Kind::HeartKilled,
+    Kind::AllFrozen,
+    Kind::Guard,
+    Kind::Power,
+    Kind::Disk,
+    Kind::Kernel,
+    Kind::Operator,
+    Kind::Worker,
+    Kind::Worker,
+    Kind::Furniture,
+];
 
 const MS: u64 = 1_000;
 
@@ -154,6 +173,31 @@ pub fn one_fault(seed: u64, options: &Options) -> Run {
         }
     }
     Run { world, plan: run_plan }
+}
+
+/// Something lasts, or has just been; whatever both nodes then say of the pair's redundancy must be true when the
+/// owner loses its power.
+pub fn cut(seed: u64, options: &Options) -> Run {
+    let mut world = at_peace(seed, !seed.is_multiple_of(4), options);
+    let mut plan = Vec::new();
+    for _ in 0..world.rng.pick(&[1, 1, 2]) {
+        let kind = world.rng.pick(&LASTING);
+        let (fault, lasts_us) = faults::draw(kind, &world.setup, &mut world.rng);
+        let lasts_us = if world.rng.chance(700) { 1000 * SECOND_US } else { lasts_us };
+        plan.push(strike(&mut world, fault, lasts_us));
+        let rest_us = world.rng.between(SECOND_US / 10, 2 * SECOND_US);
+        world.run_until(world.now_us + rest_us);
+    }
+    let rest_us = world.rng.between(4 * SECOND_US, 12 * SECOND_US);
+    world.run_until(world.now_us + rest_us);
+    world.ask_redundancy();
+    let later_us = world.rng.below(SECOND_US);
+    world.run_until(world.now_us + later_us);
+    if world.violation.is_none() {
+        plan.push(strike(&mut world, Fault::OwnerCut(GROUP), 1000 * SECOND_US));
+        world.run_until(world.now_us + 6 * SECOND_US);
+    }
+    Run { world, plan }
 }
 
 /// One who is alone and starts again: by the rule of `alone` if its disk says so, else by patience.

@@ -7,6 +7,11 @@ use crate::beat::Path;
 use crate::config::{GroupIndex, NodeIndex};
 use crate::core::{Event, Wish};
 
+/// The node of a note.
+fn node_of(note: u64) -> NodeIndex {
+    if note == NodeIndex::Lower as u64 { NodeIndex::Lower } else { NodeIndex::Upper }
+}
+
 impl World {
     /// Puts a plan into the world.
     pub fn schedule(&mut self, plan: &[Planned]) {
@@ -21,6 +26,13 @@ impl World {
         }
         let Planned { fault, lasts_us, .. } = planned;
         self.trace.note(self.now_us, || format!("FAULT {fault:?} for {lasts_us} µs"));
+        let cut = match fault {
+            Fault::PowerCut(node) | Fault::Blanked(node) | Fault::SetBack(node) => Some(node),
+            Fault::OwnerCut(group) => self.checkers.service.seen(self.now_us, group).by,
+            _ => None,
+        };
+        let due = cut.map(|node| self.takeovers_due(node)).unwrap_or_default();
+        self.checkers.redundancy.changes(self.now_us, due);
         if let Some(note) = self.strike(fault, true, 0) {
             self.struck.push((self.now_us + lasts_us, fault, note));
             self.after(lasts_us, Happening::End(fault, note));
@@ -35,6 +47,7 @@ impl World {
         };
         self.struck.swap_remove(place);
         self.trace.note(self.now_us, || format!("FAULT OVER {fault:?}"));
+        self.checkers.redundancy.changes(self.now_us, Vec::new());
         self.strike(fault, false, note);
     }
 
@@ -174,13 +187,36 @@ impl World {
                     self.power_on(node)
                 }
             }
+            Fault::OwnerCut(group) => {
+                if begins {
+                    let owner = self.checkers.service.seen(self.now_us, group).by?;
+                    self.power_cut(owner);
+                    return Some(owner as u64);
+                }
+                self.power_on(node_of(note));
+            }
+            Fault::Blanked(node) => {
+                // It may have got its power back meanwhile, by the end of another fault.
+                self.power_cut(node);
+                if !begins {
+                    self.blank_disk(node);
+                    self.power_on(node);
+                }
+            }
+            Fault::SetBack(node) => {
+                self.power_cut(node);
+                if !begins {
+                    self.set_disk_back(node);
+                    self.power_on(node);
+                }
+            }
             Fault::PowerCutBoth(later_us) => {
                 if begins {
                     let first = self.rng.pick(&NodeIndex::BOTH);
                     NodeIndex::BOTH.into_iter().for_each(|node| self.power_cut(node));
                     return Some(first as u64);
                 }
-                let first = if note == 0 { NodeIndex::Lower } else { NodeIndex::Upper };
+                let first = node_of(note);
                 self.power_on(first);
                 if self.healed {
                     self.power_on(first.other());
@@ -261,11 +297,12 @@ impl World {
 
     /// An operator asks a node for something.
     pub fn wish(&mut self, node: NodeIndex, wish: Wish) {
+        self.checkers.redundancy.changes(self.now_us, Vec::new());
         self.requests += 1;
         let request = self.requests;
         if let Wish::Move { group, accept_loss: true, .. } = wish {
             self.checkers.reigns.loss_accepted(group);
-            self.checkers.nothing_lost.loss_accepted(group);
+            self.checkers.excuses.loss_accepted(self.now_us, group);
         }
         self.tell_heart(node, Event::Wished { request, wish });
     }

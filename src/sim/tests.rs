@@ -32,8 +32,10 @@ fn one_seed() {
     let mode = match std::env::var("CLUSTERD_SIM_MODE").as_deref() {
         Ok("single") => Mode::OneFault,
         Ok("hung") => Mode::Hung,
+        Ok("cut") => Mode::Cut,
         Ok("lone") => Mode::Lone,
         Ok("unplugged") => Mode::Unplugged,
+        Ok("sequence") => Mode::Sequence(Vec::new()),
         Ok("furnished") => Mode::Furnished(Vec::new()),
         _ => Mode::Mixed(Vec::new()),
     };
@@ -48,6 +50,26 @@ fn p1_p2_hold_under_mixed_faults() {
 #[test]
 fn p3_holds_under_mixed_faults() {
     Mode::Furnished(Vec::new()).all_hold(seeds(500));
+}
+
+#[test]
+fn p3_p6_hold_in_sequences_of_faults() {
+    Mode::Sequence(Vec::new()).all_hold(seeds(400));
+}
+
+#[test]
+fn p6_redundancy_is_true_whatever_else_is_wrong() {
+    Mode::Cut.all_hold(seeds(300));
+}
+
+#[test]
+fn without_asking_whether_the_worker_works_redundancy_is_not_true() {
+    needs_in(Sabotage::TrustsSilentWorker, &Mode::Cut);
+}
+
+#[test]
+fn a_claim_with_trees_that_may_be_old_takes_clients_back_in_time() {
+    needs_in(Sabotage::ServesUnsure, &Mode::Sequence(vec![Kind::Power, Kind::Owner]));
 }
 
 #[test]

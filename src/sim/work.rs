@@ -83,6 +83,7 @@ impl World {
                     Ok(Incoming::Beat(beat)) => {
                         if beat.peer_incarnation == my_incarnation {
                             self.checkers.reigns.heard(index, beat.may_claim);
+                            self.checkers.excuses.heard(index);
                         }
                         Event::Heard { path, beat }
                     }

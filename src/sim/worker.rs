@@ -12,6 +12,7 @@ use super::node::Guard;
 use super::world::{Happening, World};
 use crate::config::{GroupIndex, NodeIndex};
 use crate::core::{Command, Event, ServiceDuty, ServiceReport, ServiceWord};
+use crate::limits;
 
 const MS: Duration = Duration::from_millis(1);
 /// A service that hangs in its stop is killed after this, in µs; the simulated config says so, too.
@@ -115,11 +116,28 @@ impl World {
         node.worker = Worker { id, lives: true, inbox: VecDeque::new(), desks };
         self.trace.note(self.now_us, || format!("{}'s worker starts", self.name(index)));
         self.report(index, Event::WorkerStarted);
+        if self.setup.is_furnished() {
+            self.worker_says(index, id);
+        }
         for (group, _) in self.config.clone().groups() {
             if self.replica(index, group).staged.is_some() {
                 self.deed_after(index, group, 1_000, Deed::Apply);
             }
         }
+    }
+
+    /// The worker says that it works, again and again.
+    pub(super) fn worker_says(&mut self, index: NodeIndex, worker: u32) {
+        let node = &self.nodes[index];
+        if !node.worker.lives || node.worker.id != worker {
+            return;
+        }
+        let boot = node.boot;
+        if node.worker_stopped == 0 {
+            self.report(index, Event::WorkerAlive);
+        }
+        let every_us = limits::WORKER_SAYS_EVERY.as_micros() as u64;
+        self.after(every_us, Happening::WorkerSays { node: index, boot, worker });
     }
 
     /// The worker is gone; what it was doing with services stops half-way.
@@ -344,6 +362,7 @@ impl World {
         let about = match &command {
             Command::Services { group, .. }
             | Command::Mirror { group, .. }
+            | Command::Approve { group }
             | Command::Sync { group, .. } => *group,
             other => panic!("no order for a worker: {other:?}"),
         };

@@ -7,6 +7,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
+use super::backup::Backups;
 use super::checkers::Checkers;
 use super::faults::{Fault, Planned};
 use super::mirror::Message;
@@ -70,12 +71,18 @@ pub enum Happening {
     WorkerStarts { node: NodeIndex, boot: u32 },
     /// That worker reads what waits for it.
     WorkerReads { node: NodeIndex, boot: u32, worker: u32 },
+    /// That worker says that it works.
+    WorkerSays { node: NodeIndex, boot: u32, worker: u32 },
     /// That worker comes back to what it has begun.
     Deed { node: NodeIndex, boot: u32, worker: u32, group: GroupIndex, deed: Deed },
     /// A message of the peer's worker arrives for that worker.
     Message { node: NodeIndex, boot: u32, worker: u32, group: GroupIndex, message: Message },
     /// Somebody may write to a group's tree.
     Client(GroupIndex),
+    /// A backup of a node's disk is made.
+    BackUp(NodeIndex),
+    /// Somebody asks both nodes for their status.
+    Ask,
     /// A fault begins.
     Begin(Planned),
     /// A fault ends; with what it needs to know of its beginning.
@@ -104,12 +111,16 @@ impl Happening {
             | Happening::HeartStarts { node, .. }
             | Happening::WorkerStarts { node, .. }
             | Happening::WorkerReads { node, .. }
+            | Happening::WorkerSays { node, .. }
             | Happening::Deed { node, .. }
             | Happening::Message { node, .. }
             | Happening::DaemonStarts { node, .. } => Some(*node),
-            Happening::Client(_) | Happening::Begin(_) | Happening::End(..) | Happening::Replay => {
-                None
-            }
+            Happening::Client(_)
+            | Happening::BackUp(_)
+            | Happening::Ask
+            | Happening::Begin(_)
+            | Happening::End(..)
+            | Happening::Replay => None,
         }
     }
 
@@ -127,6 +138,7 @@ impl Happening {
             | Happening::HeartStarts { boot, .. }
             | Happening::WorkerStarts { boot, .. }
             | Happening::WorkerReads { boot, .. }
+            | Happening::WorkerSays { boot, .. }
             | Happening::Deed { boot, .. }
             | Happening::Message { boot, .. }
             | Happening::DaemonStarts { boot, .. } => Some(*boot),
@@ -136,6 +148,8 @@ impl Happening {
             | Happening::Arp { .. }
             | Happening::Reach { .. }
             | Happening::Client(_)
+            | Happening::BackUp(_)
+            | Happening::Ask
             | Happening::Begin(_)
             | Happening::End(..)
             | Happening::Replay => None,
@@ -143,6 +157,8 @@ impl Happening {
     }
 }
 
+/// Where somebody asks for it, the status is asked for this often, in µs.
+const ASK_EVERY_US: u64 = 250_000;
 /// Arrivals that a paused machine's network card keeps.
 const PARKED_MAX: usize = 64;
 
@@ -203,6 +219,8 @@ pub struct World {
     pub healed: bool,
     /// Groups that each node gives away in a planned move.
     pub moves: Pair<std::collections::BTreeSet<GroupIndex>>,
+    /// Earlier states of the disks.
+    pub backups: Backups,
     /// Nobody writes any more.
     pub clients_rest: bool,
     /// Both kernels answer at once, and tell within 2 ms of the LAN's carrier.
@@ -232,6 +250,7 @@ impl World {
             struck: Vec::new(),
             healed: false,
             moves: Pair::default(),
+            backups: Backups::default(),
             clients_rest: false,
             kernels_are_prompt: false,
             requests: 0,
@@ -322,6 +341,7 @@ impl World {
             Happening::DaemonStarts { node, .. } => self.daemon_starts(node),
             Happening::WorkerStarts { node, .. } => self.worker_starts(node),
             Happening::WorkerReads { node, worker, .. } => self.worker_reads(node, worker),
+            Happening::WorkerSays { node, worker, .. } => self.worker_says(node, worker),
             Happening::Deed { node, worker, group, deed, .. } => {
                 self.deed(node, worker, group, deed);
             }
@@ -329,6 +349,11 @@ impl World {
                 self.message_arrives(node, worker, group, message);
             }
             Happening::Client(group) => self.client(group),
+            Happening::BackUp(node) => self.back_up(node),
+            Happening::Ask => {
+                self.ask_redundancy();
+                self.after(ASK_EVERY_US, Happening::Ask);
+            }
             Happening::Begin(planned) => self.begin(planned),
             Happening::End(fault, note) => self.end(fault, note),
             Happening::Replay => self.replay(),

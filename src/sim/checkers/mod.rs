@@ -1,9 +1,13 @@
 //! Those who look at the world from outside: they believe no core.
 
+pub mod excuses;
 pub mod false_death;
+pub mod history;
+pub mod no_rollback;
 pub mod nothing_lost;
 pub mod one_owner;
 pub mod programs;
+pub mod redundancy;
 pub mod reigns;
 pub mod service;
 
@@ -15,10 +19,14 @@ use crate::beat::Path;
 use crate::config::{Config, GroupIndex, NodeIndex};
 use crate::control::event::{Kind, Told};
 
+use excuses::Excuses;
 use false_death::FalseDeath;
+use history::{History, Version};
+use no_rollback::NoRollback;
 use nothing_lost::NothingLost;
 use one_owner::{OneOwner, Sight};
 use programs::Programs;
+use redundancy::Redundancy;
 use reigns::Reigns;
 use service::Service;
 
@@ -32,8 +40,16 @@ pub struct Checkers {
     pub false_death: FalseDeath,
     /// Promise P2.
     pub service: Service,
-    /// Promise P3.
+    /// Promise P3: what was acknowledged.
     pub nothing_lost: NothingLost,
+    /// Promise P3: what was read.
+    pub no_rollback: NoRollback,
+    /// What was written, by group.
+    pub histories: Vec<History>,
+    /// What excuses a claim.
+    pub excuses: Excuses,
+    /// Promise P6.
+    pub redundancy: Redundancy,
     /// Services on one node only.
     pub programs: Programs,
 }
@@ -47,6 +63,10 @@ impl Checkers {
             false_death: FalseDeath::new(config),
             service: Service::new(config),
             nothing_lost: NothingLost::new(config),
+            no_rollback: NoRollback::new(config),
+            histories: vec![History::new(); config.groups.len()],
+            excuses: Excuses::new(config),
+            redundancy: Redundancy::new(config),
             programs: Programs::new(config.groups.len()),
         }
     }
@@ -113,7 +133,39 @@ impl World {
             };
             let served = NodeIndex::BOTH.into_iter().find(|&index| serves(index));
             self.checkers.service.group(now_us, group, served);
+            if let Some(index) = served.filter(|_| self.setup.groups[place(group)].mirror) {
+                let tree = self.nodes[index].replicas[place(group)].tree;
+                let Checkers { no_rollback, histories, .. } = &mut self.checkers;
+                let read = no_rollback.served(now_us, group, tree, &histories[place(group)]);
+                if let Err(what) = read {
+                    self.wrong(what);
+                }
+            }
         }
+        self.look_at_redundancy();
+    }
+
+    /// Somebody writes a file of which it sees a version; the new version.
+    pub(super) fn note_write(&mut self, index: NodeIndex, group: GroupIndex, saw: u32) -> u32 {
+        let other = &self.nodes[index.other()];
+        let claimed = other.heart.as_ref().is_some_and(|heart| heart.claimed[place(group)]);
+        // One that stands still as a whole is the exception that only fencing ends, too.
+        let both = other.powered && (claimed || other.kernel.holds(group));
+        let excused = both || self.checkers.excuses.is_split_from(group, index);
+        let at_us = self.now_us;
+        let version = Version { by: Some(index), saw, at_us, excused, gone: false };
+        self.checkers.histories[place(group)].add(version)
+    }
+
+    /// A node's disk was lost or set back.
+    pub(super) fn note_disk_replaced(&mut self, index: NodeIndex) {
+        for (group, _) in self.config.clone().groups() {
+            let copies = self.nodes.both().map(|node| &node.replicas[place(group)]);
+            let history = &mut self.checkers.histories[place(group)];
+            history.lose(copies);
+        }
+        self.checkers.excuses.disk_replaced(index);
+        self.checkers.reigns.disk_replaced(index);
     }
 
     /// Shows an event that a core tells to the checkers.
@@ -160,6 +212,7 @@ impl World {
         }
         if told.kind == Kind::Mirror && told.text.contains("could not be sent in time") {
             self.checkers.nothing_lost.moving(group, index, None);
+            self.checkers.no_rollback.let_go(group);
         }
         if told.kind == Kind::Service && told.text.contains("did not stop in time") {
             self.checkers.programs.told(group);
@@ -172,7 +225,8 @@ impl World {
         }
         if told.kind == Kind::Switchover {
             let copy = &self.nodes[index].replicas[place(group)];
-            if let Err(what) = self.checkers.nothing_lost.moved(group, index, copy) {
+            let Checkers { nothing_lost, histories, .. } = &mut self.checkers;
+            if let Err(what) = nothing_lost.moved(group, index, copy, &histories[place(group)]) {
                 self.wrong(what);
             }
         }

@@ -1,79 +1,51 @@
 //! Promise P3: nothing that was acknowledged is lost, and nothing else in silence.
 //!
-//! Every version of a file knows the version that its writer saw. A version is *kept* where it or one
-//! that descends from it is. What a whole series acknowledged is promised: whoever claims must keep it.
-//! In the end every version is kept by both trees or lies in a conflict store.
+//! What a whole series acknowledged is promised: whoever claims must keep it. In the end every version is kept
+//! by both trees or lies in a conflict store.
 
 use std::collections::HashSet;
 
-use super::super::mirror::{FILES, Replica, Tree};
+use super::super::mirror::replica::{FILES, Replica, Tree};
 use super::super::pair::Pair;
 use super::super::world::World;
-use super::place;
+use super::history::History;
+use super::{Checkers, place};
 use crate::config::{Config, GroupIndex, NodeIndex};
 use crate::core::Generation;
 
-/// A version: by whom, and what its writer saw.
-#[derive(Clone, Copy, Debug)]
-struct Version {
-    by: Option<NodeIndex>,
-    saw: u32,
-}
-
 /// What is known of one group's trees.
 #[derive(Clone, Debug)]
-struct Chronicle {
-    versions: Vec<Version>,
+struct Promises {
     /// Newest acknowledged version of each file.
     promised: Tree,
     /// Every state that was sent as a whole.
     commits: HashSet<Tree>,
     /// A planned move goes on: the tree as it was when that node had released.
     moving: Pair<Option<Tree>>,
-    /// An administrator has accepted a loss.
-    loss_accepted: bool,
 }
 
-impl Chronicle {
-    /// Whether `version` is `kept` or a descendant of it.
-    fn keeps(&self, mut version: u32, kept: u32) -> bool {
-        while version > kept {
-            version = self.versions[version as usize].saw;
-        }
-        version == kept
-    }
-
-    fn lost(&self, tree: &Tree, promised: &Tree) -> Option<String> {
-        (0..FILES).find(|&file| !self.keeps(tree[file], promised[file])).map(|file| {
-            format!("file {file} is at version {}, {} is lost", tree[file], promised[file])
-        })
-    }
+/// What a tree lacks of an earlier one, in words; not what went with a lost disk.
+fn lost(history: &History, tree: &Tree, before: &Tree) -> Option<String> {
+    let mut lost = history.lost(tree, before);
+    lost.find(|&(_, version)| !history.get(version).gone).map(|(file, version)| {
+        format!("file {file} is at version {}, {version} is lost", tree[file])
+    })
 }
 
 /// The checker.
 pub struct NothingLost {
-    groups: Vec<Chronicle>,
+    groups: Vec<Promises>,
 }
 
 impl NothingLost {
     /// A checker of that pair.
     pub fn new(config: &Config) -> NothingLost {
-        let first = Version { by: None, saw: 0 };
-        let chronicle = Chronicle {
-            versions: vec![first],
+        let promises = Promises {
             promised: [0; FILES],
             commits: HashSet::from([[0; FILES]]),
             moving: Pair::default(),
-            loss_accepted: false,
         };
-        NothingLost { groups: vec![chronicle; config.groups.len()] }
-    }
-
-    /// Somebody writes a file of which it sees a version; the new version.
-    pub fn wrote(&mut self, group: GroupIndex, by: NodeIndex, saw: u32) -> u32 {
-        let versions = &mut self.groups[place(group)].versions;
-        versions.push(Version { by: Some(by), saw });
-        versions.len() as u32 - 1
+        NothingLost { groups: vec![promises; config.groups.len()] }
     }
 
     /// A state of a whole tree is sent.
@@ -87,20 +59,22 @@ impl NothingLost {
         group: GroupIndex,
         tree: Tree,
         barriers: &[Tree],
+        history: &History,
     ) -> Result<(), String> {
-        let chronicle = &mut self.groups[place(group)];
-        let before = barriers.iter().chain([&chronicle.promised]);
-        let lost = before.filter_map(|promised| chronicle.lost(&tree, promised)).next();
-        if let Some(lost) = lost.filter(|_| !chronicle.loss_accepted) {
-            return Err(format!("P3: an owner of group {} sends a tree: {lost}", group.0));
+        let promises = &mut self.groups[place(group)];
+        let before = barriers.iter().chain([&promises.promised]);
+        let lost = before.filter_map(|promised| lost(history, &tree, promised)).next();
+        promises.promised = tree;
+        match lost {
+            Some(lost) => Err(format!("P3: an owner of group {} sends a tree: {lost}", group.0)),
+            None => Ok(()),
         }
-        chronicle.promised = tree;
-        Ok(())
     }
 
-    /// An operator accepts that something is lost.
-    pub fn loss_accepted(&mut self, group: GroupIndex) {
-        self.groups[place(group)].loss_accepted = true;
+    /// A claim that is excused: what is there now counts.
+    pub fn starts_anew(&mut self, group: GroupIndex, tree: Tree) {
+        let promises = &mut self.groups[place(group)];
+        (promises.promised, promises.moving) = (tree, Pair::default());
     }
 
     /// A node has released for a planned move; or that move failed.
@@ -108,42 +82,28 @@ impl NothingLost {
         self.groups[place(group)].moving[from] = tree;
     }
 
-    /// A node claims with its copy. `served`: the newest reign that its disk surely knew of.
+    /// A node claims with its copy.
     pub fn claims(
         &mut self,
         group: GroupIndex,
         node: NodeIndex,
         copy: &Replica,
-        served: Option<Generation>,
         at_home: bool,
+        history: &History,
     ) -> Result<(), String> {
-        let chronicle = &mut self.groups[place(group)];
-        chronicle.moving[node] = None;
-        if chronicle.loss_accepted {
-            return Ok(());
-        }
-        // A copy of the reign before may be what the newest one began with; then that counts which was seen of
-        // it: the promised versions, below.
-        let behind = served.is_some_and(|served| {
-            let handed = copy.copy_of.is_some_and(|of| of.owner == node);
-            served.owner != node
-                && !handed
-                && copy.copy_of.is_none_or(|of| of.number < served.number)
-        });
+        let promises = &mut self.groups[place(group)];
+        promises.moving[node] = None;
         let wrong = if !copy.complete {
             Some("half of a synchronisation".to_owned())
-        } else if behind {
-            Some(format!("a copy of {:?}, {served:?} was served", copy.copy_of))
         } else if copy.copy_of.is_none() && !at_home {
             Some("a copy that was never synchronised".to_owned())
         } else {
-            chronicle.lost(&copy.tree, &chronicle.promised)
+            lost(history, &copy.tree, &promises.promised)
         };
         let own = |file: usize| {
-            let version = chronicle.versions[copy.tree[file] as usize];
-            copy.tree[file] == copy.base[file] || version.by == Some(node)
+            copy.tree[file] == copy.base[file] || history.get(copy.tree[file]).by == Some(node)
         };
-        let mixed = !chronicle.commits.contains(&copy.base) || !(0..FILES).all(own);
+        let mixed = !promises.commits.contains(&copy.base) || !(0..FILES).all(own);
         let mixed = mixed.then(|| format!("a mixture: {:?} over {:?}", copy.tree, copy.base));
         match wrong.or(mixed) {
             Some(what) => Err(format!("P3: group {} is claimed with {what}", group.0)),
@@ -157,10 +117,11 @@ impl NothingLost {
         group: GroupIndex,
         to: NodeIndex,
         copy: &Replica,
+        history: &History,
     ) -> Result<(), String> {
-        let chronicle = &mut self.groups[place(group)];
-        let Some(released) = chronicle.moving[to.other()].take() else { return Ok(()) };
-        match chronicle.lost(&copy.tree, &released).filter(|_| !chronicle.loss_accepted) {
+        let promises = &mut self.groups[place(group)];
+        let Some(released) = promises.moving[to.other()].take() else { return Ok(()) };
+        match lost(history, &copy.tree, &released) {
             Some(lost) => Err(format!("P3: a planned move of group {}: {lost}", group.0)),
             None => Ok(()),
         }
@@ -168,24 +129,23 @@ impl NothingLost {
 
     /// At the end of a healed phase: both trees are equal and keep everything, but for what lies in a
     /// conflict store.
-    pub fn settled(&self, group: GroupIndex, copies: [&Replica; 2]) -> Result<(), String> {
-        let chronicle = &self.groups[place(group)];
+    pub fn settled(
+        group: GroupIndex,
+        copies: [&Replica; 2],
+        history: &History,
+    ) -> Result<(), String> {
         let [one, other] = copies;
         if one.tree != other.tree {
             return Err(format!("P3: the trees differ: {:?}, {:?}", one.tree, other.tree));
         }
-        let mut seen = vec![false; chronicle.versions.len()];
-        let stored = copies.into_iter().flat_map(|copy| &copy.conflicts).copied();
-        for mut version in one.tree.into_iter().chain(stored) {
-            while version > 0 && !seen[version as usize] {
-                seen[version as usize] = true;
-                version = chronicle.versions[version as usize].saw;
-            }
-        }
-        match (1..seen.len()).find(|&version| !seen[version]) {
-            Some(version) => Err(format!(
+        let lost = (0..)
+            .zip(history.kept_by(copies))
+            .find(|&(version, kept)| !kept && !history.get(version).gone);
+        match lost {
+            Some((version, _)) => Err(format!(
                 "P3: version {version} of group {} is gone: {:?}",
-                group.0, chronicle.versions[version]
+                group.0,
+                history.get(version)
             )),
             None => Ok(()),
         }
@@ -198,13 +158,23 @@ impl World {
         if !self.setup.groups[place(group)].mirror {
             return;
         }
-        let config = &self.config.groups[place(group)];
-        let node = &self.nodes[index];
-        let served = node.disk.durable().groups.get(&config.name).and_then(|disk| disk.served);
-        let at_home = config.prefer == index;
-        let copy = &node.replicas[place(group)];
-        let checker = &mut self.checkers.nothing_lost;
-        if let Err(what) = checker.claims(group, index, copy, served, at_home) {
+        let at_home = self.config.groups[place(group)].prefer == index;
+        let heard = self.hears_peer(index);
+        if !heard && self.nodes[index.other()].powered {
+            self.checkers.excuses.splits(group, index);
+        }
+        let copy = &self.nodes[index].replicas[place(group)];
+        let Checkers { histories, nothing_lost, no_rollback, excuses, .. } = &mut self.checkers;
+        let history = &mut histories[place(group)];
+        if excuses.excuse(self.now_us, group, index) {
+            nothing_lost.starts_anew(group, copy.tree);
+            no_rollback.starts_anew(group, copy.tree, history);
+            return;
+        }
+        let claims = nothing_lost
+            .claims(group, index, copy, at_home, history)
+            .and_then(|()| no_rollback.claims(group, copy.tree, heard, history));
+        if let Err(what) = claims {
             self.wrong(what);
         }
     }
@@ -237,8 +207,7 @@ impl World {
         group: GroupIndex,
         generation: Generation,
     ) {
-        let holds = self.nodes[index].kernel.holds(group);
-        if holds && !self.checkers.nothing_lost.groups[place(group)].loss_accepted {
+        if self.nodes[index].kernel.holds(group) {
             self.wrong(format!(
                 "P3: {} holds group {} and takes in what the peer sends in {generation:?}",
                 self.name(index),

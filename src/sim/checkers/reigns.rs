@@ -74,6 +74,12 @@ impl Reigns {
         }
     }
 
+    /// A node's disk was lost or set back: it knows of no later reign until it hears of it.
+    pub fn disk_replaced(&mut self, node: NodeIndex) {
+        self.records[node].fill(Record::default());
+        self.lives[node].patient = true;
+    }
+
     /// An administrator wishes a move and accepts a loss.
     pub fn loss_accepted(&mut self, group: GroupIndex) {
         self.loss_accepted[place(group)] = true;
