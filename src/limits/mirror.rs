@@ -105,6 +105,9 @@ pub const RATE_SPAN: Duration = Duration::from_secs(2);
 pub const NEWS_BLOCKED_AFTER: Duration = Duration::from_secs(1);
 /// ... one that is behind after this: a peer's restart takes less ...
 pub const NEWS_BEHIND_AFTER: Duration = Duration::from_secs(10);
+/// ... one that is seen again after at most this has lasted meanwhile: some attempts fit into it (see
+/// [`MIRROR_RETRY`]) ...
+pub const NEWS_BACK_WITHIN: Duration = Duration::from_secs(15);
 /// ... and fuzzy commits this often.
 pub const NEWS_FUZZY_EVERY: Duration = Duration::from_secs(600);
 /// TCP port of mirror sessions, on the crossover's link-local address and on the LAN: `ha-cluster`.

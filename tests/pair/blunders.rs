@@ -11,6 +11,7 @@ use clusterd::bed::{GROUP, node};
 use clusterd::config::NodeIndex;
 use clusterd::control::event::Kind;
 use clusterd::control::status::{GroupState, MirrorState, NodeState, PeerState};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::mirror::{conflicts, sync, wait_in_sync};
 use crate::scene::{Scene, ip};
@@ -41,17 +42,24 @@ fn wait_blocked(scene: &Scene, node: NodeIndex) {
     });
 }
 
-/// The root is another directory than before, or none; then it is put back.
+/// The root is another directory than before, or none; then it is put back. The owner tells, and the node
+/// whose root it is.
 fn root_taken_away(node: NodeIndex, take: fn(&Scene, NodeIndex), put_back: fn(&Scene, NodeIndex)) {
     let scene = in_sync();
+    let before = NodeIndex::BOTH.map(|node| scene.events(node).len());
     let other = www(&scene, node.other()).join("page");
     take(&scene, node);
     // The owner's next change, or the next look, finds it.
     fs::write(www(&scene, OWNER).join("news"), "n").ok();
     scene.bed.ask(OWNER, &["sync", GROUP]).unwrap();
     wait_blocked(&scene, node);
-    assert!(!scene.group(node).mirror.why.is_empty(), "it says why");
-    scene.wait_event(node, 0, Kind::Mirror, "nothing is mirrored");
+    let tellers = NodeIndex::BOTH.into_iter().zip(before);
+    for (teller, before) in tellers.clone().filter(|(teller, _)| [OWNER, node].contains(teller)) {
+        let told = scene.wait_event(teller, before, Kind::Mirror, "nothing is mirrored");
+        let root = scene.bed.seen_srv().join("disk/www");
+        assert!(told.told.text.contains(root.to_str().unwrap()), "{told:?}");
+        assert!(!scene.group(teller).mirror.why.is_empty(), "it says why");
+    }
     assert_eq!(fs::read_to_string(&other).unwrap(), "x", "nothing is deleted on the other node");
     assert_eq!(scene.bed.owner(), Some(OWNER), "nothing moves");
     put_back(&scene, node);
@@ -59,6 +67,12 @@ fn root_taken_away(node: NodeIndex, take: fn(&Scene, NodeIndex), put_back: fn(&S
     sync(&scene, OWNER);
     for node in NodeIndex::BOTH {
         assert_eq!(fs::read_to_string(www(&scene, node).join("page")).unwrap(), "x");
+    }
+    // Each tells it once, and when it is over: not at each attempt.
+    for (teller, before) in tellers {
+        let told = scene.events(teller).into_iter().skip(before);
+        let told: Vec<_> = told.filter(|event| event.told.kind == Kind::Mirror).collect();
+        assert!(told.len() <= 3, "{told:#?}");
     }
 }
 
@@ -79,6 +93,20 @@ fn rename_back(scene: &Scene, node: NodeIndex) {
     fs::rename(root.with_extension("old"), root).unwrap();
 }
 
+fn mount_over(scene: &Scene, node: NodeIndex) {
+    let root = scene.bed.seen_srv().join("disk/www");
+    let cover = move || {
+        mount(Some("tmpfs"), &root, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+    };
+    scene.bed.wiring().seat(node).namespace.run(cover).unwrap();
+}
+
+fn unmount(scene: &Scene, node: NodeIndex) {
+    let root = scene.bed.seen_srv().join("disk/www");
+    let uncover = move || umount2(&root, MntFlags::MNT_DETACH).unwrap();
+    scene.bed.wiring().seat(node).namespace.run(uncover).unwrap();
+}
+
 #[test]
 fn p3_the_owners_root_is_renamed() {
     root_taken_away(OWNER, rename_away, rename_back);
@@ -87,6 +115,26 @@ fn p3_the_owners_root_is_renamed() {
 #[test]
 fn p3_the_owners_root_is_another_directory() {
     root_taken_away(OWNER, swap, rename_back);
+}
+
+#[test]
+fn p3_the_owners_root_is_mounted_over() {
+    root_taken_away(OWNER, mount_over, unmount);
+}
+
+#[test]
+fn p3_the_standby_sides_root_is_renamed() {
+    root_taken_away(OWNER.other(), rename_away, rename_back);
+}
+
+#[test]
+fn p3_the_standby_sides_root_is_replaced() {
+    root_taken_away(OWNER.other(), swap, rename_back);
+}
+
+#[test]
+fn p3_the_standby_sides_root_is_mounted_over() {
+    root_taken_away(OWNER.other(), mount_over, unmount);
 }
 
 #[test]

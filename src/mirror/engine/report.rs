@@ -62,14 +62,28 @@ impl Rate {
     }
 }
 
-/// Tells the administrator what has lasted: a state that comes and goes within a moment is no news.
+/// How long a state lasts until it is told, if it stands against the mirror: the graver, the sooner.
+fn patience(state: MirrorState) -> Option<Duration> {
+    match state {
+        MirrorState::Blocked | MirrorState::Conflict => Some(limits::NEWS_BLOCKED_AFTER),
+        MirrorState::Behind => Some(limits::NEWS_BEHIND_AFTER),
+        MirrorState::InSync | MirrorState::Off | MirrorState::Syncing | MirrorState::Paused => None,
+    }
+}
+
+/// Tells the administrator what has lasted: a state that comes and goes within a moment is no news. One that
+/// comes back within a short time has lasted all the while: each new attempt hides it for a moment.
 #[derive(Debug)]
 pub struct News {
     now: MirrorState,
     why: String,
     since: Instant,
+    /// When it was seen last, and whether something that weighs less is seen since.
+    seen_at: Instant,
+    hidden: bool,
     told: MirrorState,
-    told_why: String,
+    /// The reasons that were told of it, and when each was seen last: attempts may fail in turns for two.
+    told_whys: Vec<(String, Instant)>,
     conflicts: Option<u64>,
     fuzzy_told_at: Option<Instant>,
     skipped: Vec<String>,
@@ -85,8 +99,10 @@ impl News {
             now: MirrorState::Paused,
             why: String::new(),
             since: now,
+            seen_at: now,
+            hidden: false,
             told: MirrorState::Paused,
-            told_why: String::new(),
+            told_whys: Vec::new(),
             conflicts: None,
             fuzzy_told_at: None,
             skipped: Vec::new(),
@@ -144,25 +160,32 @@ impl News {
 
     /// How it is now; what is to be told of it.
     pub fn state(&mut self, now: Instant, state: MirrorState, why: &str) -> Option<(Kind, String)> {
+        self.hidden = self.may_come_back(now, state);
+        if self.hidden {
+            return None;
+        }
         if self.now != state {
             (self.now, self.since) = (state, now);
         }
+        self.seen_at = now;
         why.clone_into(&mut self.why);
-        if self.told == state && (self.told_why == why || state == MirrorState::InSync) {
+        if self.told == state && (state == MirrorState::InSync || self.is_told(now)) {
             return None;
         }
         let lasts = match state {
-            MirrorState::InSync => Duration::ZERO,
-            MirrorState::Blocked | MirrorState::Conflict => limits::NEWS_BLOCKED_AFTER,
-            MirrorState::Behind => limits::NEWS_BEHIND_AFTER,
+            MirrorState::InSync => Some(Duration::ZERO),
+            MirrorState::Blocked | MirrorState::Conflict | MirrorState::Behind => patience(state),
             // The course of things.
-            MirrorState::Off | MirrorState::Syncing | MirrorState::Paused => return None,
+            MirrorState::Off | MirrorState::Syncing | MirrorState::Paused => None,
         };
-        if now.duration_since(self.since) < lasts {
+        if lasts.is_none_or(|lasts| now.duration_since(self.since) < lasts) {
             return None;
         }
+        if self.told != state {
+            self.told_whys.clear();
+        }
         self.told = state;
-        why.clone_into(&mut self.told_why);
+        self.told_whys.push((self.why.clone(), now));
         let text = match state {
             MirrorState::InSync => "the mirror is in sync".to_owned(),
             MirrorState::Behind => format!("the mirror is behind: {why}"),
@@ -173,17 +196,35 @@ impl News {
         Some((Kind::Mirror, text))
     }
 
+    /// Whether the reason is one that was told and has stood since, as far as was seen.
+    fn is_told(&mut self, now: Instant) -> bool {
+        self.told_whys.retain(|(_, at)| now.duration_since(*at) < limits::NEWS_BACK_WITHIN);
+        let told = self.told_whys.iter_mut().find(|(why, _)| *why == self.why);
+        told.map(|(_, at)| *at = now).is_some()
+    }
+
+    /// Whether this only hides for a moment what stood against the mirror lately: an attempt that has not
+    /// yet failed.
+    fn may_come_back(&self, now: Instant, state: MirrorState) -> bool {
+        let Some(graver) = patience(self.now) else { return false };
+        let weighs_less = match state {
+            MirrorState::Behind | MirrorState::Blocked | MirrorState::Conflict => {
+                patience(state).is_some_and(|lasts| lasts > graver)
+            }
+            MirrorState::Syncing | MirrorState::Paused => true,
+            // It is over.
+            MirrorState::InSync | MirrorState::Off => false,
+        };
+        weighs_less && now.duration_since(self.seen_at) < limits::NEWS_BACK_WITHIN
+    }
+
     /// When a state that is not told yet will have lasted long enough.
     pub fn due(&self) -> Option<Instant> {
-        let lasts = match self.now {
-            MirrorState::Blocked | MirrorState::Conflict => Some(limits::NEWS_BLOCKED_AFTER),
-            MirrorState::Behind => Some(limits::NEWS_BEHIND_AFTER),
-            MirrorState::InSync | MirrorState::Off | MirrorState::Syncing | MirrorState::Paused => {
-                None
-            }
+        let state = match patience(self.now) {
+            Some(_) if self.hidden => Some(self.seen_at + limits::NEWS_BACK_WITHIN),
+            Some(lasts) if self.told != self.now => Some(self.since + lasts),
+            Some(_) | None => None,
         };
-        let untold = self.told != self.now || self.told_why != self.why;
-        let state = lasts.filter(|_| untold).map(|lasts| self.since + lasts);
         [state, self.differs_due()].into_iter().flatten().min()
     }
 
@@ -232,4 +273,75 @@ pub fn shown(trees: &Trees, differ: &Differ) -> String {
     let first: Vec<String> = differ.first.iter().map(|key| trees.place(key)).collect();
     let more = if differ.names > first.len() as u64 { ", ..." } else { "" };
     format!("{}{more}", first.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROOT: &str = "/srv/www is not the directory that was mirrored before";
+
+    /// What is told of states that are seen at these ms, each until the next one.
+    fn told(seen: &[(u64, MirrorState, &str)], until_ms: u64) -> Vec<String> {
+        let begun = Instant::now();
+        let mut news = News::new(begun);
+        let mut told = Vec::new();
+        for ms in (0..until_ms).step_by(10) {
+            let now = seen.iter().rev().find(|(from, ..)| *from <= ms);
+            let (_, state, why) = now.copied().unwrap_or((0, MirrorState::Paused, ""));
+            let now = begun + Duration::from_millis(ms);
+            told.extend(news.state(now, state, why).map(|(_, text)| text));
+            // What is due does something, or the engine would look all the time.
+            assert!(news.due().is_none_or(|due| due > now), "{ms}: {news:?}");
+        }
+        told
+    }
+
+    #[test]
+    fn a_state_that_comes_back_has_lasted() {
+        let mut seen = Vec::new();
+        // A session that looks for some moments, and fails: at each attempt again.
+        for attempt in 0..10 {
+            seen.push((attempt * 5000, MirrorState::Syncing, ""));
+            seen.push((attempt * 5000 + 300, MirrorState::Blocked, ROOT));
+            seen.push((attempt * 5000 + 500, MirrorState::Behind, "the owner has no session"));
+        }
+        assert_eq!(told(&seen, 50_000), [format!("nothing is mirrored: {ROOT}")]);
+        seen.push((50_000, MirrorState::InSync, ""));
+        assert_eq!(told(&seen, 60_000).len(), 2, "and that it is over");
+    }
+
+    #[test]
+    fn reasons_that_take_turns_are_told_once_each() {
+        let mut seen = Vec::new();
+        for attempt in 0..20 {
+            let why = if attempt % 2 == 0 { ROOT } else { "the peer refuses" };
+            seen.push((attempt * 2000, MirrorState::Blocked, why));
+        }
+        assert_eq!(told(&seen, 40_000).len(), 2);
+    }
+
+    #[test]
+    fn what_comes_and_goes_once_is_not_told() {
+        let seen = [
+            (0, MirrorState::Syncing, ""),
+            (1000, MirrorState::Blocked, ROOT),
+            (1500, MirrorState::Syncing, ""),
+            (5000, MirrorState::Behind, "the session ended"),
+            (9000, MirrorState::Syncing, ""),
+            (12_000, MirrorState::InSync, ""),
+        ];
+        assert_eq!(told(&seen, 40_000), ["the mirror is in sync"]);
+    }
+
+    #[test]
+    fn another_state_that_stays_is_told_in_its_time() {
+        let seen = [
+            (0, MirrorState::Blocked, ROOT),
+            (2000, MirrorState::Behind, "the peer is not reached"),
+        ];
+        let told = told(&seen, 60_000);
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(told[1].contains("not reached"), "{told:?}");
+    }
 }
