@@ -258,10 +258,14 @@ impl Run<'_> {
             (look.mode, look.uid, look.gid) != (entry.mode, entry.uid, entry.gid)
                 || look.xattrs != entry.xattrs
         };
-        let stored = self.index.get(key).map_err(from_index)?;
-        let stored = stored.and_then(|stored| stored.entry);
-        let stored = stored.filter(|stored| stored.kind == Kind::Dir);
-        Ok(stored.is_some_and(|stored| differs(&stored) && differs(new)))
+        let Some(stored) = self.index.get(key).map_err(from_index)? else { return Ok(false) };
+        let is_own = match &stored.entry {
+            Some(entry) => entry.kind == Kind::Dir && differs(entry),
+            // In no commit: somebody here made it so. But the root of a tree that is taken in for the first
+            // time was only made for that.
+            None => !key.path.is_root() || self.index.position().map_err(from_index)?.is_some(),
+        };
+        Ok(is_own && differs(new))
     }
 
     /// Whether a directory still is what the commit before made of it, and nobody else has set anything.
