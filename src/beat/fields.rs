@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | 1 | bit 0 sender is the upper node, 1 ask, 2 farewell, 3 may claim, 4 LAN carrier, 5-6 state, 7 an echo follows |
 //! | 1 | bits 0-2 the paths it hears, 3-4 wish (0 none, 1 standby, 2 online, 3 hand over), 5-6 answer (0 none, 1 refused, 2 accepted), 7 last will |
-//! | 1, 1, 1 | number of the wish, its group, number of the answer; zero where there is none |
+//! | 1, 1, 1 | number of the wish, its group (bit 7: a loss is accepted), number of the answer; zero where there is none |
 //! | 1, 1 | reach, reach of |
 //! | 2 | worst gap in ms |
 //! | 4 | for how long the echoed beat was held, in µs |
@@ -47,6 +47,8 @@ const ECHO: u8 = 1 << 7;
 
 const PATHS_MASK: u8 = 0b111;
 const WISH_SHIFT: u32 = 3;
+/// Of the group of a wish: it is handed over though something is lost.
+const LOSS: u8 = 1 << 7;
 const ANSWER_SHIFT: u32 = 5;
 const WILL: u8 = 1 << 7;
 
@@ -90,6 +92,7 @@ pub(super) fn put_said(out: &mut FrameBuffer, beat: &Beat, with_echo: bool) {
         Some((number, Ask::Standby)) => (1, number, 0),
         Some((number, Ask::Online)) => (2, number, 0),
         Some((number, Ask::HandOver(GroupIndex(group)))) => (3, number, group),
+        Some((number, Ask::AcceptLoss(GroupIndex(group)))) => (3, number, group | LOSS),
     };
     let (answer, answer_number): (u8, u8) = match beat.answer {
         None => (0, 0),
@@ -128,6 +131,7 @@ pub(super) fn take_said(reader: &mut Reader<'_>) -> Result<Beat, DropReason> {
         (0, 0, 0) => None,
         (1, 1.., 0) => Some((wish_number, Ask::Standby)),
         (2, 1.., 0) => Some((wish_number, Ask::Online)),
+        (3, 1.., LOSS..) => Some((wish_number, Ask::AcceptLoss(group_index(wish_group ^ LOSS)?))),
         (3, 1.., group) => Some((wish_number, Ask::HandOver(group_index(group)?))),
         _ => return Err(DropReason::Malformed),
     };

@@ -112,6 +112,9 @@ pub enum Ask {
     Online,
     /// Hand this group over to me (sent by the node that does not own it).
     HandOver(GroupIndex),
+    /// Accept that something of this group's trees is lost: who owns it hands it over to me, who does not
+    /// serves it with what is there when it is handed over.
+    AcceptLoss(GroupIndex),
 }
 
 /// The groups of one heartbeat.

@@ -103,6 +103,7 @@ fn any_wish() -> impl Strategy<Value = (u8, Ask)> {
         Just(Ask::Standby),
         Just(Ask::Online),
         (0..GROUPS_MAX as u8).prop_map(|group| Ask::HandOver(GroupIndex(group))),
+        (0..GROUPS_MAX as u8).prop_map(|group| Ask::AcceptLoss(GroupIndex(group))),
     ];
     (1..=u8::MAX, ask)
 }
@@ -384,6 +385,7 @@ fn impossible_values_are_malformed_even_with_a_good_tag() {
         Beat { reach_of: REACH_HOSTS_MAX as u8 + 1, ..sample() },
         Beat { wish: Some((0, Ask::Online)), ..sample() },
         Beat { wish: Some((1, Ask::HandOver(GroupIndex(8)))), ..sample() },
+        Beat { wish: Some((1, Ask::AcceptLoss(GroupIndex(8)))), ..sample() },
         Beat { answer: Some((0, true)), ..sample() },
         Beat { groups: [group, group].into_iter().collect(), ..sample() },
         Beat {

@@ -239,21 +239,13 @@ impl Core {
             let hopeless =
                 (!peer_serves && waits && !self.peer.is_alive()).then(|| group.why.clone());
             if accept_loss {
-                let until = now + limits::REQUEST_PATIENCE + self.service_patience();
-                if let Some(group) = self.groups.get_mut(usize::from(index.0)) {
-                    group.accept_loss_until = Some(until);
-                    group.blocked = None;
-                }
-                let text = "told to serve with what is here, though something newer may exist \
-                            on the peer"
-                    .to_string();
-                let name = self.config.groups.get(usize::from(index.0)).map(|g| g.name.clone());
-                self.tell(Kind::Takeover, name.as_deref(), text);
+                self.accept_loss(now, index);
             } else if let Some(why) = hopeless {
                 return Err(format!("not served here: {why}"));
             }
             if peer_serves {
-                self.send_wish(Ask::HandOver(index))?;
+                let ask = if accept_loss { Ask::AcceptLoss } else { Ask::HandOver };
+                self.send_wish(ask(index))?;
             }
             return Ok(Effect::ServedHere(index));
         }
@@ -270,11 +262,31 @@ impl Core {
         if self.peer.is_standby() {
             return Err(format!("{peer} is in standby mode; `clusterd online {peer}` first"));
         }
-        if accept_loss && let Some(group) = self.groups.get_mut(usize::from(index.0)) {
-            group.accept_loss_until = Some(now + limits::OFFER_PATIENCE);
+        if accept_loss {
+            // Its copy may be one that it would not serve by itself.
+            self.send_wish(Ask::AcceptLoss(index))?;
+            self.hand_over_at_a_loss(now, index);
         }
         self.offer_to_peer(now, index);
         Ok(Effect::ServedByPeer(index))
+    }
+
+    /// This node serves with what is here, if it may serve at all: a person says so.
+    fn accept_loss(&mut self, now: Time, index: GroupIndex) {
+        let until = now + limits::REQUEST_PATIENCE + self.service_patience();
+        let Some(group) = self.groups.get_mut(usize::from(index.0)) else { return };
+        group.accept_loss_until = Some(until);
+        group.blocked = None;
+        let name = group.name.clone();
+        let text = "told to serve with what is here, though something newer may exist on the peer";
+        self.tell(Kind::Takeover, Some(&name), text.to_string());
+    }
+
+    /// This node hands over though the peer lacks something.
+    fn hand_over_at_a_loss(&mut self, now: Time, index: GroupIndex) {
+        if let Some(group) = self.groups.get_mut(usize::from(index.0)) {
+            group.accept_loss_until = Some(now + limits::OFFER_PATIENCE);
+        }
     }
 
     fn offer_to_peer(&mut self, now: Time, index: GroupIndex) {
@@ -321,15 +333,25 @@ impl Core {
                 }
                 serves
             }
+            Ask::AcceptLoss(group) => {
+                if self.do_for_peer(now, Ask::HandOver(group)) {
+                    self.hand_over_at_a_loss(now, group);
+                    return true;
+                }
+                let on_duty = !self.disk.standby_wanted();
+                if on_duty {
+                    self.accept_loss(now, group);
+                }
+                on_duty
+            }
         }
     }
 
     fn refuse_waiting(&mut self, ask: Ask) {
-        let effect = effect_of(ask);
         let peer = &self.config.node(self.me.other()).name;
         let why = format!("{peer} refused: ask it there for the reason (`clusterd status`)");
         let (refused, waiting) =
-            self.wishes.waiting.iter().partition(|waiting| waiting.effect == effect);
+            self.wishes.waiting.iter().partition(|waiting| is_for(ask, waiting.effect));
         let refused: Vec<Waiting> = refused;
         self.wishes.waiting = waiting;
         for waiting in refused {
@@ -345,8 +367,7 @@ impl Core {
             let outcome = match self.effect(request.effect) {
                 Some(text) => Ok(text),
                 None if now >= request.until => {
-                    if self.wishes.outgoing.is_some_and(|(_, ask)| effect_of(ask) == request.effect)
-                    {
+                    if self.wishes.outgoing.is_some_and(|(_, ask)| is_for(ask, request.effect)) {
                         self.wishes.outgoing = None;
                     }
                     Err(self.why_not(request.effect))
@@ -417,12 +438,15 @@ impl Core {
     }
 }
 
-/// What the request waits for that sent this wish to the peer.
-fn effect_of(ask: Ask) -> Effect {
+/// Whether a request that waits for this has sent this wish to the peer.
+fn is_for(ask: Ask, effect: Effect) -> bool {
     match ask {
-        Ask::Standby => Effect::PeerStandby(true),
-        Ask::Online => Effect::PeerStandby(false),
-        Ask::HandOver(group) => Effect::ServedHere(group),
+        Ask::Standby => effect == Effect::PeerStandby(true),
+        Ask::Online => effect == Effect::PeerStandby(false),
+        Ask::HandOver(group) => effect == Effect::ServedHere(group),
+        Ask::AcceptLoss(group) => {
+            effect == Effect::ServedHere(group) || effect == Effect::ServedByPeer(group)
+        }
     }
 }
 
