@@ -20,6 +20,7 @@ mod held_back;
 mod pulses;
 mod reload;
 mod storms;
+mod unsure;
 mod wills;
 
 const CONFIG: &str = r#"

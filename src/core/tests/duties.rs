@@ -27,7 +27,7 @@ impl Story {
     }
 
     /// The worker reports on its newest order for the mirror: all is as ordered.
-    fn mirror_well(&mut self, node: usize, copy_of: Option<Generation>) {
+    pub(super) fn mirror_well(&mut self, node: usize, copy_of: Option<Generation>) {
         let (order, _) = self.nodes[node].mirror_ordered.expect("something was ordered");
         let report = MirrorReport {
             order,
