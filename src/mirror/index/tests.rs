@@ -377,3 +377,73 @@ fn another_format_is_refused() {
     assert!(matches!(error, IndexError::Format { found: 3, .. }), "{error:?}");
     assert!(error.to_string().contains("run the version that wrote it"), "{error}");
 }
+
+/// An index as the version before wrote it: table, key and value of each row.
+const FORMAT_1: &str = include_str!("../../../tests/state/index-format-1.txt");
+
+fn bytes_of(hex: &str) -> Vec<u8> {
+    let pairs = hex.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
+    pairs.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect()
+}
+
+fn write_format_1(dir: &Path) {
+    let database = Database::create(dir.join("index.redb")).unwrap();
+    let write = database.begin_write().unwrap();
+    {
+        let mut entries = write.open_table(ENTRIES).unwrap();
+        let mut digests = write.open_table(DIGESTS).unwrap();
+        let mut sums = write.open_table(SUMS).unwrap();
+        let mut meta = write.open_table(META).unwrap();
+        for line in FORMAT_1.lines() {
+            let row: Vec<&str> = line.split(' ').collect();
+            let [table, key, value] = row[..] else { panic!("{line}") };
+            let value = bytes_of(value);
+            match table {
+                "entries" => drop(entries.insert(&*bytes_of(key), &*value).unwrap()),
+                "digests" => {
+                    let digest: Digest = value.try_into().unwrap();
+                    digests.insert(&*bytes_of(key), &digest).unwrap();
+                }
+                "sums" => {
+                    let sum = u128::from_be_bytes(value.try_into().unwrap());
+                    sums.insert(key.parse::<u16>().unwrap(), sum).unwrap();
+                }
+                "meta" => drop(meta.insert(&*key.replace('_', " "), &*value).unwrap()),
+                other => panic!("{other}"),
+            }
+        }
+    }
+    write.commit().unwrap();
+}
+
+#[test]
+fn an_index_of_format_1_is_taken_over() {
+    let dir = tempfile::tempdir().unwrap();
+    write_format_1(dir.path());
+    let position = Position { generation: GENERATION, commit: 9 };
+    for _ in 0..2 {
+        let (index, told) = Index::open_or_rebuild(dir.path()).unwrap();
+        assert_eq!(told, None, "nothing is wrong with it");
+        assert_eq!(index.meta::<u32>(META_FORMAT).unwrap(), Some(FORMAT));
+        assert_eq!(index.position().unwrap(), Some(position));
+        let copy = index.copy().unwrap();
+        assert_eq!((copy.complete, copy.of, copy.ready_for), (true, Some(GENERATION), vec![]));
+        let lineage = index.lineage().unwrap();
+        assert!(lineage.contains(position), "{lineage:?}");
+        assert_eq!(lineage.commit_of(GENERATION), 9);
+        assert_eq!(index.root_id(TREE).unwrap(), Some((11, 22)));
+        assert_eq!(index.get(&key("d/page")).unwrap(), Some(file(4)));
+        assert_eq!(index.get(&key("d")).unwrap(), Some(directory(3)));
+        // As one of today that has the same.
+        let other = tempfile::tempdir().unwrap();
+        let new = Index::open(other.path()).unwrap();
+        change(&new, &[put("d", directory(3)), put("d/page", file(4))]);
+        assert_eq!(index.digest().unwrap(), new.digest().unwrap());
+        assert_eq!(index.bucket_digests().unwrap(), new.bucket_digests().unwrap());
+    }
+    // And it goes on.
+    let index = Index::open(dir.path()).unwrap();
+    let next = Position { commit: 10, ..position };
+    index.commit(&[put("new", file(5))], Some(next), &[], true).unwrap();
+    assert_eq!(index.lineage().unwrap().commit_of(GENERATION), 10);
+}
