@@ -7,7 +7,12 @@ use crate::config::{Hash, Tree, WhenUnsure};
 /// Both lost their power at once while A served in sync; B is back alone.
 fn unsure(when_unsure: WhenUnsure) -> (Story, Generation) {
     let mut story = Story::with(|group| {
-        group.mirror.push(Tree { path: "/srv".into(), exclude: Vec::new(), hash: Hash::Auto });
+        group.mirror.push(Tree {
+            path: "/srv".into(),
+            exclude: Vec::new(),
+            hash: Hash::Auto,
+            max_delete_percent: 100,
+        });
         group.when_unsure = when_unsure;
     });
     story.run(Duration::from_secs(1));
