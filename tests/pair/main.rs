@@ -30,7 +30,6 @@ mod services;
 mod setback;
 mod stalls;
 mod standby;
-mod unsure;
 mod wills;
 
 use clusterd::bed::faults::{Fault, try_one};
