@@ -41,8 +41,17 @@ impl Core {
         // What follows is on record with the trees before it begins: else a crash in its first moments would
         // leave trees of which nobody knows that they were served in it.
         let ready = report.ready_for == self.disk.usable_intent(&group.name);
-        let settled = group.duties.is_still() && ready;
+        let settled = group.duties.is_still() && ready && !self.awaits_peers_worker(group);
         if worth == Copy::Whole && !settled { Copy::Settling } else { worth }
+    }
+
+    /// Whether the peer's worker has yet to say what its copy is: it may have more than this node, whose disk
+    /// was set back. Not for long.
+    fn awaits_peers_worker(&self, group: &GroupState) -> bool {
+        let Life::Alive { since } = self.peer.life else { return false };
+        let said = self.peer.group(group.index).is_some_and(|part| part.copy.detail.is_some());
+        let has_history = self.disk.served_trees(&group.name).is_some();
+        !said && has_history && self.now.since(since) < limits::WORKER_SILENT
     }
 
     /// What this node's copy is, held against the newest reign over these trees.

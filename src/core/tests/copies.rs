@@ -81,6 +81,29 @@ fn an_owner_that_was_set_back_leaves_the_group_to_who_has_more() {
     assert!(story.nodes[B].holds, "{:?}", story.status(B));
 }
 
+/// ... whoever of their workers speaks first.
+#[test]
+fn p3_an_owner_that_was_set_back_waits_for_what_the_peers_worker_says() {
+    let (mut story, reign) = in_sync(9);
+    for node in [A, B] {
+        story.power_cut(node);
+    }
+    story.run(MS * 1_000);
+    for node in [A, B] {
+        story.power_on(node);
+    }
+    story.run(MS * 50);
+    for round in 0..30 {
+        story.holds_commit(A, Some(reign), 5);
+        story.run(MS * 100);
+        if round >= 5 {
+            story.holds_commit(B, Some(reign), 9);
+        }
+        assert!(!story.nodes[A].holds, "an older copy is served");
+    }
+    assert!(story.nodes[B].holds, "{:?}", story.status(B));
+}
+
 /// The owner's heart was killed and is back before its worker has spoken: the peer, which may lack what was
 /// written last, does not serve because of that (seed 89 of the simulator, `furnished`).
 #[test]
