@@ -130,7 +130,7 @@ enum Verb {
     },
     /// Compare a group's content on both nodes (not supported yet)
     Verify(Later),
-    /// What was written on this node and would have been replaced: the conflict store of a group
+    /// What was written on one node alone and would have been replaced: the conflict stores of a group
     Conflicts(conflicts::ConflictsArgs),
     /// Predict what each single failure would do to this config (not supported yet)
     Drill(Later),

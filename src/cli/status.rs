@@ -262,6 +262,9 @@ fn mirror(out: &mut String, mirror: &Mirror, colours: bool) {
     if !mirror.why.is_empty() {
         let _ = writeln!(out, "    {}", mirror.why);
     }
+    if !mirror.conflicts_crowded.is_empty() {
+        let _ = writeln!(out, "    {}", paint(&mirror.conflicts_crowded, Tone::Warn, colours));
+    }
     for path in &mirror.skipped {
         let _ = writeln!(out, "    {}: {path}", paint("not mirrored", Tone::Warn, colours));
     }

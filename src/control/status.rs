@@ -289,6 +289,9 @@ pub struct Mirror {
     pub rate: u64,
     /// Files in this node's conflict store.
     pub conflicts: u64,
+    /// What an administrator must know of the store's size, in words; mostly empty.
+    #[serde(default)]
+    pub conflicts_crowded: String,
     /// Commits since the daemon's start whose names changed while they were read, round after round.
     pub fuzzy: u64,
     /// Paths of kinds that are not mirrored, the first few.
@@ -307,6 +310,7 @@ impl Mirror {
             pending_bytes: 0,
             rate: 0,
             conflicts: 0,
+            conflicts_crowded: String::new(),
             fuzzy: 0,
             skipped: Vec::new(),
         }

@@ -169,6 +169,43 @@ pub const STAGED_RECORD_BYTES_MAX: u64 = 2 * MIRROR_MESSAGE_BYTES_MAX as u64;
 pub const APPLY_CHANGES_MAX: usize = 2048;
 /// Longest `about.json` in a conflict store, in bytes: extended attributes of 1 MiB in hex, a path.
 pub const CONFLICT_ABOUT_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// A conflict is kept for so long, whatever room it takes: whoever is away for a holiday finds it ...
+pub const CONFLICT_KEPT_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
+/// ... and for no longer than this: nobody misses it any more.
+pub const CONFLICT_KEPT_FOR_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Conflicts in one store above which old ones go, and a person is told: a list that can still be read, and
+/// a directory that is read in some milliseconds.
+pub const CONFLICTS_MAX: u64 = 10_000;
+/// ... or as soon as they take this part of their file system: what is served from it needs the rest.
+pub const CONFLICT_ROOM_PART: u64 = 10;
+/// Versions of one path that are kept of a day: what a person wrote by mistake again and again, but not
+/// what a program writes all night.
+pub const CONFLICT_VERSIONS_MAX: usize = 16;
+/// Conflicts that are removed at a time because they had their time: some milliseconds, as a takeover may
+/// wait for it.
+pub const CONFLICT_TIDY_MAX: u64 = 100;
+/// The store is looked at this often, and for the first time after this: until then a clock that was wrong
+/// at the start of the machine is right, by which ages are told.
+pub const CONFLICT_TIDY_EVERY: Duration = Duration::from_secs(600);
+/// What an administrator's command left half made when it was killed goes after this.
+pub const CONFLICT_HALF_MADE_FOR: Duration = Duration::from_secs(24 * 3600);
+/// A conflict of an earlier time than this since 1970 was named by a wrong clock: 2025.
+pub const CONFLICT_CLOCK_MIN: Duration = Duration::from_secs(1_735_689_600);
+/// A conflict's file travels in pieces of this length, in bytes: each is a message.
+pub const PARCEL_PIECE_BYTES: u64 = 1024 * 1024;
+/// Conflicts in one message of a list: with the longest paths it stays below [`MIRROR_MESSAGE_BYTES_MAX`].
+pub const STORE_PAGE: usize = 256;
+/// Patience for an answer about a conflict store: a large file is read from a busy disk, or synced.
+pub const STORE_ANSWER_PATIENCE: Duration = Duration::from_secs(120);
+/// Whoever asks about a conflict store and then nothing for this long is gone.
+pub const STORE_IDLE_MAX: Duration = Duration::from_secs(300);
+/// Links for the conflict stores at a time: one for each of a few administrators; with one more the oldest
+/// ends.
+pub const STORE_LINKS_MAX: usize = 4;
+/// New conflicts are told this often at most, with their number.
+pub const NEWS_CONFLICTS_EVERY: Duration = Duration::from_secs(60);
+/// A store that is too large is told this often.
+pub const NEWS_CROWDED_EVERY: Duration = Duration::from_secs(24 * 3600);
 /// Longest file that says what a copy is worth, in bytes: a few numbers for each of eight trees.
 pub const COPY_BYTES_MAX: u64 = 64 * 1024;
 /// An index whose disk refused something is opened again after this, then after twice as long each time, up
@@ -206,6 +243,11 @@ pub const WATCH_NUMBER_REUSED: Duration = Duration::from_millis(50);
 /// Extended attributes of one name, values and names together, in bytes: ext4 holds a few KiB; more is
 /// refused by name, so that a change always fits into one message.
 pub const XATTRS_BYTES_MAX: usize = 1024 * 1024;
+/// The first times that file systems can hold, in seconds since 1970: 32 bits with a sign (ext4, XFS).
+pub const FILE_TIMES_FIRST: [i64; 1] = [-0x8000_0000];
+/// The last ones: 32 bits with a sign (ext4 with inodes of 128 bytes, XFS without `bigtime`), without one
+/// (NFS 3), ext4's 34 bits (2446), XFS with `bigtime` (2486).
+pub const FILE_TIMES_LAST: [i64; 4] = [0x7fff_ffff, 0xffff_ffff, 0x3_7fff_ffff, 16_299_260_424];
 /// A change time this far back is final: whatever changes later shows another one. Kernels before 6.13
 /// stamp with the newest tick, at most 10 ms old (HZ 100); twice that.
 pub const CTIME_FINAL_AFTER: Duration = Duration::from_millis(20);

@@ -234,7 +234,6 @@ impl<'a> Run<'a> {
             name: manifest.name(),
             occasion: Occasion {
                 time_ms: manifest.time_ms,
-                seed: manifest.name(),
                 generation: Some(manifest.generation.number),
             },
             to_the_end: false,

@@ -6,9 +6,23 @@
 //! <area>/conflicts/<id>/about.json   where it was, when and why it was kept
 //! ```
 //! Nothing is copied: keeping a large file takes no room. A file with other names in the tree is kept
-//! as it goes on, as its other names show it. The id says when, and is the same for the same name in
-//! the same series: to keep a file again after a crash changes nothing.
+//! as it goes on, as its other names show it. The id says when and which path, and is the same for the
+//! same name in the same series: to keep a file again after a crash changes nothing.
+//!
+//! | file | subject |
+//! | --- | --- |
+//! | `about` | what `about.json` says, and why something was kept |
+//! | `bounds` | how much is kept, and for how long |
+//! | `carry` | a conflict on its way to the other node |
+//! | `id` | the name of a conflict |
+//! | `remote` | the other node's stores |
+//! | `restore` | what an administrator does with one |
 
+mod about;
+mod bounds;
+mod carry;
+mod id;
+pub mod remote;
 mod restore;
 
 use std::fs::File;
@@ -21,90 +35,19 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::Mode;
 use nix::unistd::{fsync, linkat};
-use serde::{Deserialize, Serialize};
 
 use super::area::{self, Area, errno, failed};
-use super::entry::{RelPath, Stamp};
-use super::meta::{Look, What};
+use super::entry::{Entry, Kind, RelPath};
+use super::meta::{self, Look, What};
 use super::proto::Trouble;
 use super::stage::Whose;
 use super::steps::Steps;
 use crate::control::wallclock;
 use crate::limits;
-pub use restore::ConflictError;
-
-/// Why something was kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Why {
-    /// It was changed on this node since the last common commit.
-    #[serde(rename = "changed here")]
-    Changed,
-    /// It was made on this node since the last common commit.
-    #[serde(rename = "created here")]
-    Created,
-    /// It was changed or made on this node, and deleted by the owner.
-    #[serde(rename = "deleted there")]
-    Deleted,
-    /// Its content is the common one, but its owner, mode, times or attributes were changed on this
-    /// node: they are kept, without the content.
-    #[serde(rename = "only owner, mode, times or attributes changed here")]
-    Metadata,
-    /// It is the common state; the owner lost or changed it by nobody's order, while it was not the owner,
-    /// or in a crash.
-    #[serde(rename = "lost or changed on the other node by nobody's order")]
-    Unordered,
-}
-
-impl std::fmt::Display for Why {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Why::Changed => "changed here",
-            Why::Created => "created here",
-            Why::Deleted => "deleted there",
-            Why::Metadata => "only owner, mode, times or attributes changed here",
-            Why::Unordered => "lost or changed on the other node by nobody's order",
-        })
-    }
-}
-
-/// What `about.json` says.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct About {
-    /// Its name in the store.
-    pub id: String,
-    /// When it was kept, RFC 3339.
-    pub time: String,
-    /// On which node.
-    pub node: String,
-    /// The group.
-    pub group: String,
-    /// The tree's path.
-    pub tree: String,
-    /// The path below it, for people.
-    pub path: String,
-    /// The same, exactly: its bytes in hexadecimal.
-    pub path_hex: String,
-    /// Why it was kept.
-    pub why: Why,
-    /// What it is: `file`, `symlink`, or what else stood there.
-    pub kind: String,
-    /// Length in bytes.
-    pub size: u64,
-    /// Permission bits.
-    pub mode: u16,
-    /// Owner.
-    pub uid: u32,
-    /// Group of the file.
-    pub gid: u32,
-    /// Last modification: seconds since 1970, nanoseconds.
-    pub mtime: Stamp,
-    /// Extended attributes: name, value in hexadecimal.
-    pub xattrs: Vec<(String, String)>,
-    /// Number of the generation whose owner's change replaced it; `None`: an administrator's `restore`.
-    pub generation: Option<u32>,
-    /// Whether `file` is there.
-    pub has_file: bool,
-}
+pub use about::{About, Parent, Why};
+pub use bounds::{Tidied, Weight};
+use id::Id;
+pub use restore::{ConflictError, Restored};
 
 /// What is to be kept.
 pub(super) struct Victim<'a> {
@@ -118,15 +61,15 @@ pub(super) struct Victim<'a> {
     pub(super) look: &'a Look,
     /// Why it is kept.
     pub(super) why: Why,
+    /// The directories above it, as far as they are known.
+    pub(super) parents: &'a [Parent],
 }
 
 /// On what occasion.
 #[derive(Clone, Debug)]
 pub(super) struct Occasion {
-    /// Milliseconds since 1970.
+    /// Milliseconds since 1970; the same for the same series.
     pub(super) time_ms: u64,
-    /// The same for the same series.
-    pub(super) seed: String,
     /// Number of the owner's generation.
     pub(super) generation: Option<u32>,
 }
@@ -134,7 +77,7 @@ pub(super) struct Occasion {
 /// What is in a store.
 #[derive(Debug, Default)]
 pub struct Listing {
-    /// In the order of their ids, so of time.
+    /// In the order in which they were kept.
     pub kept: Vec<About>,
     /// Ids whose `about.json` cannot be read; their files are there.
     pub damaged: Vec<String>,
@@ -147,16 +90,19 @@ pub struct Store {
     directory: OwnedFd,
     whose: Whose,
     tree: PathBuf,
+    /// Where this process makes one: no id, which begins with a year.
+    new: String,
 }
 
 impl Store {
-    /// The store in an area.
+    /// The store in an area, for the daemon.
     pub(super) fn of(area: &Area, whose: &Whose, tree: &Path) -> Result<Store, Errno> {
         Ok(Store {
             path: area.path().join("conflicts"),
             directory: area.conflicts().try_clone_to_owned().map_err(|error| errno(&error))?,
             whose: whose.clone(),
             tree: tree.to_owned(),
+            new: NEW.to_owned(),
         })
     }
 
@@ -170,7 +116,12 @@ impl Store {
         about.has_file.then(|| self.path.join(&about.id).join(FILE))
     }
 
-    /// How much is kept.
+    /// The tree.
+    pub fn tree(&self) -> &Path {
+        &self.tree
+    }
+
+    /// How many are kept.
     ///
     /// # Errors
     /// The system refused.
@@ -185,6 +136,7 @@ impl Store {
     pub fn list(&self) -> Result<Listing, Errno> {
         let mut listing = Listing::default();
         for id in ids(self.directory.as_fd())? {
+            let id = id.to_string();
             match self.get(&id) {
                 Ok(Some(about)) => listing.kept.push(about),
                 // It was dropped meanwhile.
@@ -196,12 +148,23 @@ impl Store {
         Ok(listing)
     }
 
+    /// Whether there is one of this id, damaged or not.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub fn has(&self, id: &str) -> Result<bool, Errno> {
+        match Id::read(id) {
+            Some(_) => Ok(area::stat_at(self.directory.as_fd(), id)?.is_some()),
+            None => Ok(false),
+        }
+    }
+
     /// One of them.
     ///
     /// # Errors
     /// EBADMSG: its `about.json` is damaged. Else the system refused.
     pub fn get(&self, id: &str) -> Result<Option<About>, Errno> {
-        if !is_id(id) {
+        if Id::read(id).is_none() {
             return Ok(None);
         }
         let directory = match area::directory(self.directory.as_fd(), id) {
@@ -239,19 +202,17 @@ impl Store {
             let doing = "was changed here, and cannot be kept in the conflict store";
             failed(&place, doing, error)
         };
-        let base = id(occasion, victim.path);
-        let mut number = 1u32;
-        let id = loop {
-            let id = if number == 1 { base.clone() } else { format!("{base}-{number}") };
-            match self.holds(&id, victim).map_err(fail)? {
-                Some(true) => return Ok(false),
-                Some(false) => number = number.saturating_add(1),
-                None => break id,
+        let mut id = Id::new(occasion.time_ms, victim.path);
+        while let Some(is_it) = self.holds(&id.to_string(), victim).map_err(fail)? {
+            if is_it {
+                return Ok(false);
             }
-        };
+            id = id.next();
+        }
+        let id = id.to_string();
         self.finish_new().map_err(fail)?;
         steps.take()?;
-        let new = area::made_directory(self.directory.as_fd(), NEW).map_err(fail)?;
+        let new = area::made_directory(self.directory.as_fd(), &self.new).map_err(fail)?;
         steps.take()?;
         if victim.look.what == What::Dir && victim.why != Why::Metadata {
             // It moves: what was half made is finished after a crash.
@@ -261,7 +222,7 @@ impl Store {
         }
         let has_file = match victim.why {
             Why::Metadata => false,
-            Why::Changed | Why::Created | Why::Deleted | Why::Unordered => {
+            Why::Changed | Why::Created | Why::Deleted | Why::Unordered | Why::Replaced => {
                 link(victim, new.as_fd()).map_err(fail)?
             }
         };
@@ -269,7 +230,7 @@ impl Store {
         let about = self.about(id.clone(), victim, occasion, has_file);
         write_about(new.as_fd(), &about).map_err(fail)?;
         steps.take()?;
-        renameat(&self.directory, NEW, &self.directory, id.as_str()).map_err(fail)?;
+        renameat(&self.directory, self.new.as_str(), &self.directory, id.as_str()).map_err(fail)?;
         Ok(true)
     }
 
@@ -281,15 +242,15 @@ impl Store {
 
     /// Removes what a crash left half made; but a directory was moved there, and is kept.
     fn finish_new(&self) -> Result<(), Errno> {
-        let Ok(new) = area::directory(self.directory.as_fd(), NEW) else {
-            return self.remove(NEW).map(drop);
+        let Ok(new) = area::directory(self.directory.as_fd(), &self.new) else {
+            return self.remove(&self.new).map(drop);
         };
         let moved = area::stat_at(new.as_fd(), FILE)?.is_some_and(|stat| area::is_directory(&stat));
         match self.read_about(new.as_fd()) {
-            Ok(about) if moved && is_id(&about.id) => {
-                renameat(&self.directory, NEW, &self.directory, about.id.as_str())
+            Ok(about) if moved && Id::read(&about.id).is_some() => {
+                renameat(&self.directory, self.new.as_str(), &self.directory, about.id.as_str())
             }
-            Ok(_) | Err(_) => self.remove(NEW).map(drop),
+            Ok(_) | Err(_) => self.remove(&self.new).map(drop),
         }
     }
 
@@ -308,7 +269,7 @@ impl Store {
             about.why == victim.why
                 && (about.mode, about.uid, about.gid) == (look.mode, look.uid, look.gid)
                 && about.mtime == look.seen.mtime
-                && about.xattrs == shown_xattrs(look)
+                && about.xattrs == about::shown_xattrs(&look.xattrs)
         });
         Ok(Some(same))
     }
@@ -324,21 +285,17 @@ impl Store {
             path: victim.path.to_string(),
             path_hex: hex(victim.path.as_bytes()),
             why: victim.why,
-            kind: match what {
-                What::Dir => "directory",
-                What::File => "file",
-                What::Symlink(_) => "symlink",
-                What::Other(word) => word,
-            }
-            .to_owned(),
+            kind: kind_word(what).to_owned(),
             size: seen.size,
             mode: *mode,
             uid: *uid,
             gid: *gid,
             mtime: seen.mtime,
-            xattrs: shown_xattrs(victim.look),
+            xattrs: about::shown_xattrs(&victim.look.xattrs),
             generation: on.generation,
             has_file,
+            parents: victim.parents.to_vec(),
+            versions_removed: 0,
         }
     }
 
@@ -358,7 +315,7 @@ impl Store {
 
 const FILE: &str = "file";
 const ABOUT: &str = "about.json";
-/// What is being made: no id, which begins with a year.
+/// What the daemon is making. An administrator's command makes its own beside it.
 const NEW: &str = "new";
 
 /// Gives the victim's inode one more name. Where no more fit (EMLINK, or EXDEV between projects of a
@@ -383,51 +340,48 @@ fn link(victim: &Victim<'_>, into: BorrowedFd<'_>) -> Result<bool, Errno> {
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
     let mut to = File::from(openat(into, FILE, flags, Mode::S_IRUSR | Mode::S_IWUSR)?);
     std::io::copy(&mut from, &mut to).map_err(|error| errno(&error))?;
+    meta::set(&to, &entry_of(victim.look)).map_err(|error| errno(&error.source))?;
     Ok(true)
 }
 
+/// What it is, in a word.
+fn kind_word(what: &What) -> &str {
+    match what {
+        What::Dir => "directory",
+        What::File => "file",
+        What::Symlink(_) => "symlink",
+        What::Other(word) => word,
+    }
+}
+
+/// Owner, mode, times and attributes of a file.
+fn entry_of(look: &Look) -> Entry {
+    let Look { mode, uid, gid, seen, xattrs, .. } = look;
+    let (mode, uid, gid, xattrs) = (*mode, *uid, *gid, xattrs.clone());
+    Entry { kind: Kind::Dir, mode, uid, gid, mtime: seen.mtime, xattrs }
+}
+
 fn write_about(directory: BorrowedFd<'_>, about: &About) -> Result<(), Errno> {
+    write_about_as(directory, ABOUT, about).map(drop)
+}
+
+fn write_about_as(directory: BorrowedFd<'_>, name: &str, about: &About) -> Result<File, Errno> {
     let mut bytes = serde_json::to_vec_pretty(about).map_err(|_| Errno::EINVAL)?;
     bytes.push(b'\n');
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_CLOEXEC;
     let mode = Mode::S_IRUSR | Mode::S_IWUSR;
-    let mut file = File::from(openat(directory, ABOUT, flags, mode)?);
-    file.write_all(&bytes).map_err(|error| errno(&error))
+    let mut file = File::from(openat(directory, name, flags, mode)?);
+    file.write_all(&bytes).map_err(|error| errno(&error))?;
+    Ok(file)
 }
 
-/// `20261121-203523-` and eight hexadecimal digits of the name and the occasion.
-fn id(occasion: &Occasion, path: &RelPath) -> String {
-    let time = wallclock::format(UNIX_EPOCH + Duration::from_millis(occasion.time_ms));
-    let digits: String = time.chars().filter(char::is_ascii_digit).collect();
-    let (day, clock) = digits.split_at_checked(8).unwrap_or_default();
-    let mut hasher = blake3::Hasher::new_derive_key("clusterd 2026 conflict id");
-    hasher.update(occasion.seed.as_bytes()).update(&[0]).update(path.as_bytes());
-    let hash = hasher.finalize().to_hex();
-    format!("{day}-{}-{}", clock.get(..6).unwrap_or_default(), hash.get(..8).unwrap_or_default())
-}
-
-/// The ids in a store's directory, sorted.
-fn ids(directory: BorrowedFd<'_>) -> Result<Vec<String>, Errno> {
-    let mut ids: Vec<String> = area::names(directory)?
-        .into_iter()
-        .filter_map(|name| String::from_utf8(name).ok())
-        .filter(|name| is_id(name))
-        .collect();
+/// The ids in a store's directory, in the order in which they were kept.
+fn ids(directory: BorrowedFd<'_>) -> Result<Vec<Id>, Errno> {
+    let names = area::names(directory)?;
+    let read = |name: &Vec<u8>| std::str::from_utf8(name).ok().and_then(Id::read);
+    let mut ids: Vec<Id> = names.iter().filter_map(read).collect();
     ids.sort_unstable();
     Ok(ids)
-}
-
-/// Whether this can be an id, so that nothing else is ever opened by it.
-fn is_id(text: &str) -> bool {
-    text.starts_with(|letter: char| letter.is_ascii_digit())
-        && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
-}
-
-fn shown_xattrs(look: &Look) -> Vec<(String, String)> {
-    let shown = |(name, value): &(Vec<u8>, Vec<u8>)| {
-        (String::from_utf8_lossy(name).into_owned(), hex(value))
-    };
-    look.xattrs.iter().map(shown).collect()
 }
 
 fn hex(bytes: &[u8]) -> String {

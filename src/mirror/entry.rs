@@ -73,6 +73,14 @@ impl RelPath {
         Some(RelPath(self.0.get(..end).unwrap_or_default().into()))
     }
 
+    /// The directories above it but for the root, the uppermost first.
+    pub fn above(&self) -> Vec<RelPath> {
+        let up = std::iter::successors(self.parent(), RelPath::parent);
+        let mut found: Vec<RelPath> = up.filter(|path| !path.is_root()).collect();
+        found.reverse();
+        found
+    }
+
     /// Its last component; empty for the root.
     pub fn name(&self) -> &[u8] {
         self.0.rsplit(|&byte| byte == b'/').next().unwrap_or_default()

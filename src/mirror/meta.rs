@@ -76,17 +76,21 @@ pub struct Look {
 }
 
 impl Look {
-    /// Whether all but content and kind is this entry's.
-    ///
-    /// A time of a whole second is that of an entry within this second: the file system may hold no finer
-    /// one.
+    /// Whether all but content and kind is this entry's, as far as the file system can hold it.
     pub fn has_metadata_of(&self, entry: &Entry) -> bool {
-        let mtime = self.seen.mtime;
-        (self.mode, self.uid, self.gid, mtime.s)
-            == (entry.mode, entry.uid, entry.gid, entry.mtime.s)
-            && (mtime.ns == entry.mtime.ns || mtime.ns == 0)
+        (self.mode, self.uid, self.gid) == (entry.mode, entry.uid, entry.gid)
+            && is_held_time(self.seen.mtime, entry.mtime)
             && self.xattrs == entry.xattrs
     }
+}
+
+/// Whether a file system may show `meant` as `here`: it may hold whole seconds only, and of a time that is
+/// before or after all it can hold it shows the first or the last one.
+fn is_held_time(here: Stamp, meant: Stamp) -> bool {
+    let is_same = here.s == meant.s && (here.ns == meant.ns || here.ns == 0);
+    let is_first = limits::FILE_TIMES_FIRST.contains(&here.s) && meant.s < here.s;
+    let is_last = limits::FILE_TIMES_LAST.contains(&here.s) && meant.s > here.s;
+    is_same || (here.ns == 0 && (is_first || is_last))
 }
 
 /// Looks at a name. `None`: it is not there, or a directory above it is none.

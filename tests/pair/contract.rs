@@ -122,6 +122,7 @@ fn is_contractual(status: &Value, me: &str, other: &str) {
                 "pending_bytes",
                 "rate",
                 "conflicts",
+                "conflicts_crowded",
                 "fuzzy",
                 "skipped",
             ],

@@ -30,6 +30,7 @@ mod services;
 mod setback;
 mod stalls;
 mod standby;
+mod store;
 mod wills;
 
 use clusterd::bed::faults::{Fault, try_one};

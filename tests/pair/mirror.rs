@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use clusterd::bed::judge;
 use clusterd::bed::processes::Target;
 use clusterd::bed::tree::churn::Churn;
 use clusterd::bed::tree::stamps::{How, Stamper, check_stamps};
 use clusterd::bed::tree::{TreeSpec, generate};
+use clusterd::bed::{judge, node};
 use clusterd::config::NodeIndex;
 use clusterd::control::event::Kind;
 use clusterd::control::status::MirrorState;
@@ -70,10 +70,13 @@ pub fn assert_equal(scene: &Scene) {
     assert!(differences.is_empty(), "{differences:#?}");
 }
 
+/// What a node keeps.
 pub fn conflicts(scene: &Scene, node: NodeIndex) -> Vec<serde_json::Value> {
     let (code, out, err) = scene.ask(node, &["conflicts", "web", "list", "--json"]);
     assert_eq!(code, 0, "{out} {err}");
-    serde_json::from_str(&out).unwrap()
+    let mut both: Vec<serde_json::Value> = serde_json::from_str(&out).unwrap();
+    both.retain(|one| one["kept_by"] == node::name(node));
+    both
 }
 
 pub fn no_conflicts(scene: &Scene, node: NodeIndex) {

@@ -10,12 +10,14 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::spawn;
+use super::stores::StoreDesk;
 use crate::config::key::Key;
 use crate::config::{Config, Group, GroupIndex, NodeIndex};
 use crate::control::event::Kind;
 use crate::core::{MirrorDuty, MirrorTerms, PeerSync};
 use crate::daemon::link::{ToHeart, WorkerLink};
 use crate::limits;
+use crate::mirror::conflict::remote;
 use crate::mirror::engine::{Dial, Engine, Handle, Setup, Telling, Ways, decline};
 use crate::mirror::proto::{self, ToReceiver};
 use crate::mirror::transport::{Dialler, Incoming, Listener, Places, Secret};
@@ -148,14 +150,21 @@ fn listen(
         peer_lan: peer.address,
         port: limits::SYNC_PORT,
     };
-    let arrived = move |incoming: Incoming| match group_of(&incoming.hello) {
-        Some(group) => match engines.iter().find(|(name, _)| *name == group) {
-            Some((_, engine)) => engine.arrived(incoming),
-            None => {
-                decline(incoming, &format!("the group {group} has no mirror in the config here"))
-            }
-        },
-        None => log::warn!("a mirror link was closed: its first message was not understood"),
+    let stores = StoreDesk::new(pair.config, &me.name);
+    let arrived = move |incoming: Incoming| {
+        if let Some(group) = remote::group_of(&incoming.hello) {
+            return stores.take(&group, incoming);
+        }
+        match group_of(&incoming.hello) {
+            Some(group) => match engines.iter().find(|(name, _)| *name == group) {
+                Some((_, engine)) => engine.arrived(incoming),
+                None => decline(
+                    incoming,
+                    &format!("the group {group} has no mirror in the config here"),
+                ),
+            },
+            None => log::warn!("a mirror link was closed: its first message was not understood"),
+        }
     };
     let (link, own) = (Arc::clone(link), Arc::clone(own));
     let changed = move |address| {

@@ -24,6 +24,7 @@ pub mod record;
 mod reread;
 mod service_manager;
 mod services;
+mod stores;
 
 use std::sync::Arc;
 

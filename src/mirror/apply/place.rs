@@ -11,18 +11,18 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, RenameFlags, renameat, renameat2};
 use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
 
-use super::plan::{Directory, Order, above};
+use super::plan::{Directory, Order};
 use super::sweep::gone_name;
 use super::victim::{Judge, Place};
 use super::{Halt, Run, not_reached, not_set, refused};
 use crate::limits;
 use crate::mirror::area::{self, errno, from_index};
-use crate::mirror::conflict::{Victim, Why};
+use crate::mirror::conflict::{Parent, Victim, Why};
 use crate::mirror::entry::{Entry, Key, Kind, RelPath, Seen, TreeId};
 use crate::mirror::meta::{self, Look, Sort, What};
 use crate::mirror::proto::Trouble;
 use crate::mirror::stage::{How, staged_name};
-use crate::mirror::tree::TreeError;
+use crate::mirror::tree::{Root, TreeError};
 
 impl Run<'_> {
     /// The series' directory of a tree.
@@ -66,7 +66,7 @@ impl Run<'_> {
 
     /// Makes the directories above a name that were taken away here, as the index knows them.
     fn make_parents(&mut self, key: &Key) -> Result<(), Halt> {
-        for path in above(&key.path) {
+        for path in key.path.above() {
             let key = Key { tree: key.tree, path };
             let (tree, root) = self.tree(&key)?;
             match meta::quick(root, &key.path) {
@@ -298,7 +298,9 @@ impl Run<'_> {
         let judge = Judge { tree, place, index: self.index, key, look: &look, keep };
         let Some(why) = judge.verdict(None)? else { return Ok(()) };
         let (parent, name) = root.open_parent(&key.path).map_err(reached)?;
-        let victim = Victim { parent: parent.as_fd(), name, path: &key.path, look: &look, why };
+        let (parent, path, look) = (parent.as_fd(), &key.path, &look);
+        let parents = &parents_of(root, path);
+        let victim = Victim { parent, name, path, look, why, parents };
         tree.store.keep(&victim, &self.occasion, self.steps)?;
         Ok(tree.store.sync()?)
     }
@@ -312,7 +314,8 @@ impl Run<'_> {
         };
         let parent = parent.map_err(|error| not_reached(tree, &key.path, error))?;
         let (name, why) = (key.path.name(), Why::Metadata);
-        let victim = Victim { parent: parent.as_fd(), name, path: &key.path, look, why };
+        let (parent, path) = (parent.as_fd(), &key.path);
+        let victim = Victim { parent, name, path, look, why, parents: &[] };
         tree.store.keep(&victim, &self.occasion, self.steps)?;
         Ok(tree.store.sync()?)
     }
@@ -405,6 +408,13 @@ impl Run<'_> {
         let place = root.join(OsStr::from_bytes(key.path.as_bytes()));
         Ok(mounts.iter().any(|mount| mount.starts_with(&place)))
     }
+}
+
+/// The directories above a name of the tree, from the uppermost down, as far as they are there.
+pub(super) fn parents_of(root: &Root, path: &RelPath) -> Vec<Parent> {
+    let looks = path.above().into_iter().map(|above| meta::look(root, &above).ok().flatten());
+    let is_dir = |look: &Look| look.what == What::Dir;
+    looks.map_while(|look| look.filter(is_dir)).map(|look| Parent::of(&look)).collect()
 }
 
 /// Where something is mounted, as proc_pid_mountinfo(5) says; nothing if it cannot be read.

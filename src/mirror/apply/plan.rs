@@ -155,14 +155,6 @@ impl Plan {
     }
 }
 
-/// The directories above a path but for the root, the uppermost first.
-pub(super) fn above(path: &RelPath) -> Vec<RelPath> {
-    let up = std::iter::successors(path.parent(), RelPath::parent);
-    let mut found: Vec<RelPath> = up.filter(|path| !path.is_root()).collect();
-    found.reverse();
-    found
-}
-
 fn short(key: &Key) -> [u8; 16] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&[key.tree.0]).update(key.path.as_bytes());

@@ -6,13 +6,16 @@ use std::os::fd::{AsFd, BorrowedFd};
 use nix::fcntl::openat;
 use nix::sys::stat::Mode;
 
+use super::place::parents_of;
 use super::plan::Order;
 use super::victim::{Judge, Place};
 use super::{Rest, Run};
+use crate::limits;
 use crate::mirror::area::{self, DIRECTORY, errno, failed};
-use crate::mirror::conflict::{Victim, Why};
-use crate::mirror::entry::{Entry, Key, RelPath, Seen};
-use crate::mirror::meta::{self, Look, What};
+use crate::mirror::conflict::{Parent, Victim, Why};
+use crate::mirror::entry::{Entry, Key, Kind, RelPath, Seen};
+use crate::mirror::hash;
+use crate::mirror::meta::{self, Look, Sort, What};
 use crate::mirror::proto::{Change, Op, Trouble};
 use crate::mirror::stage::{How, StagedOp, StagedTree};
 
@@ -46,6 +49,8 @@ struct Aside<'a> {
     look: &'a Look,
     /// What came in its place.
     new: Option<&'a Entry>,
+    /// The directories above it, if they were taken out with it.
+    parents: Option<&'a [Parent]>,
 }
 
 impl Run<'_> {
@@ -82,6 +87,18 @@ impl Run<'_> {
             }
             if kept {
                 self.disk(tree.store.sync())?;
+                match tree.store.thin() {
+                    Ok(0) => {}
+                    Ok(removed) => log::info!(
+                        "{}: {removed} versions of paths that change again and again were removed: too \
+                         many of one day",
+                        tree.store.path().display()
+                    ),
+                    // They are in nobody's way.
+                    Err(error) => {
+                        log::warn!("{}: {}", tree.store.path().display(), error.desc());
+                    }
+                }
             }
             // Before the index forgets what they were judged by: they are not judged again.
             for (count, name) in judged.into_iter().enumerate() {
@@ -154,7 +171,8 @@ impl Run<'_> {
             Change::Put(entry) if self.done.plan.wins(&op.key, order) => Some(entry),
             Change::Put(_) | Change::Delete => None,
         };
-        let aside = Aside { tree, directory: series, name, key: &op.key, look: &look, new };
+        let (directory, key, look) = (series, &op.key, &look);
+        let aside = Aside { tree, directory, name, key, look, new, parents: None };
         if look.what != What::Dir {
             return Ok(Some(self.judge_one(&aside)?));
         }
@@ -166,9 +184,10 @@ impl Run<'_> {
     fn judge_below(&mut self, top: &Aside<'_>) -> Result<bool, Rest> {
         let fail = |error| failed(&top.tree.shown(&top.key.path), "cannot be judged", error);
         let base = openat(top.directory, top.name, DIRECTORY, Mode::empty()).map_err(fail)?;
+        let above = parents_of(self.tree(top.key)?.1, &top.key.path);
         let (mut kept, mut count) = (false, 0_usize);
-        let mut left = vec![RelPath::root()];
-        while let Some(path) = left.pop() {
+        let mut left = vec![(RelPath::root(), inside(&above, top.look, top.key))];
+        while let Some((path, parents)) = left.pop() {
             let directory = match area::directory_at(base.as_fd(), &path) {
                 Ok(directory) => directory,
                 // Something is mounted there, or it cannot be read: it cannot be removed either.
@@ -182,15 +201,17 @@ impl Run<'_> {
                 let Ok(whole) = whole else {
                     let place = join(&top.key.path, &path).unwrap_or_else(|_| top.key.path.clone());
                     let (parent, why) = (directory.as_fd(), Why::Created);
-                    let victim = Victim { parent, name: &name, path: &place, look: &look, why };
+                    let (path, look, parents) = (&place, &look, parents.as_slice());
+                    let victim = Victim { parent, name: &name, path, look, why, parents };
                     top.tree.store.keep(&victim, &self.occasion, self.steps)?;
                     kept = true;
                     continue;
                 };
                 let key = Key { tree: top.key.tree, path: whole };
                 if look.what == What::Dir {
-                    let below = path.join(&name);
-                    left.extend(below);
+                    if let Ok(below) = path.join(&name) {
+                        left.push((below, inside(&parents, &look, &key)));
+                    }
                     continue;
                 }
                 let directory = directory.as_fd();
@@ -201,6 +222,7 @@ impl Run<'_> {
                     key: &key,
                     look: &look,
                     new: None,
+                    parents: Some(&parents),
                 };
                 kept |= self.judge_one(&aside)?;
             }
@@ -209,16 +231,45 @@ impl Run<'_> {
     }
 
     fn judge_one(&mut self, aside: &Aside<'_>) -> Result<bool, Trouble> {
-        let Aside { tree, directory, name, key, look, new } = *aside;
+        let Aside { tree, directory, name, key, look, new, parents } = *aside;
         let place = Place::Aside { directory, name };
         let keep = self.done.plan.keeps(key);
         let judge = Judge { tree, place, index: self.index, key, look, keep };
-        let Some(why) = judge.verdict(new)? else { return Ok(false) };
-        let victim = Victim { parent: directory, name, path: &key.path, look, why };
+        let linked = new.and_then(|entry| self.linked(key, entry, look));
+        let Some(why) = judge.verdict(linked.as_ref().or(new))? else { return Ok(false) };
+        let parents = match parents {
+            Some(parents) => parents.to_vec(),
+            None => parents_of(self.tree(key)?.1, &key.path),
+        };
+        let (parent, path, parents) = (directory, &key.path, parents.as_slice());
+        let victim = Victim { parent, name, path, look, why, parents };
         let kept = tree.store.keep(&victim, &self.occasion, self.steps).map(drop);
         self.disk(kept)?;
         Ok(true)
     }
+
+    /// Of a further name of a file: with that file's content, which the index does not know yet.
+    fn linked(&self, key: &Key, entry: &Entry, look: &Look) -> Option<Entry> {
+        let Kind::Link { to } = &entry.kind else { return None };
+        let (tree, root) = self.tree(key).ok()?;
+        let (seen, _) = meta::quick(root, to)
+            .ok()?
+            .filter(|(seen, sort)| *sort == Sort::File && seen.size == look.seen.size)?;
+        let file = root.open_file(to).ok()?;
+        let threads = limits::TAKE_IN_HASH_THREADS;
+        let content = hash::content(&file, &seen, tree.hash, threads).ok()?;
+        Some(Entry { kind: Kind::File(content), ..entry.clone() })
+    }
+}
+
+/// The directories above what is in a directory.
+fn inside(parents: &[Parent], look: &Look, key: &Key) -> Vec<Parent> {
+    let mut parents = parents.to_vec();
+    // If one above it is not known, this would be taken for that.
+    if parents.len() == key.path.above().len() {
+        parents.push(Parent::of(look));
+    }
+    parents
 }
 
 fn join(one: &RelPath, other: &RelPath) -> Result<RelPath, crate::mirror::entry::BadPath> {

@@ -614,3 +614,47 @@ fn settle(pair: &mut Pair, name: &str) {
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
 }
+
+/// Runs a command that must succeed.
+fn run(program: &str, arguments: &[&std::ffi::OsStr]) {
+    let out = Command::new(program).args(arguments).output().unwrap();
+    assert!(out.status.success(), "{program} {arguments:?}: {out:?}");
+}
+
+/// Copies of the owner's tree by other means, before anything was mirrored.
+#[test]
+fn p3_a_replica_that_was_seeded_before_makes_no_conflicts() {
+    for (how, program, flags) in [
+        ("links as links", "cp", "-aT"),
+        ("links as links, by rsync", "rsync", "-aHAX"),
+        ("links as files of their own", "rsync", "-aAX"),
+    ] {
+        let mut pair = Pair::new();
+        furnish(&pair.owner);
+        let owner = format!("{}/", pair.owner.display());
+        run(program, &[flags.as_ref(), owner.as_ref(), pair.replica.as_ref()]);
+        pair.sync();
+        let mut kept = pair.conflicts();
+        // rsync gives symlinks no times below a microsecond.
+        kept.retain(|(path, _, content)| {
+            content.is_some() || !["link", "d/broken"].contains(&path.as_str())
+        });
+        assert_eq!(kept, [], "{how}");
+    }
+}
+
+/// ... and with other times: those are kept, and nothing else.
+#[test]
+fn a_seeded_replica_with_hard_links_and_other_times() {
+    for flags in ["-rT", "-rT --preserve=links"] {
+        let mut pair = Pair::new();
+        write(&pair.owner, "linked/a", "many names");
+        fs::hard_link(pair.owner.join("linked/a"), pair.owner.join("linked/b")).unwrap();
+        let mut arguments: Vec<&std::ffi::OsStr> = flags.split(' ').map(str::as_ref).collect();
+        arguments.extend([pair.owner.as_os_str(), pair.replica.as_os_str()]);
+        run("cp", &arguments);
+        pair.sync();
+        let kept = pair.conflicts();
+        assert!(kept.iter().all(|(_, _, content)| content.is_none()), "{flags}: {kept:?}");
+    }
+}

@@ -17,6 +17,7 @@ mod crash;
 mod gather;
 mod hints;
 mod incoming;
+mod kept;
 mod links;
 mod look;
 mod outgoing;
@@ -43,6 +44,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 
 pub use self::begin::Beginning;
 use self::crash::Reign;
+use self::kept::Kept;
 use self::look::Look;
 use self::replica::Replica;
 use self::report::{News, Rate, Skipped};
@@ -57,7 +59,6 @@ use crate::control::status::{Direction, Mirror, MirrorState};
 use crate::control::wallclock;
 use crate::core::{Generation, MirrorDuty, MirrorReport, MirrorTerms, PeerSync, Time, Unsent};
 use crate::limits;
-use crate::mirror::conflict::Store;
 use crate::mirror::index::{CopyState, Index, IndexError, Position};
 use crate::mirror::progress;
 use crate::mirror::stage::{Stage, Whose};
@@ -250,8 +251,7 @@ pub struct Engine {
     skipped: Skipped,
     rate: Rate,
     news: News,
-    /// Files in the conflict stores, or why they cannot be counted; and when that was.
-    conflicts: Option<(Instant, Result<u64, String>)>,
+    kept: Kept,
     told: Option<(Instant, MirrorReport)>,
     /// Something else is to be told when it is time, or will be: a rate goes down.
     untold: bool,
@@ -296,7 +296,7 @@ impl Engine {
             skipped: Skipped::default(),
             rate: Rate::default(),
             news: News::new(now),
-            conflicts: None,
+            kept: Kept::new(now),
             told: None,
             untold: false,
             reopening: (now, limits::INDEX_AGAIN_MIN),
@@ -353,6 +353,7 @@ impl Engine {
             self.replica.as_ref().filter(|_| matches!(self.role, Role::In(_))).map(Replica::due),
             self.early.as_ref().map(|(since, _)| *since + limits::MIRROR_EARLY_PATIENCE),
             self.news.due(),
+            Some(self.kept.due()),
             self.index.broken().map(|_| self.reopening.0),
             self.told.as_ref().filter(|_| self.untold).map(|(at, _)| *at + limits::REPORT_EVERY),
         ];
@@ -470,7 +471,8 @@ impl Engine {
         let stuck: Vec<String> = shown.stuck.iter().cloned().chain(short).collect();
         let skipped = self.skipped.with(&stuck);
         let rate = self.rate.at(now, shown.bytes);
-        let conflicts = self.count_conflicts(now);
+        let removed = self.kept.tidy(now, &self.setup);
+        let conflicts = self.kept.count(now, &self.setup);
         let position = self.position().ok().flatten();
         let dirty = u64::try_from(self.index.dirty_len()).unwrap_or(u64::MAX);
         let unsent = match &mut self.role {
@@ -505,10 +507,14 @@ impl Engine {
                 pending_bytes: shown.pending_bytes,
                 rate,
                 conflicts,
+                conflicts_crowded: self.kept.crowded.clone().unwrap_or_default(),
                 fuzzy: shown.fuzzy,
                 skipped,
             },
         };
+        if let Some((kind, text)) = News::removed(removed) {
+            tell(Telling::Note(kind, text));
+        }
         self.tell_news(now, &report, tell);
         if self.is_news(now, &report) {
             self.told = Some((now, report.clone()));
@@ -568,29 +574,6 @@ impl Engine {
         )
     }
 
-    /// Files in the conflict stores here: counted now and then, as it costs a look at each store.
-    fn count_conflicts(&mut self, now: Instant) -> u64 {
-        if let Some((at, counted)) = &self.conflicts
-            && now.duration_since(*at) < limits::REPORT_EVERY
-        {
-            return *counted.as_ref().unwrap_or(&0);
-        }
-        let whose = self.whose();
-        let count = |tree: &config::Tree| {
-            let path = tree.path.display();
-            Store::count_of(&whose, &tree.path).map_err(|errno| format!("of {path}: {errno}"))
-        };
-        let counted = self.setup.trees.iter().map(count).sum();
-        if let Err(why) = &counted
-            && self.conflicts.as_ref().is_none_or(|(_, before)| *before != counted)
-        {
-            log::warn!("the conflict store cannot be read: {why}");
-        }
-        let shown = *counted.as_ref().unwrap_or(&0);
-        self.conflicts = Some((now, counted));
-        shown
-    }
-
     fn whose(&self) -> Whose {
         Whose {
             cluster: self.setup.cluster.clone(),
@@ -641,7 +624,8 @@ impl Engine {
         let news = [
             self.news.differs(now),
             self.news.state(now, status.state, &status.why),
-            self.news.conflicts(&self.setup.group, status.conflicts),
+            self.news.conflicts(now, &self.setup.group, status.conflicts),
+            self.news.crowded(now, &status.conflicts_crowded),
             (status.fuzzy > fuzzy_before).then(|| self.news.fuzzy(now)).flatten(),
             self.news.skipped(&status.skipped),
         ];

@@ -85,6 +85,10 @@ pub struct News {
     /// The reasons that were told of it, and when each was seen last: attempts may fail in turns for two.
     told_whys: Vec<(String, Instant)>,
     conflicts: Option<u64>,
+    /// So many of them are not told yet, and when some were told.
+    new_conflicts: u64,
+    conflicts_told_at: Option<Instant>,
+    crowded_told_at: Option<Instant>,
     fuzzy_told_at: Option<Instant>,
     skipped: Vec<String>,
     /// A change of the copy that is not told yet, and when one was told.
@@ -104,6 +108,9 @@ impl News {
             told: MirrorState::Paused,
             told_whys: Vec::new(),
             conflicts: None,
+            new_conflicts: 0,
+            conflicts_told_at: None,
+            crowded_told_at: None,
             fuzzy_told_at: None,
             skipped: Vec::new(),
             differs: None,
@@ -225,18 +232,54 @@ impl News {
             Some(lasts) if self.told != self.now => Some(self.since + lasts),
             Some(_) | None => None,
         };
-        [state, self.differs_due()].into_iter().flatten().min()
+        [state, self.differs_due(), self.conflicts_due()].into_iter().flatten().min()
     }
 
-    /// So many files are in the conflict stores here.
-    pub fn conflicts(&mut self, group: &str, conflicts: u64) -> Option<(Kind, String)> {
+    /// So many files are in the conflict stores here. The first ones are told at once, and what comes then
+    /// now and then, with its number.
+    pub fn conflicts(
+        &mut self,
+        now: Instant,
+        group: &str,
+        conflicts: u64,
+    ) -> Option<(Kind, String)> {
         let before = self.conflicts.replace(conflicts).unwrap_or(conflicts);
-        let new = conflicts.checked_sub(before).filter(|new| *new > 0)?;
+        self.new_conflicts += conflicts.saturating_sub(before);
+        if self.conflicts_due().is_none_or(|at| at > now) {
+            return None;
+        }
+        self.conflicts_told_at = Some(now);
+        let new = std::mem::take(&mut self.new_conflicts);
         let text = format!(
-            "{new} files that were changed here and nowhere else went to the conflict store; look at \
-             them with `clusterd conflicts {group} list` on this node"
+            "{new} files that are nowhere else went to the conflict store here, which holds {conflicts} now; \
+             `clusterd conflicts {group} list` shows them, and why, on either node"
         );
         Some((Kind::Conflict, text))
+    }
+
+    fn conflicts_due(&self) -> Option<Instant> {
+        let told = self.conflicts_told_at.map(|at| at + limits::NEWS_CONFLICTS_EVERY);
+        (self.new_conflicts > 0).then(|| told.unwrap_or(self.since))
+    }
+
+    /// A conflict store is larger than it should be: why nothing is done about it, in words.
+    pub fn crowded(&mut self, now: Instant, why: &str) -> Option<(Kind, String)> {
+        let lately = |at: Instant| now.duration_since(at) < limits::NEWS_CROWDED_EVERY;
+        if why.is_empty() || self.crowded_told_at.is_some_and(lately) {
+            return None;
+        }
+        self.crowded_told_at = Some(now);
+        Some((Kind::Conflict, why.to_owned()))
+    }
+
+    /// So many conflicts had their time.
+    pub fn removed(count: u64) -> Option<(Kind, String)> {
+        let days = limits::CONFLICT_KEPT_FOR.as_secs() / (24 * 3600);
+        let text = format!(
+            "{count} of the oldest files were removed from the conflict store: they were kept for more than \
+             {days} days"
+        );
+        (count > 0).then_some((Kind::Conflict, text))
     }
 
     /// A commit was fuzzy.
@@ -343,5 +386,35 @@ mod tests {
         let told = told(&seen, 60_000);
         assert_eq!(told.len(), 2, "{told:?}");
         assert!(told[1].contains("not reached"), "{told:?}");
+    }
+
+    /// Of a program that writes to the copy all day.
+    #[test]
+    fn conflicts_are_told_at_once_and_then_now_and_then_with_their_number() {
+        let begun = Instant::now();
+        let mut news = News::new(begun);
+        let mut told = Vec::new();
+        assert_eq!(news.conflicts(begun, "web", 5), None, "they were there before");
+        for step in 0..1200u64 {
+            let now = begun + Duration::from_millis(step * 500);
+            told.extend(news.conflicts(now, "web", 6 + step).map(|(_, text)| text));
+        }
+        // Ten minutes.
+        assert!((10..=11).contains(&told.len()), "{told:#?}");
+        assert!(told[0].starts_with("1 files"), "{told:#?}");
+        let number = |text: &String| text.split(' ').next().unwrap().parse::<u64>().unwrap();
+        let sum: u64 = told.iter().map(number).sum();
+        assert_eq!(sum + news.new_conflicts, 1200);
+        assert!(news.due().is_some_and(|at| at > begun));
+    }
+
+    #[test]
+    fn a_crowded_store_is_told_once_a_day() {
+        let begun = Instant::now();
+        let mut news = News::new(begun);
+        assert_eq!(news.crowded(begun, ""), None);
+        assert!(news.crowded(begun, "full").is_some());
+        assert_eq!(news.crowded(begun + Duration::from_secs(3600), "full"), None);
+        assert!(news.crowded(begun + limits::NEWS_CROWDED_EVERY, "full").is_some());
     }
 }

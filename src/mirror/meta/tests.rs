@@ -271,3 +271,23 @@ fn many_attributes_and_too_many() {
     let none: &CStr = c"user.none";
     assert!(xattr::remove(&file, none).is_err());
 }
+
+/// What ext4 and XFS really show of a time that they cannot hold.
+#[test]
+fn a_time_that_the_file_system_cannot_hold_is_no_change() {
+    let stamp = |s, ns| Stamp { s, ns };
+    for (here, meant, is_held) in [
+        (stamp(5, 7), stamp(5, 7), true),
+        (stamp(5, 0), stamp(5, 7), true),
+        (stamp(5, 7), stamp(5, 0), false),
+        (stamp(5, 0), stamp(6, 0), false),
+        (stamp(2_147_483_647, 0), stamp(2_524_608_000, 500_000_000), true),
+        (stamp(2_147_483_647, 0), stamp(2_147_483_646, 0), false),
+        (stamp(2_147_483_647, 1), stamp(2_524_608_000, 0), false),
+        (stamp(15_032_385_535, 0), stamp(16_725_225_600, 0), true),
+        (stamp(-2_147_483_648, 0), stamp(-2_524_521_600, 0), true),
+        (stamp(-2_147_483_648, 0), stamp(0, 0), false),
+    ] {
+        assert_eq!(is_held_time(here, meant), is_held, "{here:?} {meant:?}");
+    }
+}

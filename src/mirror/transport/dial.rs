@@ -58,7 +58,11 @@ impl Dialler {
         self.link(LinkPath::Crossover, to, from, Some(interface)).map_err(|error| named(&error))
     }
 
-    fn over_lan(&self) -> Result<Link, String> {
+    /// Makes a link over the LAN and no other way.
+    ///
+    /// # Errors
+    /// Why not, in words, with the address and the port.
+    pub fn over_lan(&self) -> Result<Link, String> {
         let Dialler { lan, own_lan, port, .. } = self;
         self.link(LinkPath::Lan, SocketAddr::new(*lan, *port), *own_lan, None)
             .map_err(|error| format!("{lan} port {port} from {own_lan}: {error}"))

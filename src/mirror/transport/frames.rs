@@ -131,6 +131,16 @@ impl LinkReader {
             .inspect_err(|_| shut(&self.stream))
     }
 
+    /// The same, if its beginning is here before the deadline.
+    ///
+    /// # Errors
+    /// As [`LinkReader::receive`]; it has ended also if nothing came.
+    pub fn receive_before(&mut self, deadline: Instant) -> Result<Vec<u8>, LinkError> {
+        self.fill(1, Some(deadline))
+            .and_then(|()| self.message(MIRROR_MESSAGE_BYTES_MAX, None))
+            .inspect_err(|_| shut(&self.stream))
+    }
+
     /// The first message, at most `limit` bytes long and whole before the deadline.
     ///
     /// # Errors
