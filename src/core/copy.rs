@@ -250,10 +250,7 @@ impl Core {
         match &mut group.role {
             Role::Active(active) => {
                 active.known_to_peer |= names(&part, active.generation);
-                let other = part.generation >= active.generation.number
-                    && !names(&part, active.generation)
-                    && part.copy.holds == Holds::Newest;
-                let forked = other && !active.known_to_peer;
+                let forked = is_fork(active, &part);
                 if forked && !active.forked {
                     let text = self.forked_text(group);
                     self.tell(Kind::Mirror, Some(&group.name), text);
@@ -368,6 +365,15 @@ fn is_later(commit: u32, than: u32) -> bool {
     let known = commit != COMMIT_MASK && than != COMMIT_MASK;
     let ahead = commit.wrapping_sub(than) & COMMIT_MASK;
     known && (2..COMMIT_MASK / 2).contains(&ahead)
+}
+
+/// Whether the peer has served trees that do not contain what is served here, nor the other way round, as far
+/// as its beat says.
+pub(super) fn is_fork(active: &Active, part: &GroupBeat) -> bool {
+    part.generation >= active.generation.number
+        && !names(part, active.generation)
+        && part.copy.holds == Holds::Newest
+        && !active.known_to_peer
 }
 
 /// Whether a beat names this reign.

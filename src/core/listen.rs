@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::carrier::{CarrierNews, CarrierWatch};
+use super::copy;
 use super::event::Link;
 use super::path::PathWatch;
 use super::peer::{Death, Life, Verdict};
@@ -237,9 +238,13 @@ impl Core {
             let served =
                 super::Generation { number: part.generation, owner: part.owner, id: part.id };
             if let Some(group) = self.groups.get(usize::from(part.group.0)) {
-                let forked = matches!(&group.role, Role::Active(active) if active.forked);
+                let trees = group.duties.has_mirror();
+                // What is served here stands beside what was served there, under its own name, until a person
+                // decides. If both serve, one of them gives way, and follows.
+                let serves = matches!(part.stance, Stance::Active | Stance::Offering);
+                let forked = matches!(&group.role, Role::Active(active)
+                    if active.forked || (trees && !serves && copy::is_fork(active, part)));
                 if !forked {
-                    let trees = group.duties.has_mirror();
                     self.disk.learn(&group.name, served, group.prefer, trees);
                 }
             }

@@ -31,6 +31,7 @@ mod setback;
 mod stalls;
 mod standby;
 mod store;
+mod unsure;
 mod wills;
 
 use clusterd::bed::faults::{Fault, try_one};

@@ -34,6 +34,22 @@ fn unsure(when_unsure: WhenUnsure) -> (Story, Generation) {
     (story, generation)
 }
 
+/// A served on alone, and both start again: A's worker is the slower one.
+#[test]
+fn p3_who_reigned_last_is_waited_for_though_its_worker_has_not_spoken() {
+    let (mut story, generation) = unsure(WhenUnsure::Wait);
+    story.power_cut(B);
+    story.power_on(A);
+    story.power_on(B);
+    story.run(100 * MS);
+    story.mirror_well(B, Some(generation));
+    story.run(Duration::from_secs(10));
+    assert!(!story.nodes[B].holds, "it serves what may be old: {:?}", story.status(B));
+    story.mirror_well(A, Some(generation));
+    story.run(Duration::from_secs(1));
+    assert!(story.nodes[A].holds, "{:?}", story.status(A));
+}
+
 fn times_told(story: &Story, node: usize) -> usize {
     let told = story.nodes[node].told.iter();
     told.filter(|(kind, text)| *kind == Kind::Mirror && text.starts_with("not served")).count()
