@@ -46,9 +46,11 @@ impl Core {
         self.obeys_worker_silence() && self.worker.silent_at().is_some_and(|at| self.now >= at)
     }
 
-    /// Whether its first word on a group may still come: it has just started, like this node.
+    /// Whether its first word on a group may still come: it has just started, like this node, or it works and
+    /// has not got that far, as with a large index.
     pub(super) fn awaits_worker(&self) -> bool {
-        self.now.since(self.started_at) < limits::WORKER_SILENT
+        let works = self.worker.heard_at.is_some() && !self.worker_is_silent();
+        works || self.now.since(self.started_at) < limits::WORKER_SILENT
     }
 
     /// Whether the group needs it.

@@ -181,6 +181,8 @@ pub const CONFLICT_ROOM_PART: u64 = 10;
 /// Versions of one path that are kept of a day: what a person wrote by mistake again and again, but not
 /// what a program writes all night.
 pub const CONFLICT_VERSIONS_MAX: usize = 16;
+/// After so long no other version of a path is kept under the same second.
+pub const CONFLICT_SECOND_OVER: Duration = Duration::from_secs(2);
 /// Conflicts that are removed at a time because they had their time: some milliseconds, as a takeover may
 /// wait for it.
 pub const CONFLICT_TIDY_MAX: u64 = 100;

@@ -2,6 +2,7 @@
 //! the conflict store, before the rest is removed with the record.
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::SystemTime;
 
 use nix::fcntl::openat;
 use nix::sys::stat::Mode;
@@ -87,7 +88,7 @@ impl Run<'_> {
             }
             if kept {
                 self.disk(tree.store.sync())?;
-                match tree.store.thin() {
+                match tree.store.thin(SystemTime::now()) {
                     Ok(0) => {}
                     Ok(removed) => log::info!(
                         "{}: {removed} versions of paths that change again and again were removed: too \

@@ -138,7 +138,7 @@ impl Store {
     ///
     /// # Errors
     /// The system refused.
-    pub(in crate::mirror) fn thin(&self) -> Result<u64, Errno> {
+    pub(in crate::mirror) fn thin(&self, now: SystemTime) -> Result<u64, Errno> {
         let mut by_path: BTreeMap<(String, String), Vec<Id>> = BTreeMap::new();
         for id in ids(self.directory.as_fd())? {
             by_path.entry((id.day.clone(), id.path.clone())).or_default().push(id);
@@ -156,14 +156,20 @@ impl Store {
                 }
             }
             for versions in versions.into_values() {
-                removed += self.thin_versions(versions)?;
+                removed += self.thin_versions(versions, now)?;
             }
         }
         Ok(removed)
     }
 
-    fn thin_versions(&self, versions: Vec<About>) -> Result<u64, Errno> {
+    fn thin_versions(&self, versions: Vec<About>, now: SystemTime) -> Result<u64, Errno> {
         let surplus = versions.len().saturating_sub(limits::CONFLICT_VERSIONS_MAX);
+        // Their numbers count on within a second: none of one that goes on may become free.
+        let is_over = |about: &&About| {
+            Id::read(&about.id).is_some_and(|id| is_older(&id, now, limits::CONFLICT_SECOND_OVER))
+        };
+        let over = versions.iter().skip(1).take_while(is_over).count();
+        let surplus = surplus.min(over);
         let (Some(gone), Some(next)) = (versions.get(1..=surplus), versions.get(surplus + 1))
         else {
             return Ok(0);

@@ -252,6 +252,7 @@ fn of_a_path_that_changes_again_and_again_the_first_and_the_newest_versions_stay
             == pair.store().list().unwrap().kept.iter().map(|about| &about.id[..8]).max()
     });
     let store = pair.as_ref().unwrap().store();
+    store.thin(std::time::SystemTime::now() + days(1)).unwrap();
     let kept = store.list().unwrap().kept;
     let content = |about: &About| fs::read_to_string(store.file_of(about).unwrap()).unwrap();
     assert_eq!(kept.len(), max);
