@@ -112,14 +112,14 @@ pub fn apply(
     steps: &mut Steps,
     to_the_end: bool,
 ) -> Result<Applied, Trouble> {
-    let mut brought = bring(ready, roots, index, steps, to_the_end)?;
+    let mut brought = bring(ready, roots, index, steps, to_the_end, &|| false)?;
     let applied = finish(&mut brought, roots, index, steps, &|| false)?;
     applied.ok_or_else(|| Trouble::Failed("it was interrupted".to_owned()))
 }
 
 /// Brings the trees to the commit of a series; [`finish`] must follow. Before something else writes to the
 /// trees, [`Brought::set_brought`] must be on record: when the rest is done again after a crash, nothing is
-/// touched then that is not as the commit before had it.
+/// touched then that is not as the commit before had it. `look_up` is called now and then.
 ///
 /// # Errors
 /// As [`apply`].
@@ -129,6 +129,7 @@ pub fn bring(
     index: &Index,
     steps: &mut Steps,
     to_the_end: bool,
+    look_up: &dyn Fn() -> bool,
 ) -> Result<Brought, Trouble> {
     let ready = ready.clone();
     if index.position().map_err(from_index)? == Some(ready.position()) {
@@ -137,14 +138,15 @@ pub fn bring(
     let done = Done { plan: Plan::of(&ready)?, ..Done::default() };
     let careful = ready.is_brought()?;
     let mut run = Run::new(&ready, roots, index, steps, done);
-    (run.careful, run.to_the_end) = (careful, to_the_end);
+    (run.careful, run.to_the_end, run.look_up) = (careful, to_the_end, look_up);
     run.bring()?;
     let done = Some(run.done);
     Ok(Brought { ready, done })
 }
 
-/// Judges what was replaced or removed, makes everything durable, and puts it into the index. `None`: it was
-/// interrupted, and is to be called again with the same.
+/// Judges what was replaced or removed, makes everything durable, and puts it into the index. `look_up` is
+/// called now and then, and says whether to pause. `None`: it was interrupted so, and is to be called again
+/// with the same.
 ///
 /// # Errors
 /// The system refused: the series stays ready, and is to be applied again.
@@ -153,14 +155,14 @@ pub fn finish(
     roots: &[Root],
     index: &Index,
     steps: &mut Steps,
-    interrupted: &dyn Fn() -> bool,
+    look_up: &dyn Fn() -> bool,
 ) -> Result<Option<Applied>, Trouble> {
     let Brought { ready, done } = brought;
     let (mut unfinished, mut broken) = (BTreeMap::new(), None);
     if let Some(done) = done.take() {
         let to_the_end = done.broken.is_some();
         let mut run = Run::new(ready, roots, index, steps, done);
-        (run.to_the_end, run.interrupted) = (to_the_end, interrupted);
+        (run.to_the_end, run.look_up) = (to_the_end, look_up);
         match run.finish() {
             Ok(()) => (unfinished, broken) = (run.done.unfinished, run.done.broken),
             Err(Rest::Interrupted) => {
@@ -196,8 +198,10 @@ struct Run<'a> {
     roots: &'a [Root],
     index: &'a Index,
     steps: &'a mut Steps,
-    /// Whether the rest is to wait.
-    interrupted: &'a dyn Fn() -> bool,
+    /// Called now and then; whether the rest is to wait.
+    look_up: &'a dyn Fn() -> bool,
+    /// Names that were done alone.
+    count: usize,
     done: Done,
     /// The name of the series' directories.
     name: String,
@@ -229,7 +233,8 @@ impl<'a> Run<'a> {
             roots,
             index,
             steps,
-            interrupted: &|| false,
+            look_up: &|| false,
+            count: 0,
             done,
             name: manifest.name(),
             occasion: Occasion {
@@ -254,6 +259,10 @@ impl<'a> Run<'a> {
         key: &Key,
         act: impl FnOnce(&mut Self) -> Result<(), Halt>,
     ) -> Result<(), Trouble> {
+        self.count = self.count.wrapping_add(1);
+        if self.count.is_multiple_of(limits::FINISH_LOOKS_UP) {
+            (self.look_up)();
+        }
         match act(self) {
             Ok(()) => Ok(()),
             Err(Halt::One(why)) => {
@@ -346,7 +355,7 @@ impl<'a> Run<'a> {
     /// Looked at now and then: `done` so far.
     fn may_go_on(&self, done: usize) -> Result<(), Rest> {
         let looks_up = done.is_multiple_of(limits::FINISH_LOOKS_UP);
-        if looks_up && (self.interrupted)() { Err(Rest::Interrupted) } else { Ok(()) }
+        if looks_up && (self.look_up)() { Err(Rest::Interrupted) } else { Ok(()) }
     }
 
     /// A directory of the series becomes what it says; another one in which a name came or went gets its

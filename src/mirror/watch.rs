@@ -70,7 +70,7 @@ impl WatchError {
     }
 }
 
-/// What changed since the last time. Each list is sorted, without doubles.
+/// What changed since the last time. Each list of one reading is sorted, without doubles.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Drained {
     /// Names to look at. Where a name came, went or was renamed, its directory is among them.
@@ -81,6 +81,18 @@ pub struct Drained {
     pub subtrees: Vec<Key>,
     /// Something changed that cannot be named, or too much: walk all trees.
     pub lost: bool,
+}
+
+impl Drained {
+    /// What changed after that, too; beyond `max` names all trees are to be walked.
+    pub fn extend(&mut self, more: Drained, max: usize) {
+        self.lost |= more.lost;
+        self.names.extend(more.names);
+        self.subtrees.extend(more.subtrees);
+        if self.names.len() + self.subtrees.len() > max {
+            *self = Drained { lost: true, ..Drained::default() };
+        }
+    }
 }
 
 /// [`Drained`] in the making: at most `max` keys.

@@ -455,7 +455,7 @@ fn p3_what_was_written_after_a_takeover_stays_when_the_rest_is_done_again() {
         let ready = pair.take_in(&ops).unwrap();
         let roots = pair.roots();
         let steps = &mut Steps::all();
-        let mut brought = bring(&ready, &roots, pair.index(), steps, false).unwrap();
+        let mut brought = bring(&ready, &roots, pair.index(), steps, false, &|| false).unwrap();
         let (owner, replica) = (snapshot(&pair.owner), snapshot(&pair.replica));
         assert_eq!(owner, replica, "all is there before the rest");
         brought.set_brought().unwrap();
@@ -494,7 +494,7 @@ fn the_rest_can_be_interrupted_again_and_again() {
     let ops = pair.ops();
     let ready = pair.take_in(&ops).unwrap();
     let (roots, steps) = (pair.roots(), &mut Steps::all());
-    let mut brought = bring(&ready, &roots, pair.index(), steps, false).unwrap();
+    let mut brought = bring(&ready, &roots, pair.index(), steps, false, &|| false).unwrap();
     brought.set_brought().unwrap();
     write(&pair.replica, "a.txt", "served");
     let served = snapshot(&pair.replica);

@@ -1,5 +1,6 @@
 //! The standby side of a group: doing what the session's receiver says.
 
+use std::cell::RefCell;
 use std::time::Instant;
 
 use super::own::Judge;
@@ -264,8 +265,13 @@ impl Incoming {
     }
 
     fn apply(&mut self, around: &mut Around<'_>) -> Result<Event, Trouble> {
-        around.settler.bring(around.trees, around.index, false)?;
-        let finished = around.settler.finish(around.trees, around.index, around.interrupted)?;
+        let replica = RefCell::new(&mut *around.replica);
+        let look_up = || {
+            replica.borrow_mut().sip();
+            (around.interrupted)()
+        };
+        around.settler.bring(around.trees, around.index, false, &look_up)?;
+        let finished = around.settler.finish(around.trees, around.index, &look_up)?;
         self.taken.busy = false;
         // This node may have to serve: the rest is done when it does.
         let Some(settled) = finished else {

@@ -26,6 +26,8 @@ use crate::mirror::watch::{Drained, Watch};
 pub(super) struct Replica {
     inbox: Sender<Input>,
     watch: Option<(Watch, Option<WatchThread>)>,
+    /// What was told while something else was done.
+    sipped: Drained,
     /// The watch was told of every change since the trees were walked.
     sure: bool,
     looked_at: Option<Instant>,
@@ -51,6 +53,7 @@ impl Replica {
         Replica {
             inbox: inbox.clone(),
             watch: None,
+            sipped: Drained::default(),
             sure: false,
             looked_at: None,
             look_at: None,
@@ -167,6 +170,17 @@ impl Replica {
         }
     }
 
+    /// Reads what the watch tells, for later: the kernel compares each event with those that nobody has read
+    /// yet, and what this process does to many names makes many of them.
+    pub(super) fn sip(&mut self) {
+        let Some((watch, _)) = &mut self.watch else { return };
+        match watch.drain(limits::HINTS_MAX) {
+            Ok(drained) => self.sipped.extend(drained, limits::HINTS_MAX),
+            // The next look says why.
+            Err(_) => self.sipped.lost = true,
+        }
+    }
+
     /// `None`: nothing is known.
     fn drain(&mut self) -> Option<Drained> {
         self.look_at = None;
@@ -179,7 +193,11 @@ impl Replica {
             let _ = thread.resume.try_send(());
         }
         match drained {
-            Ok(drained) => Some(drained),
+            Ok(drained) => {
+                let mut all = std::mem::take(&mut self.sipped);
+                all.extend(drained, limits::HINTS_MAX);
+                Some(all)
+            }
             Err(error) => {
                 log::warn!("the watch over the copy here: {error}; it is made anew");
                 self.watch = None;

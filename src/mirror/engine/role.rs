@@ -1,5 +1,6 @@
 //! What the engine is doing: nothing, sending, or taking in.
 
+use std::cell::RefCell;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -368,8 +369,16 @@ impl Engine {
         let to_the_end = self.is_over();
         self.look_for_settler()?;
         let Some(settler) = &mut self.settler else { return Ok(()) };
-        let brought =
-            settler.bring(&self.trees, &self.index, to_the_end).and_then(|()| settler.let_serve());
+        let replica = RefCell::new(self.replica.as_mut());
+        let look_up = || {
+            if let Some(replica) = replica.borrow_mut().as_mut() {
+                replica.sip();
+            }
+            false
+        };
+        let brought = settler
+            .bring(&self.trees, &self.index, to_the_end, &look_up)
+            .and_then(|()| settler.let_serve());
         brought.map_err(|trouble| trouble.to_string())
     }
 

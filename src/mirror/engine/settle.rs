@@ -58,18 +58,25 @@ impl Settler {
 
     /// Brings the trees to what was acknowledged, if anything was: they are the state of one commit then, but
     /// for single names. `to_the_end`: what cannot be applied is left, so that nothing waits for it any
-    /// longer; the copy is then not whole.
+    /// longer; the copy is then not whole. `look_up` is called now and then.
     ///
     /// # Errors
     /// It cannot be done now, and is to be tried again.
-    pub fn bring(&mut self, trees: &Trees, index: &Index, to_the_end: bool) -> Result<(), Trouble> {
+    pub fn bring(
+        &mut self,
+        trees: &Trees,
+        index: &Index,
+        to_the_end: bool,
+        look_up: &dyn Fn() -> bool,
+    ) -> Result<(), Trouble> {
         if self.brought.is_some() {
             return Ok(());
         }
         let brought = self.stage.acknowledged().and_then(|ready| {
             let Some(ready) = ready else { return Ok(None) };
             let pass = trees.open(index).map_err(trouble)?;
-            apply::bring(&ready, pass.roots(), index, &mut Steps::all(), to_the_end).map(Some)
+            let steps = &mut Steps::all();
+            apply::bring(&ready, pass.roots(), index, steps, to_the_end, look_up).map(Some)
         });
         self.brought = self.unless_damaged(brought)?.flatten();
         self.serves = false;
@@ -88,8 +95,8 @@ impl Settler {
         Ok(())
     }
 
-    /// Does the rest, and removes what was staged and not acknowledged. `None`: it was interrupted, and is to
-    /// be called again.
+    /// Does the rest, and removes what was staged and not acknowledged. `look_up` is called now and then, and
+    /// says whether to pause. `None`: it was interrupted so, and is to be called again.
     ///
     /// # Errors
     /// It cannot be done now; [`Settler::bring`] and this are to be tried again.
@@ -97,7 +104,7 @@ impl Settler {
         &mut self,
         trees: &Trees,
         index: &Index,
-        interrupted: &dyn Fn() -> bool,
+        look_up: &dyn Fn() -> bool,
     ) -> Result<Option<Settled>, Trouble> {
         let Some(mut brought) = self.brought.take() else {
             self.unless_damaged(self.stage.recover())?;
@@ -105,7 +112,7 @@ impl Settler {
             return Ok(Some(Settled { conflicts, unfinished: Vec::new() }));
         };
         let done = trees.open(index).map_err(trouble).and_then(|pass| {
-            apply::finish(&mut brought, pass.roots(), index, &mut Steps::all(), interrupted)
+            apply::finish(&mut brought, pass.roots(), index, &mut Steps::all(), look_up)
         });
         let applied = match self.unless_damaged(done)? {
             Some(Some(applied)) => applied,
@@ -139,7 +146,7 @@ impl Settler {
         index: &Index,
         to_the_end: bool,
     ) -> Result<(), Trouble> {
-        self.bring(trees, index, to_the_end)?;
+        self.bring(trees, index, to_the_end, &|| false)?;
         self.finish(trees, index, &|| false).map(drop)
     }
 
