@@ -1,21 +1,18 @@
 //! What the engine is doing: nothing, sending, or taking in.
 
 use std::cell::RefCell;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use super::crash::Reign;
-use super::incoming::{self, Incoming};
+use super::incoming::Incoming;
 use super::outgoing::{self, Outgoing};
 use super::owner::{Obstacle, Owner, watch_thread};
-use super::replica::{self, Replica};
 use super::settle::Settler;
-use super::trees::Fault;
 use super::walk;
 use super::wire::Wire;
-use super::{Engine, Input, Mail, Telling, decline, lock, report};
+use super::{Engine, Input, Telling, decline, lock, report};
 use crate::control::status::{Direction, MirrorState};
-use crate::core::{Generation, MirrorDuty, MirrorTerms, PeerSync, Time};
+use crate::core::{MirrorDuty, PeerSync, Time};
 use crate::limits;
 use crate::mirror::proto::{self, Envelope, ToReceiver, ToSender, Trouble};
 use crate::mirror::session::receiver;
@@ -150,133 +147,6 @@ impl Role {
 }
 
 impl Engine {
-    /// A new order.
-    pub(super) fn ordered(
-        &mut self,
-        order: u32,
-        duty: MirrorDuty,
-        peer: PeerSync,
-        terms: MirrorTerms,
-        tell: &mut dyn FnMut(Telling),
-    ) {
-        (self.order, self.duty, self.terms) = (order, duty, terms);
-        self.record(terms);
-        // Every order is answered: it may be of a new heart, which was told nothing yet.
-        self.told = None;
-        if self.peer != peer {
-            // A session says what one incarnation of the peer has.
-            let is_new = self.peer.incarnation != peer.incarnation;
-            self.peer = peer;
-            if let Role::Out(owner) = &mut self.role {
-                owner.dial.next_at = Instant::now();
-            }
-            // Another way leads there now: the crossover is lost, or it is back.
-            let by_crossover = self.wire.path().map(|path| path == LinkPath::Crossover);
-            if by_crossover.is_some_and(|by_crossover| by_crossover != peer.crossover.is_some()) {
-                self.change_over();
-            }
-            if is_new {
-                if let Role::Out(owner) = &mut self.role
-                    && let Ok(outgoing) = &mut owner.outgoing
-                {
-                    outgoing.peer_is_new();
-                }
-                self.wire.close();
-                self.cut("the peer has begun anew");
-            }
-        }
-        let goes_on = match (&self.role, duty) {
-            (Role::Idle { .. }, MirrorDuty::Still) => true,
-            (Role::Out(owner), MirrorDuty::Out(new) | MirrorDuty::Drain(new)) => {
-                owner.generation == new
-            }
-            (Role::In(incoming), MirrorDuty::In(new)) => incoming.generation() == new,
-            (Role::Idle { .. } | Role::Out(_) | Role::In(_), _) => false,
-        };
-        if !goes_on {
-            self.leave("this node no longer owns the group", tell);
-            self.role = match duty {
-                MirrorDuty::Still => Role::idle(Instant::now()),
-                MirrorDuty::Out(generation) | MirrorDuty::Drain(generation) => {
-                    Role::Out(Box::new(Owner::new(generation)))
-                }
-                MirrorDuty::In(generation) => {
-                    Reign::of(&self.setup.state).end();
-                    self.replica.get_or_insert_with(|| Replica::new(&self.to_self));
-                    let group = &self.setup.group;
-                    Role::In(Box::new(Incoming::new(generation, group, &self.trees)))
-                }
-            };
-        }
-        let drains = matches!(duty, MirrorDuty::Drain(_));
-        if let Role::Out(owner) = &mut self.role {
-            owner.approved |= terms.approved;
-            owner.drain = owner.drain.filter(|_| drains);
-        }
-        if drains {
-            self.begin_owner();
-            let barrier = self.with_owner(|owner, now, around| {
-                let outgoing = owner.outgoing.as_mut().ok()?;
-                // Clients wait. The walk finds everything that those who wrote had written; what they
-                // left in memory is on the peer's disk soon.
-                outgoing.barrier(now, false, around).ok()
-            });
-            if let Role::Out(owner) = &mut self.role {
-                owner.drain = owner.drain.or(barrier.flatten());
-            }
-        }
-    }
-
-    /// Puts on record with the trees what the order says of this node's reigns: of the one that has begun
-    /// with them, and of the next.
-    fn record(&mut self, terms: MirrorTerms) {
-        let recorded = self.index.copy().and_then(|copy| {
-            let mut new = copy.clone();
-            if terms.began.is_some_and(|began| new.ready_for.contains(&began)) {
-                new.of = terms.began;
-            }
-            if let Some(intent) = terms.intent.filter(|intent| !new.ready_for.contains(intent)) {
-                new.ready_for.push(intent);
-                let surplus = new.ready_for.len().saturating_sub(limits::READY_FOR_MAX);
-                new.ready_for.drain(..surplus);
-            }
-            if new == copy { Ok(()) } else { self.index.set_copy(&new) }
-        });
-        if let Err(error) = recorded {
-            log::warn!("the next reign is not on record with the trees: {error}");
-        }
-    }
-
-    /// What a person had to say is said.
-    pub(super) fn approve(&mut self) {
-        if let Role::Out(owner) = &mut self.role {
-            owner.approved = true;
-            owner.dial.next_at = Instant::now();
-            if let Ok(outgoing) = &mut owner.outgoing {
-                outgoing.brake.approve();
-            }
-        }
-    }
-
-    /// Does what is ordered from its beginning: nothing that was under way counts any more.
-    pub(super) fn begin_anew(&mut self, why: &str, tell: &mut dyn FnMut(Telling)) {
-        self.leave(why, tell);
-        self.role = Role::idle(Instant::now());
-        self.replica = None;
-        self.ordered(self.order, self.duty, self.peer, self.terms, tell);
-    }
-
-    /// Ends what is under way; `why`: what those are told who wait for it.
-    fn leave(&mut self, why: &str, tell: &mut dyn FnMut(Telling)) {
-        self.wire.close();
-        if let Role::Out(owner) = &mut self.role {
-            Reign::of(&self.setup.state).end();
-            for (request, _) in owner.syncs.drain(..) {
-                tell(Telling::Synced { request, outcome: Err(why.to_owned()) });
-            }
-        }
-    }
-
     /// An operator's `sync`.
     pub(super) fn sync(&mut self, request: u64, tell: &mut dyn FnMut(Telling)) {
         let barrier = self.with_owner(|owner, now, around| {
@@ -356,7 +226,7 @@ impl Engine {
         self.unsettled.is_some_and(|since| since.elapsed() >= limits::SETTLE_PATIENCE)
     }
 
-    fn settled(&mut self) -> Result<(), String> {
+    pub(super) fn settled(&mut self) -> Result<(), String> {
         let to_the_end = self.is_over();
         self.look_for_settler()?;
         let Some(settler) = &mut self.settler else { return Ok(()) };
@@ -391,7 +261,7 @@ impl Engine {
         finished.map(drop).map_err(|trouble| trouble.to_string())
     }
 
-    fn begin_owner(&mut self) {
+    pub(super) fn begin_owner(&mut self) {
         let Role::Out(owner) = &mut self.role else { return };
         if !matches!(&owner.outgoing, Err((_, at)) if Instant::now() >= *at) {
             return;
@@ -537,75 +407,6 @@ impl Engine {
         }
     }
 
-    /// Looks at what somebody may have changed here, and tells the owner.
-    fn look_at_replica(&mut self) {
-        let Role::In(incoming) = &self.role else { return };
-        let generation = incoming.generation();
-        if self.replica.as_ref().is_none_or(|replica| replica.due() > Instant::now()) {
-            return;
-        }
-        // What was acknowledged and is not in the trees yet, nobody changed. A session begins with that.
-        let settled = if self.wire.is_open() { Ok(()) } else { self.settled() };
-        let is_replica = self.is_replica().unwrap_or(false);
-        let Some(replica) = &mut self.replica else { return };
-        if settled.is_err() {
-            return replica.again();
-        }
-        let mail = self.mail.clone();
-        let interrupted = move || ends_taking_in(&mail, generation);
-        let around =
-            replica::Around { trees: &self.trees, index: &self.index, interrupted: &interrupted };
-        match replica.look(&around) {
-            Ok(false) => {}
-            Ok(true) => {
-                let differ = replica.differ().clone();
-                // Else it is what this node had as owner, and could not send.
-                if is_replica {
-                    self.news.differ(&self.trees, &differ, "on this node");
-                }
-                self.feed_receiver(receiver::Event::Differs(differ));
-            }
-            Err(fault) => {
-                replica.again();
-                // The owner must not believe that its copy is here: a new session says what is wrong.
-                if !matches!(fault, Fault::Interrupted) && self.wire.is_open() {
-                    log::warn!("a mirror session was ended: {fault}");
-                    self.wire.close();
-                    self.cut(&fault.to_string());
-                }
-            }
-        }
-    }
-
-    /// Compares the copy with the index, as the owner left it: it may be served soon. Nothing is restored any
-    /// more; what differs is told, and the peer will keep what it has of it.
-    fn look_before_a_claim(&mut self) {
-        if !self.is_replica().unwrap_or(false) {
-            self.replica = None;
-            return;
-        }
-        let replica = self.replica.get_or_insert_with(|| Replica::new(&self.to_self));
-        let mail = self.mail.clone();
-        let interrupted = move || {
-            let order = lock(&mail).order;
-            order.is_some_and(|(_, duty, ..)| duty != MirrorDuty::Still)
-        };
-        let around =
-            replica::Around { trees: &self.trees, index: &self.index, interrupted: &interrupted };
-        match replica.look(&around) {
-            Ok(_) => {
-                if let Some(differ) = replica.untold() {
-                    self.news.differs_at_a_claim(&self.trees, &differ);
-                }
-            }
-            // The claim must not wait for a name that cannot be read.
-            Err(fault) => {
-                replica.again();
-                log::warn!("the copy here could not be compared with what the owner sent: {fault}");
-            }
-        }
-    }
-
     /// What was told is read: the watch may tell again. Names that were told while a series was read wait
     /// for the next one, and nothing will tell of them once more.
     fn resume_watch(&mut self) {
@@ -719,7 +520,7 @@ impl Engine {
         }
     }
 
-    fn with_owner<T>(
+    pub(super) fn with_owner<T>(
         &mut self,
         work: impl FnOnce(&mut Owner, Time, outgoing::Around<'_>) -> T,
     ) -> Option<T> {
@@ -743,40 +544,5 @@ impl Engine {
             interrupted: &interrupted,
         };
         Some(work(owner, now, around))
-    }
-
-    fn feed_receiver(&mut self, event: receiver::Event) {
-        let now = self.now();
-        let Role::In(incoming) = &mut self.role else { return };
-        // Made before the link was taken.
-        let Some(settler) = &mut self.settler else { return };
-        let mail = self.mail.clone();
-        let generation = incoming.generation();
-        let interrupted = move || ends_taking_in(&mail, generation);
-        let replica = self.replica.get_or_insert_with(|| Replica::new(&self.to_self));
-        let around = incoming::Around {
-            trees: &self.trees,
-            index: &self.index,
-            settler,
-            wire: &mut self.wire,
-            skipped: &mut self.skipped,
-            replica,
-            interrupted: &interrupted,
-        };
-        incoming.handle(now, event, around);
-        if let Some(Trouble::Root(why)) = &incoming.taken.trouble {
-            self.roots = Err(why.clone());
-        } else if incoming.taken.whole {
-            self.roots = Ok(());
-        }
-    }
-}
-
-/// Whether an order waits that ends the taking in of this generation.
-fn ends_taking_in(mail: &Mutex<Mail>, generation: Generation) -> bool {
-    match lock(mail).order {
-        None => false,
-        Some((_, MirrorDuty::In(new), ..)) => new != generation,
-        Some((_, MirrorDuty::Still | MirrorDuty::Out(_) | MirrorDuty::Drain(_), ..)) => true,
     }
 }

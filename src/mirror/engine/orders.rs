@@ -1,0 +1,142 @@
+//! Orders: what the engine is to do, with what this node's disk and a person say of it.
+
+use std::time::Instant;
+
+use super::crash::Reign;
+use super::incoming::Incoming;
+use super::owner::Owner;
+use super::replica::Replica;
+use super::role::Role;
+use super::{Engine, Telling};
+use crate::core::{MirrorDuty, MirrorTerms, PeerSync};
+use crate::limits;
+use crate::mirror::transport::LinkPath;
+
+impl Engine {
+    /// A new order.
+    pub(super) fn ordered(
+        &mut self,
+        order: u32,
+        duty: MirrorDuty,
+        peer: PeerSync,
+        terms: MirrorTerms,
+        tell: &mut dyn FnMut(Telling),
+    ) {
+        (self.order, self.duty, self.terms) = (order, duty, terms);
+        self.record(terms);
+        // Every order is answered: it may be of a new heart, which was told nothing yet.
+        self.told = None;
+        if self.peer != peer {
+            // A session says what one incarnation of the peer has.
+            let is_new = self.peer.incarnation != peer.incarnation;
+            self.peer = peer;
+            if let Role::Out(owner) = &mut self.role {
+                owner.dial.next_at = Instant::now();
+            }
+            // Another way leads there now: the crossover is lost, or it is back.
+            let by_crossover = self.wire.path().map(|path| path == LinkPath::Crossover);
+            if by_crossover.is_some_and(|by_crossover| by_crossover != peer.crossover.is_some()) {
+                self.change_over();
+            }
+            if is_new {
+                if let Role::Out(owner) = &mut self.role
+                    && let Ok(outgoing) = &mut owner.outgoing
+                {
+                    outgoing.peer_is_new();
+                }
+                self.wire.close();
+                self.cut("the peer has begun anew");
+            }
+        }
+        let goes_on = match (&self.role, duty) {
+            (Role::Idle { .. }, MirrorDuty::Still) => true,
+            (Role::Out(owner), MirrorDuty::Out(new) | MirrorDuty::Drain(new)) => {
+                owner.generation == new
+            }
+            (Role::In(incoming), MirrorDuty::In(new)) => incoming.generation() == new,
+            (Role::Idle { .. } | Role::Out(_) | Role::In(_), _) => false,
+        };
+        if !goes_on {
+            self.leave("this node no longer owns the group", tell);
+            self.role = match duty {
+                MirrorDuty::Still => Role::idle(Instant::now()),
+                MirrorDuty::Out(generation) | MirrorDuty::Drain(generation) => {
+                    Role::Out(Box::new(Owner::new(generation)))
+                }
+                MirrorDuty::In(generation) => {
+                    Reign::of(&self.setup.state).end();
+                    self.replica.get_or_insert_with(|| Replica::new(&self.to_self));
+                    let group = &self.setup.group;
+                    Role::In(Box::new(Incoming::new(generation, group, &self.trees)))
+                }
+            };
+        }
+        let drains = matches!(duty, MirrorDuty::Drain(_));
+        if let Role::Out(owner) = &mut self.role {
+            owner.approved |= terms.approved;
+            owner.drain = owner.drain.filter(|_| drains);
+        }
+        if drains {
+            self.begin_owner();
+            let barrier = self.with_owner(|owner, now, around| {
+                let outgoing = owner.outgoing.as_mut().ok()?;
+                // Clients wait. The walk finds everything that those who wrote had written; what they
+                // left in memory is on the peer's disk soon.
+                outgoing.barrier(now, false, around).ok()
+            });
+            if let Role::Out(owner) = &mut self.role {
+                owner.drain = owner.drain.or(barrier.flatten());
+            }
+        }
+    }
+
+    /// Puts on record with the trees what the order says of this node's reigns: of the one that has begun
+    /// with them, and of the next.
+    pub(super) fn record(&mut self, terms: MirrorTerms) {
+        let recorded = self.index.copy().and_then(|copy| {
+            let mut new = copy.clone();
+            if terms.began.is_some_and(|began| new.ready_for.contains(&began)) {
+                new.of = terms.began;
+            }
+            if let Some(intent) = terms.intent.filter(|intent| !new.ready_for.contains(intent)) {
+                new.ready_for.push(intent);
+                let surplus = new.ready_for.len().saturating_sub(limits::READY_FOR_MAX);
+                new.ready_for.drain(..surplus);
+            }
+            if new == copy { Ok(()) } else { self.index.set_copy(&new) }
+        });
+        if let Err(error) = recorded {
+            log::warn!("the next reign is not on record with the trees: {error}");
+        }
+    }
+
+    /// What a person had to say is said.
+    pub(super) fn approve(&mut self) {
+        if let Role::Out(owner) = &mut self.role {
+            owner.approved = true;
+            owner.dial.next_at = Instant::now();
+            if let Ok(outgoing) = &mut owner.outgoing {
+                outgoing.brake.approve();
+            }
+        }
+    }
+
+    /// Does what is ordered from its beginning: nothing that was under way counts any more.
+    pub(super) fn begin_anew(&mut self, why: &str, tell: &mut dyn FnMut(Telling)) {
+        self.leave(why, tell);
+        self.role = Role::idle(Instant::now());
+        self.replica = None;
+        self.ordered(self.order, self.duty, self.peer, self.terms, tell);
+    }
+
+    /// Ends what is under way; `why`: what those are told who wait for it.
+    pub(super) fn leave(&mut self, why: &str, tell: &mut dyn FnMut(Telling)) {
+        self.wire.close();
+        if let Role::Out(owner) = &mut self.role {
+            Reign::of(&self.setup.state).end();
+            for (request, _) in owner.syncs.drain(..) {
+                tell(Telling::Synced { request, outcome: Err(why.to_owned()) });
+            }
+        }
+    }
+}
