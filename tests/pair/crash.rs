@@ -168,5 +168,6 @@ fn restored(scene: &Scene, node: NodeIndex, path: &str) -> String {
     let id =
         kept.iter().find(|one| one["path"] == path).unwrap()["id"].as_str().unwrap().to_owned();
     scene.tell(node, &["conflicts", "web", "restore", &id, "--force"]);
-    fs::read_to_string(www(scene, node).join(path)).unwrap()
+    // It is the owner who restores it.
+    fs::read_to_string(www(scene, scene.bed.owner().unwrap()).join(path)).unwrap()
 }

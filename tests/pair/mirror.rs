@@ -255,7 +255,7 @@ fn p3_what_is_written_on_the_standby_side_is_kept() {
     assert_eq!(code, 0);
     assert!(out.contains("page"), "{out}");
     scene.wait_event(owner.other(), 0, Kind::Conflict, "conflict store");
-    assert_eq!(scene.group(owner.other()).mirror.conflicts, 1);
+    scene.wait_until("it to be counted", || scene.group(owner.other()).mirror.conflicts == 1);
 
     // What was kept is put back where it is owned, and goes to the other side from there.
     scene.tell(owner, &["move", "web"]);
