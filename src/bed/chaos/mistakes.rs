@@ -1,7 +1,7 @@
 //! Somebody works on the wrong machine: edits, truncates, deletes and makes files in the tree of the node
 //! that does not serve. None of it may ever be served, and what was written must be kept.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::time::Instant;
@@ -31,6 +31,8 @@ pub(super) struct Mistakes {
     new: Vec<Mistake>,
     /// Replaced by mistake on a node: page, and the version that was there.
     replaced: HashSet<Page>,
+    /// Cut or deleted by mistake on a node, and when.
+    spoilt: HashMap<(NodeIndex, String), Instant>,
     /// Versions that must never be served.
     forbidden: HashSet<u64>,
     count: u64,
@@ -82,6 +84,9 @@ impl Mistakes {
             return Ok(None);
         }
         self.count += 1;
+        if written.is_none() {
+            self.spoilt.insert((wrong, name.clone()), Instant::now());
+        }
         self.replaced.insert(Page { name: name.clone(), number: previous });
         let name = written.as_ref().map_or(name, |page| page.name.clone());
         if let Some(page) = written {
@@ -118,6 +123,15 @@ impl Mistakes {
         self.forbidden.contains(&number)
     }
 
+    /// Whether a node serves this name as somebody has just cut or deleted it there: it took over before the
+    /// mirror could restore it, and told so.
+    pub(super) fn is_spoilt(&self, bed: &Bed, node: NodeIndex, name: &str) -> bool {
+        self.spoilt.get(&(node, name.to_owned())).is_some_and(|&at| {
+            let arrivals = bed.watcher.arrivals_since(node, at);
+            arrivals.into_iter().any(|arrival| arrival <= at + limits::CHAOS_MISTAKE_SETTLES)
+        })
+    }
+
     /// Whether somebody has replaced this version by mistake.
     pub(super) fn has_replaced(&self, page: &Page) -> bool {
         self.replaced.contains(page)
@@ -133,6 +147,7 @@ impl Mistakes {
     pub(super) fn forget(&mut self) {
         self.new.clear();
         self.replaced.clear();
+        self.spoilt.clear();
     }
 
     /// How many were made.
