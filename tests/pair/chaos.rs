@@ -16,8 +16,8 @@ fn nothing_is_lost_in_a_short_chaos() {
     let plan = Plan {
         exe: scene::options().exe,
         seed: 7,
-        time: Duration::from_secs(60),
-        failovers: Some(6),
+        time: Duration::from_secs(30),
+        failovers: Some(4),
         stop: &NEVER,
     };
     let mut told = String::new();
