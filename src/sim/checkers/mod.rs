@@ -30,6 +30,9 @@ use redundancy::Redundancy;
 use reigns::Reigns;
 use service::Service;
 
+/// A claim that waited for the kernel's lock takes effect, or is given up, within this after it is free, in µs.
+const LATE_CLAIM_US: u64 = 5_000_000;
+
 /// All checkers of a world.
 pub struct Checkers {
     /// Promise P1.
@@ -151,6 +154,10 @@ impl World {
         let claimed = other.heart.as_ref().is_some_and(|heart| heart.claimed[place(group)]);
         // One that stands still as a whole is the exception that only fencing ends, too.
         let both = other.powered && (claimed || other.kernel.holds(group));
+        // Whose kernel's lock is held may have begun to serve, and hold nothing yet: its claim comes late.
+        let since_us = self.now_us.saturating_sub(other.rtnl_changed_us);
+        let lately = other.rtnl_changed_us > 0 && since_us < LATE_CLAIM_US;
+        let both = both || (other.powered && (other.rtnl_held > 0 || lately));
         let excused = both || self.checkers.excuses.is_split_from(group, index);
         let at_us = self.now_us;
         let version = Version { by: Some(index), saw, at_us, excused, gone: false };
