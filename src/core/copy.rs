@@ -60,7 +60,7 @@ impl Core {
             return Holds::Older;
         }
         let Some(report) = group.duties.mirror_report() else {
-            // Who reigned last has what it served; its worker's first word is awaited for some seconds.
+            // Who reigned last has what it served; its worker's first word is awaited as long as that works.
             let reigned = self.disk.served_trees(&group.name).is_some_and(|it| it.owner == self.me);
             return if reigned && self.awaits_worker() { Holds::Newest } else { Holds::Nothing };
         };
