@@ -67,8 +67,14 @@ pub const WALK_MARKS: usize = 4096;
 pub const WALK_LOOKS_UP: u64 = 1024;
 /// Paths that are not mirrored, as shown by `status`.
 pub const SKIPPED_SHOWN: usize = 20;
-/// Names that the watch may tell of at a time; more, and the trees are walked.
+/// Names that the watch may tell of before they are read; more, and the trees are walked.
 pub const HINTS_MAX: usize = 50_000;
+/// What was told is read again after so long at the soonest: few enough names for one series are told in it.
+pub const HINT_PAUSE: Duration = Duration::from_millis(2);
+/// Names that a series takes of many: a takeover waits until they are renamed, 60 us each.
+pub const SERIES_NAMES: usize = 1000;
+/// Names that are read before the watch is listened to again.
+pub const READS_LISTEN_AFTER: usize = 32;
 /// Names that are shown of those that somebody changed in the copy on the standby side.
 pub const DIFFER_SHOWN: usize = 3;
 /// The copy is looked at this often while something is told of it, and compared anew at most so often ...
@@ -135,6 +141,8 @@ pub const SETTLE_PATIENCE: Duration = Duration::from_secs(10);
 pub const MAX_DELETE_PERCENT: u8 = 100;
 /// Fewer names than this are no mass, whatever share of a small tree they are.
 pub const MASS_DELETE_NAMES_MIN: i64 = 10;
+/// What goes within this time goes at once.
+pub const MASS_DELETE_FOR: Duration = Duration::from_secs(60);
 /// Looks that are remembered of what a series replaces or removes, until that is judged: 6 MB. Beyond it,
 /// it is judged by its content.
 pub const REPLACED_SEEN_MAX: usize = 1 << 16;
@@ -239,8 +247,8 @@ pub const WATCH_BUFFER_BYTES: usize = 64 * 1024;
 /// Directories whose path is remembered by handle: the busy ones; one more costs 7 us.
 pub const WATCH_PATHS_MAX: usize = 8192;
 /// So long a directory's handle that finds no memory is tried again, for that may mean another thing: it
-/// took up to 4 ms beside two busy writers. What is spent in vain is spent once a drain.
-pub const WATCH_NUMBER_REUSED: Duration = Duration::from_millis(50);
+/// took up to 4 ms beside two busy writers, and 50 ms on a loaded machine. What is spent in vain is spent once a drain.
+pub const WATCH_NUMBER_REUSED: Duration = Duration::from_millis(250);
 
 /// Extended attributes of one name, values and names together, in bytes: ext4 holds a few KiB; more is
 /// refused by name, so that a change always fits into one message.

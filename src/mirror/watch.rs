@@ -73,8 +73,11 @@ impl WatchError {
 /// What changed since the last time. Each list of one reading is sorted, without doubles.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Drained {
-    /// Names to look at. Where a name came, went or was renamed, its directory is among them.
+    /// Names that came, went, or have another content.
     pub names: Vec<Key>,
+    /// Directories that only look different: a name came to them or went, or their attributes were set.
+    /// None of them is among the names.
+    pub directories: Vec<Key>,
     /// Directories to walk, none below another: they were moved in, or went away, or were filled before
     /// they were watched. One that went may be gone with all that was below, or another may be there by
     /// now: nothing else tells what of the first is missing in the second.
@@ -88,8 +91,9 @@ impl Drained {
     pub fn extend(&mut self, more: Drained, max: usize) {
         self.lost |= more.lost;
         self.names.extend(more.names);
+        self.directories.extend(more.directories);
         self.subtrees.extend(more.subtrees);
-        if self.names.len() + self.subtrees.len() > max {
+        if self.names.len() + self.directories.len() + self.subtrees.len() > max {
             *self = Drained { lost: true, ..Drained::default() };
         }
     }
@@ -99,24 +103,38 @@ impl Drained {
 #[derive(Debug)]
 struct Hints {
     names: BTreeSet<Key>,
+    directories: BTreeSet<Key>,
     subtrees: BTreeSet<Key>,
     lost: bool,
     max: usize,
 }
 
 impl Hints {
+    fn new(max: usize) -> Hints {
+        let (names, directories, subtrees) = Default::default();
+        Hints { names, directories, subtrees, lost: false, max }
+    }
+
     fn name(&mut self, key: Key) {
-        if self.names.len() + self.subtrees.len() < self.max {
-            self.names.insert(key);
-        } else if !self.names.contains(&key) {
-            self.lost = true;
+        self.directories.remove(&key);
+        self.put(key, |hints| &mut hints.names);
+    }
+
+    fn directory(&mut self, key: Key) {
+        if !self.names.contains(&key) {
+            self.put(key, |hints| &mut hints.directories);
         }
     }
 
     fn subtree(&mut self, key: Key) {
-        if self.names.len() + self.subtrees.len() < self.max {
-            self.subtrees.insert(key);
-        } else if !self.subtrees.contains(&key) {
+        self.put(key, |hints| &mut hints.subtrees);
+    }
+
+    fn put(&mut self, key: Key, which: fn(&mut Hints) -> &mut BTreeSet<Key>) {
+        let has_room = self.names.len() + self.directories.len() + self.subtrees.len() < self.max;
+        if has_room {
+            which(self).insert(key);
+        } else if !which(self).contains(&key) {
             self.lost = true;
         }
     }
@@ -168,6 +186,15 @@ impl Watch {
         }
     }
 
+    /// Whether what one drain tells was done before what a later one tells first, and both names of a rename
+    /// are told by the same one: what was done first can be looked at first.
+    pub fn keeps_order(&self) -> bool {
+        match &self.source {
+            Source::Fanotify(fanotify) => fanotify.tells_renames(),
+            Source::Inotify(_) => false,
+        }
+    }
+
     /// Takes everything that the kernel had to tell when this was called: every call that changed a tree
     /// and returned before is in it. What comes meanwhile may be in it or in the next. Never waits. Of more
     /// than `max` keys the rest is `lost`.
@@ -176,8 +203,7 @@ impl Watch {
     /// The kernel refuses, or a directory cannot be watched: what was read is lost, and so is what follows
     /// if it fails again. Make a new watch, and walk.
     pub fn drain(&mut self, max: usize) -> Result<Drained, WatchError> {
-        let mut hints =
-            Hints { names: BTreeSet::new(), subtrees: BTreeSet::new(), lost: false, max };
+        let mut hints = Hints::new(max);
         match &mut self.source {
             Source::Fanotify(fanotify) => fanotify.drain(&mut hints)?,
             Source::Inotify(inotify) => inotify.drain(&mut hints)?,
@@ -185,6 +211,7 @@ impl Watch {
         let subtrees = hints.subtrees.iter().filter(|key| !has_ancestor_in(&hints.subtrees, key));
         Ok(Drained {
             subtrees: subtrees.cloned().collect(),
+            directories: hints.directories.into_iter().collect(),
             names: hints.names.into_iter().collect(),
             lost: hints.lost,
         })

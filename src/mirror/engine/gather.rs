@@ -9,6 +9,9 @@
 //! was told until then; after a few rounds the series is *fuzzy*: each file is whole, but the whole may
 //! never have existed at one instant.
 //!
+//! Of much that was told not all is taken at once (`backlog`): a takeover waits for what was acknowledged
+//! and is not in the trees yet. T is then the moment up to which it was taken, and the rule is the same.
+//!
 //! A round must be quicker than the writers: it waits for no disk. So small files are read before their
 //! dirty pages are written back, and a store through a mapping that comes right after may not move their
 //! times. When the peer has the series, such files are written back and read again ([`Series::record`]):
@@ -31,7 +34,7 @@ use self::content::is_small;
 pub use self::series::Series;
 use super::ahead::Ahead;
 use super::batch::{Batch, Made};
-use super::hints::{Hints, Told};
+use super::hints::Hints;
 use super::links::Inode;
 use super::rest::Rests;
 use super::trees::{Fault, Pass, Tree};
@@ -77,7 +80,8 @@ impl Gather<'_> {
     /// See [`Fault`]: the series is void.
     pub fn batch(&mut self, series: &mut Series) -> Result<Batch, Fault> {
         let mut made = Made::default();
-        self.absorb(series)?;
+        let begins = series.is_empty();
+        self.absorb(series, if begins { limits::SERIES_NAMES } else { 0 })?;
         let mut first_round_at = None;
         loop {
             let names = self.index.dirty(limits::BATCH_OPS_MAX.saturating_sub(made.ops.len()));
@@ -94,12 +98,9 @@ impl Gather<'_> {
                 self.hints.walk(self.pass, self.index, &|key| series.has(key), self.interrupted)?;
                 continue;
             }
-            let quiet = match self.absorb(series)? {
-                Told::Names(names) => names.iter().all(|name| !series.awaits(name)),
-                Told::Everything => false,
-            };
+            let told = self.absorb(series, 0)?;
             let relinked = self.settle_links(series)?;
-            if quiet && !relinked {
+            if !told && !relinked {
                 break;
             }
             series.rounds += 1;
@@ -113,8 +114,8 @@ impl Gather<'_> {
         Ok(made.batch(series.fuzzy, false))
     }
 
-    fn absorb(&mut self, series: &Series) -> Result<Told, Fault> {
-        self.hints.absorb(self.pass, self.index, &|key| series.has(key), self.interrupted)
+    fn absorb(&mut self, series: &Series, least: usize) -> Result<bool, Fault> {
+        self.hints.absorb(self.pass, self.index, series, least, self.interrupted)
     }
 
     fn read(&mut self, names: Vec<Key>, series: &mut Series, made: &mut Made) -> Result<(), Fault> {
@@ -135,6 +136,9 @@ impl Gather<'_> {
             }
             if (self.interrupted)() {
                 return Err(Fault::Interrupted);
+            }
+            if done.len().is_multiple_of(limits::READS_LISTEN_AFTER) {
+                self.hints.listen()?;
             }
             // The peer must be able to put it somewhere.
             if let Some(parent) = self.parent_to_come(&key, series)?
@@ -202,6 +206,7 @@ impl Gather<'_> {
             | Fault::Tree(_)
             | Fault::Disk(_)
             | Fault::Index(_)
+            | Fault::Brake(_)
             | Fault::Interrupted => return Err(fault),
         };
         log::warn!("a name cannot be mirrored for now: {why}");

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::backlog::Backlog;
+use super::gather::Series;
 use super::links::Links;
 use super::trees::{Fault, Pass, Trees};
 use super::walk::{self, Walked};
@@ -10,21 +12,16 @@ use crate::mirror::entry::Key;
 use crate::mirror::index::Index;
 use crate::mirror::meta;
 use crate::mirror::scan::Walk;
-use crate::mirror::watch::{Watch, WatchError};
-
-/// What was told since the last time.
-#[derive(Debug)]
-pub enum Told {
-    /// About these names.
-    Names(Vec<Key>),
-    /// About any of them.
-    Everything,
-}
+use crate::mirror::watch::{Drained, Watch, WatchError};
 
 /// The watch over the trees.
 #[derive(Debug)]
 pub struct Hints {
     watch: Watch,
+    /// What the watch has told and is not marked.
+    backlog: Backlog,
+    /// Something was told that has no name, or that could not be kept.
+    lost: bool,
     /// Names of files that have more than one.
     pub links: Links,
     /// The last walk stopped when it had marked enough; what is behind is not marked yet.
@@ -43,6 +40,8 @@ impl Hints {
     pub fn new(trees: &Trees) -> Result<Hints, WatchError> {
         Ok(Hints {
             watch: Watch::new(&trees.places())?,
+            backlog: Backlog::default(),
+            lost: false,
             links: Links::default(),
             more_to_walk: false,
             learns_at: None,
@@ -124,7 +123,32 @@ impl Hints {
         self.more_to_walk
     }
 
-    /// Marks everything dirty that was told until now.
+    /// Reads what the watch tells, for later: the more often, the finer is the order that is known.
+    ///
+    /// # Errors
+    /// The watch fails: make new hints, and walk.
+    pub fn listen(&mut self) -> Result<(), Fault> {
+        let drained = self
+            .watch
+            .drain(limits::HINTS_MAX)
+            .map_err(|error| Fault::Disk(format!("the watch over the trees: {error}")))?;
+        self.lost |= drained.lost || self.backlog.len() > limits::HINTS_MAX;
+        if self.lost {
+            // A walk will find it all.
+            self.backlog.clear();
+        } else if drained != Drained::default() {
+            self.backlog.push(drained, self.watch.keeps_order());
+        }
+        Ok(())
+    }
+
+    /// What was told and is not marked yet.
+    pub fn backlog(&self) -> &Backlog {
+        &self.backlog
+    }
+
+    /// Marks what was told first: about `least` names, and whatever must come with them or with the names that
+    /// `series` has read. Returns whether something was marked.
     ///
     /// # Errors
     /// See [`Fault`]. After one of the watch itself, make new hints, and walk.
@@ -132,29 +156,41 @@ impl Hints {
         &mut self,
         pass: &Pass<'_>,
         index: &Index,
-        skip: &dyn Fn(&Key) -> bool,
+        series: &Series,
+        least: usize,
         interrupted: &dyn Fn() -> bool,
-    ) -> Result<Told, Fault> {
-        let drained = self
-            .watch
-            .drain(limits::HINTS_MAX)
-            .map_err(|error| Fault::Disk(format!("the watch over the trees: {error}")))?;
-        if drained.lost || pass.iter().any(|(tree, _)| index.tree_dirty(tree.id)) {
+    ) -> Result<bool, Fault> {
+        self.listen()?;
+        if self.lost || pass.iter().any(|(tree, _)| index.tree_dirty(tree.id)) {
             // Of what was read before, nothing is known any more.
-            let skip = |key: &Key| !drained.lost && skip(key);
-            self.walk(pass, index, &skip, interrupted)?;
-            return Ok(Told::Everything);
+            let lost = self.lost;
+            self.walk(pass, index, &|key| !lost && series.has(key), interrupted)?;
+            self.lost = false;
+            self.mark_told(pass, index, usize::MAX, series)?;
+            return Ok(true);
         }
-        let mut names = drained.names;
-        for directory in drained.subtrees {
+        self.mark_told(pass, index, least, series)
+    }
+
+    fn mark_told(
+        &mut self,
+        pass: &Pass<'_>,
+        index: &Index,
+        least: usize,
+        series: &Series,
+    ) -> Result<bool, Fault> {
+        let Some(told) = self.backlog.take(least, series.awaited()) else { return Ok(false) };
+        let Drained { mut names, directories, subtrees, lost: _ } = told;
+        for directory in subtrees {
             self.descend(pass, &directory, &mut names)?;
             // Of what was in it before, nothing may be told, if another one has come in its place.
             for row in index.below(&directory) {
                 names.push(row?.0);
             }
         }
+        names.extend(directories);
         index.mark(&names)?;
-        Ok(Told::Names(names))
+        Ok(true)
     }
 
     /// All names of a directory that was moved in, was filled before it was watched, or has gone.

@@ -10,6 +10,7 @@
 //! is still wanted.
 
 mod ahead;
+mod backlog;
 mod batch;
 mod begin;
 mod brake;
@@ -476,7 +477,11 @@ impl Engine {
         let removed = self.kept.tidy(now, &self.setup);
         let conflicts = self.kept.count(now, &self.setup);
         let position = self.position().ok().flatten();
-        let dirty = u64::try_from(self.index.dirty_len()).unwrap_or(u64::MAX);
+        let told = match &self.role {
+            Role::Out(owner) => owner.outgoing.as_ref().map_or(0, |outgoing| outgoing.told()),
+            Role::Idle { .. } | Role::In(_) => 0,
+        };
+        let dirty = u64::try_from(self.index.dirty_len() + told).unwrap_or(u64::MAX);
         let unsent = match &mut self.role {
             Role::Out(owner) => owner.unsent(now, dirty),
             Role::Idle { .. } | Role::In(_) => Unsent::Unknown,

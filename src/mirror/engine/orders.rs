@@ -116,7 +116,7 @@ impl Engine {
             owner.approved = true;
             owner.dial.next_at = Instant::now();
             if let Ok(outgoing) = &mut owner.outgoing {
-                outgoing.brake.approve();
+                outgoing.approve();
             }
         }
     }

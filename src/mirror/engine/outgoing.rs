@@ -51,8 +51,9 @@ pub struct Outgoing {
     ahead: Ahead,
     /// When the last turn of theirs ended.
     sliced_at: Instant,
-    /// What must not go without a person's word.
-    pub brake: Brake,
+    /// What must not go without a person's word, and the end of the backlog when it was given.
+    brake: Brake,
+    meant: u64,
     /// What the peer cannot take.
     refusals: Refusals,
     barrier: u64,
@@ -64,6 +65,8 @@ pub struct Outgoing {
     was_in_sync: bool,
     /// What the watch told was read since this was last asked.
     absorbed: bool,
+    /// Parts of the backlog before this one go before the walk of a barrier, which finds all at once.
+    owed: u64,
     /// What is reported.
     pub sent: Sent,
 }
@@ -112,6 +115,7 @@ impl Outgoing {
             ahead: Ahead::default(),
             sliced_at: Instant::now(),
             brake: Brake::default(),
+            meant: 0,
             refusals: Refusals::default(),
             barrier: 0,
             next_commit: commit + 1,
@@ -119,6 +123,7 @@ impl Outgoing {
             node: node.to_owned(),
             was_in_sync: false,
             absorbed: false,
+            owed: 0,
             sent: Sent { commit, ..Sent::default() },
         })
     }
@@ -181,9 +186,37 @@ impl Outgoing {
         self.wake(Rests::wake, around.index).map_err(|error| error.to_string())?;
         self.refusals.wake(Instant::now());
         self.offer_again(&around).map_err(|error| error.to_string())?;
+        self.listen();
+        self.owed = self.hints.backlog().end();
         self.barrier += 1;
-        self.handle(now, Event::Barrier { id: self.barrier, sync }, around);
+        let owes = self.owes();
+        self.handle(now, Event::Barrier { id: self.barrier, sync, owes }, around);
         Ok(self.barrier)
+    }
+
+    /// Whether something is left of what a barrier was asked for that need not be looked for.
+    fn owes(&self) -> bool {
+        self.hints.backlog().has_before(self.owed)
+    }
+
+    /// A person has said that what goes is meant to go.
+    pub fn approve(&mut self) {
+        self.listen();
+        self.meant = self.hints.backlog().end();
+        self.brake.approve();
+    }
+
+    /// Reads what the watch tells.
+    pub fn listen(&mut self) {
+        // What comes of an error is known when a series is read: it meets it again.
+        if let Err(error) = self.hints.listen() {
+            log::debug!("{error}");
+        }
+    }
+
+    /// Names that were told and are not marked yet.
+    pub fn told(&self) -> usize {
+        self.hints.backlog().len()
     }
 
     /// When a name that rests is to be looked at again, one that the peer refused is to be offered again, or
@@ -408,7 +441,7 @@ impl Outgoing {
             around.index.give_back();
             self.refusals.give_back(Instant::now());
             self.series = Series::default();
-            self.brake.begin();
+            self.brake.begin(Instant::now());
         }
         let pass = around.trees.open(around.index)?;
         let mut gather = Gather {
@@ -440,7 +473,8 @@ impl Outgoing {
             series.record(around.trees, around.index, None, forced, rests)?;
         }
         let (ops, fuzzy, more, ahead) = (ops.clone(), *fuzzy, *more, !self.ahead.is_empty());
-        Ok(Event::Gathered(Gathered { ops, fuzzy, more, ahead }))
+        let owes = self.owes();
+        Ok(Event::Gathered(Gathered { ops, fuzzy, more, ahead, owes }))
     }
 
     /// Whether a large file waits, and the peer for whatever comes next.
@@ -573,7 +607,8 @@ impl Outgoing {
         let position = Position { generation: self.generation, commit };
         let done = std::mem::take(&mut self.series);
         self.refusals.free(|key| done.has(key) && !done.leaves_out(key));
-        self.brake.passed();
+        let whole = !self.hints.backlog().has_before(self.meant);
+        self.brake.passed(Instant::now(), whole);
         self.ahead.free(|key| done.has(key));
         self.sent.fuzzy += u64::from(done.is_fuzzy());
         let (forced, rests) = (&mut self.forced, &mut self.rests);

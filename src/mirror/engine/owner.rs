@@ -178,9 +178,8 @@ impl Owner {
     /// What the peer does not have; `dirty`: so many names are known to have changed.
     pub(super) fn unsent(&mut self, now: Instant, dirty: u64) -> Unsent {
         let Ok(outgoing) = &self.outgoing else { return Unsent::Unknown };
-        let hinted = self.watch.as_ref().is_none_or(|watch| watch.told);
         let in_sync = outgoing.sent.state == Some(SenderState::InSync);
-        let nothing = dirty == 0 && !hinted && !outgoing.is_sending();
+        let nothing = dirty == 0 && self.watch.is_some() && !outgoing.is_sending();
         if !outgoing.was_in_sync() {
             return Unsent::Unknown;
         }
@@ -297,6 +296,8 @@ fn wait_for(fd: &OwnedFd, watch: u64, inbox: &Sender<Input>, resumed: &Receiver<
         if inbox.send(Input::Hint { watch }).is_err() || resumed.recv().is_err() {
             return;
         }
+        // Who writes without end must not keep the engine from all else.
+        std::thread::sleep(limits::HINT_PAUSE);
     }
 }
 

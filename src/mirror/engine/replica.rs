@@ -141,7 +141,8 @@ impl Replica {
         let before = self.differ.names;
         let drained = if Instant::now() < self.walk_at { self.drain() } else { None };
         match drained {
-            Some(Drained { names, subtrees, lost: false }) if self.sure => {
+            Some(Drained { names, directories, subtrees, lost: false }) if self.sure => {
+                let names = [names, directories].concat();
                 self.sure = false;
                 self.examine(&pass, names, subtrees, around)?;
                 pass.check()?;

@@ -182,7 +182,7 @@ impl Engine {
         self.send_ahead();
         self.tick();
         self.answer_syncs(tell);
-        self.resume_watch();
+        self.go_on_with_names();
     }
 
     fn tick(&mut self) {
@@ -402,25 +402,24 @@ impl Engine {
         let Role::Out(owner) = &mut self.role else { return };
         let Some(watch) = &mut owner.watch else { return };
         if watch.number == number {
-            watch.told = true;
+            // It waits for this one word.
+            let _ = watch.resume.try_send(());
+            if let Ok(outgoing) = &mut owner.outgoing {
+                outgoing.listen();
+            }
             self.feed_sender(sender::Event::Dirty);
         }
     }
 
-    /// What was told is read: the watch may tell again. Names that were told while a series was read wait
-    /// for the next one, and nothing will tell of them once more.
-    fn resume_watch(&mut self) {
+    /// Names that were told while a series was read wait for the next one, and nothing will tell of them once
+    /// more.
+    fn go_on_with_names(&mut self) {
         let Role::Out(owner) = &mut self.role else { return };
         let Ok(outgoing) = &mut owner.outgoing else { return };
         if !outgoing.take_absorbed() {
             return;
         }
-        if let Some(watch) = owner.watch.as_mut().filter(|watch| watch.told) {
-            watch.told = false;
-            // It waits for this one word.
-            let _ = watch.resume.try_send(());
-        }
-        if self.index.waiting() > 0 {
+        if self.index.waiting() > 0 || outgoing.told() > 0 {
             self.feed_sender(sender::Event::Dirty);
             // If that read something, too, it is looked at after what else has come. A full inbox
             // wakes as well.

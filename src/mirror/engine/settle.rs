@@ -168,8 +168,10 @@ impl Settler {
 pub fn trouble(fault: Fault) -> Trouble {
     match fault {
         Fault::Root(why) => Trouble::Root(why),
-        Fault::Tree(_) | Fault::Index(_) | Fault::Disk(_) | Fault::Interrupted => {
-            Trouble::Failed(fault.to_string())
-        }
+        Fault::Tree(_)
+        | Fault::Index(_)
+        | Fault::Disk(_)
+        | Fault::Brake(_)
+        | Fault::Interrupted => Trouble::Failed(fault.to_string()),
     }
 }

@@ -24,6 +24,9 @@ pub enum Fault {
     /// The disk, in words.
     #[error("{0}")]
     Disk(String),
+    /// So much would be deleted that a person must say whether it is meant.
+    #[error("{0}")]
+    Brake(String),
     /// Another order came: what was begun is void.
     #[error("broken off for another order")]
     Interrupted,

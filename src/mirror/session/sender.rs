@@ -123,6 +123,8 @@ pub struct Sender {
     /// under way keeps, after whose series the peer looked at its copy, and that is kept.
     asked: u64,
     asked_sync: u64,
+    /// What was known to have changed when a barrier was asked for is still to be sent: its walk waits.
+    owes: bool,
     walked: u64,
     covered: u64,
     verified: u64,
@@ -157,6 +159,7 @@ impl Sender {
             pong_by: None,
             asked: 0,
             asked_sync: 0,
+            owes: false,
             walked: 0,
             covered: 0,
             verified: 0,
@@ -207,8 +210,10 @@ impl Sender {
                 self.dirty = true;
                 self.advance(now);
             }
-            Event::Barrier { id, sync } => {
+            Event::Barrier { id, sync, owes } => {
                 self.asked = self.asked.max(id);
+                self.owes = owes;
+                self.dirty |= owes;
                 if sync {
                     self.asked_sync = self.asked_sync.max(id);
                 }
@@ -335,7 +340,7 @@ impl Sender {
         if !matches!(self.state, State::Ready { .. }) {
             return;
         }
-        if self.asked > self.walked {
+        if self.asked > self.walked && !self.owes {
             self.state = State::Walking { barrier: self.asked };
             self.out.push_back(Command::Walk { sync: self.asked_sync > self.walked });
         } else if self.restore_at().is_some_and(|at| at <= now) {
@@ -377,8 +382,9 @@ impl Sender {
 
     fn gathered(&mut self, now: Time, gathered: Gathered) {
         let State::Gathering { batch } = self.state else { return };
-        let Gathered { ops, fuzzy, more, ahead } = gathered;
-        self.ahead = ahead;
+        let Gathered { ops, fuzzy, more, ahead, owes } = gathered;
+        (self.ahead, self.owes) = (ahead, owes);
+        self.dirty |= owes;
         // The first series of a link is sent even if nothing differs: the peer learns that it has the
         // whole of this generation.
         if batch == 0 && ops.is_empty() && !more && self.adopted {

@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use arrayvec::ArrayVec;
 use nix::errno::Errno;
 use nix::sys::fanotify::{EventFFlags, Fanotify as Group, InitFlags, MarkFlags, MaskFlags};
 
@@ -23,15 +24,20 @@ const METADATA_BYTES: usize = 24;
 const FID_BYTES: usize = 20;
 
 /// What an event must be about.
-const EVENTS: MaskFlags =
-    WRITTEN.union(MaskFlags::FAN_ATTRIB).union(CAME_OR_WENT).union(MaskFlags::FAN_ONDIR);
+const EVENTS: MaskFlags = WRITTEN
+    .union(MaskFlags::FAN_ATTRIB)
+    .union(MaskFlags::FAN_CREATE)
+    .union(MaskFlags::FAN_DELETE)
+    .union(MaskFlags::FAN_ONDIR);
+/// A rename by one event that has both names (Linux 5.17).
+const RENAMED: MaskFlags = MaskFlags::FAN_RENAME;
+/// A rename by two events, with something else between them perhaps.
+const MOVED: MaskFlags = MaskFlags::FAN_MOVED_FROM.union(MaskFlags::FAN_MOVED_TO);
 /// Events that change a file's content; FAN_MODIFY tells a write before the file is closed.
 const WRITTEN: MaskFlags = MaskFlags::FAN_MODIFY.union(MaskFlags::FAN_CLOSE_WRITE);
 /// Events that change the directory too.
-const CAME_OR_WENT: MaskFlags = MaskFlags::FAN_CREATE
-    .union(MaskFlags::FAN_DELETE)
-    .union(MaskFlags::FAN_MOVED_FROM)
-    .union(MaskFlags::FAN_MOVED_TO);
+const CAME_OR_WENT: MaskFlags =
+    MaskFlags::FAN_CREATE.union(MaskFlags::FAN_DELETE).union(RENAMED).union(MOVED);
 
 /// Events after which what is below a directory's name is not what it was. A new directory is not among
 /// them: what is made in it is told.
@@ -57,6 +63,8 @@ pub(super) struct Fanotify {
     group: Group,
     roots: Vec<Root>,
     buffer: Vec<u8>,
+    /// Renames are told by one event.
+    tells_renames: bool,
     /// Whose changes are not told.
     deaf_to: Option<i32>,
 }
@@ -66,21 +74,37 @@ impl Fanotify {
     /// the kernel is too old.
     pub(super) fn new(trees: &[(TreeId, PathBuf)]) -> Result<Option<Fanotify>, WatchError> {
         let Some(group) = init().or_else(refused("fanotify_init"))? else { return Ok(None) };
+        let mut tells_renames = true;
         let mut roots = Vec::with_capacity(trees.len());
         for (tree, path) in trees {
             let at = |source| WatchError::Path { path: path.clone(), source };
             let directory = super::open_root(path)?;
             let file_system = notify::file_system_id(directory.as_fd()).map_err(at)?;
             let add = MarkFlags::FAN_MARK_ADD | MarkFlags::FAN_MARK_FILESYSTEM;
-            let marked = group.mark(add, EVENTS, &directory, Some(Path::new("."))).map(Some);
-            if marked.or_else(refused("fanotify_mark"))?.is_none() || !opens_handles(&directory) {
+            let mark = |renames: MaskFlags| {
+                group.mark(add, EVENTS.union(renames), &directory, Some(Path::new(".")))
+            };
+            let marked = match mark(RENAMED) {
+                Err(Errno::EINVAL) => {
+                    tells_renames = false;
+                    mark(MOVED)
+                }
+                marked => marked,
+            };
+            let marked = marked.map(Some).or_else(refused("fanotify_mark"))?;
+            if marked.is_none() || !opens_handles(&directory) {
                 return Ok(None);
             }
             let path = path_of(&directory).map_err(at)?;
             roots.push(Root { tree: *tree, directory, file_system, path, paths: HashMap::new() });
         }
         let buffer = vec![0; limits::WATCH_BUFFER_BYTES];
-        Ok(Some(Fanotify { group, roots, buffer, deaf_to: None }))
+        Ok(Some(Fanotify { group, roots, buffer, tells_renames, deaf_to: None }))
+    }
+
+    /// Whether one event tells both names of a rename.
+    pub(super) fn tells_renames(&self) -> bool {
+        self.tells_renames
     }
 
     /// What this process does from now on is not told.
@@ -142,49 +166,29 @@ impl Fanotify {
             return;
         }
         let own = self.deaf_to == Some(event.process);
-        let Some(place) = &event.place else {
+        if event.places.is_empty() {
             // A file without a known name: opened by its handle, as the kernel's NFS server does. (Of
             // attributes, only the number of names is mostly told so, at every unlinking.)
             hints.lost |= event.mask.intersects(WRITTEN) && !own;
-            return;
-        };
-        let of_directory = event.mask.contains(MaskFlags::FAN_ONDIR);
-        let moved = event.mask.intersects(MaskFlags::FAN_MOVED_FROM | MaskFlags::FAN_MOVED_TO);
-        for root in self.roots.iter_mut().filter(|root| root.file_system == place.file_system) {
-            if of_directory && moved {
-                root.paths.clear();
-            }
-            if own {
-                continue;
-            }
-            // Where all is to be walked anyway, nothing is worth a wait.
-            let patience = if hints.lost { Duration::ZERO } else { limits::WATCH_NUMBER_REUSED };
-            let directory = match root.find(&place.directory, patience) {
-                Ok(path) => path,
-                // It is gone, which was told where it was.
-                Err(source) if source.raw_os_error() == Some(libc::ESTALE) => continue,
-                Err(_) => {
-                    hints.lost = true;
-                    continue;
-                }
-            };
-            let full = match place.name {
-                b"." => directory.clone(),
-                name if directory.as_slice() == b"/" => [b"/", name].concat(),
-                name => [directory.as_slice(), b"/", name].concat(),
-            };
-            if event.mask.intersects(CAME_OR_WENT)
-                && let Some(key) = root.key(&directory)
-            {
-                hints.name(key);
-            }
-            if let Some(key) = root.key(&full) {
-                if of_directory && event.mask.intersects(WENT_OR_MOVED) {
-                    hints.subtree(key.clone());
-                }
-                hints.name(key);
-            }
         }
+        let of_directory = event.mask.contains(MaskFlags::FAN_ONDIR);
+        let is_of = |root: &Root, place: &Place<'_>| root.file_system == place.file_system;
+        if of_directory && event.mask.intersects(RENAMED | MOVED) {
+            let moved = self
+                .roots
+                .iter_mut()
+                .filter(|root| event.places.iter().any(|place| is_of(root, place)));
+            moved.for_each(|root| root.paths.clear());
+        }
+        if own {
+            return;
+        }
+        let places = event.places.iter();
+        let roots = &mut self.roots;
+        places.for_each(|place| {
+            let roots = roots.iter_mut().filter(|root| is_of(root, place));
+            roots.for_each(|root| root.hint(event.mask, place, hints));
+        });
     }
 }
 
@@ -195,6 +199,41 @@ impl AsFd for Fanotify {
 }
 
 impl Root {
+    /// Something happened at a place of this file system.
+    fn hint(&mut self, mask: MaskFlags, place: &Place<'_>, hints: &mut Hints) {
+        // Where all is to be walked anyway, nothing is worth a wait.
+        let patience = if hints.lost { Duration::ZERO } else { limits::WATCH_NUMBER_REUSED };
+        let directory = match self.find(&place.directory, patience) {
+            Ok(path) => path,
+            // It is gone, which was told where it was.
+            Err(source) if source.raw_os_error() == Some(libc::ESTALE) => return,
+            Err(_) => {
+                hints.lost = true;
+                return;
+            }
+        };
+        let full = match place.name {
+            b"." => directory.clone(),
+            name if directory.as_slice() == b"/" => [b"/", name].concat(),
+            name => [directory.as_slice(), b"/", name].concat(),
+        };
+        if mask.intersects(CAME_OR_WENT)
+            && let Some(key) = self.key(&directory)
+        {
+            hints.directory(key);
+        }
+        let Some(key) = self.key(&full) else { return };
+        let of_directory = mask.contains(MaskFlags::FAN_ONDIR);
+        if of_directory && mask.intersects(WENT_OR_MOVED) {
+            hints.subtree(key.clone());
+        }
+        if of_directory && !mask.intersects(CAME_OR_WENT) {
+            hints.directory(key);
+        } else {
+            hints.name(key);
+        }
+    }
+
     /// Where a directory is now. One that was read before a rename is forgotten when the rename's own
     /// event comes; what an earlier event says of the old place is then covered by the new place's walk.
     fn find(&mut self, handle: &FileHandle, patience: Duration) -> io::Result<Vec<u8>> {
@@ -289,7 +328,8 @@ struct Event<'b> {
     mask: MaskFlags,
     /// Who did it, as this process sees it. What several did is never merged to one event.
     process: i32,
-    place: Option<Place<'b>>,
+    /// Where; of a rename the old one and the new one.
+    places: ArrayVec<Place<'b>, 2>,
 }
 
 /// Where it happened.
@@ -332,22 +372,26 @@ fn split(bytes: &[u8]) -> Option<(Event<'_>, &[u8])> {
     let process = i32::from_ne_bytes(bytes_at(bytes, 20)?);
     let (event, rest) = bytes.split_at_checked(length)?;
     let mut records = event.get(head..)?;
-    let mut place = None;
+    let mut places = ArrayVec::new();
     while !records.is_empty() {
         let [kind] = bytes_at(records, 0)?;
         let length = usize::from(u16::from_ne_bytes(bytes_at(records, 2)?));
         let (record, behind) = records.split_at_checked(length.max(4))?;
         match kind {
-            libc::FAN_EVENT_INFO_TYPE_DFID_NAME => place = Some(read_place(record)?),
+            libc::FAN_EVENT_INFO_TYPE_DFID_NAME
+            | libc::FAN_EVENT_INFO_TYPE_OLD_DFID_NAME
+            | libc::FAN_EVENT_INFO_TYPE_NEW_DFID_NAME => {
+                places.try_push(read_place(record)?).ok()?;
+            }
             // A directory itself; every other record repeats or adds what is not needed.
             libc::FAN_EVENT_INFO_TYPE_DFID => {
-                place = Some(Place { name: b".", ..read_place(record)? });
+                places.try_push(Place { name: b".", ..read_place(record)? }).ok()?;
             }
             _ => {}
         }
         records = behind;
     }
-    Some((Event { mask, process, place }, rest))
+    Some((Event { mask, process, places }, rest))
 }
 
 /// `struct fanotify_event_info_fid`, with a name behind its handle.

@@ -157,7 +157,7 @@ impl Inotify {
             }
         }
         if event.mask.intersects(CAME_OR_WENT) {
-            hints.name(directory);
+            hints.directory(directory);
         }
         hints.name(key);
         Ok(())

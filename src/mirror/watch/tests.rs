@@ -59,9 +59,18 @@ impl Bed {
         let drained = self.drain();
         let mut expected: Vec<_> = names.iter().map(|name| key(name)).collect();
         expected.sort();
-        assert_eq!(drained.names, expected, "{}", self.watch.kind());
+        assert_eq!(drained.all(), expected, "{}", self.watch.kind());
         assert!(!drained.lost);
         drained
+    }
+}
+
+impl Drained {
+    /// Names and directories.
+    fn all(&self) -> Vec<Key> {
+        let mut all = [self.names.clone(), self.directories.clone()].concat();
+        all.sort();
+        all
     }
 }
 
@@ -124,7 +133,7 @@ fn every_change_tells_its_name() {
         symlink("f", bed.at("d/l")).unwrap();
         bed.names(&["d", "d/l"]);
         fs::hard_link(bed.at("d/f"), bed.at("h")).unwrap();
-        let told = bed.drain().names;
+        let told = bed.drain().all();
         assert!(told.contains(&key("h")) && told.contains(&key("")), "{told:?}");
         fs::rename(bed.at("d/f"), bed.at("d/g")).unwrap();
         bed.names(&["d", "d/f", "d/g"]);
@@ -144,7 +153,7 @@ fn names_of_any_bytes_are_told_as_they_are() {
             fs::create_dir(bed.at(OsStr::from_bytes(name))).unwrap();
             bed.drain();
             fs::write(bed.at(OsStr::from_bytes(name)).join("f"), "x").unwrap();
-            let told = bed.drain().names;
+            let told = bed.drain().all();
             assert!(told.contains(&key_of(&[name, b"/f"].concat())), "{told:?}");
         }
     });
@@ -280,7 +289,7 @@ fn more_than_asked_for_is_lost() {
             fs::write(bed.at(number.to_string()), "x").unwrap();
         }
         let drained = bed.watch.drain(10).unwrap();
-        assert!(drained.lost && drained.names.len() == 10, "{drained:?}");
+        assert!(drained.lost && drained.all().len() == 10, "{drained:?}");
         assert_eq!(bed.drain(), Drained::default());
     });
 }
@@ -306,7 +315,7 @@ fn an_overflow_is_lost_and_the_watch_goes_on() {
     }
     let drained = bed.drain();
     assert!(!drained.lost);
-    assert_eq!(drained.names.len(), limit + 1);
+    assert_eq!(drained.all().len(), limit + 1);
 }
 
 #[test]
@@ -329,7 +338,7 @@ fn a_writer_without_end_keeps_nobody_in_a_drain() {
             });
             let (mut drains, deadline) = (0, Instant::now() + SOON);
             while drains < 20 && Instant::now() < deadline {
-                drains += usize::from(!bed.drain().names.is_empty());
+                drains += usize::from(!bed.drain().all().is_empty());
             }
             stop.store(true, Ordering::Relaxed);
             assert_eq!(drains, 20);

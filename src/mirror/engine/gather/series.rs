@@ -43,9 +43,14 @@ impl Series {
         self.taken.contains(key)
     }
 
-    /// Whether it is taken in, and would be read again if it changed.
-    pub(super) fn awaits(&self, key: &Key) -> bool {
-        self.has(key) && !self.is_costly(key)
+    /// Whether nothing was read for it yet.
+    pub(super) fn is_empty(&self) -> bool {
+        self.taken.is_empty() && self.left.is_empty()
+    }
+
+    /// The names that it takes in and that would be read again if they changed.
+    pub fn awaited(&self) -> impl Iterator<Item = &Key> {
+        self.taken.iter().filter(|key| !self.is_costly(key))
     }
 
     /// Whether it was read, and took long.

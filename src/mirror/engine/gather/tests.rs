@@ -120,7 +120,34 @@ fn what_is_written_while_others_are_read_waits() {
     };
     let batch = gather.batch(&mut series).unwrap();
     assert!(batch.ops.iter().all(|op| op.key != key("b")), "{batch:?}");
-    assert_eq!(place.index.waiting(), 1);
+    assert_eq!(place.hints.backlog().len(), 1);
+}
+
+/// A takeover would wait for all of them.
+#[test]
+fn of_many_names_a_series_takes_the_oldest() {
+    let mut place = Place::new();
+    let (series, _) = place.gather();
+    place.record(series);
+    let tree = place.tree.clone();
+    let file = |number: usize| tree.join(format!("{number:05}"));
+    for number in 0..limits::SERIES_NAMES + 100 {
+        fs::write(file(number), "x").unwrap();
+        if number % 10 == 0 {
+            place.hints.listen().unwrap();
+        }
+    }
+    let (series, batch) = place.gather();
+    let first = batch.ops.len();
+    assert!((limits::SERIES_NAMES..limits::SERIES_NAMES + 20).contains(&first), "{first}");
+    assert!(!batch.more && !batch.fuzzy);
+    place.record(series);
+    // Written again, it is read as it is now: all that was done before comes with it.
+    fs::write(file(limits::SERIES_NAMES + 15), "y").unwrap();
+    let (series, batch) = place.gather();
+    assert!(batch.ops.len() >= 80, "{}", batch.ops.len());
+    place.record(series);
+    assert_eq!((place.hints.backlog().len(), place.index.dirty_len()), (0, 0));
 }
 
 /// Such a store moves no time and tells no event: only reading once more finds it.

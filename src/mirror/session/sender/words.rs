@@ -50,6 +50,8 @@ pub enum Event {
         id: u64,
         /// After a syncfs(2): it shall be on this node's disk, too.
         sync: bool,
+        /// Names wait that were told before now: their series come before the walk of this barrier.
+        owes: bool,
     },
     /// Time has passed.
     Tick,
@@ -77,6 +79,8 @@ pub struct Gathered {
     pub more: bool,
     /// Large files that were dirty then are on their way, and come with a later series: `Dirty` says when.
     pub ahead: bool,
+    /// Names that a barrier waits for are left for another series.
+    pub owes: bool,
 }
 
 /// What is to be done for a sender.

@@ -126,13 +126,13 @@ fn sender_event() -> impl Strategy<Value = sender::Event> {
         1 => proptest::collection::vec(0u16..3, 0..3).prop_map(Event::Differ),
         1 => Just(Event::Compared),
         4 => (ops, any::<bool>()).prop_map(|(ops, more)| {
-            Event::Gathered(Gathered { ops, fuzzy: false, more, ahead: false })
+            Event::Gathered(Gathered { ops, fuzzy: false, more, ahead: false, owes: false })
         }),
         2 => any::<bool>().prop_map(|dropped| Event::Sent { dropped }),
         2 => Just(Event::Recorded),
         1 => Just(Event::Failed("x".into())),
         2 => Just(Event::Dirty),
-        1 => (0u64..9).prop_map(|id| Event::Barrier { id, sync: id % 2 == 0 }),
+        1 => (0u64..9).prop_map(|id| Event::Barrier { id, sync: id % 2 == 0, owes: false }),
         1 => Just(Event::Tick),
     ]
 }

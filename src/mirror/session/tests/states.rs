@@ -259,7 +259,13 @@ fn streaming_ends_when_the_peer_says_that_it_is_void() {
     sender.handle(Time(0), follows());
     let change = Change::Put(super::world::entry_of(1));
     let ops = vec![Op { key: super::world::key(1), change, keep: false }];
-    let gathered = super::super::sender::Gathered { ops, fuzzy: false, more: false, ahead: false };
+    let gathered = super::super::sender::Gathered {
+        ops,
+        fuzzy: false,
+        more: false,
+        ahead: false,
+        owes: false,
+    };
     sender.handle(Time(0), Event::Gathered(gathered));
     let wanted = vec![Wanted { op: 0, chunks: vec![0] }];
     sender.handle(Time(0), heard(ToSender::Need { series: 1, batch: 0, wanted, refused: vec![] }));
@@ -280,8 +286,8 @@ fn a_barrier_waits_for_what_is_sent_ahead() {
     sender.handle(Time(0), Event::Walked { digest: [0; 16] });
     sender.handle(Time(0), heard(ToSender::Welcome { digest: [0; 16], commit: 0, past: PAST }));
     sender.handle(Time(0), follows());
-    sender.handle(Time(0), Event::Barrier { id: 1, sync: false });
-    let gathered = Gathered { ops: vec![], fuzzy: true, more: false, ahead: true };
+    sender.handle(Time(0), Event::Barrier { id: 1, sync: false, owes: false });
+    let gathered = Gathered { ops: vec![], fuzzy: true, more: false, ahead: true, owes: false };
     sender.handle(Time(0), Event::Gathered(gathered));
     let (series, batch, wanted, refused) = (1, 0, vec![], vec![]);
     sender.handle(Time(0), heard(ToSender::Need { series, batch, wanted, refused }));
@@ -290,7 +296,7 @@ fn a_barrier_waits_for_what_is_sent_ahead() {
     sender.handle(Time(0), heard(ToSender::Applied { series, conflicts: 0, unfinished }));
     sender.handle(Time(0), Event::Recorded);
     sender.handle(Time(0), Event::Walked { digest: [0; 16] });
-    let gathered = Gathered { ops: vec![], fuzzy: false, more: false, ahead: true };
+    let gathered = Gathered { ops: vec![], fuzzy: false, more: false, ahead: true, owes: false };
     sender.handle(Time(0), Event::Gathered(gathered));
     let said = commands(&mut sender);
     let is_wrong = |command: &Command| {
@@ -300,7 +306,7 @@ fn a_barrier_waits_for_what_is_sent_ahead() {
     assert_eq!(said.last(), Some(&Command::Gather { batch: 0 }), "{said:?}");
     assert!(sender.is_ready());
     sender.handle(Time(0), Event::Dirty);
-    let gathered = Gathered { ops: vec![], fuzzy: false, more: false, ahead: false };
+    let gathered = Gathered { ops: vec![], fuzzy: false, more: false, ahead: false, owes: false };
     sender.handle(Time(0), Event::Gathered(gathered));
     let said = commands(&mut sender);
     assert!(
@@ -383,7 +389,7 @@ fn what_cannot_be_restored_is_tried_again_without_haste() {
     sender.handle(Time(0), Event::Walked { digest: [0; 16] });
     sender.handle(Time(0), heard(ToSender::Welcome { digest: [0; 16], commit: 0, past: PAST }));
     sender.handle(Time(0), follows());
-    sender.handle(Time(0), Event::Barrier { id: 1, sync: false });
+    sender.handle(Time(0), Event::Barrier { id: 1, sync: false, owes: false });
     let mut now = Time(0);
     let (mut series, mut compared, mut done) = (1, 0, false);
     let until = Time(0) + Duration::from_secs(60);
@@ -444,7 +450,7 @@ fn what_fits_after_the_deletions_comes_before_the_barrier_is_kept() {
     sender.handle(Time(0), heard(ToSender::Welcome { digest: [0; 16], commit: 0, past: PAST }));
     sender.handle(Time(0), follows());
     sender.handle(Time(0), Event::Gathered(Default::default()));
-    sender.handle(Time(0), Event::Barrier { id: 1, sync: false });
+    sender.handle(Time(0), Event::Barrier { id: 1, sync: false, owes: false });
     let key = Key { tree: TreeId(0), path: RelPath::new(b"large").unwrap() };
     let (mut soon, mut kept_at) = (0, None);
     for _ in 0..100 {
@@ -457,8 +463,13 @@ fn what_fits_after_the_deletions_comes_before_the_barrier_is_kept() {
                 }
                 Command::Gather { .. } => {
                     let op = Op { key: key.clone(), change: Change::Delete, keep: false };
-                    let gathered =
-                        Gathered { ops: vec![op], fuzzy: false, more: false, ahead: false };
+                    let gathered = Gathered {
+                        ops: vec![op],
+                        fuzzy: false,
+                        more: false,
+                        ahead: false,
+                        owes: false,
+                    };
                     answers.push(Event::Gathered(gathered));
                     continue;
                 }

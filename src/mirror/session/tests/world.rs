@@ -294,7 +294,7 @@ impl World {
     pub fn barrier(&mut self) -> u64 {
         let id = self.barriers.keys().max().unwrap_or(&0) + 1;
         self.barriers.insert(id, self.wholes.len());
-        self.sender.handle(self.now, sender::Event::Barrier { id, sync: true });
+        self.sender.handle(self.now, sender::Event::Barrier { id, sync: true, owes: false });
         id
     }
 
@@ -314,7 +314,7 @@ impl World {
         // Whoever waits for a barrier asks again.
         let asked = self.barriers.keys().max().copied();
         for id in asked.into_iter().filter(|&id| id > self.done) {
-            self.sender.handle(self.now, sender::Event::Barrier { id, sync: true });
+            self.sender.handle(self.now, sender::Event::Barrier { id, sync: true, owes: false });
         }
     }
 
@@ -555,7 +555,7 @@ impl World {
         owner.batch = rest[..rest.len().min(BATCH)].to_vec();
         owner.offered += owner.batch.len();
         let more = owner.offered < owner.series.len();
-        Gathered { ops: owner.batch.clone(), fuzzy: false, more, ahead: false }
+        Gathered { ops: owner.batch.clone(), fuzzy: false, more, ahead: false, owes: false }
     }
 
     /// What the owner's names are after the series: what is not dirty is on the peer already.

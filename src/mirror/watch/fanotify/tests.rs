@@ -26,9 +26,9 @@ fn event(mask: u64, records: &[(u8, &[u8], &[u8])]) -> Vec<u8> {
     bytes
 }
 
-fn place<'b>(handle: &[u8], name: &'b [u8]) -> Option<Place<'b>> {
+fn place<'b>(handle: &[u8], name: &'b [u8]) -> Place<'b> {
     let directory = FileHandle::new(9, handle).unwrap();
-    Some(Place { file_system: [1, 2, 3, 4, 5, 6, 7, 8], directory, name })
+    Place { file_system: [1, 2, 3, 4, 5, 6, 7, 8], directory, name }
 }
 
 #[test]
@@ -44,9 +44,17 @@ fn events_are_read_one_behind_the_other() {
     assert_eq!(
         read,
         vec![
-            Event { mask: MaskFlags::FAN_MODIFY, process: 42, place: place(b"abcd", b"n") },
-            Event { mask: directory, process: 42, place: place(b"dir", b".") },
-            Event { mask: MaskFlags::FAN_Q_OVERFLOW, process: 42, place: None },
+            Event {
+                mask: MaskFlags::FAN_MODIFY,
+                process: 42,
+                places: [place(b"abcd", b"n")].into_iter().collect()
+            },
+            Event {
+                mask: directory,
+                process: 42,
+                places: [place(b"dir", b".")].into_iter().collect()
+            },
+            Event { mask: MaskFlags::FAN_Q_OVERFLOW, process: 42, places: ArrayVec::new() },
         ]
     );
 }
@@ -56,8 +64,7 @@ fn what_cannot_be_named_is_lost() {
     let dir = tempfile::tempdir().unwrap();
     let mut watch = Fanotify::new(&[(TreeId(0), dir.path().to_owned())]).unwrap().unwrap();
     let mut lost_after = |bytes: &[u8]| {
-        let mut hints =
-            Hints { names: Default::default(), subtrees: Default::default(), lost: false, max: 9 };
+        let mut hints = Hints::new(9);
         for event in Events(bytes) {
             watch.hint(&event.unwrap(), &mut hints);
         }
@@ -80,8 +87,7 @@ fn what_this_process_does_is_not_told_if_so_wanted() {
     let mut watch = Fanotify::new(&[(TreeId(0), dir.path().to_owned())]).unwrap().unwrap();
     watch.ignore_own();
     let mut told = || {
-        let mut hints =
-            Hints { names: Default::default(), subtrees: Default::default(), lost: false, max: 99 };
+        let mut hints = Hints::new(99);
         watch.drain(&mut hints).unwrap();
         assert!(!hints.lost);
         hints.names.into_iter().map(|key| key.path.to_string()).collect::<Vec<_>>()

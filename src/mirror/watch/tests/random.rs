@@ -39,7 +39,7 @@ fn ten_thousand_writes_that_returned_are_all_told() {
             }
             expected.sort();
             expected.dedup();
-            assert_eq!(bed.drain().names, expected);
+            assert_eq!(bed.drain().all(), expected);
         }
     });
 }
@@ -80,10 +80,10 @@ fn no_dance_of_renames_hides_a_change() {
                         let is_there = |key: &Key| now.contains_key(key.path.as_bytes());
                         let changed = key_of(path).path;
                         // By name; by a walk; or by the absence of itself or of what it was in.
-                        let told = drained.names.iter().any(|key| key.path == changed)
+                        let told = drained.all().iter().any(|key| key.path == changed)
                             || drained.subtrees.iter().any(|top| changed.is_within(&top.path))
                             || drained
-                                .names
+                                .all()
                                 .iter()
                                 .any(|key| changed.is_within(&key.path) && !is_there(key));
                         let shown = |keys: &[Key]| {
@@ -93,7 +93,7 @@ fn no_dance_of_renames_hides_a_change() {
                             told,
                             "{} seed {seed}: {changed} is not in {:?} nor below {:?}",
                             bed.watch.kind(),
-                            shown(&drained.names),
+                            shown(&drained.all()),
                             shown(&drained.subtrees)
                         );
                     }
