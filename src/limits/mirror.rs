@@ -73,6 +73,8 @@ pub const HINTS_MAX: usize = 50_000;
 pub const HINT_PAUSE: Duration = Duration::from_millis(2);
 /// Names that a series takes of many: a takeover waits until they are renamed, 60 us each.
 pub const SERIES_NAMES: usize = 1000;
+/// A series with fewer names beside the trees is brought into them as soon as it is packed: that costs a sync.
+pub const PACK_NAMES_MIN: usize = 64;
 /// Names that are read before the watch is listened to again.
 pub const READS_LISTEN_AFTER: usize = 32;
 /// Names that are shown of those that somebody changed in the copy on the standby side.

@@ -3,8 +3,8 @@
 //! Everything here can be done again: after a crash at any point, [`apply`] called anew ends in the same
 //! trees, index and conflict store. The order:
 //!
-//! 1. directories, parents first;
-//! 2. files and symlinks: each by one rename, of what lies whole in the staging area;
+//! 1. directories, parents first; a new one mostly with all that will be in it;
+//! 2. other files and symlinks: each by one rename, of what lies whole in the staging area;
 //! 3. further names of files;
 //! 4. deletions: each by one rename into the staging area;
 //! 5. directories' metadata;
@@ -30,7 +30,7 @@ mod plan;
 mod sweep;
 mod victim;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Instant;
@@ -95,6 +95,8 @@ struct Done {
     replaced: HashMap<Order, Seen>,
     /// Files whose metadata were set in place: one more than are synced one by one, at most.
     in_place: Vec<Key>,
+    /// New directories that came in with what is in them.
+    whole: HashSet<Key>,
     unfinished: BTreeMap<Key, String>,
     broken: Option<String>,
 }
@@ -340,6 +342,9 @@ impl<'a> Run<'a> {
         let mut keys = self.done.plan.touched.clone();
         keys.extend(self.done.plan.directories.keys().cloned());
         for key in keys.iter().rev() {
+            if self.done.whole.contains(key) {
+                continue;
+            }
             self.alone(key, |run| run.directory_metadata(key))?;
         }
         Ok(())

@@ -7,6 +7,7 @@
 mod ahead;
 pub(super) mod build;
 mod here;
+mod pack;
 mod record;
 mod room;
 mod series;

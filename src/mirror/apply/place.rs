@@ -140,10 +140,49 @@ impl Run<'_> {
         let name = staged_name(order.0, order.1);
         let fail = |error| refused(tree, &key.path, "cannot be replaced", error);
         match area::stat_at(series.as_fd(), name.as_str()).map_err(fail)? {
-            Some(staged) if staged.st_ino == ino => self.swap(order, key),
+            Some(staged) if staged.st_ino == ino => self.swap(order, key)?,
             // Something else: what it has changed places with.
-            Some(_) | None => Ok(()),
+            Some(_) => return Ok(()),
+            None if self.came_with_directory(key) => {}
+            None if self.unpack(order, key, ino)? => self.swap(order, key)?,
+            None => return Ok(()),
         }
+        if self.done.plan.new_directory(key) == Some(order) {
+            self.done.whole.insert(key.clone());
+        }
+        Ok(())
+    }
+
+    fn came_with_directory(&self, key: &Key) -> bool {
+        let parent = key.path.parent().map(|path| Key { tree: key.tree, path });
+        parent.is_some_and(|parent| self.done.whole.contains(&parent))
+    }
+
+    /// Takes what is staged for an op out of the new directory in which it was packed, if that could not come
+    /// in. Whether it was there.
+    fn unpack(&mut self, order: Order, key: &Key, ino: u64) -> Result<bool, Halt> {
+        let parent = key.path.parent().map(|path| Key { tree: key.tree, path });
+        let above = parent.and_then(|parent| self.done.plan.new_directory(&parent));
+        let Some(above) = above else { return Ok(false) };
+        let (tree, _) = self.tree(key)?;
+        let series = self.series(key.tree)?;
+        let fail =
+            |error| refused(tree, &key.path, "cannot be taken from where it is staged", error);
+        let packed = match area::directory(series.as_fd(), &staged_name(above.0, above.1)) {
+            Ok(packed) => packed,
+            // It came in, and is what somebody here had there.
+            Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(false),
+            Err(error) => return Err(fail(error)),
+        };
+        let name = key.path.name();
+        let there = meta::quick_at(&packed, name).map_err(|error| fail(errno(&error)))?;
+        if there.is_none_or(|(seen, _)| seen.ino != ino) {
+            return Ok(false);
+        }
+        self.steps.take()?;
+        let to = staged_name(order.0, order.1);
+        renameat(&packed, name, &*series, to.as_str()).map_err(fail)?;
+        Ok(true)
     }
 
     /// What is staged under the name of this op comes in, by one rename. What was there lies in its place
@@ -154,6 +193,10 @@ impl Run<'_> {
         let series = self.series(key.tree)?;
         let (staged, name) = (staged_name(order.0, order.1), key.path.name());
         let fail = |error| refused(tree, &key.path, "cannot be replaced", error);
+        // Its time moves.
+        if let Some(path) = key.path.parent() {
+            self.done.whole.remove(&Key { tree: key.tree, path });
+        }
         let free = RenameFlags::RENAME_NOREPLACE;
         self.steps.take()?;
         match renameat2(&*series, staged.as_str(), &*parent, name, free) {

@@ -20,10 +20,10 @@ struct Fate {
 
 /// A directory that will be there.
 #[derive(Clone, Debug)]
-pub(super) struct Directory {
-    pub(super) order: Order,
-    pub(super) entry: Entry,
-    pub(super) how: How,
+pub(in crate::mirror) struct Directory {
+    pub(in crate::mirror) order: Order,
+    pub(in crate::mirror) entry: Entry,
+    pub(in crate::mirror) how: How,
 }
 
 /// The plan of a series. Of files only a hash of their key is kept: a catch-up may have any number.
@@ -44,7 +44,7 @@ pub(in crate::mirror) struct Plan {
 
 impl Plan {
     /// Reads all batches.
-    pub(super) fn of(ready: &Ready) -> Result<Plan, Trouble> {
+    pub(in crate::mirror) fn of(ready: &Ready) -> Result<Plan, Trouble> {
         let mut plan = Plan::default();
         for batch in 0..ready.manifest().batches {
             for (number, staged) in (0u32..).zip(ready.batch(batch)?) {
@@ -94,11 +94,18 @@ impl Plan {
     }
 
     /// Directories that will be there and are in this series, parents first.
-    pub(super) fn new_directories(&self) -> Vec<(Key, Directory)> {
+    pub(in crate::mirror) fn new_directories(&self) -> Vec<(Key, Directory)> {
         let all = self.directories.iter();
         all.filter(|(key, directory)| !key.path.is_root() && self.wins(key, directory.order))
             .map(|(key, directory)| (key.clone(), directory.clone()))
             .collect()
+    }
+
+    /// The place of a directory that will be there and does not lie in the tree yet.
+    pub(in crate::mirror) fn new_directory(&self, key: &Key) -> Option<Order> {
+        let directory = self.directories.get(key)?;
+        let comes = directory.how.is_staged() && self.wins(key, directory.order);
+        comes.then_some(directory.order)
     }
 
     /// Names that go, without those that go with one above them.
@@ -123,7 +130,7 @@ impl Plan {
     }
 
     /// Whether this op decides what its name becomes.
-    pub(super) fn wins(&self, key: &Key, order: Order) -> bool {
+    pub(in crate::mirror) fn wins(&self, key: &Key, order: Order) -> bool {
         let is_last = self.fates.get(&short(key)).is_some_and(|fate| fate.last == order);
         is_last && !self.is_covered(key, order)
     }

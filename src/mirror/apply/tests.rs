@@ -42,6 +42,12 @@ fn furnish(owner: &Path) {
 fn change(owner: &Path) {
     write(owner, "a.txt", "second");
     write(owner, "new/er/file", "new");
+    // So many that they are packed.
+    for number in 0..limits::PACK_NAMES_MIN {
+        write(owner, &format!("new/many/{number}"), "new");
+    }
+    symlink("nowhere", owner.join("new/many/link")).unwrap();
+    set_mode(owner, "new/many", 0o1751);
     fs::remove_dir_all(owner.join("becomes-file")).unwrap();
     write(owner, "becomes-file", "a file");
     fs::remove_file(owner.join("becomes-dir")).unwrap();
@@ -172,6 +178,49 @@ fn p3_stopped_at_any_write_it_ends_the_same() {
             stop += stride;
         }
     }
+}
+
+/// A takeover waits for the renames.
+#[test]
+fn a_new_directory_comes_in_by_one_rename() {
+    let mut pair = Pair::new();
+    write(&pair.owner, "old/0", "0");
+    pair.sync();
+    for number in 0..500 {
+        write(&pair.owner, &format!("old/sub-{}/{number}", number % 7), number.to_string());
+    }
+    fs::hard_link(pair.owner.join("old/sub-0/0"), pair.owner.join("old/sub-1/link")).unwrap();
+    fs::rename(pair.owner.join("old"), pair.owner.join("new")).unwrap();
+    let ops = pair.ops();
+    let ready = pair.take_in(&ops).unwrap();
+    let mut steps = Steps::until(20);
+    let (roots, index) = (pair.roots(), pair.index());
+    let mut brought = bring(&ready, &roots, index, &mut steps, false, &|| false).unwrap();
+    assert_eq!(snapshot(&pair.replica), snapshot(&pair.owner));
+    finish(&mut brought, &roots, index, &mut Steps::all(), &|| false).unwrap().unwrap();
+    assert!(pair.ops().is_empty() && pair.conflicts().is_empty());
+}
+
+/// The new directory cannot come in: somebody here has made one since, and serves from it.
+#[test]
+fn what_was_packed_comes_in_alone_if_its_directory_cannot() {
+    let mut pair = Pair::new();
+    write(&pair.owner, "other", "x");
+    pair.sync();
+    for number in 0..limits::PACK_NAMES_MIN {
+        write(&pair.owner, &format!("new/{number}"), number.to_string());
+        write(&pair.owner, &format!("new/sub/{number}"), number.to_string());
+    }
+    let ops = pair.ops();
+    let ready = pair.take_in(&ops).unwrap();
+    ready.set_brought().unwrap();
+    write(&pair.replica, "new/mine", "mine");
+    write(&pair.replica, "new/1", "mine");
+    let applied = pair.apply(&ready, &mut Steps::all()).unwrap();
+    assert_eq!(names(&applied), [key("new"), key("new/1")]);
+    let read = |name| fs::read_to_string(pair.replica.join(name)).unwrap();
+    assert_eq!((read("new/mine"), read("new/1")), ("mine".to_owned(), "mine".to_owned()));
+    assert_eq!((read("new/2"), read("new/sub/2")), ("2".to_owned(), "2".to_owned()));
 }
 
 #[test]

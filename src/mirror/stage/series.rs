@@ -20,6 +20,7 @@ use super::super::proto::{Change, Op, Refused, Trouble, Wanted};
 use super::super::tree::Root;
 use super::build;
 use super::here::Here;
+use super::pack::pack;
 use super::record::{self, How, Manifest, StagedOp};
 use super::room::{Room, is_room, keeps_reserve, needs};
 use super::{Ready, Stage, StagedTree, staged_name};
@@ -56,6 +57,8 @@ pub struct Series {
     going: BTreeSet<Key>,
     /// Bytes that will be written into files of the trees: a claim waits for them.
     patched_bytes: u64,
+    /// Names that lie beside the trees.
+    staged: usize,
 }
 
 /// The batch that is being taken in.
@@ -85,6 +88,7 @@ impl Series {
             later: BTreeSet::new(),
             going: BTreeSet::new(),
             patched_bytes: 0,
+            staged: 0,
         }
     }
 
@@ -544,6 +548,7 @@ impl Series {
             .and_then(|()| record::sync(self.stage.home()))
             .map_err(|error| self.not_kept(error))?;
         self.batches += 1;
+        self.staged += open.ops.iter().filter(|staged| staged.how.is_staged()).count();
         Ok(())
     }
 
@@ -561,10 +566,14 @@ impl Series {
             trees: self.stage.tree_paths(),
             time_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
         };
-        record::write(self.stage.home(), record::READY, &manifest)
+        let ready = Ready { manifest, stage: self.stage.clone() };
+        if self.staged >= limits::PACK_NAMES_MIN {
+            pack(&ready)?;
+        }
+        record::write(self.stage.home(), record::READY, &ready.manifest)
             .and_then(|()| record::sync(self.stage.home()))
             .map_err(|error| self.not_kept(error))?;
-        Ok(Ready { manifest, stage: self.stage.clone() })
+        Ok(ready)
     }
 
     fn not_kept(&self, error: nix::errno::Errno) -> Trouble {
