@@ -38,6 +38,7 @@ use serde::de::DeserializeOwned;
 
 pub use messages::{ToHeart, ToWorker};
 
+use crate::config::GroupIndex;
 use crate::core::DiskState;
 use crate::limits::{LINK_BYTES_MAX, LINK_EVENTS_MAX, LINK_LINES_MAX, LINK_SEND_PATIENCE};
 
@@ -108,6 +109,31 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, LinkError> {
     Ok(serde_json::from_slice(bytes)?)
 }
 
+/// What a message is that waits for room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Queued {
+    /// An order for a group's services.
+    Services(GroupIndex),
+    /// An order for its mirror.
+    Mirror(GroupIndex),
+    /// An order for its clients.
+    Clients(GroupIndex),
+    /// Something asked for once.
+    Request,
+    /// An event to keep and to tell.
+    Event,
+}
+
+impl Queued {
+    /// Whether the next of its kind says all that it says.
+    fn is_order(self) -> bool {
+        match self {
+            Queued::Services(_) | Queued::Mirror(_) | Queued::Clients(_) => true,
+            Queued::Request | Queued::Event => false,
+        }
+    }
+}
+
 /// The heart's end.
 #[derive(Debug)]
 pub struct HeartLink {
@@ -115,7 +141,7 @@ pub struct HeartLink {
     buffer: Box<[u8]>,
     /// The newest unacknowledged write: its number, its bytes, and whether they are in the socket.
     persist: Option<(u64, Vec<u8>, bool)>,
-    events: VecDeque<Vec<u8>>,
+    events: VecDeque<(Queued, Vec<u8>)>,
     lines: VecDeque<Vec<u8>>,
     log: Option<Receiver<(log::Level, String)>>,
     dropped: Dropped,
@@ -200,23 +226,17 @@ impl HeartLink {
         };
         match message {
             ToWorker::Persist { write, .. } => self.persist = Some((*write, bytes, false)),
-            ToWorker::Tell(_)
-            | ToWorker::Ready
+            ToWorker::Services { group, .. } => self.queue(Queued::Services(*group), bytes),
+            ToWorker::Mirror { group, .. } => self.queue(Queued::Mirror(*group), bytes),
+            ToWorker::Clients { group, .. } => self.queue(Queued::Clients(*group), bytes),
+            ToWorker::Tell(_) => self.queue(Queued::Event, bytes),
+            ToWorker::Ready
             | ToWorker::Hello { .. }
             | ToWorker::Reread { .. }
             | ToWorker::Configured
-            | ToWorker::Services { .. }
-            | ToWorker::Mirror { .. }
-            | ToWorker::Clients { .. }
             | ToWorker::Tickle { .. }
             | ToWorker::Approve { .. }
-            | ToWorker::Sync { .. } => {
-                if self.events.len() >= LINK_EVENTS_MAX {
-                    self.events.pop_front();
-                    self.dropped.events += 1;
-                }
-                self.events.push_back(bytes);
-            }
+            | ToWorker::Sync { .. } => self.queue(Queued::Request, bytes),
             ToWorker::Log { .. } | ToWorker::RecordInput(_) => {
                 if self.lines.len() < LINK_LINES_MAX {
                     self.lines.push_back(bytes);
@@ -226,6 +246,25 @@ impl HeartLink {
             }
         }
         self.flush();
+    }
+
+    /// Keeps a message until there is room. A worker that hung and works again must know the newest orders: an
+    /// order takes the place of the one before it, and only other messages are dropped, events first.
+    fn queue(&mut self, what: Queued, bytes: Vec<u8>) {
+        if what.is_order() {
+            self.events.retain(|(queued, _)| *queued != what);
+        }
+        if self.events.len() >= LINK_EVENTS_MAX {
+            let oldest = |dropped: fn(Queued) -> bool| {
+                self.events.iter().position(|(queued, _)| dropped(*queued))
+            };
+            let place = oldest(|queued| queued == Queued::Event);
+            let place = place.or_else(|| oldest(|queued| !queued.is_order()));
+            if place.and_then(|place| self.events.remove(place)).is_some() {
+                self.dropped.events += 1;
+            }
+        }
+        self.events.push_back((what, bytes));
     }
 
     /// Sends what waits, as far as there is room: call it in every round. True: nothing waits.
@@ -239,13 +278,17 @@ impl HeartLink {
                 return false;
             }
         }
-        for queue in [&mut self.events, &mut self.lines] {
-            while let Some(bytes) = queue.front() {
-                if !matches!(push(&self.fd, bytes), Ok(true)) {
-                    return false;
-                }
-                queue.pop_front();
+        while let Some((_, bytes)) = self.events.front() {
+            if !matches!(push(&self.fd, bytes), Ok(true)) {
+                return false;
             }
+            self.events.pop_front();
+        }
+        while let Some(bytes) = self.lines.front() {
+            if !matches!(push(&self.fd, bytes), Ok(true)) {
+                return false;
+            }
+            self.lines.pop_front();
         }
         true
     }

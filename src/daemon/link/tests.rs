@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::control::event::{Kind, Record, Told};
+use crate::core::ServiceDuty;
 
 fn links() -> (HeartLink, WorkerLink) {
     let (heart, worker) = pair().unwrap();
@@ -76,6 +77,32 @@ fn a_worker_that_does_not_read_never_blocks_the_heart_nor_loses_the_newest_write
     }
     assert_eq!(newest, 40);
     assert!(events >= LINK_EVENTS_MAX - 10);
+}
+
+#[test]
+fn p2_a_worker_that_hung_learns_the_newest_orders() {
+    let (mut heart, worker) = links();
+    let order = |order, duty| ToWorker::Services { group: GroupIndex(0), order, duty };
+    let long = "x".repeat(30_000);
+    heart.send(&ToWorker::Tell(record(&long)));
+    while heart.flush() {
+        heart.send(&ToWorker::Tell(record(&long)));
+    }
+    heart.send(&order(1, ServiceDuty::Run));
+    heart.send(&ToWorker::Ready);
+    heart.send(&order(2, ServiceDuty::Standby));
+    for _ in 0..LINK_EVENTS_MAX * 2 {
+        heart.send(&ToWorker::Tell(record(&long)));
+    }
+    let (mut orders, mut ready) = (Vec::new(), 0);
+    while !heart.flush() {
+        match next(&worker).unwrap() {
+            ToWorker::Services { order, .. } => orders.push(order),
+            ToWorker::Ready => ready += 1,
+            _ => {}
+        }
+    }
+    assert_eq!((orders, ready), (vec![2], 1));
 }
 
 #[test]
