@@ -348,8 +348,16 @@ pub const GAP_MEMORY: Duration = Duration::from_secs(10);
 pub const GAP_HEEDED_MAX: Duration = Duration::from_millis(500);
 /// One-way is told if it lasts for this many intervals: at every start one side is heard first.
 pub const ONE_WAY_TOLD_AFTER_INTERVALS: u32 = 3;
-/// Frames that the key does not fit, with none that it fits, after which two keys are suspected.
+/// Frames of another version, with none of this one, after which that is told.
 pub const MISFITS_TOLD_AFTER: u64 = 20;
+/// What is wrong with the paths is looked at this often ...
+pub const TROUBLE_LOOK_EVERY: Duration = Duration::from_secs(2);
+/// ... and told if it has lasted for this: a boot's backlog on the serial line and a plug that is put in do not.
+pub const TROUBLE_TOLD_AFTER: Duration = Duration::from_secs(6);
+/// Frames that a path refuses between two looks, all for one reason, that are no accident.
+pub const TROUBLE_REFUSALS_MIN: u64 = 3;
+/// That the heart before died is shown in `status` for this.
+pub const HEART_DEATH_SHOWN: Duration = Duration::from_secs(3600);
 /// That a node waits for its peer after a start is told after this: mostly it is there by then.
 pub const PATIENCE_TOLD_AFTER: Duration = Duration::from_secs(1);
 /// A path's late warnings are at least this far apart.
@@ -431,10 +439,21 @@ pub const PROBE_SERIES_VALID: Duration = Duration::from_millis(60);
 /// A beat is sent, and is missed, so much later than planned on a loaded machine.
 pub const BEAT_LATENESS: Duration = Duration::from_millis(10);
 
+/// An owner whose peer falls silent asks the LAN for so long whether the peer serves, too: a kernel that has just
+/// woken, or that is busy, answers late.
+pub const RIVAL_ASKED_FOR: Duration = STALL_CHECK;
+/// A peer that says for so long that it cannot serve was away: what passes by itself takes less.
+pub const AWAY_AFTER: Duration = Duration::from_secs(1);
+/// Trees come to rest within this before a claim: what was acknowledged is on disk, and has only to be put in place.
+pub const TREES_SETTLE_WITHIN: Duration = Duration::from_secs(10);
+/// Added to the services' own start timeouts before services of which nothing is heard count as failed.
+pub const SERVICES_START_SLACK: Duration = Duration::from_secs(5);
 /// Added to the services' own stop timeouts before a handover goes on without their word.
 pub const SERVICES_STOP_SLACK: Duration = Duration::from_secs(5);
 /// A node on which a service failed does not take the group again before this, if the peer can.
 pub const SERVICE_UNFIT: Duration = Duration::from_secs(300);
+/// ... doubled each time in a row, up to so often: about a day.
+pub const SERVICE_UNFIT_DOUBLED_MAX: u32 = 8;
 /// Sending the last changes in a move that was only wished for: it pauses the service.
 pub const DRAIN_PATIENCE: Duration = Duration::from_secs(2);
 /// ... when the daemon ends or the node goes to standby mode: nobody is in a hurry.

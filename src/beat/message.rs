@@ -89,7 +89,8 @@ pub struct GroupBeat {
     pub group: GroupIndex,
     /// Where the sender stands towards it.
     pub stance: Stance,
-    /// The sender serves it, addresses and services and all.
+    /// The sender serves it, addresses and services and all; of one that has let go: services may still run
+    /// there that must not run on both nodes.
     #[serde(default)]
     pub serving: bool,
     /// Newest generation the sender knows to have been served; 0: none ever.

@@ -41,6 +41,9 @@ pub struct Status {
     pub peer: Peer,
     /// Who reaches how many reach hosts.
     pub reach: Reach,
+    /// What is wrong though it may be in service, a sentence each.
+    #[serde(default)]
+    pub troubles: Vec<String>,
     /// The groups, sorted by name.
     pub groups: Vec<Group>,
 }
@@ -106,7 +109,7 @@ impl Standing {
 impl Status {
     /// How well the groups are served.
     pub fn standing(&self) -> Standing {
-        if !self.groups.iter().all(|group| self.serves(group)) {
+        if !self.groups.iter().all(|group| group.in_service) {
             return Standing::Out;
         }
         let pair = self.peer.state == PeerState::Alive && self.state == NodeState::Online;
@@ -115,16 +118,6 @@ impl Status {
         } else {
             Standing::Single
         }
-    }
-
-    /// Whether somebody serves the group: this node by its own knowledge, the other by its word.
-    fn serves(&self, group: &Group) -> bool {
-        let peer_heard = match self.peer.state {
-            PeerState::Alive | PeerState::Suspect | PeerState::Standby => true,
-            PeerState::Dead | PeerState::Unknown => false,
-        };
-        let peer_owns = group.owner.as_ref() == Some(&self.peer.name);
-        group.state == GroupState::Active || (peer_owns && peer_heard)
     }
 }
 
@@ -135,6 +128,9 @@ pub struct Peer {
     pub name: String,
     /// What is known of it.
     pub state: PeerState,
+    /// It said goodbye: it was stopped in order.
+    #[serde(default)]
+    pub ended: bool,
     /// Its incarnation, hexadecimal; empty if never heard.
     pub incarnation: String,
     /// Whether its config digest equals ours; `null` if never heard.
@@ -214,6 +210,8 @@ pub struct Group {
     pub name: String,
     /// How it is on this node.
     pub state: GroupState,
+    /// Whether its owner serves it, addresses and services and all, as far as this node knows.
+    pub in_service: bool,
     /// Name of the node that serves it, as far as this node knows; `null`: nobody known.
     pub owner: Option<String>,
     /// Whether the node that does not serve it could take it over now, as far as this node knows.
@@ -355,6 +353,7 @@ mod tests {
 
     /// Node serv1 sees its one group and its peer like this.
     fn seen(state: NodeState, peer: PeerState, group: GroupState, owner: &str) -> Status {
+        let heard = matches!(peer, PeerState::Alive | PeerState::Suspect | PeerState::Standby);
         Status {
             cluster: "office".into(),
             node: "serv1".into(),
@@ -367,14 +366,17 @@ mod tests {
             peer: Peer {
                 name: "serv2".into(),
                 state: peer,
+                ended: false,
                 incarnation: String::new(),
                 same_config: None,
                 paths: Vec::new(),
             },
             reach: Reach { local: 0, peer: 0, of: 0 },
+            troubles: Vec::new(),
             groups: vec![Group {
                 name: "web".into(),
                 state: group,
+                in_service: group == GroupState::Active || (owner == "serv2" && heard),
                 owner: Some(owner.into()).filter(|owner: &String| !owner.is_empty()),
                 redundant: group != GroupState::Blocked,
                 generation: 1,

@@ -1,8 +1,10 @@
 //! What the kernel and the LAN report about a group's addresses.
 
+use std::net::IpAddr;
+
 use super::event::Holder;
 use super::group::Side;
-use super::role::{Check, Drain, Draining, GroupState, Role};
+use super::role::{Drain, Draining, GroupState, Rival, Role};
 use super::time::Time;
 use super::{Command, Core};
 use crate::beat::Stance;
@@ -36,6 +38,26 @@ impl Core {
             let text = format!("serving, generation {generation}: {why}");
             self.tell(kind, Some(&name), text);
         }
+    }
+
+    /// The kernel refuses some of the addresses: the others are served.
+    pub(super) fn addresses_refused(
+        &mut self,
+        group: &mut GroupState,
+        refused: Vec<IpAddr>,
+        error: &str,
+    ) {
+        let text = if refused.is_empty() {
+            "the kernel takes all service addresses again".to_string()
+        } else {
+            let ips: Vec<String> = refused.iter().map(IpAddr::to_string).collect();
+            format!(
+                "the kernel refuses {}; the other addresses are served ({error})",
+                ips.join(", ")
+            )
+        };
+        group.refused = refused;
+        self.tell(Kind::Address, Some(&group.name), text);
     }
 
     pub(super) fn hold_failed(
@@ -87,6 +109,15 @@ impl Core {
     }
 
     pub(super) fn address_seen(&mut self, now: Time, group: &mut GroupState, holder: Holder) {
+        // Whoever plays another machine on the LAN must not keep everybody from serving: what was served before
+        // is served again, and defended.
+        if let Holder::Stranger(_) = holder
+            && !group.may_hold()
+            && group.conflicts.are_spent(now)
+            && self.disk.served(&group.name).is_some()
+        {
+            return;
+        }
         match &mut group.role {
             Role::Probing { probe, .. } => {
                 probe.seen(now, holder);
@@ -102,25 +133,33 @@ impl Core {
                     check.answered = true;
                     return;
                 }
+                if let Rival::Asked(probe) = &mut active.rival {
+                    probe.seen(now, holder);
+                }
+                // Not at once for each frame: two who see each other would flood the LAN. A stranger is told at
+                // most as often as it is told of (RFC 5227, 2.4).
+                let soon = now + limits::ANNOUNCE_GAP;
                 let text = match holder {
                     // Whoever probes is answered by the kernel.
                     Holder::PeerProbes => return,
                     Holder::Peer => {
-                        // Not at once for each frame: two who see each other would flood the LAN.
                         active.announced = 0;
-                        let soon = now + limits::ANNOUNCE_GAP;
                         active.announce_at = active.announce_at.min(soon);
-                        if !self.peer.is_alive() && group.prefer != self.me {
-                            // No beat will settle it: the one that is not at home finds out, and
-                            // lets go if it is so.
-                            active.check.get_or_insert(Check::begin(now));
-                        }
                         "the peer was seen with a service address; announcing again".to_string()
                     }
-                    Holder::Stranger(mac) => format!(
-                        "another machine ({}) uses a service address; take it away from there",
-                        super::tell::mac_text(mac)
-                    ),
+                    Holder::Stranger(mac) => {
+                        if !group
+                            .meddling_told_at
+                            .is_some_and(|at| now.since(at) < limits::LATE_TOLD_EVERY)
+                        {
+                            active.announce_at = active.announce_at.min(soon);
+                        }
+                        format!(
+                            "another machine ({}) uses a service address; announcing again; take it away \
+                             from there",
+                            super::tell::mac_text(mac)
+                        )
+                    }
                 };
                 self.tell_meddling(now, group, text);
             }

@@ -8,17 +8,18 @@ use super::path::PathWatch;
 use super::peer::{Death, Life};
 use super::probe::{Probe, Verdict};
 use super::right::{self, Evidence, PeerWord, Refusal, Right};
-use super::role::{Active, GroupState, Role};
+use super::role::{Active, GroupState, Rival, Role};
 use super::time::Time;
 use super::{Command, Core};
 use crate::beat::{Holds, Path, Stance};
+use crate::config::NodeIndex;
 use crate::control::event::Kind;
 use crate::limits;
 
 impl Core {
     fn evidence(&mut self, now: Time, group: &GroupState, peer: PeerWord) -> Evidence {
         Evidence {
-            standby: self.disk.standby_wanted(),
+            standby: self.disk.standby_wanted() && !group.serves_on,
             ending: self.is_ending(),
             lan_carrier: self.reach.carrier(),
             lan_carrier_new: self.is_lan_carrier_new(now),
@@ -82,7 +83,7 @@ impl Core {
         let in_doubt = silence.is_zero() || self.is_unheard(now);
         match side {
             Side::Says(Stance::Active | Stance::Offering) if in_doubt => {
-                let yields = group.prefer != self.me;
+                let yields = self.yields();
                 let new = || Probe::new(now, yields, group.answered_at).lasting(silence);
                 let probe = group.early_probe.get_or_insert_with(new);
                 if probe.verdict(now, true) == Verdict::Send {
@@ -141,7 +142,7 @@ impl Core {
             Ok(_) => {
                 let want = self.next_want();
                 group.why = "the peer is silent; asking the LAN who has the address".to_string();
-                let yields = group.prefer != self.me;
+                let yields = self.yields();
                 let silence = self.lan_silence(now);
                 let early = group.early_probe.take().map(|probe| probe.lasting(silence));
                 let silence = early.as_ref().map_or(silence, Probe::silence);
@@ -156,6 +157,8 @@ impl Core {
                 let early = now.since(self.started_at) < limits::PATIENCE_TOLD_AFTER;
                 let news = match refusal {
                     Refusal::ReachUnknown | Refusal::CarrierNew | Refusal::NoIntent => false,
+                    // Nobody could answer yet.
+                    Refusal::NotReached => !early && !self.is_lan_carrier_new(now),
                     Refusal::Patience(_)
                     | Refusal::CopyIncomplete
                     | Refusal::CopyBehind
@@ -173,7 +176,6 @@ impl Core {
                     Refusal::Standby
                     | Refusal::Ending
                     | Refusal::NoCarrier
-                    | Refusal::NotReached
                     | Refusal::NotGranted => true,
                 };
                 if news {
@@ -224,12 +226,17 @@ impl Core {
                     }
                     return Role::Probing { want, granted, probe };
                 }
+                Verdict::Clear
+                    if !right.settled && granted && group.duties.should_be_still(now) =>
+                {
+                    return self.give_up_settling(now, group);
+                }
                 Verdict::Clear if !right.settled => {
                     group.why = "finishing what was received of the trees".to_string();
                     return Role::Probing { want, granted, probe };
                 }
                 Verdict::Clear if probe.is_stale(now) => {
-                    let yields = group.prefer != self.me;
+                    let yields = self.yields();
                     let silence = probe.silence();
                     probe = Probe::new(now, yields, group.answered_at).lasting(silence);
                 }
@@ -240,6 +247,7 @@ impl Core {
                     return self.block(now, group, why.to_string());
                 }
                 Verdict::Conflict(mac) => {
+                    group.conflicts.note(now);
                     let why = format!(
                         "another machine ({}) has the address; take it away from there",
                         super::tell::mac_text(mac)
@@ -250,7 +258,13 @@ impl Core {
         }
     }
 
-    fn block(&mut self, now: Time, group: &mut GroupState, why: String) -> Role {
+    /// Whether this node backs off when the other one probes, too. Not by where the group is at home: on that
+    /// config files may disagree.
+    pub(super) fn yields(&self) -> bool {
+        self.me != NodeIndex::Lower
+    }
+
+    pub(super) fn block(&mut self, now: Time, group: &mut GroupState, why: String) -> Role {
         self.tell_refusal(group, &why);
         group.why.clone_from(&why);
         group.blocked = Some((now + limits::BLOCKED_RETRY, why));
@@ -277,7 +291,10 @@ impl Core {
                     let text = "the peer's heart is dead, and its guard took the addresses away";
                     (Kind::Takeover, text)
                 }
-                Life::Dead { death: Death::Silent { .. } | Death::Goodbye, .. }
+                Life::Dead { death: Death::Goodbye, .. } => {
+                    (Kind::Takeover, "the peer ended in order and let go")
+                }
+                Life::Dead { death: Death::Silent { .. }, .. }
                 | Life::Alive { .. }
                 | Life::NeverHeard => (Kind::Takeover, "the peer is dead"),
             },
@@ -292,6 +309,9 @@ impl Core {
         group.letting_since = None;
         group.undrained = None;
         group.failback_at = now;
+        group.serves_on = false;
+        group.refused.clear();
+        let rival = if self.peer.is_alive() { Rival::Heard } else { Rival::None };
         Role::Active(Active {
             generation: right.generation,
             claim: self.claim,
@@ -305,6 +325,9 @@ impl Core {
             check: None,
             offer: None,
             stopping: None,
+            rival,
+            waits_for_peer: self.peer_still_stops(group),
+            unable_since: None,
             // Not taken from the hands of a peer that is well: at home is where it should be.
             peer_was_away: right.probe || self.peer_reaches_fewer(now),
             contested: false,

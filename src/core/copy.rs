@@ -18,6 +18,7 @@ use super::role::{Active, GroupState, Role};
 use super::time::Time;
 use crate::beat::{Approx, GroupBeat};
 use crate::beat::{CopyBeat, CopyDetail, Holds, Stance, UNSENT_UNKNOWN_S};
+use crate::config::NodeIndex;
 use crate::control::event::Kind;
 use crate::limits;
 
@@ -86,13 +87,13 @@ impl Core {
             return false;
         }
         if let Some(served) = self.disk.served(&group.name) {
-            return served.owner == self.me || group.prefer == self.me;
+            return served.owner == self.me || self.home(group) == self.me;
         }
         let empty = group.duties.mirror_report().is_some_and(|report| report.empty);
         let peer = self.peer.group(group.index).filter(|_| self.peer.is_alive());
         let only_there = peer.is_some_and(|part| empty && !part.copy.empty);
         let only_here = peer.is_some_and(|part| !empty && part.copy.empty);
-        (group.prefer == self.me && !only_there) || only_here
+        (self.home(group) == self.me && !only_there) || only_here
     }
 
     /// Whether the peer has commits of the newest reign that this node, which began that reign, does not
@@ -204,6 +205,13 @@ impl Core {
         })
     }
 
+    /// Where the group is at home. Nodes whose config files differ may not agree on that, so the node whose
+    /// name comes first takes its place in all that both must decide alike.
+    pub(super) fn home(&self, group: &GroupState) -> NodeIndex {
+        let agreed = !(self.configs_differ && self.peer.is_alive());
+        if agreed { group.prefer } else { NodeIndex::Lower }
+    }
+
     /// How this node stands in comparison for a group that neither serves; the greater one serves it.
     pub(super) fn standing(&self, group: &GroupState) -> Standing {
         let served = self.disk.served(&group.name);
@@ -216,7 +224,7 @@ impl Core {
                 && group.duties.has_mirror()
                 && holds != Holds::Older,
             content: holds == Holds::Nothing && !empty,
-            preferred: group.prefer == self.me,
+            preferred: self.home(group) == self.me,
         }
     }
 
@@ -235,7 +243,7 @@ impl Core {
                 && group.duties.has_mirror()
                 && !set_back,
             content: holds == Holds::Nothing && !empty && group.duties.has_mirror(),
-            preferred: group.prefer == self.me.other(),
+            preferred: self.home(group) == self.me.other(),
         }
     }
 

@@ -40,7 +40,14 @@ pub struct Duties {
     services_since: Time,
     /// Under that order, no service has run that must not write to the trees any more.
     stood_by: bool,
+    /// Whether the services are as ordered, and since when, or when they were last heard to be on their way.
+    done: bool,
+    done_changed_at: Time,
+    /// Longest time that the start of all services may take.
+    start_patience: Duration,
     mirror: (u32, MirrorDuty, PeerSync, MirrorTerms),
+    /// When that was ordered.
+    mirror_since: Time,
     clients: Option<ClientDuty>,
     service_report: Option<ServiceReport>,
     mirror_report: Option<MirrorReport>,
@@ -64,19 +71,25 @@ impl Duties {
             services: (0, ServiceDuty::Leave),
             services_since: Time(0),
             stood_by: false,
+            done: false,
+            done_changed_at: Time(0),
+            start_patience: Duration::ZERO,
             mirror: (0, MirrorDuty::Still, PeerSync::default(), MirrorTerms::default()),
+            mirror_since: Time(0),
             clients: None,
             service_report: None,
             mirror_report: None,
             unsent: None,
             sends_to: None,
         };
-        duties.set_stop_patience(config);
+        duties.set_patience(config);
         duties
     }
 
     /// Its services have other times now.
-    pub fn set_stop_patience(&mut self, config: &Group) {
+    pub fn set_patience(&mut self, config: &Group) {
+        let starts = config.services.iter().map(|service| service.start_timeout);
+        self.start_patience = starts.sum::<Duration>() + limits::SERVICES_START_SLACK;
         let stops = config.services.iter().map(|service| service.stop_timeout);
         self.stop_patience = stops.sum::<Duration>() + limits::SERVICES_STOP_SLACK;
     }
@@ -97,7 +110,11 @@ impl Duties {
     }
 
     /// Takes in how the services are.
-    pub fn services_reported(&mut self, report: ServiceReport) {
+    pub fn services_reported(&mut self, now: Time, report: ServiceReport) {
+        // Something goes on: a service has started, or is tried again.
+        if !self.done && self.service_report.as_ref() != Some(&report) {
+            self.done_changed_at = now;
+        }
         self.service_report = Some(report);
     }
 
@@ -158,9 +175,59 @@ impl Duties {
         (stands_by && self.has_services).then(|| self.services_since + self.stop_patience)
     }
 
-    fn note_stood_by(&mut self, now: Time) {
-        let done = self.services_are(ServiceDuty::Standby) == ServiceWord::Done;
-        self.stood_by |= done || self.stood_by_at().is_some_and(|at| now >= at);
+    fn note_services(&mut self, now: Time) {
+        let done = self.services_are(self.services.1) == ServiceWord::Done;
+        if done != self.done {
+            (self.done, self.done_changed_at) = (done, now);
+        }
+        let stands_by = self.services_are(ServiceDuty::Standby) == ServiceWord::Done;
+        self.stood_by |= stands_by || self.stood_by_at().is_some_and(|at| now >= at);
+    }
+
+    /// When services that were ordered to run, and of which nothing is heard, count as failed.
+    pub fn overdue_at(&self) -> Option<Time> {
+        let awaited = self.has_services && self.services.1 == ServiceDuty::Run && !self.done;
+        awaited.then(|| self.done_changed_at + self.start_patience)
+    }
+
+    /// How the services run.
+    pub fn running(&self, now: Time) -> ServiceWord {
+        match self.services_are(ServiceDuty::Run) {
+            ServiceWord::Unknown | ServiceWord::Changing
+                if self.overdue_at().is_some_and(|at| now >= at) =>
+            {
+                ServiceWord::Failed
+            }
+            word @ (ServiceWord::Unknown
+            | ServiceWord::Changing
+            | ServiceWord::Done
+            | ServiceWord::Failed) => word,
+        }
+    }
+
+    /// Whether the services have run for that long.
+    pub fn have_run(&self, now: Time, span: Duration) -> bool {
+        let runs = self.services.1 == ServiceDuty::Run && self.done;
+        runs && now.since(self.done_changed_at) >= span
+    }
+
+    /// Whether services may still run here that must not run on both nodes; not for longer than they may take to
+    /// stop.
+    pub fn still_stops(&self) -> bool {
+        self.has_services && self.services.1 == ServiceDuty::Standby && !self.stood_by
+    }
+
+    /// When trees that were ordered to be still should have come to rest. How long the first look at a large index
+    /// takes, nobody knows.
+    pub fn unsettled_at(&self) -> Option<Time> {
+        let ordered =
+            self.mirror_report.is_some() && matches!(self.mirror, (_, MirrorDuty::Still, ..));
+        (ordered && !self.is_still()).then(|| self.mirror_since + limits::TREES_SETTLE_WITHIN)
+    }
+
+    /// Whether they have had their time for it.
+    pub fn should_be_still(&self, now: Time) -> bool {
+        self.unsettled_at().is_some_and(|at| now >= at)
     }
 
     /// The newest mirror report, if it is about the newest order.
@@ -229,10 +296,12 @@ impl Core {
                 group.duties.services = (order, duty);
                 group.duties.services_since = self.now;
                 group.duties.stood_by = false;
+                group.duties.done = false;
+                group.duties.done_changed_at = self.now;
                 self.out.push_back(Command::Services { group: index, order, duty });
             }
         }
-        group.duties.note_stood_by(self.now);
+        group.duties.note_services(self.now);
         if group.duties.has_mirror {
             let duty = self.mirror_duty(group);
             let peer = match duty {
@@ -255,6 +324,9 @@ impl Core {
                     && group.duties.sends_to.replace(incarnation) != Some(incarnation)
                 {
                     group.duties.unsent = None;
+                }
+                if group.duties.mirror.0 == 0 || group.duties.mirror.1 != duty {
+                    group.duties.mirror_since = self.now;
                 }
                 group.duties.mirror = (order, duty, peer, terms);
                 self.out.push_back(Command::Mirror { group: index, order, duty, peer, terms });
@@ -290,7 +362,7 @@ impl Core {
     ) {
         // A crash may have come between the trees' own record of a reign and this node's.
         if let Some(of) = report.copy_of.filter(|of| of.owner == self.me) {
-            self.disk.learn(&group.name, of, group.prefer, true);
+            self.disk.learn(&group.name, of, true);
         }
         group.duties.mirror_reported(now, report);
     }
@@ -325,8 +397,10 @@ impl Core {
         let as_before = group.duties.services.1;
         match &group.role {
             Role::Active(active) if active.stopping.is_some() => ServiceDuty::Standby,
+            // What is warm serves; the rest waits for the peer's.
+            Role::Active(active) if active.held && active.waits_for_peer => ServiceDuty::Standby,
             Role::Active(active) if active.held => ServiceDuty::Run,
-            Role::Draining(_) => ServiceDuty::Standby,
+            Role::Draining(_) | Role::Releasing { handover: true, .. } => ServiceDuty::Standby,
             // Until the addresses are there, or for as long as they are only lost: cut off, deleted,
             // asked for again.
             Role::Active(_) | Role::Releasing { .. } => as_before,

@@ -1,6 +1,6 @@
 //! What the core is told.
 
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -118,7 +118,16 @@ pub enum Event {
         /// Number of the claim, from the command.
         claim: u32,
     },
-    /// The kernel refused an address of a claim, or of its renewal.
+    /// The kernel refuses these addresses of a claim, and leases the others; empty: none any more.
+    AddressesRefused {
+        /// Which group.
+        group: GroupIndex,
+        /// Which addresses.
+        refused: Vec<IpAddr>,
+        /// What the kernel said.
+        error: String,
+    },
+    /// The kernel refused a claim, or its renewal.
     HoldFailed {
         /// Which group.
         group: GroupIndex,
@@ -216,6 +225,11 @@ pub enum Event {
     },
     /// Asked to end in order (SIGTERM).
     Shutdown,
+    /// The heart before this one died under the same guard.
+    HeartDied {
+        /// What the guard saw of it, as "was killed" and the like.
+        how: String,
+    },
     /// The guard is gone: nobody takes the addresses away if this process dies.
     GuardGone,
     /// The config file was read anew (SIGHUP) and is a good one.

@@ -26,9 +26,11 @@ pub struct Disk {
 }
 
 /// Whether `one` outranks `other`: the newer number; of two reigns with the same number (made on the
-/// two sides of a partition) that of the preferred node.
-pub fn outranks(one: Generation, other: Generation, prefer: NodeIndex) -> bool {
-    (one.number, one.owner == prefer) > (other.number, other.owner == prefer)
+/// two sides of a partition) that of the node whose name comes first, on which both agree whatever their
+/// config files say.
+pub fn outranks(one: Generation, other: Generation) -> bool {
+    let lower = |reign: Generation| reign.owner == NodeIndex::Lower;
+    (one.number, lower(one)) > (other.number, lower(other))
 }
 
 impl Disk {
@@ -110,10 +112,10 @@ impl Disk {
     }
 
     /// Another generation was heard to have been served, by a group with or without mirrored `trees`.
-    pub fn learn(&mut self, name: &str, served: Generation, prefer: NodeIndex, trees: bool) {
+    pub fn learn(&mut self, name: &str, served: Generation, trees: bool) {
         let known = self.group(name);
         let damaged = served.number > limits::GENERATION_LEARNED_MAX;
-        if damaged || known.served.is_some_and(|mine| !outranks(served, mine, prefer)) {
+        if damaged || known.served.is_some_and(|mine| !outranks(served, mine)) {
             return;
         }
         self.serve(name, served, trees);

@@ -33,7 +33,7 @@ impl Core {
                 let role = group.role.clone();
                 self.step(now, group);
                 self.order_duties(group);
-                let says = (super::speak::stance(group), self.serves(group));
+                let says = (super::speak::stance(group), self.says_serving(group));
                 if group.says != Some(says) {
                     group.says = Some(says);
                     self.beat_now = true;
@@ -77,6 +77,7 @@ impl Core {
         }
         if matches!(side, Side::Says(_)) {
             group.unsure_told_at = None;
+            group.serves_on = false;
         }
         if side != Side::Says(Stance::Offering) {
             group.offered_at = None;
@@ -149,7 +150,9 @@ impl Core {
         {
             return Role::Passive { granted };
         }
-        let able = group.able && now >= group.yield_until;
+        // A peer that cannot serve it after all is not waited for.
+        let refused = side == Side::Says(Stance::Unable) && group.unfit_until.is_none();
+        let able = group.able && (now >= group.yield_until || refused);
         let nobody =
             matches!(side, Side::Says(Stance::Unable | Stance::Passive | Stance::Granting(_)));
         if nobody && able {
@@ -220,6 +223,12 @@ impl Core {
         self.want
     }
 
+    /// The trees here do not come to rest: the peer gets a turn.
+    pub(super) fn give_up_settling(&mut self, now: Time, group: &mut GroupState) -> Role {
+        let why = "the trees here did not come to rest in time; look at the process clusterd-work";
+        self.block(now, group, why.to_string())
+    }
+
     fn begin_wanting(&mut self, now: Time, group: &mut GroupState, served: bool) -> Role {
         group.why = "asking the peer to let this node serve it".to_string();
         group.unserved_since = None;
@@ -253,11 +262,12 @@ impl Core {
                         Role::Probing {
                             want,
                             granted: true,
-                            probe: Probe::new(now, group.prefer != self.me, group.answered_at),
+                            probe: Probe::new(now, self.yields(), group.answered_at),
                         }
                     }
                     Ok(right) if right.settled => self.claim(now, group, right),
-                    // The peer's grant stands as long as the want does.
+                    // The peer's grant stands as long as the want does; and nobody serves.
+                    Ok(_) if group.duties.should_be_still(now) => self.give_up_settling(now, group),
                     Ok(_) => Role::Wanting { want, since, served },
                     Err(_) => passive,
                 }
@@ -292,6 +302,8 @@ impl GroupState {
         let fork_sure = |since| since + limits::FORK_SURE_AFTER;
         times.extend(self.fork_seen_at.map(fork_sure));
         times.extend(self.duties.stood_by_at());
+        times.extend(self.duties.overdue_at());
+        times.extend(self.duties.unsettled_at());
         times.extend(self.letting_since.map(|since| since + self.duties.stop_patience()));
         times.extend(self.unserved_since.map(|since| since + limits::YIELD_PATIENCE));
         match &self.role {
@@ -300,6 +312,7 @@ impl GroupState {
             Role::Probing { probe, .. } => times.extend([probe.next_at()]),
             Role::Active(active) => {
                 times.extend([active.renew_at]);
+                times.extend(active.rival.next_at());
                 times.extend(active.stopping.map(|since| since + self.duties.stop_patience()));
                 if active.held {
                     times.extend([active.announce_at]);

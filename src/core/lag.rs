@@ -13,9 +13,10 @@
 use std::collections::VecDeque;
 
 use super::Core;
+use super::reach::Proof;
 use super::role::{GroupState, Offer};
 use super::time::Time;
-use crate::beat::Beat;
+use crate::beat::{Beat, Path};
 use crate::control::event::Kind;
 use crate::limits;
 
@@ -57,7 +58,7 @@ impl Moves {
     }
 
     /// Whether there were as many lately as there may be.
-    fn are_spent(&self, now: Time) -> bool {
+    pub(super) fn are_spent(&self, now: Time) -> bool {
         let oldest = self.newest.front().filter(|_| self.newest.len() >= limits::MOVES_MAX);
         oldest.is_some_and(|&at| now.since(at) < limits::MOVES_WITHIN)
     }
@@ -72,7 +73,11 @@ impl Core {
                 Some((Worse::NoCarrier, now.since(at) < limits::REACH_BURST))
             }
             (None, Some(beat)) if beat.reach > 0 && !self.configs_differ => {
-                if self.reach.lost_for(now, limits::REACH_EVERY) {
+                let silent_at = self.lan_silent_at(now);
+                if silent_at.is_some_and(|at| self.reach.proof(now, at) == Proof::NotReached) {
+                    let fresh = |at: Time| now.since(at) < limits::REACH_BURST;
+                    Some((Worse::Nobody, silent_at.is_some_and(fresh)))
+                } else if self.reach.lost_for(now, limits::REACH_EVERY) {
                     Some((Worse::Nobody, false))
                 } else if self.asks_the_same(beat) && self.reach.count(now) < beat.reach.into() {
                     Some((Worse::Fewer, false))
@@ -89,6 +94,13 @@ impl Core {
             }
             Some(_) | None => Lag { since: now, worse, by_loss: fresh },
         });
+    }
+
+    /// Since when the LAN has been silent both ways while the peer is heard elsewhere.
+    fn lan_silent_at(&self, now: Time) -> Option<Time> {
+        let gap = self.peer.worst_gap();
+        let lan = self.paths.iter().find(|watch| watch.path == Path::Lan)?;
+        lan.silent_at(gap).filter(|&at| now >= at && !self.peer.hears().has(Path::Lan))
     }
 
     fn asks_the_same(&self, beat: &Beat) -> bool {

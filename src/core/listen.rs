@@ -25,9 +25,7 @@ impl Core {
         let refused = |reason: DropReason| -> u64 {
             self.paths.iter().map(|watch| watch.refused_for(reason)).sum()
         };
-        let [misfits, newer, older] =
-            [DropReason::BadTag, DropReason::UnknownVersion, DropReason::OldVersion].map(refused);
-        let never_heard = self.peer.life == Life::NeverHeard;
+        let [newer, older] = [DropReason::UnknownVersion, DropReason::OldVersion].map(refused);
         let unheard = !self.peer.is_alive();
         if unheard && !self.newer_told && newer >= limits::MISFITS_TOLD_AFTER {
             self.newer_told = true;
@@ -37,12 +35,6 @@ impl Core {
         if unheard && !self.newer_told && older >= limits::MISFITS_TOLD_AFTER {
             self.newer_told = true;
             let text = "the peer speaks an older version of the heartbeat; upgrade it";
-            self.tell(Kind::Config, None, text.to_string());
-        }
-        if never_heard && !self.keys_told && misfits >= limits::MISFITS_TOLD_AFTER {
-            self.keys_told = true;
-            let text = "frames of this cluster arrive that the key does not fit; give both nodes the \
-                        same key file";
             self.tell(Kind::Config, None, text.to_string());
         }
     }
@@ -245,7 +237,7 @@ impl Core {
                 let forked = matches!(&group.role, Role::Active(active)
                     if active.forked || (trees && !serves && copy::is_fork(active, part)));
                 if !forked {
-                    self.disk.learn(&group.name, served, group.prefer, trees);
+                    self.disk.learn(&group.name, served, trees);
                 }
             }
         }
@@ -571,7 +563,13 @@ impl Core {
         let fresh = Time(now.0.saturating_sub(limits::REACH_FRESH.as_micros() as u64));
         let causes = [self.suspected_at, asked_for_at].into_iter().flatten();
         let since = causes.fold(fresh, Time::max);
-        let proof = self.reach.proof(now, since);
+        // Whoever asks a node to serve must not meet a kernel that answers nothing: the look at the carriers that
+        // the offer began with is its answer.
+        let answers = asked_for_at.is_none_or(|at| self.reach.carrier_seen_at() >= at);
+        let proof = match self.reach.proof(now, since) {
+            Proof::Reached if !answers => Proof::Unknown,
+            proof @ (Proof::Reached | Proof::NotReached | Proof::Unknown) => proof,
+        };
         if proof == Proof::Unknown && self.phase == Phase::Running {
             self.reach.suspect(now);
         }

@@ -22,7 +22,7 @@
 //! | `wish` | what operators ask for |
 //! | `reload`, `pace` | another config for a running core, and the heartbeat's times meanwhile |
 //! | `rules` | the rules that tests break on purpose |
-//! | `tell`, `report` | events and status in words |
+//! | `tell`, `report`, `trouble` | events and status in words, and what is wrong |
 
 mod address;
 mod carrier;
@@ -57,6 +57,7 @@ mod tell;
 #[cfg(test)]
 mod tests;
 mod time;
+mod trouble;
 mod will;
 mod wish;
 mod worker;
@@ -125,8 +126,6 @@ pub struct Core {
     pace: Pace,
     /// The peer's config is known to be another one, and that was told.
     configs_differ: bool,
-    /// That no frame fits the key was told.
-    keys_told: bool,
     /// That the peer speaks a later version was told.
     newer_told: bool,
     guarded: bool,
@@ -178,6 +177,7 @@ pub struct Core {
 
     /// The worker's last word, and that its silence was told.
     worker: worker::Voice,
+    troubles: trouble::Troubles,
 
     /// The last will as the guard has it, or gets it next.
     will: Option<Beat>,
@@ -226,7 +226,6 @@ impl Core {
             ending_since: None,
             pace,
             configs_differ: false,
-            keys_told: false,
             newer_told: false,
             guarded: true,
             joined: false,
@@ -262,6 +261,7 @@ impl Core {
             claim: 0,
             wishes: Wishes::default(),
             worker: worker::Voice::default(),
+            troubles: trouble::Troubles::default(),
             will: None,
             will_changed: false,
             out: VecDeque::new(),
@@ -345,6 +345,11 @@ impl Core {
             Event::Held { group, claim } => {
                 self.with_group(group, |core, state| core.held(now, state, claim));
             }
+            Event::AddressesRefused { group, refused, error } => {
+                self.with_group(group, |core, state| {
+                    core.addresses_refused(state, refused, &error);
+                });
+            }
             Event::HoldFailed { group, claim, error } => {
                 self.with_group(group, |core, state| core.hold_failed(now, state, claim, &error));
             }
@@ -367,7 +372,7 @@ impl Core {
             Event::WorkerStarted => self.worker_started(),
             Event::WorkerAlive => self.worker_says(now),
             Event::Services { group, report } => {
-                self.with_group(group, |_, state| state.duties.services_reported(report));
+                self.with_group(group, |_, state| state.duties.services_reported(now, report));
             }
             Event::Mirror { group, report } => {
                 self.with_group(group, |core, state| core.mirror_reported(now, state, report));
@@ -383,6 +388,7 @@ impl Core {
             Event::Wished { request, wish } => self.wished(now, request, wish),
             Event::Shutdown => self.shutdown(now),
             Event::GuardGone => self.guard_gone(),
+            Event::HeartDied { how } => self.heart_died(now, &how),
             Event::Reload { config } => self.reload(now, *config),
             Event::ReloadFailed { error } => self.reload_failed(&error),
         }
@@ -399,6 +405,7 @@ impl Core {
                 self.join(now);
                 self.note_alone();
                 self.note_worker(now);
+                self.note_troubles(now);
                 self.note_lag(now);
                 self.step_groups(now);
                 self.answer_wishes(now);

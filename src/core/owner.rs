@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use super::disk::Generation;
 use super::duty::{ServiceDuty, ServiceWord};
+use super::generation::outranks;
 use super::group::Side;
 use super::peer::{Death, Life};
-use super::role::{Active, Check, Drain, Draining, GroupState, Offer, Role};
+use super::probe::{Probe, Verdict};
+use super::role::{Active, Check, Drain, Draining, GroupState, Offer, Rival, Role};
 use super::time::Time;
 use super::{Command, Core};
 use crate::beat::Stance;
@@ -55,8 +57,19 @@ impl Core {
                 }
             }
         }
-        if matches!(side, Side::Dead | Side::Says(Stance::Unable)) || self.peer.is_standby() {
+        if let Some(why) = self.step_rival(now, group, &mut active) {
+            return self.release(now, group, false, why);
+        }
+        // Not the moment in which a node that has just let go has no new reign on disk.
+        let unable = side == Side::Says(Stance::Unable);
+        active.unable_since = unable.then(|| active.unable_since.unwrap_or(now));
+        let long = active.unable_since.is_some_and(|at| now.since(at) >= limits::AWAY_AFTER);
+        if side == Side::Dead || long || self.peer.is_standby() {
             active.peer_was_away = true;
+        }
+        active.waits_for_peer &= self.peer_still_stops(group);
+        if group.duties.have_run(now, limits::SERVICE_UNFIT) {
+            group.unfit_times = 0;
         }
         self.outlive_other_reign(now, group, side, &mut active);
         self.hold_failback_down(now, group, side);
@@ -70,9 +83,15 @@ impl Core {
             // A want from before this node's own gap may have come to a claim meanwhile.
             let fresh = !self.is_word_from_before_gap();
             let accepted = group.accept_loss_until.is_some_and(|until| now < until);
-            let ready = group.duties.is_in_sync() || !offer.waits_for_sync() || accepted;
-            if forced || (wanted && ready && self.disk.surely_not_alone()) {
-                if self.services_stop(now, group, &mut active) && (forced || fresh) {
+            // A kernel that does not answer would not let go either.
+            let answers = now.since(active.leased_at) < limits::RENEW_EVERY * 3;
+            let ready = (group.duties.is_in_sync() && answers) || !offer.waits_for_sync();
+            if forced || (wanted && (ready || accepted) && self.disk.surely_not_alone()) {
+                // Without the LAN nobody is served here: the peer has the addresses while the services stop.
+                // Trees must be at rest before it may begin with them (P3 before P2).
+                let at_once = offer.serves_nobody() && wanted && !group.duties.has_mirror();
+                let stopped = at_once || self.services_stop(now, group, &mut active);
+                if stopped && (forced || fresh) {
                     let why = format!("handed over: {}", offer.reason());
                     return self.hand_over(now, group, &active, offer, wanted && fresh, &why);
                 }
@@ -164,7 +183,10 @@ impl Core {
         why: &str,
     ) -> Role {
         if matches!(offer, Offer::ServiceFailed { .. }) {
-            group.unfit_until = Some(now + limits::SERVICE_UNFIT);
+            // Broken on both nodes, it would go to and fro.
+            let doubled = group.unfit_times.min(limits::SERVICE_UNFIT_DOUBLED_MAX);
+            group.unfit_until = Some(now + limits::SERVICE_UNFIT * 2_u32.pow(doubled));
+            group.unfit_times = group.unfit_times.saturating_add(1);
         }
         if offer.is_budgeted() && wanted {
             group.moves.note(now);
@@ -259,6 +281,54 @@ impl Core {
         (newest && !served).then_some(Role::Draining(draining))
     }
 
+    /// Asks the LAN once whether a peer that fell silent has the addresses, too; why this node lets go, if so. It
+    /// knows of no time in which the peer could have claimed, but a machine that was paused does not.
+    fn step_rival(
+        &mut self,
+        now: Time,
+        group: &GroupState,
+        active: &mut Active,
+    ) -> Option<&'static str> {
+        if let Life::NeverHeard | Life::Alive { .. } = self.peer.life {
+            if self.peer.is_alive() {
+                active.rival = Rival::Heard;
+            }
+            return None;
+        }
+        if active.rival == Rival::Heard {
+            active.rival = match self.peer.life {
+                // It said that it held nothing.
+                Life::Dead { death: Death::Goodbye | Death::Will, .. } => Rival::None,
+                Life::Dead { death: Death::Silent { .. }, .. }
+                | Life::Alive { .. }
+                | Life::NeverHeard => {
+                    Rival::Asked(Probe::new(now, false, None).lasting(limits::RIVAL_ASKED_FOR))
+                }
+            };
+        }
+        while let Rival::Asked(mut probe) = active.rival {
+            if probe.answered_at().is_some() {
+                return Some(
+                    "the peer is not heard, but its kernel answers for the address: it may serve it",
+                );
+            }
+            let verdict = probe.verdict(now, true);
+            active.rival = Rival::Asked(probe);
+            match verdict {
+                Verdict::Send => self.out.push_back(Command::Probe { group: group.index }),
+                Verdict::Wait => break,
+                Verdict::Clear | Verdict::Held | Verdict::Conflict(_) => active.rival = Rival::None,
+            }
+        }
+        None
+    }
+
+    /// Whether services may still run on the peer that must not run on both nodes.
+    pub(super) fn peer_still_stops(&self, group: &GroupState) -> bool {
+        let part = self.peer.group(group.index).filter(|_| self.peer.is_alive());
+        part.is_some_and(|part| part.serving)
+    }
+
     /// Renews, reclaims and announces.
     fn hold(&mut self, now: Time, group: &GroupState, active: &mut Active) {
         // What the kernel has not answered by the next time is asked again: a reply may get lost.
@@ -303,15 +373,13 @@ impl Core {
         fresh && self.peer.last().is_some_and(|beat| !beat.lan_carrier && beat.may_claim)
     }
 
-    /// Two who serve and hear each other: the newer generation stands, then the preferred node.
+    /// Two who serve and hear each other: the newer generation stands; see [`outranks`].
     fn keeps_against_peer(&self, group: &GroupState, active: &Active) -> bool {
         let Some(part) = self.peer.group(group.index) else { return true };
         let theirs = Generation { number: part.generation, owner: part.owner, id: part.id };
         let mine = active.generation;
         // A peer that is letting go already names the reign that it has learned from here.
-        theirs == mine
-            || mine.number > theirs.number
-            || (mine.number == theirs.number && group.prefer == self.me)
+        theirs == mine || outranks(mine, theirs)
     }
 
     /// Whether this owner would hand over, and why.
@@ -331,7 +399,7 @@ impl Core {
         if let Some(offer) = self.offer_by_reach(now, group) {
             return Some(offer);
         }
-        let failed = group.duties.services_are(ServiceDuty::Run) == ServiceWord::Failed;
+        let failed = group.duties.running(now) == ServiceWord::Failed;
         match active.offer {
             // What has begun is not broken off in the middle because it takes its time.
             Some(Offer::Moved { until } | Offer::Failback { until })
@@ -379,6 +447,7 @@ impl Core {
             && active.held_since.is_some_and(|at| now.since(at) >= config.stable_for);
         let due = config.failback == Failback::Auto
             && group.prefer != self.me
+            && !self.configs_differ
             && active.peer_was_away
             && side == Side::Says(Stance::Passive)
             && group.duties.is_in_sync()
@@ -401,6 +470,7 @@ impl Core {
         self.command_release(group);
         self.tell(Kind::Release, Some(&group.name), format!("released: {why}"));
         group.why = why.to_string();
+        group.serves_on = self.disk.standby_wanted() && !self.peer.is_alive();
         if handover {
             group.yield_until = now + limits::OFFER_PATIENCE;
         }

@@ -112,6 +112,11 @@ impl Reach {
         self.carrier_back_at = Some(now);
     }
 
+    /// When it was last seen.
+    pub fn carrier_seen_at(&self) -> Time {
+        self.carrier_seen_at
+    }
+
     /// Takes a report about the LAN carrier; `true` if it is news.
     pub fn set_carrier(&mut self, now: Time, up: bool) -> bool {
         let news = self.carrier != up;

@@ -90,7 +90,7 @@ impl Core {
         let (Some(was), Some(is)) = (old.groups.get(place), self.config.groups.get(place)) else {
             return;
         };
-        group.duties.set_stop_patience(is);
+        group.duties.set_patience(is);
         let adding = group.adding.take().map_or_else(Vec::new, |adding| adding.ips);
         let had =
             |ip: IpAddr| was.addresses.iter().any(|one| one.ip == ip) && !adding.contains(&ip);

@@ -4,7 +4,7 @@ use super::Core;
 use super::duty::{ServiceDuty, ServiceWord};
 use super::group::Side;
 use super::path::PathWatch;
-use super::peer::Life;
+use super::peer::{Death, Life};
 use super::role::{GroupState, Role};
 use super::time::Time;
 use crate::beat::{DropReason, Path, Stance};
@@ -34,6 +34,7 @@ impl Core {
                 peer: self.peer.last().map_or(0, |beat| beat.reach),
                 of: count(self.reach.hosts()),
             },
+            troubles: self.troubles(now),
             groups: self.groups.iter().map(|group| self.group_status(now, group)).collect(),
         }
     }
@@ -63,6 +64,7 @@ impl Core {
         Peer {
             name: self.config.node(self.me.other()).name.clone(),
             state,
+            ended: matches!(self.peer.life, Life::Dead { death: Death::Goodbye, .. }),
             incarnation: last.map_or_else(String::new, |b| format!("{:016x}", b.incarnation)),
             same_config: last.map(|beat| beat.digest == self.config.digest),
             paths: self.paths.iter().map(|watch| self.path_status(now, watch)).collect(),
@@ -108,15 +110,17 @@ impl Core {
         Group {
             name: group.name.clone(),
             state: self.group_word(group),
+            in_service: self.is_in_service(group),
             owner: self.owner(group),
             redundant: self.is_redundant(group),
             generation: self.disk.served(&group.name).map_or(0, |served| served.number),
-            why: group.explained(),
+            why: self.why(now, group),
             addresses: addresses
                 .iter()
                 .map(|address| Address {
                     address: address.to_string(),
                     held: leased.is_some()
+                        && !group.refused.contains(&address.ip)
                         && !group.adding.as_ref().is_some_and(|new| new.ips.contains(&address.ip)),
                     lease_ms,
                 })
@@ -156,16 +160,43 @@ impl Core {
         held && group.duties.services_are(ServiceDuty::Run) == ServiceWord::Done
     }
 
+    /// Whether the node that has it serves it, addresses and services and all: both nodes say the same.
+    fn is_in_service(&self, group: &GroupState) -> bool {
+        match (&group.role, self.side(group)) {
+            (Role::Active(_), _) => self.group_word(group) == Word::Active,
+            (_, Side::Says(Stance::Active | Stance::Offering)) => {
+                self.peer.group(group.index).is_some_and(|part| part.serving)
+            }
+            (_, Side::Says(_) | Side::Dead | Side::Unknown) => false,
+        }
+    }
+
+    /// Why it is as it is; what happened long ago is said to be old.
+    fn why(&self, now: Time, group: &GroupState) -> String {
+        let held_since = match &group.role {
+            Role::Active(active) => active.held_since,
+            Role::Passive { .. }
+            | Role::Wanting { .. }
+            | Role::Probing { .. }
+            | Role::Releasing { .. }
+            | Role::Draining(_) => None,
+        };
+        let age = held_since.map(|at| now.since(at)).filter(|age| age.as_secs() >= 60);
+        let explained = group.explained();
+        match age {
+            Some(age) => format!("{explained} (for {})", super::tell::age_text(age)),
+            None => explained,
+        }
+    }
+
     fn group_word(&self, group: &GroupState) -> Word {
         match &group.role {
             Role::Active(active) if active.stopping.is_some() => Word::Stopping,
-            Role::Active(active) if active.held => {
-                match group.duties.services_are(ServiceDuty::Run) {
-                    ServiceWord::Done => Word::Active,
-                    ServiceWord::Unknown | ServiceWord::Changing => Word::Starting,
-                    ServiceWord::Failed => Word::Failed,
-                }
-            }
+            Role::Active(active) if active.held => match group.duties.running(self.now) {
+                ServiceWord::Done => Word::Active,
+                ServiceWord::Unknown | ServiceWord::Changing => Word::Starting,
+                ServiceWord::Failed => Word::Failed,
+            },
             Role::Active(_) | Role::Probing { .. } | Role::Wanting { .. } => Word::Starting,
             Role::Releasing { .. } | Role::Draining(_) => Word::Stopping,
             Role::Passive { .. } => {

@@ -17,6 +17,7 @@
 //! not hold: `Passive { granted }` is a promise that stands until the peer drops that want, serves,
 //! or dies. A drain that ended because the peer died goes on when the peer is back and has not served.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::disk::Generation;
@@ -120,6 +121,12 @@ pub struct Active {
     pub offer: Option<Offer>,
     /// The handover has begun: services are being stopped, since then.
     pub stopping: Option<Time>,
+    /// Whether the peer, which is not heard, may serve it, too.
+    pub rival: Rival,
+    /// The peer let it go before its services had stopped: those that must not run on both nodes wait.
+    pub waits_for_peer: bool,
+    /// Since when the peer has said that it could not serve it.
+    pub unable_since: Option<Time>,
     /// The peer was away at some time since the claim: an automatic failback is due when it is back.
     pub peer_was_away: bool,
     /// The peer was seen serving too.
@@ -134,6 +141,29 @@ pub struct Active {
     pub approved: bool,
     /// The event to tell once the addresses are held.
     pub tell: Option<(Kind, String)>,
+}
+
+/// Whether a peer that is not heard may be an owner, too: a machine that was paused does not know it, and serves
+/// on when it wakes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rival {
+    /// It is heard, and says itself what it does.
+    Heard,
+    /// It fell silent: the LAN is asked who has the addresses, once.
+    Asked(Probe),
+    /// When it fell silent, or before this node claimed, nobody had them. Whoever shows them later began later,
+    /// or is no owner at all, and lets go.
+    None,
+}
+
+impl Rival {
+    /// When to look again.
+    pub fn next_at(&self) -> Option<Time> {
+        match self {
+            Rival::Asked(probe) => Some(probe.next_at()),
+            Rival::Heard | Rival::None => None,
+        }
+    }
 }
 
 /// An owner that overslept finds out whether it still is one.
@@ -199,6 +229,19 @@ impl Offer {
         }
     }
 
+    /// Whether clients are without service already.
+    pub fn serves_nobody(self) -> bool {
+        match self {
+            Offer::NoCarrier | Offer::NotReached => true,
+            Offer::Standby
+            | Offer::Ending
+            | Offer::FewerReached
+            | Offer::Moved { .. }
+            | Offer::ServiceFailed { .. }
+            | Offer::Failback { .. } => false,
+        }
+    }
+
     /// How long the last changes may take, and whether the peer is let in if they take longer: what
     /// was only wished for is not worth a loss.
     pub fn drain_patience(self) -> (Duration, bool) {
@@ -258,8 +301,15 @@ pub struct GroupState {
     pub able: bool,
     /// A claim failed or met a conflict: not tried again before then, and why.
     pub blocked: Option<(Time, String)>,
+    /// Claims that found another machine with the address lately.
+    pub conflicts: Moves,
     /// A service did not run here: the peer is preferred until then.
     pub unfit_until: Option<Time>,
+    /// How often in a row that was so.
+    pub unfit_times: u32,
+    /// It was let go in standby mode though nobody else could serve it: it may be claimed again until the peer
+    /// is heard.
+    pub serves_on: bool,
     /// After a handover this node does not ask for the group again before then.
     pub yield_until: Time,
     /// Number of the newest release.
@@ -297,10 +347,12 @@ pub struct GroupState {
     /// The peer served before this node's claim, and its clients have not been told: they are once the
     /// addresses are announced, at this attempt or a later one.
     pub tickle: bool,
-    /// What the beats say of it: the stance, and whether it is in service.
+    /// What the beats say of it: the stance, and whether services of it run.
     pub says: Option<(Stance, bool)>,
     /// What the worker is ordered and reports.
     pub duties: Duties,
+    /// Addresses of it that the kernel here refuses while others are held.
+    pub refused: Vec<IpAddr>,
     /// Addresses that it has got while this node serves it, until they are leased.
     pub adding: Option<Adding>,
     /// The reason of a waiting or refused claim that was last told, without its numbers.
@@ -320,7 +372,10 @@ impl GroupState {
             why: "just started".to_string(),
             able: false,
             blocked: None,
+            conflicts: Moves::default(),
             unfit_until: None,
+            unfit_times: 0,
+            serves_on: false,
             yield_until: Time(0),
             release: 0,
             letting_since: None,
@@ -341,6 +396,7 @@ impl GroupState {
             tickle: false,
             says: None,
             duties: Duties::new(config, orders),
+            refused: Vec::new(),
             adding: None,
             refusal_told: None,
         }

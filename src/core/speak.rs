@@ -230,12 +230,24 @@ impl Core {
         self.groups.iter().take(limits::GROUPS_MAX).map(|group| self.group_beat(group))
     }
 
+    /// What its beats say: whether it is in service here, or services of it still run.
+    pub(super) fn says_serving(&self, group: &GroupState) -> bool {
+        match &group.role {
+            Role::Active(_) => self.serves(group),
+            Role::Passive { .. }
+            | Role::Wanting { .. }
+            | Role::Probing { .. }
+            | Role::Releasing { .. }
+            | Role::Draining(_) => group.duties.still_stops(),
+        }
+    }
+
     fn group_beat(&self, group: &GroupState) -> GroupBeat {
         let served = self.disk.served(&group.name);
         GroupBeat {
             group: group.index,
             stance: stance(group),
-            serving: self.serves(group),
+            serving: self.says_serving(group),
             generation: served.map_or(0, |served| served.number),
             owner: served.map_or(NodeIndex::Lower, |served| served.owner),
             id: served.map_or(0, |served| served.id),

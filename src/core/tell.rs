@@ -16,6 +16,16 @@ pub(super) fn mac_text(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
+/// A time that has passed, as people say it.
+pub(super) fn age_text(age: Duration) -> String {
+    match age.as_secs() {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds @ 120..7_200 => format!("{} min", seconds / 60),
+        seconds @ 7_200..172_800 => format!("{} h", seconds / 3_600),
+        seconds => format!("{} days", seconds / 86_400),
+    }
+}
+
 fn carrier_text(link: Link, up: bool) -> &'static str {
     match (link, up) {
         (Link::Lan, true) => "the LAN interface has a carrier",

@@ -16,6 +16,7 @@ mod clients;
 mod copies;
 mod corners;
 mod duties;
+mod ends;
 mod held_back;
 mod pulses;
 mod reload;
@@ -105,6 +106,8 @@ struct Story {
     deaf_disk: bool,
     /// Whose looks at the LAN carrier bring nothing.
     blind: Option<usize>,
+    /// Whose kernel answers nothing: its netlink thread waits for a lock.
+    stuck: Option<usize>,
 }
 
 const A: usize = 0;
@@ -179,6 +182,7 @@ impl Story {
             refuses_a_claim: false,
             deaf_disk: false,
             blind: None,
+            stuck: None,
         };
         story.drain(A);
         story.drain(B);
@@ -204,6 +208,16 @@ impl Story {
     }
 
     fn obey(&mut self, node: usize, command: Command) {
+        let of_kernel = matches!(
+            command,
+            Command::LookAtCarriers
+                | Command::Claim { .. }
+                | Command::Renew { .. }
+                | Command::Release { .. }
+        );
+        if of_kernel && self.stuck == Some(node) {
+            return;
+        }
         match command {
             Command::Will { beat } => self.nodes[node].will = beat,
             Command::Sweep => {

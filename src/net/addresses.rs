@@ -54,6 +54,8 @@ struct Group {
     ips: Vec<IpAddr>,
     /// Its addresses no more, and not yet seen to be gone.
     leaving: Vec<IpAddr>,
+    /// Those that the kernel refuses to lease, while it leases others of the claim.
+    refused: Vec<IpAddr>,
     hold: Hold,
     told_lost: bool,
     told_found: bool,
@@ -71,6 +73,7 @@ impl Addresses {
         let group = |group: &GroupSetup| Group {
             ips: group.addresses.iter().map(|address| address.ip).collect(),
             leaving: Vec::new(),
+            refused: Vec::new(),
             hold: Hold::Free,
             told_lost: false,
             told_found: false,
@@ -87,6 +90,25 @@ impl Addresses {
         self.groups.get(usize::from(group.0)).map_or(&[], |group| &group.ips)
     }
 
+    /// Those that the kernel refuses.
+    pub fn refused(&self, group: GroupIndex) -> &[IpAddr] {
+        self.groups.get(usize::from(group.0)).map_or(&[], |group| &group.refused)
+    }
+
+    /// The kernel refuses these now; whether that is news.
+    pub fn refuse(&mut self, group: GroupIndex, refused: &[IpAddr]) -> bool {
+        let Some(group) = self.groups.get_mut(usize::from(group.0)) else { return false };
+        let news = group.refused != refused;
+        group.refused = refused.to_vec();
+        news
+    }
+
+    /// Those of the group's that a claim has.
+    pub fn claimed(&self, group: GroupIndex) -> Vec<IpAddr> {
+        let all = self.ips(group).iter().copied();
+        all.filter(|ip| !self.refused(group).contains(ip)).collect()
+    }
+
     /// What is wanted with the group.
     pub fn hold(&self, group: GroupIndex) -> Hold {
         self.groups.get(usize::from(group.0)).map_or(Hold::Free, |group| group.hold)
@@ -96,6 +118,9 @@ impl Addresses {
     pub fn set(&mut self, group: GroupIndex, hold: Hold) {
         if let Some(group) = self.groups.get_mut(usize::from(group.0)) {
             group.hold = hold;
+            if !matches!(hold, Hold::Claimed { .. }) {
+                group.refused.clear();
+            }
             group.told_lost = false;
             group.told_found = false;
         }
@@ -198,7 +223,9 @@ impl Addresses {
                             .filter(|address| !is_ours(address, index))
                             .map(|&a| Finding::Stray(a)),
                     );
-                    (is_broken(number) || !all_leased(&group.ips, found, index), false)
+                    let claimed = group.ips.iter().filter(|ip| !group.refused.contains(ip));
+                    let claimed: Vec<IpAddr> = claimed.copied().collect();
+                    (is_broken(number) || !all_leased(&claimed, found, index), false)
                 }
             };
             if lost && !group.told_lost {

@@ -1,5 +1,7 @@
 //! What the heart and its netlink thread say to each other.
 
+use std::net::IpAddr;
+
 use super::link_messages::Ipv4Conf;
 use crate::config::{GroupIndex, Nic, ServiceAddress};
 
@@ -86,12 +88,21 @@ pub enum NetReply {
         /// Of the crossover interface.
         crossover: Option<bool>,
     },
-    /// All addresses of the claim are leased: acknowledged, and seen by a look.
+    /// All addresses of the claim are leased, but for those of `Refused`: acknowledged, and seen by a look.
     Held {
         /// Which group.
         group: GroupIndex,
         /// Number of the claim.
         claim: u32,
+    },
+    /// The kernel refuses these addresses of a claim, and leases its others; empty: it leases all of them again.
+    Refused {
+        /// Which group.
+        group: GroupIndex,
+        /// Which addresses.
+        refused: Vec<IpAddr>,
+        /// Why.
+        error: String,
     },
     /// The claim or its renewal failed.
     HoldFailed {

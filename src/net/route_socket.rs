@@ -1,5 +1,6 @@
 //! NETLINK_ROUTE sockets: one for requests and their answers, one for news (netlink(7)).
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
@@ -55,24 +56,33 @@ impl RouteSocket {
     /// # Errors
     /// The first refusal, with what it is about, or a failure of the socket.
     pub fn change(&mut self, changes: &[Change]) -> io::Result<()> {
-        let mut refused = None;
-        for part in changes.chunks(NETLINK_PIPELINE) {
-            self.again(|route| route.change_part(part, &mut refused))?;
-        }
-        match refused {
+        match self.change_each(changes)?.pop_first() {
             None => Ok(()),
-            Some((subject, errno)) => {
-                let error = io::Error::from_raw_os_error(errno);
-                Err(io::Error::new(error.kind(), format!("{subject}: {error}")))
-            }
+            Some((_, error)) => Err(error),
         }
     }
 
-    /// Makes so many changes as fit into one datagram; notes the first refusal.
+    /// The same; each refusal by the place of its change.
+    ///
+    /// # Errors
+    /// A failure of the socket.
+    pub fn change_each(&mut self, changes: &[Change]) -> io::Result<BTreeMap<usize, io::Error>> {
+        let mut refused = BTreeMap::new();
+        for (part, first) in changes.chunks(NETLINK_PIPELINE).zip((0..).step_by(NETLINK_PIPELINE)) {
+            self.again(|route| {
+                route.change_part(part, &mut |place, error| {
+                    refused.insert(first + place, error);
+                })
+            })?;
+        }
+        Ok(refused)
+    }
+
+    /// Makes so many changes as fit into one datagram; tells each refusal.
     fn change_part(
         &mut self,
         part: &[Change],
-        refused: &mut Option<(String, i32)>,
+        refused: &mut dyn FnMut(usize, io::Error),
     ) -> io::Result<()> {
         let first = self.sequence;
         self.out.clear();
@@ -86,13 +96,15 @@ impl RouteSocket {
             self.receive()?;
             netlink::read(&self.datagram, &mut |message| {
                 let place = usize::try_from(message.sequence.wrapping_sub(first));
-                let change = place.ok().and_then(|place| part.get(place));
-                let (Some(change), Body::Answer(errno)) = (change, message.body) else {
+                let change = place.ok().and_then(|place| Some((place, part.get(place)?)));
+                let (Some((place, change)), Body::Answer(errno)) = (change, message.body) else {
                     return;
                 };
                 waiting = waiting.saturating_sub(1);
                 if let Some(errno) = errno.filter(|&errno| !change.is_done_by(errno)) {
-                    refused.get_or_insert_with(|| (change.subject(), errno));
+                    let error = io::Error::from_raw_os_error(errno);
+                    let text = format!("{}: {error}", change.subject());
+                    refused(place, io::Error::new(error.kind(), text));
                 }
             });
         }

@@ -335,7 +335,7 @@ impl Worker {
                 .filter(|address| ips.contains(&address.ip) && !is_ours(address, index))
                 .map(|&address| Change::Delete(address))
                 .collect();
-            if strays.is_empty() && all_leased(ips, &found, index) {
+            if strays.is_empty() && all_leased(&self.addresses.claimed(group), &found, index) {
                 return Ok(());
             }
             // Another copy of the address would outlive the lease.
@@ -373,11 +373,29 @@ impl Worker {
         Ok(())
     }
 
-    /// Asks the kernel for the leases of all the group's addresses.
+    /// Asks the kernel for the leases of all the group's addresses. One that it refuses (IPv6 switched off) is told,
+    /// and asked for again with each renewal; the others are served.
     fn lease(&mut self, group: GroupIndex, index: u32, create: bool) -> Result<(), String> {
-        let ips = self.addresses.ips(group).iter();
-        let changes: Vec<Change> = ips.map(|&ip| Change::Lease { index, ip, create }).collect();
-        self.route.change(&changes).map_err(|error| error.to_string())
+        let before = self.addresses.refused(group);
+        let leases = self.addresses.ips(group).iter().map(|&ip| {
+            let create = create || before.contains(&ip);
+            Change::Lease { index, ip, create }
+        });
+        let leases: Vec<Change> = leases.collect();
+        let refusals = self.route.change_each(&leases).map_err(|error| error.to_string())?;
+        let why = refusals.values().next().map(ToString::to_string);
+        match why {
+            Some(error) if refusals.len() == leases.len() => return Err(error),
+            Some(_) | None => {}
+        }
+        let ips = self.addresses.ips(group).iter().enumerate();
+        let refused = ips.filter(|(place, _)| refusals.contains_key(place)).map(|(_, &ip)| ip);
+        let refused: Vec<IpAddr> = refused.collect();
+        if self.addresses.refuse(group, &refused) {
+            let error = why.unwrap_or_default();
+            self.outbox.put(NetReply::Refused { group, refused, error });
+        }
+        Ok(())
     }
 
     /// Every service address on any interface of this host.

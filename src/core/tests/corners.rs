@@ -153,10 +153,75 @@ fn what_was_announced_into_a_dead_lan_is_announced_again() {
 fn two_keys_are_named_once() {
     let mut story = Story::new();
     story.cut = PathSet(7);
+    // What the serial line kept from before is read at once.
     for _ in 0..100 {
+        story.give(A, Event::Refused { path: Path::Serial, reason: DropReason::BadTag });
+    }
+    story.run(MS * 8_000);
+    assert_eq!(count(&story, A, Kind::Config), 0);
+    for _ in 0..200 {
         story.give(A, Event::Refused { path: Path::Lan, reason: DropReason::BadTag });
+        story.run(MS * 50);
     }
     assert_eq!(count(&story, A, Kind::Config), 1);
+    assert!(story.status(A).troubles.iter().any(|text| text.contains("key")));
+}
+
+#[test]
+fn a_path_that_is_dead_from_the_start_is_told_once_and_shown() {
+    let mut story = Story::new();
+    story.cut = PathSet::default().with(Path::Crossover);
+    story.run(MS * 20_000);
+    assert!(story.nodes[A].holds);
+    for node in [A, B] {
+        let shown = story.status(node).troubles;
+        assert_eq!(shown, ["crossover: eth1 has no carrier: it is down, or its cable is out"]);
+        let told = story.nodes[node].told.iter().filter(|(_, text)| *text == shown[0]).count();
+        assert_eq!(told, 1);
+    }
+    story.cut = PathSet::default();
+    story.run(MS * 5_000);
+    assert!(story.status(A).troubles.is_empty());
+}
+
+#[test]
+fn a_line_that_hears_itself_is_told() {
+    let mut story = Story::settled();
+    story.cut = PathSet::default().with(Path::Serial);
+    for _ in 0..300 {
+        story.give(A, Event::Refused { path: Path::Serial, reason: DropReason::NotPeer });
+        story.run(MS * 50);
+    }
+    let shown = story.status(A).troubles;
+    assert!(shown.len() == 1 && shown[0].contains("/dev/ttyS0) hears itself"), "{shown:?}");
+}
+
+/// The exit status of `status` is the same on both nodes.
+#[test]
+fn both_nodes_say_the_same_of_a_group_whose_services_do_not_run() {
+    let mut story = super::duties::with_service();
+    story.run(MS * 1_000);
+    let standing = |story: &Story| [A, B].map(|node| story.status(node).standing().exit_status());
+    story.services(B, ServiceWord::Done);
+    story.run(MS * 1_000);
+    assert_eq!(standing(&story), [5, 5], "they start");
+    story.services(A, ServiceWord::Done);
+    story.run(MS * 100);
+    assert_eq!(standing(&story), [0, 0]);
+    story.services(A, ServiceWord::Changing);
+    story.run(MS * 100);
+    assert_eq!(standing(&story), [5, 5]);
+}
+
+#[test]
+fn a_peer_that_was_stopped_in_order_is_not_called_dead() {
+    let mut story = Story::settled();
+    story.give(A, Event::Shutdown);
+    story.run(MS * 2_000);
+    assert!(story.nodes[B].holds && story.status(B).peer.ended);
+    assert!(!story.status(B).groups[0].why.contains("dead"), "{}", story.status(B).groups[0].why);
+    story.run(MS * 180_000);
+    assert!(story.status(B).groups[0].why.contains("(for 3 min)"));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use crate::config::{Hash, Service, Tree};
 use crate::control::status::Mirror;
 
 /// A pair whose group has one service.
-fn with_service() -> Story {
+pub(super) fn with_service() -> Story {
     Story::with(|group| {
         group.services.push(Service {
             exec: "/etc/clusterd/web".into(),
@@ -20,7 +20,7 @@ fn with_service() -> Story {
 
 impl Story {
     /// The worker reports on its newest order for the services.
-    fn services(&mut self, node: usize, word: ServiceWord) {
+    pub(super) fn services(&mut self, node: usize, word: ServiceWord) {
         let (order, _) = self.nodes[node].services_ordered.expect("something was ordered");
         let report = ServiceReport { order, word, why: String::new(), services: Vec::new() };
         self.give(node, Event::Services { group: WEB, report });
@@ -47,7 +47,7 @@ impl Story {
         self.give(node, Event::Mirror { group: WEB, report });
     }
 
-    fn services_ordered(&self, node: usize) -> Option<ServiceDuty> {
+    pub(super) fn services_ordered(&self, node: usize) -> Option<ServiceDuty> {
         self.nodes[node].services_ordered.map(|(_, duty)| duty)
     }
 }

@@ -5,7 +5,7 @@ use crate::config::Config;
 
 const SECOND: &str = "203.0.113.51/24";
 
-fn edited(edits: &[(&str, &str)]) -> Config {
+pub(super) fn edited(edits: &[(&str, &str)]) -> Config {
     let mut text = CONFIG.to_owned();
     for (from, to) in edits {
         assert!(text.contains(from), "{from}");

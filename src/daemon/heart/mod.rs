@@ -193,6 +193,9 @@ impl Heart {
                 NetReply::HoldFailed { group, claim, error } => {
                     self.handle(Event::HoldFailed { group, claim, error });
                 }
+                NetReply::Refused { group, refused, error } => {
+                    self.handle(Event::AddressesRefused { group, refused, error });
+                }
                 NetReply::Renewed { group, claim } => self.handle(Event::Renewed { group, claim }),
                 NetReply::Released { group, release } => {
                     self.handle(Event::Released { group, release });

@@ -376,3 +376,36 @@ fn claims_of_one_and_of_a_hundred_addresses() {
         });
     }
 }
+
+/// IPv6 is switched off on the interface, as hardening guides do, before or while the group is served.
+#[test]
+fn p2_an_address_that_the_kernel_refuses_takes_no_other_with_it() {
+    in_namespace(|| {
+        cables();
+        let switch = |off| run(&format!("sysctl -qw net.ipv6.conf.lan0.disable_ipv6={off}"));
+        let [v4, v6] = [ips(WEB)[0], ips(WEB)[1]];
+        let refused = |refused: &[IpAddr]| {
+            let refused = refused.to_vec();
+            move |reply: &NetReply| matches!(reply, NetReply::Refused { group: WEB, refused: these, .. } if *these == refused)
+        };
+        let net = Net::start(setup());
+        switch(1);
+        net.ask(NetRequest::Claim { group: WEB, claim: 1 });
+        let before = net.expect(NetReply::Held { group: WEB, claim: 1 });
+        assert!(before.iter().any(refused(&[v6])), "{before:?}");
+        assert!(held(&[v4]) && !held(&[v6]));
+        switch(0);
+        net.ask(NetRequest::Renew { group: WEB, claim: 1 });
+        let before = net.expect(NetReply::Renewed { group: WEB, claim: 1 });
+        assert!(before.iter().any(refused(&[])), "{before:?}");
+        assert!(held(&[v4, v6]));
+        switch(1);
+        net.expect(NetReply::AddressLost { group: WEB });
+        net.ask(NetRequest::Claim { group: WEB, claim: 2 });
+        net.expect(NetReply::Held { group: WEB, claim: 2 });
+        assert!(held(&[v4]) && !held(&[v6]));
+        net.ask(NetRequest::Release { group: WEB, release: 3 });
+        net.expect(NetReply::Released { group: WEB, release: 3 });
+        assert!(!held(&[v4]));
+    });
+}
