@@ -77,6 +77,9 @@ fn screen(status: &Status, colours: bool) -> String {
         paint(&status.cluster, Tone::Bold, colours),
         paint(standing.text(), tone, colours)
     );
+    for trouble in &status.troubles {
+        let _ = writeln!(out, "  {}", paint(trouble, Tone::Warn, colours));
+    }
     node(&mut out, status, colours);
     peer(&mut out, status, colours);
     for group in &status.groups {
@@ -129,6 +132,7 @@ fn peer(out: &mut String, status: &Status, colours: bool) {
     let (word, tone) = match peer.state {
         PeerState::Alive => ("alive", Tone::Good),
         PeerState::Suspect => ("suspect", Tone::Warn),
+        PeerState::Dead if peer.ended => ("stopped", Tone::Warn),
         PeerState::Dead => ("dead", Tone::Bad),
         PeerState::Standby => ("standby", Tone::Warn),
         PeerState::Unknown => ("never heard", Tone::Warn),
@@ -278,7 +282,7 @@ mod tests {
         serde_json::from_str(
             r#"{"cluster":"office","node":"serv1","state":"online","version":"0.1.0",
             "incarnation":"a1","guarded":true,"worst_gap_ms":3,
-            "loop":{"lateness":[{"below_ms":1,"count":900},{"below_ms":2,"count":0},
+            "troubles":["crossover: eth1 has no carrier"],"loop":{"lateness":[{"below_ms":1,"count":900},{"below_ms":2,"count":0},
             {"below_ms":100,"count":7},{"below_ms":null,"count":1}],"worst_us":123456},
             "peer":{"name":"serv2","state":"alive","incarnation":"b2","same_config":true,"paths":[
             {"name":"crossover","state":"up","carrier":true,"heard_ms":12,"rtt_us":180,"lost":0,
@@ -288,7 +292,7 @@ mod tests {
             {"name":"lan","state":"silent","carrier":false,"heard_ms":900,"rtt_us":null,"lost":4,
              "refused":2,"refused_by":{"bad-tag":2}}]},
             "reach":{"local":2,"peer":1,"of":2},
-            "groups":[{"name":"web","state":"active","owner":"serv1","redundant":true,"generation":7,"why":"at home",
+            "groups":[{"name":"web","state":"active","in_service":true,"owner":"serv1","redundant":true,"generation":7,"why":"at home",
             "addresses":[{"address":"203.0.113.50/24","held":true,"lease_ms":1800}],
             "services":[],"mirror":{"state":"off","why":"","direction":"none","commit":0,
             "pending_files":0,"pending_bytes":0,"rate":0,"conflicts":0,"fuzzy":0,"skipped":[]}}]}"#,
@@ -300,6 +304,7 @@ mod tests {
     fn the_screen_in_a_pipe() {
         let expected = "\
 cluster office: in service with redundancy
+  crossover: eth1 has no carrier
 
 node serv1  online  (this node, clusterd 0.1.0, longest gap 3 ms)
   loop late: <1 ms 900, <100 ms 7, >=100 ms 1; worst 123.5 ms
@@ -325,6 +330,7 @@ group web  owner serv1, active on serv1, generation 7
         let group = status.groups.first_mut().unwrap();
         group.owner = None;
         group.state = GroupState::Blocked;
+        group.in_service = false;
         let text = screen(&status, false);
         for word in ["NOT in service", "UNGUARDED", "DIFFERS", "dead", "no owner known", "blocked"]
         {

@@ -234,6 +234,9 @@ impl Guard {
                 }
                 child.signal(Signal::SIGKILL);
                 let pid = child.pid();
+                if overdue {
+                    self.page.note_hung(self.page.since_tick().max(silent));
+                }
                 if !overdue {
                     log::error!("the heart (process {pid}) did not end in time and was killed");
                 } else if now_ticks == 0 {

@@ -87,6 +87,22 @@ impl Page {
         Duration::from_millis(self.words().end_patience_ms.load(Ordering::Acquire))
     }
 
+    /// The heart has not ticked for so long that it is killed (the guard).
+    pub fn note_hung(&self, late: Duration) {
+        let ms = u64::try_from(late.as_millis()).unwrap_or(u64::MAX);
+        self.words().hung_ms.store(ms.max(1), Ordering::Release);
+    }
+
+    /// What became of the heart before this one, in words; `None`: this is the first. Asked once.
+    pub fn heart_before(&self) -> Option<String> {
+        let hung_ms = self.words().hung_ms.swap(0, Ordering::AcqRel);
+        match hung_ms {
+            _ if self.heart() < 2 => None,
+            0 => Some("ended without being asked to".to_owned()),
+            ms => Some(format!("was killed: it had stood still for {ms} ms")),
+        }
+    }
+
     /// Makes the page ready for the next heart (the guard, while none runs). What was sealed stays.
     pub fn begin_heart(&self) {
         self.words().ticks.store(0, Ordering::Release);

@@ -24,6 +24,8 @@ pub struct Words {
     pub heart: AtomicU64,
     /// A heart that was asked to end and has not after so many ms is killed.
     pub end_patience_ms: AtomicU64,
+    /// How long the heart before did not tick, in ms, before it was killed for that; 0: it was not.
+    pub hung_ms: AtomicU64,
     /// Two slots, so that one is whole while the other is written.
     pub slots: [SlotWords; 2],
 }

@@ -1,6 +1,5 @@
 //! From a started process to the first round of the heart.
 
-use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
@@ -22,7 +21,7 @@ use super::{FIRST_CONTROL, FIRST_WIRE, GUARD, Heart, NET_THREAD, SIGNALS, WORKER
 use crate::beat::codec::Codec;
 use crate::beat::paths::Paths;
 use crate::control::socket::Server;
-use crate::core::{Core, Time};
+use crate::core::{Core, Event, Time};
 use crate::daemon::link::{HelloError, ToWorker};
 use crate::daemon::start::HeartInherits;
 use crate::limits;
@@ -119,6 +118,7 @@ pub fn run(inherits: HeartInherits) -> Result<(), BeginError> {
         link.send(&ToWorker::RecordInput(line));
     }
     let core = Core::new(Arc::clone(&config), me, incarnation, seed, disk, now);
+    let heart_before = page.heart_before();
     let mut heart = Heart {
         senses: Senses::new(&config),
         hands: Hands::new(handle, replies, setup),
@@ -140,7 +140,7 @@ pub fn run(inherits: HeartInherits) -> Result<(), BeginError> {
         recording,
         _lock: lock,
         ready_told: false,
-        own_events: VecDeque::new(),
+        own_events: heart_before.map(|how| Event::HeartDied { how }).into_iter().collect(),
         house_kept_at: Time::default(),
         counts: Counts::default(),
         counts_told_at: Time::default(),
