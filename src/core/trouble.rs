@@ -39,9 +39,11 @@ impl Refusals {
     fn look(&mut self, watch: &PathWatch) {
         let grown = DropReason::ALL.map(|reason| watch.refused_for(reason));
         let more = grown.iter().zip(self.counts).map(|(now, before)| now.saturating_sub(before));
-        let most = DropReason::ALL.iter().zip(more).max_by_key(|(_, more)| *more);
-        let many = most.filter(|(_, more)| *more >= limits::TROUBLE_REFUSALS_MIN);
-        self.lately = many.map(|(reason, _)| *reason);
+        let many = DropReason::ALL.into_iter().zip(more);
+        let many = many.filter(|(_, more)| *more >= limits::TROUBLE_REFUSALS_MIN);
+        // An echo spoils what it meets on its way: who hears itself hears noise, too.
+        let most = many.max_by_key(|(reason, more)| (*reason == DropReason::NotPeer, *more));
+        self.lately = most.map(|(reason, _)| reason);
         self.counts = grown;
     }
 }

@@ -238,6 +238,10 @@ impl Core {
             let waits = !group.able || group.unsure_told_at.is_some();
             let hopeless =
                 (!peer_serves && waits && !self.peer.is_alive()).then(|| group.why.clone());
+            if let Some(group) = self.groups.get_mut(usize::from(index.0)) {
+                // Whoever asks has mended what failed here.
+                (group.unfit_until, group.unfit_times) = (None, 0);
+            }
             if accept_loss {
                 self.accept_loss(now, index);
             } else if let Some(why) = hopeless {

@@ -190,6 +190,8 @@ fn a_line_that_hears_itself_is_told() {
     story.cut = PathSet::default().with(Path::Serial);
     for _ in 0..300 {
         story.give(A, Event::Refused { path: Path::Serial, reason: DropReason::NotPeer });
+        story.give(A, Event::Refused { path: Path::Serial, reason: DropReason::LineNoise });
+        story.give(A, Event::Refused { path: Path::Serial, reason: DropReason::LineNoise });
         story.run(MS * 50);
     }
     let shown = story.status(A).troubles;
