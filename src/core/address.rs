@@ -133,7 +133,7 @@ impl Core {
                     check.answered = true;
                     return;
                 }
-                if let Rival::Asked(probe) = &mut active.rival {
+                if let Rival::Asked(probe) = &mut group.rival {
                     probe.seen(now, holder);
                 }
                 // Not at once for each frame: two who see each other would flood the LAN. A stranger is told at
@@ -148,9 +148,9 @@ impl Core {
                         "the peer was seen with a service address; announcing again".to_string()
                     }
                     Holder::Stranger(mac) => {
-                        if !group
+                        if group
                             .meddling_told_at
-                            .is_some_and(|at| now.since(at) < limits::LATE_TOLD_EVERY)
+                            .is_none_or(|at| now.since(at) >= limits::LATE_TOLD_EVERY)
                         {
                             active.announce_at = active.announce_at.min(soon);
                         }

@@ -311,7 +311,7 @@ impl Core {
         group.failback_at = now;
         group.serves_on = false;
         group.refused.clear();
-        let rival = if self.peer.is_alive() { Rival::Heard } else { Rival::None };
+        group.rival = if self.peer.is_alive() { Rival::Heard } else { Rival::None };
         Role::Active(Active {
             generation: right.generation,
             claim: self.claim,
@@ -325,7 +325,6 @@ impl Core {
             check: None,
             offer: None,
             stopping: None,
-            rival,
             waits_for_peer: self.peer_still_stops(group),
             unable_since: None,
             // Not taken from the hands of a peer that is well: at home is where it should be.

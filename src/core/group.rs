@@ -312,7 +312,7 @@ impl GroupState {
             Role::Probing { probe, .. } => times.extend([probe.next_at()]),
             Role::Active(active) => {
                 times.extend([active.renew_at]);
-                times.extend(active.rival.next_at());
+                times.extend(self.rival.next_at());
                 times.extend(active.stopping.map(|since| since + self.duties.stop_patience()));
                 if active.held {
                     times.extend([active.announce_at]);

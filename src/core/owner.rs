@@ -57,7 +57,7 @@ impl Core {
                 }
             }
         }
-        if let Some(why) = self.step_rival(now, group, &mut active) {
+        if let Some(why) = self.step_rival(now, group) {
             return self.release(now, group, false, why);
         }
         // Not the moment in which a node that has just let go has no new reign on disk.
@@ -283,20 +283,15 @@ impl Core {
 
     /// Asks the LAN once whether a peer that fell silent has the addresses, too; why this node lets go, if so. It
     /// knows of no time in which the peer could have claimed, but a machine that was paused does not.
-    fn step_rival(
-        &mut self,
-        now: Time,
-        group: &GroupState,
-        active: &mut Active,
-    ) -> Option<&'static str> {
+    fn step_rival(&mut self, now: Time, group: &mut GroupState) -> Option<&'static str> {
         if let Life::NeverHeard | Life::Alive { .. } = self.peer.life {
             if self.peer.is_alive() {
-                active.rival = Rival::Heard;
+                group.rival = Rival::Heard;
             }
             return None;
         }
-        if active.rival == Rival::Heard {
-            active.rival = match self.peer.life {
+        if group.rival == Rival::Heard {
+            group.rival = match self.peer.life {
                 // It said that it held nothing.
                 Life::Dead { death: Death::Goodbye | Death::Will, .. } => Rival::None,
                 Life::Dead { death: Death::Silent { .. }, .. }
@@ -306,18 +301,18 @@ impl Core {
                 }
             };
         }
-        while let Rival::Asked(mut probe) = active.rival {
+        while let Rival::Asked(mut probe) = group.rival {
             if probe.answered_at().is_some() {
                 return Some(
                     "the peer is not heard, but its kernel answers for the address: it may serve it",
                 );
             }
             let verdict = probe.verdict(now, true);
-            active.rival = Rival::Asked(probe);
+            group.rival = Rival::Asked(probe);
             match verdict {
                 Verdict::Send => self.out.push_back(Command::Probe { group: group.index }),
                 Verdict::Wait => break,
-                Verdict::Clear | Verdict::Held | Verdict::Conflict(_) => active.rival = Rival::None,
+                Verdict::Clear | Verdict::Held | Verdict::Conflict(_) => group.rival = Rival::None,
             }
         }
         None

@@ -121,8 +121,6 @@ pub struct Active {
     pub offer: Option<Offer>,
     /// The handover has begun: services are being stopped, since then.
     pub stopping: Option<Time>,
-    /// Whether the peer, which is not heard, may serve it, too.
-    pub rival: Rival,
     /// The peer let it go before its services had stopped: those that must not run on both nodes wait.
     pub waits_for_peer: bool,
     /// Since when the peer has said that it could not serve it.
@@ -312,6 +310,8 @@ pub struct GroupState {
     pub serves_on: bool,
     /// After a handover this node does not ask for the group again before then.
     pub yield_until: Time,
+    /// While this node serves it: whether the peer, if it is not heard, may serve it, too.
+    pub rival: Rival,
     /// Number of the newest release.
     pub release: u32,
     /// Since when a want of the peer has been waiting for the services here to stop.
@@ -377,6 +377,7 @@ impl GroupState {
             unfit_times: 0,
             serves_on: false,
             yield_until: Time(0),
+            rival: Rival::Heard,
             release: 0,
             letting_since: None,
             early_probe: None,

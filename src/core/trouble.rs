@@ -2,6 +2,8 @@
 //! that died. Each is one event once it has lasted for a while, and a line under the headline of `status` for as
 //! long as it lasts.
 
+use std::time::Duration;
+
 use super::Core;
 use super::path::PathWatch;
 use super::peer::Life;
@@ -75,7 +77,7 @@ impl Core {
         for (refusals, watch) in self.troubles.refused.iter_mut().zip(&self.paths) {
             refusals.look(watch);
         }
-        let mut found: Vec<(Kind, String)> = Vec::new();
+        let mut found: Vec<(Kind, String, Duration)> = Vec::new();
         for (watch, refusals) in self.paths.iter().zip(self.troubles.refused) {
             if watch.configured
                 && let Some(trouble) = self.trouble_on(now, watch, refusals.lately)
@@ -85,10 +87,10 @@ impl Core {
             }
         }
         let before = std::mem::take(&mut self.troubles.lasting);
-        for (kind, text) in found {
+        for (kind, text, lasts) in found {
             let known = before.iter().find(|one| one.text == text).cloned();
             let mut one = known.unwrap_or(Lasting { text, since: now, told: false });
-            if !one.told && now.since(one.since) >= limits::TROUBLE_TOLD_AFTER {
+            if !one.told && now.since(one.since) >= lasts {
                 one.told = true;
                 self.tell(kind, None, one.text.clone());
             }
@@ -96,13 +98,13 @@ impl Core {
         }
     }
 
-    /// What is wrong with a path. A dead peer is silent on all of them: that is no trouble of theirs.
+    /// What is wrong with a path, and how long that must last to be told. A dead peer is silent on all of them: that is no trouble of theirs.
     fn trouble_on(
         &self,
         now: Time,
         watch: &PathWatch,
         lately: Option<DropReason>,
-    ) -> Option<(Kind, String)> {
+    ) -> Option<(Kind, String, Duration)> {
         let node = self.config.node(self.me);
         let (name, device) = match watch.path {
             Path::Crossover => ("crossover", node.crossover.clone()),
@@ -111,15 +113,20 @@ impl Core {
         };
         let alive = self.peer.is_alive();
         let on_line = watch.path == Path::Serial;
+        let lasts = limits::TROUBLE_TOLD_AFTER;
         let said = match lately {
-            Some(DropReason::NotPeer) => format!(
-                "{name} ({device}) hears itself: this node's own frames come back; look for a loop, or for a \
-                 terminal server or a modem that echoes"
-            ),
+            Some(DropReason::NotPeer) => {
+                let text = format!(
+                    "{name} ({device}) hears itself: this node's own frames come back; look for a loop, or \
+                     for a terminal server or a modem that echoes"
+                );
+                // Nothing that passes by itself looks like that.
+                return Some((Kind::Path, text, Duration::ZERO));
+            }
             Some(DropReason::BadTag) if !alive => {
                 let text = "frames come in that this node's key does not fit; the two nodes need the same \
                             key file";
-                return Some((Kind::Config, text.to_string()));
+                return Some((Kind::Config, text.to_string(), lasts));
             }
             Some(
                 DropReason::LineNoise
@@ -133,7 +140,7 @@ impl Core {
             ),
             Some(_) | None => self.silence_of(now, watch, name, &device)?,
         };
-        Some((Kind::Path, said))
+        Some((Kind::Path, said, lasts))
     }
 
     fn silence_of(&self, now: Time, watch: &PathWatch, name: &str, device: &str) -> Option<String> {

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
+use clusterd::bed::wiring::Plugs;
 use clusterd::config::NodeIndex;
 use clusterd::control::event::Kind;
 use clusterd::control::status::GroupState;
@@ -20,7 +21,9 @@ start)
     test -e broken && exit 1
     setsid sleep 100000 </dev/null >/dev/null 2>&1 &
     echo $! >pid ;;
-stop) test -e pid && kill "$(cat pid)"; rm -f pid ;;
+stop)
+    while test -e held; do sleep 0.02; done
+    test -e pid && kill "$(cat pid)"; rm -f pid ;;
 status) test -e pid && kill -0 "$(cat pid)" ;;
 esac
 "#;
@@ -69,6 +72,25 @@ fn p2_a_cold_service_follows_its_group() {
     scene.bed.power_cut(there).unwrap();
     wait_active(&scene, owner);
     assert!(runs(&scene, owner));
+}
+
+/// The owner's LAN cable is pulled: the other node has the address while the service still stops here, and starts
+/// it when it has stopped.
+#[test]
+fn p2_a_service_that_stops_slowly_keeps_no_address() {
+    let mut scene = scene("");
+    let owner = scene.power_on();
+    wait_active(&scene, owner);
+    let held = scene.bed.srv(owner).join("held");
+    fs::write(&held, "").unwrap();
+    scene.bed.plug(|plugs| *Plugs::of(&mut plugs.lan, owner) = false).unwrap();
+    let there = owner.other();
+    scene.wait_served_by(there);
+    assert!(runs(&scene, owner) && !runs(&scene, there));
+    fs::remove_file(&held).unwrap();
+    scene.wait_until("it to run there", || runs(&scene, there));
+    assert!(!runs(&scene, owner));
+    wait_active(&scene, there);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use clusterd::bed::processes::Target;
 use clusterd::bed::watcher::TwoOwners;
+use clusterd::control::event::Kind;
 use clusterd::limits;
 use nix::sys::signal::Signal;
 
@@ -83,4 +84,16 @@ fn the_heart_keeps_only_the_capabilities_that_it_needs() {
     assert_eq!(scene.whole(), owner);
     scene.move_to(other);
     assert_eq!(scene.pid(other, "clusterd-heart"), heart);
+}
+
+/// Nothing moves by it, so it is told aloud: an event of the next heart, and a line in `status`.
+#[test]
+fn a_heart_that_its_guard_killed_is_told_by_the_next() {
+    let (scene, owner) = Scene::whole_pair();
+    let node = owner.other();
+    scene.bed.signal(node, Target::Heart, Signal::SIGSTOP).expect("stopped");
+    scene.wait_event(node, 0, Kind::Fault, "was killed: it had stood still");
+    let said = scene.status(node).troubles;
+    assert!(said.iter().any(|one| one.contains("was killed")), "{said:?}");
+    scene.whole();
 }
