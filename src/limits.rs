@@ -71,8 +71,8 @@ pub const MAX_BEHIND: Duration = Duration::from_secs(60);
 /// Missed intervals after which a path is late.
 pub const LATE_AFTER_INTERVALS: u32 = 2;
 
-/// A claim that waited this long for the kernel is given up: the process was stopped meanwhile. The
-/// kernel's rtnl lock was never seen to be held for half of it.
+/// A claim that waited this long for the kernel is given up, and taken back if the kernel had already done it: this
+/// process was stopped meanwhile, or somebody held the kernel's rtnl lock. That was never seen for half of it.
 pub const CLAIM_AGE_MAX: Duration = Duration::from_millis(200);
 /// The kernel's lease on a service address (`valid_lft`, whole seconds).
 pub const LEASE: Duration = Duration::from_secs(2);
@@ -326,7 +326,7 @@ pub const LINE_BEAT_EVERY_ROUNDS: u32 = 10;
 /// At rest, one in so many rounds looks at the carriers, in case the kernel's news of one got lost. What it
 /// tells up to a second late (`net/core/link_watch.c`) is looked for when a beat is overdue, and then, while
 /// a path is late, every round.
-pub const CARRIER_LOOK_EVERY_ROUNDS: u32 = 20;
+pub const CARRIER_LOOK_EVERY_ROUNDS: u32 = 50;
 /// ... and a beat that is overdue by one part in so many of the interval is looked after at once: more than
 /// a loop's usual lateness.
 pub const BEAT_OVERDUE_SHARE: u32 = 5;
@@ -432,12 +432,33 @@ pub const ANNOUNCE_GAP: Duration = Duration::from_millis(20);
 /// Slow refresh of the announcement, for clients with a stale ARP entry.
 pub const ANNOUNCE_EVERY: Duration = Duration::from_secs(30);
 
-/// A probe's silence means nothing any more after this: the claim waited for the trees meanwhile.
-pub const PROBE_VALID: Duration = Duration::from_millis(200);
-/// ... and where only silence tells, already after this: longer than a loaded machine holds the loop up.
-pub const PROBE_SERIES_VALID: Duration = Duration::from_millis(60);
+/// A probe's silence means nothing any more after this: the claim waited for the trees meanwhile. Longer than a
+/// loaded machine holds the loop up.
+pub const PROBE_VALID: Duration = Duration::from_millis(60);
 /// A beat is sent, and is missed, so much later than planned on a loaded machine.
 pub const BEAT_LATENESS: Duration = Duration::from_millis(10);
+/// Where nothing but silence tells of the peer's death, nobody on the LAN must have answered for so long, however
+/// short `dead_after` is: six questions, and more than a loaded kernel takes to answer one.
+pub const LAN_SILENCE_MIN: Duration = Duration::from_millis(18);
+/// ... and for so many of the longest round trips that the LAN has shown lately.
+pub const LAN_SILENCE_ROUND_TRIPS: u32 = 3;
+/// They are remembered for so long, at most twice: a LAN that is slow in bursts is slow again.
+pub const LAN_MEMORY: Duration = Duration::from_secs(60);
+/// So many heartbeats in a row that were late show a slow network, and not a peer that was late once ...
+pub const BEATS_IN_A_ROW: usize = 3;
+/// ... and so many answers for an address: a kernel is late less often than a process.
+pub const LAN_ASKS_IN_A_ROW: usize = 2;
+/// The standby asks for the addresses that the peer serves this often at rest ...
+pub const LAN_ASK_EVERY: Duration = Duration::from_secs(1);
+/// ... and for the first time so soon after it has heard that the peer serves them.
+pub const LAN_ASK_FIRST: Duration = Duration::from_millis(100);
+/// Questions without an answer after which they are asked in the other form; after twice as many that is told.
+pub const LAN_ASKS_A_FORM: u32 = 3;
+/// That the crossover's interface has no link-local address is told after this: it gets one 2 s after its carrier.
+pub const SYNC_ADDRESS_PATIENCE: Duration = Duration::from_secs(3);
+/// An answer proves so long that silence would mean something: ten questions, of which a LAN that loses a third of
+/// all frames answers one in 999 of 1 000 cases.
+pub const LAN_PROVEN_FOR: Duration = Duration::from_secs(10);
 
 /// An owner whose peer falls silent asks the LAN for so long whether the peer serves, too: a kernel that has just
 /// woken, or that is busy, answers late.

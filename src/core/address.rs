@@ -119,22 +119,21 @@ impl Core {
             return;
         }
         match &mut group.role {
-            Role::Probing { probe, .. } => {
-                probe.seen(now, holder);
-                group.answered_at = probe.answered_at().or(group.answered_at);
-            }
+            Role::Probing { .. } => group.lan.seen(now, holder, true),
             Role::Active(active) => {
                 if let (Some(adding), None) = (&mut group.adding, active.check)
                     && adding.seen(now, holder)
                 {
                     return;
                 }
-                if let (Some(check), Holder::Peer) = (&mut active.check, holder) {
+                if let (Some(check), Holder::Peer | Holder::PeerAnnounces) =
+                    (&mut active.check, holder)
+                {
                     check.answered = true;
                     return;
                 }
                 if let Rival::Asked(probe) = &mut group.rival {
-                    probe.seen(now, holder);
+                    probe.seen(now, holder, true);
                 }
                 // Not at once for each frame: two who see each other would flood the LAN. A stranger is told at
                 // most as often as it is told of (RFC 5227, 2.4).
@@ -142,16 +141,14 @@ impl Core {
                 let text = match holder {
                     // Whoever probes is answered by the kernel.
                     Holder::PeerProbes => return,
-                    Holder::Peer => {
+                    Holder::Peer | Holder::PeerAnnounces => {
                         active.announced = 0;
                         active.announce_at = active.announce_at.min(soon);
                         "the peer was seen with a service address; announcing again".to_string()
                     }
                     Holder::Stranger(mac) => {
-                        if group
-                            .meddling_told_at
-                            .is_none_or(|at| now.since(at) >= limits::LATE_TOLD_EVERY)
-                        {
+                        let told_at = group.meddling_told_at;
+                        if told_at.is_none_or(|at| now.since(at) >= limits::LATE_TOLD_EVERY) {
                             active.announce_at = active.announce_at.min(soon);
                         }
                         format!(
@@ -164,10 +161,9 @@ impl Core {
                 self.tell_meddling(now, group, text);
             }
             Role::Passive { .. } | Role::Wanting { .. } => {
-                if let Some(probe) = &mut group.early_probe {
-                    probe.seen_early(now, holder);
-                    group.answered_at = probe.answered_at().or(group.answered_at);
-                }
+                // A heart that is only late has a kernel that answers.
+                let counts = !self.peer.is_alive() || self.may_have_lost_far_end(now);
+                group.lan.seen(now, holder, counts);
             }
             Role::Releasing { .. } | Role::Draining(_) => {}
         }

@@ -13,6 +13,8 @@ pub struct CarrierWatch {
     up: Option<bool>,
     lost_at: Option<Time>,
     confirmed_at: Option<Time>,
+    /// Its interface is set down on this node: that it has no carrier says nothing of the far end.
+    down_here: bool,
     /// The second look was commanded; if its answer is lost, the next round looks again.
     looked: bool,
 }
@@ -34,6 +36,7 @@ impl CarrierWatch {
     /// Takes a report.
     pub fn report(&mut self, now: Time, up: bool) -> CarrierNews {
         let before = self.up.replace(up);
+        self.down_here = false;
         if up {
             self.lost_at = None;
             self.confirmed_at = None;
@@ -51,6 +54,14 @@ impl CarrierWatch {
             }
             Some(_) | None => CarrierNews::None,
         }
+    }
+
+    /// Its interface is set down on this node; whether that is news.
+    pub fn set_down(&mut self, now: Time) -> bool {
+        self.up = Some(false);
+        self.lost_at.get_or_insert(now);
+        self.confirmed_at.get_or_insert(now);
+        !std::mem::replace(&mut self.down_here, true)
     }
 
     /// Whether there is a carrier; `None` before the first report.
@@ -78,11 +89,12 @@ impl CarrierWatch {
 
     /// Whether a second look has confirmed the loss so recently (`span`) that it can explain a silence.
     pub fn is_fresh_loss(&self, now: Time, span: Duration) -> bool {
-        self.confirmed_at.is_some_and(|at| now.since(at) <= span)
+        !self.down_here && self.confirmed_at.is_some_and(|at| now.since(at) <= span)
     }
 
     /// Whether it has just been lost: confirmed as above, or not yet looked at again.
     pub fn is_in_doubt(&self, now: Time, span: Duration) -> bool {
-        self.lost_at.is_some() && self.confirmed_at.is_none_or(|at| now.since(at) <= span)
+        let lost = self.lost_at.is_some() && !self.down_here;
+        lost && self.confirmed_at.is_none_or(|at| now.since(at) <= span)
     }
 }

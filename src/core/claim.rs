@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use super::group::Side;
+use super::lan::{self, LanNews};
 use super::path::PathWatch;
 use super::peer::{Death, Life};
-use super::probe::{Probe, Verdict};
+use super::probe::{Patience, Verdict};
 use super::right::{self, Evidence, PeerWord, Refusal, Right};
 use super::role::{Active, GroupState, Rival, Role};
 use super::time::Time;
@@ -75,51 +76,97 @@ impl Core {
         right::decide(&self.evidence(now, group, PeerWord::Granted { released }))
     }
 
-    /// Asks the LAN who has the addresses while the peer, which serves them, is asked whether it lives, or a
-    /// beat of it is overdue on every path. Not before: a node that is about to die would answer, and be
+    /// Asks the LAN who has the addresses that the peer serves: now and then at rest; often while the peer is asked
+    /// whether it lives, or its beats are overdue. Not before: a node that is about to die would answer, and be
     /// waited for.
-    pub(super) fn probe_early(&mut self, now: Time, group: &mut GroupState, side: Side) {
-        let silence = self.lan_silence(now);
-        let in_doubt = silence.is_zero() || self.is_unheard(now);
+    pub(super) fn watch_lan(&mut self, now: Time, group: &mut GroupState, side: Side) {
         match side {
-            Side::Says(Stance::Active | Stance::Offering) if in_doubt => {
-                let yields = self.yields();
-                let new = || Probe::new(now, yields, group.answered_at).lasting(silence);
-                let probe = group.early_probe.get_or_insert_with(new);
-                if probe.verdict(now, true) == Verdict::Send {
-                    self.out.push_back(Command::Probe { group: group.index });
+            Side::Says(Stance::Active | Stance::Offering) if self.is_in_doubt(now) => {
+                group.lan.begin(now, self.yields());
+                let patience = self.lan_patience(now, group);
+                if group.lan.verdict(now, patience, true) == Verdict::Send {
+                    self.ask_lan(group);
                 }
+            }
+            Side::Says(Stance::Active | Stance::Offering) => {
+                if group.lan.at_rest(now).is_some() {
+                    self.ask_lan(group);
+                }
+                self.tell_lan_news(now, group);
             }
             // It is what the claim by silence begins with.
             Side::Dead => {}
             // The peer speaks for itself again.
-            Side::Says(_) | Side::Unknown => {
-                if group.early_probe.take().is_some() {
-                    group.answered_at = None;
-                }
-            }
+            Side::Says(_) | Side::Unknown => group.lan.forget(),
         }
     }
 
-    /// How long the LAN must have been silent: not at all where something else than silence tells of the
-    /// peer's death; else as long as the beats, of which the last may have left up to an interval before
-    /// the next was missed.
-    fn lan_silence(&self, now: Time) -> Duration {
+    /// Sends one question about the group's addresses.
+    pub(super) fn ask_lan(&mut self, group: &GroupState) {
+        let ask_as = group.lan.asks_as();
+        self.out.push_back(Command::Probe { group: group.index, ask_as });
+    }
+
+    fn tell_lan_news(&mut self, now: Time, group: &mut GroupState) {
+        let text = match group.lan.news(now) {
+            None => return,
+            Some(LanNews::Mute) => format!(
+                "{}; look whether a switch drops ARP, or both nodes' LAN interfaces have one MAC",
+                lan::MUTE
+            ),
+            Some(LanNews::Answers) => {
+                "there are answers on the LAN for its addresses there again".to_string()
+            }
+        };
+        self.tell(Kind::Address, Some(&group.name), text);
+    }
+
+    /// Whether the peer may have died a moment ago.
+    fn is_in_doubt(&self, now: Time) -> bool {
         let unanswered = |watch: &PathWatch| {
             watch.path == Path::Lan && watch.is_unanswered(now, limits::ASK_AGAIN_AFTER)
         };
-        let told = match self.peer.life {
-            Life::Dead { death: Death::Goodbye | Death::Will, .. } => true,
-            Life::Dead { death: Death::Silent { .. }, .. } => self.lost_far_end(now),
-            Life::Alive { .. } => {
-                self.may_have_lost_far_end(now) && self.configured().any(unanswered)
-            }
+        let may_have_vanished =
+            self.may_have_lost_far_end(now) && self.configured().any(unanswered);
+        may_have_vanished || self.is_unheard(now)
+    }
+
+    /// What silence of the LAN must be, to prove that the silent peer's kernel does not hold the group's addresses.
+    fn lan_patience(&self, now: Time, group: &GroupState) -> Patience {
+        if let Life::Dead { death: Death::Goodbye | Death::Will, .. } = self.peer.life {
+            return Patience::SHORT;
+        }
+        // Where a cable's far end went with the peer, that tells of its kernel, too. Else the LAN must have been silent
+        // as long as the beats were (P1), of which the last may have left up to an interval before the next was
+        // missed; and not less where that is short.
+        let vanished = match self.peer.life {
+            Life::Dead { .. } => self.lost_far_end(now),
+            Life::Alive { .. } => self.may_have_lost_far_end(now),
             Life::NeverHeard => false,
         };
-        if told {
-            return Duration::ZERO;
-        }
-        self.pace.dead_after.saturating_sub(self.pace.expects + limits::BEAT_LATENESS)
+        let beats_silent = self.pace.expects + limits::BEAT_LATENESS;
+        let beats_silent = self.pace.dead_after.saturating_sub(beats_silent);
+        let least = match vanished && !group.lan.was_answered_in_doubt() {
+            true => Duration::ZERO,
+            false => beats_silent.max(limits::LAN_SILENCE_MIN),
+        };
+        let beats = self.paths.iter().filter(|watch| watch.path == Path::Lan);
+        let beats = beats.map(PathWatch::worst_round_trip).max().unwrap_or_default();
+        let trip = beats.max(group.lan.worst_round_trip());
+        let silence = least.max(trip * limits::LAN_SILENCE_ROUND_TRIPS);
+        let holds_nothing = match self.peer.group(group.index).map(|part| part.stance) {
+            Some(Stance::Unable | Stance::Passive | Stance::Granting(_)) => true,
+            Some(Stance::Active | Stance::Offering | Stance::Wanting(_)) | None => {
+                self.peer.life == Life::NeverHeard
+            }
+        };
+        let proves = holds_nothing || group.lan.is_proven(now);
+        let not_before = (!proves).then(|| {
+            let heard_at = self.configured().filter_map(|watch| watch.counted_at).max();
+            let heard_at = heard_at.unwrap_or(self.started_at);
+            heard_at + limits::LEASE + limits::LEASE_GRACE + limits::PROBE_WAIT
+        });
+        Patience { silence, not_before }
     }
 
     pub(super) fn claim_by_silence(&mut self, now: Time, group: &mut GroupState) -> Role {
@@ -142,14 +189,8 @@ impl Core {
             Ok(_) => {
                 let want = self.next_want();
                 group.why = "the peer is silent; asking the LAN who has the address".to_string();
-                let yields = self.yields();
-                let silence = self.lan_silence(now);
-                let early = group.early_probe.take().map(|probe| probe.lasting(silence));
-                let silence = early.as_ref().map_or(silence, Probe::silence);
-                let early = early.filter(|probe| !probe.is_stale(now));
-                let new = || Probe::new(now, yields, group.answered_at).lasting(silence);
-                let probe = early.unwrap_or_else(new);
-                Role::Probing { want, granted: false, probe }
+                group.lan.begin(now, self.yields());
+                Role::Probing { want, granted: false }
             }
             Err(refusal) => {
                 group.why = refusal.to_string();
@@ -193,7 +234,6 @@ impl Core {
         side: Side,
         want: u16,
         granted: bool,
-        mut probe: Probe,
     ) -> Role {
         let passive = Role::Passive { granted: None };
         // The right must stand at every step, not only at the first.
@@ -214,17 +254,20 @@ impl Core {
         if !self.obeys_probe() {
             return self.claim(now, group, right);
         }
+        let patience = if granted { Patience::SHORT } else { self.lan_patience(now, group) };
         loop {
-            match probe.verdict(now, self.obeys_lease_wait()) {
-                Verdict::Send => self.out.push_back(Command::Probe { group: group.index }),
+            match group.lan.verdict(now, patience, self.obeys_lease_wait()) {
+                Verdict::Send => self.ask_lan(group),
                 Verdict::Wait => {
-                    if probe.answered_at().is_some() {
-                        group.why =
-                            "the peer's kernel still answers for the address; waiting for its \
-                             lease to end"
-                                .to_string();
-                    }
-                    return Role::Probing { want, granted, probe };
+                    let text = if group.lan.is_answered() {
+                        "the peer's kernel still answers for the address; waiting for its lease to end"
+                    } else if patience.not_before.is_some() {
+                        "nobody ever answered for the address on the LAN; waiting for the peer's lease to end"
+                    } else {
+                        return Role::Probing { want, granted };
+                    };
+                    text.clone_into(&mut group.why);
+                    return Role::Probing { want, granted };
                 }
                 Verdict::Clear
                     if !right.settled && granted && group.duties.should_be_still(now) =>
@@ -233,12 +276,7 @@ impl Core {
                 }
                 Verdict::Clear if !right.settled => {
                     group.why = "finishing what was received of the trees".to_string();
-                    return Role::Probing { want, granted, probe };
-                }
-                Verdict::Clear if probe.is_stale(now) => {
-                    let yields = self.yields();
-                    let silence = probe.silence();
-                    probe = Probe::new(now, yields, group.answered_at).lasting(silence);
+                    return Role::Probing { want, granted };
                 }
                 Verdict::Clear => return self.claim(now, group, right),
                 Verdict::Held => {
@@ -265,6 +303,7 @@ impl Core {
     }
 
     pub(super) fn block(&mut self, now: Time, group: &mut GroupState, why: String) -> Role {
+        group.lan.forget();
         self.tell_refusal(group, &why);
         group.why.clone_from(&why);
         group.blocked = Some((now + limits::BLOCKED_RETRY, why));
@@ -303,6 +342,7 @@ impl Core {
             // This node reaches the LAN and nobody there has the address: the peer is gone.
             *gone = Some(true);
         }
+        group.lan.forget();
         group.why = format!("serving: {text}");
         group.refusal_told = None;
         group.accept_loss_until = None;

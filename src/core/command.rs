@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::disk::DiskState;
 use super::duty::{ClientDuty, MirrorDuty, MirrorTerms, PeerSync, ServiceDuty};
+use super::event::AskAs;
 use crate::beat::{Beat, Path, Pulse};
 use crate::config::{GroupIndex, ServiceAddress};
 use crate::control::event::Told;
@@ -35,10 +36,13 @@ pub enum Command {
         /// Number of this round, rising.
         round: u32,
     },
-    /// Ask the LAN once who has each of the group's addresses (ARP probe, NS).
+    /// Ask the LAN once who has each of the group's addresses (ARP, NS); answer `ProbeFailed` if that cannot be
+    /// sent.
     Probe {
         /// Which group.
         group: GroupIndex,
+        /// As whom.
+        ask_as: AskAs,
     },
     /// Add all of the group's addresses with a lease; answer `Held` or `HoldFailed`.
     Claim {

@@ -22,11 +22,32 @@ pub enum Link {
     Serial,
 }
 
+/// Whom a question to the LAN names as its sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AskAs {
+    /// Nobody, as a probe does: no host learns anything from it.
+    Nobody,
+    /// This node's own address: a switch that validates ARP lets it pass.
+    ThisNode,
+}
+
+impl AskAs {
+    /// The other way.
+    pub fn other(self) -> AskAs {
+        match self {
+            AskAs::Nobody => AskAs::ThisNode,
+            AskAs::ThisNode => AskAs::Nobody,
+        }
+    }
+}
+
 /// Who was seen with a service address, other than this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Holder {
     /// One of the peer's MACs answered.
     Peer,
+    /// The peer announced it, unasked.
+    PeerAnnounces,
     /// The peer probes for it at this moment.
     PeerProbes,
     /// A third machine's MAC answered.
@@ -91,6 +112,16 @@ pub enum Event {
         link: Link,
         /// Whether there is a carrier.
         up: bool,
+    },
+    /// An interface is set down on this node, or is not there: its carrier says nothing of the far end.
+    SetDown {
+        /// Which interface.
+        link: Link,
+    },
+    /// A question about the group's addresses could not be sent.
+    ProbeFailed {
+        /// Which group.
+        group: GroupIndex,
     },
     /// The LAN interface's own MAC. Repeats are harmless.
     LanMac {

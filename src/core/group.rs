@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use super::Core;
 use super::peer::Life;
-use super::probe::Probe;
 use super::reload::Adding;
 use super::role::{GroupState, Role};
 use super::time::{Soonest, Time};
@@ -95,9 +94,7 @@ impl Core {
             Role::Wanting { want, since, served } => {
                 self.step_wanting(now, group, side, want, since, served)
             }
-            Role::Probing { want, granted, probe } => {
-                self.step_probing(now, group, side, want, granted, probe)
-            }
+            Role::Probing { want, granted } => self.step_probing(now, group, side, want, granted),
             Role::Active(active) => self.step_active(now, group, side, active),
             Role::Releasing { handover, repeat_at, drain } => {
                 if now >= repeat_at {
@@ -160,10 +157,10 @@ impl Core {
         } else {
             group.unserved_since = None;
         }
-        self.probe_early(now, group, side);
+        self.watch_lan(now, group, side);
         match side {
             Side::Says(Stance::Active) => {
-                "the peer serves it".clone_into(&mut group.why);
+                group.why = served_there_text(group);
                 passive
             }
             Side::Says(Stance::Wanting(want)) => {
@@ -253,17 +250,15 @@ impl Core {
             }
             return passive;
         }
-        self.probe_early(now, group, side);
+        self.watch_lan(now, group, side);
         match side {
             Side::Says(Stance::Granting(granted)) if granted == want => {
                 match self.right_by_grant(now, group, served) {
                     // Its config may lack an address that this node is about to claim.
                     Ok(right) if (right.probe || self.configs_differ) && self.obeys_probe() => {
-                        Role::Probing {
-                            want,
-                            granted: true,
-                            probe: Probe::new(now, self.yields(), group.answered_at),
-                        }
+                        group.lan.forget();
+                        group.lan.begin(now, self.yields());
+                        Role::Probing { want, granted: true }
                     }
                     Ok(right) if right.settled => self.claim(now, group, right),
                     // The peer's grant stands as long as the want does; and nobody serves.
@@ -292,11 +287,20 @@ impl Core {
     }
 }
 
+/// Why this node does not serve what the peer serves.
+fn served_there_text(group: &GroupState) -> String {
+    let text = "the peer serves it";
+    if group.lan.is_mute() {
+        return format!("{text}; {}", super::lan::MUTE);
+    }
+    text.to_string()
+}
+
 impl GroupState {
     /// Adds every time at which something of this group is due.
     pub(super) fn deadlines(&self, times: &mut Soonest) {
         times.extend(self.blocked.as_ref().map(|(until, _)| *until));
-        times.extend(self.early_probe.as_ref().map(Probe::next_at));
+        times.extend(self.lan.next_at());
         times.extend(self.adding.as_ref().map(Adding::next_at));
         times.extend(self.unfit_until);
         let fork_sure = |since| since + limits::FORK_SURE_AFTER;
@@ -307,9 +311,8 @@ impl GroupState {
         times.extend(self.letting_since.map(|since| since + self.duties.stop_patience()));
         times.extend(self.unserved_since.map(|since| since + limits::YIELD_PATIENCE));
         match &self.role {
-            Role::Passive { .. } => {}
+            Role::Passive { .. } | Role::Probing { .. } => {}
             Role::Wanting { since, .. } => times.extend([*since + limits::WANT_PATIENCE]),
-            Role::Probing { probe, .. } => times.extend([probe.next_at()]),
             Role::Active(active) => {
                 times.extend([active.renew_at]);
                 times.extend(self.rival.next_at());

@@ -99,6 +99,7 @@ impl Core {
                     );
                 }
                 self.compare_configs(beat.digest);
+                self.compare_macs();
                 self.news_of_state(was_state, beat.state);
                 self.learn_generations(&beat);
                 self.hear_wish(now, &beat);
@@ -258,8 +259,7 @@ impl Core {
         }
         for group in &mut self.groups {
             // What its kernel answered before says nothing now: who asks, asks anew.
-            group.answered_at = None;
-            group.early_probe = None;
+            group.lan.forget();
             if let Role::Probing { .. } = group.role {
                 group.role = Role::Passive { granted: None };
             }
@@ -297,6 +297,21 @@ impl Core {
         }
     }
 
+    /// An interface is set down on this node. The peer, which sees its own carrier lost, may give this node up; it is
+    /// no sign that the peer is dead.
+    pub(super) fn set_down(&mut self, now: Time, link: Link) {
+        match link {
+            Link::Crossover => {
+                if self.crossover.set_down(now) {
+                    let text =
+                        "the crossover's interface is set down on this node, or is not there";
+                    self.tell(Kind::Carrier, None, text.to_string());
+                }
+            }
+            Link::Lan | Link::Serial => self.carrier(now, link, false),
+        }
+    }
+
     /// News of the far end of the crossover or of the serial line.
     fn far_end(&mut self, now: Time, link: Link, news: CarrierNews) {
         match news {
@@ -308,7 +323,11 @@ impl Core {
                 self.reach.suspect(now);
                 self.ask(now);
             }
-            CarrierNews::Up => self.tell_carrier(now, link, true),
+            CarrierNews::Up => {
+                // An interface gets its link-local address some time after its carrier.
+                self.sync_missing_since = self.sync_missing_since.map(|_| now);
+                self.tell_carrier(now, link, true);
+            }
             CarrierNews::Confirmed(lost_at) => {
                 self.tell_carrier(now, link, false);
                 self.suspected_at.get_or_insert(lost_at);
@@ -324,6 +343,22 @@ impl Core {
             let text = format!("the LAN interface has another MAC now, {}", mac_text(mac));
             self.tell(Kind::Address, None, text);
         }
+        self.compare_macs();
+    }
+
+    /// Cloned machines may have one MAC: neither ever hears the other's ARP, and switches send what is for the one to
+    /// the other.
+    fn compare_macs(&mut self) {
+        let (Some(mac), Some(theirs)) = (self.lan_mac, self.peer_mac()) else { return };
+        if std::mem::replace(&mut self.same_mac_told, mac == theirs) || mac != theirs {
+            return;
+        }
+        let text = format!(
+            "both nodes' LAN interfaces have the MAC {}: give one of them another; until then a takeover by \
+             silence waits for the peer's lease",
+            mac_text(mac)
+        );
+        self.tell(Kind::Fault, None, text);
     }
 
     /// A reach host answered.
@@ -353,8 +388,7 @@ impl Core {
 
     /// When a beat on one of the fast paths is overdue, and the carriers have not been looked at since.
     pub(super) fn overdue_at(&self) -> Option<Time> {
-        let fast = self.configured().filter(|watch| watch.path != Path::Serial);
-        let overdue = fast.filter_map(PathWatch::overdue_at);
+        let overdue = self.fast_paths().filter_map(PathWatch::overdue_at);
         overdue.filter(|at| self.looked_at < *at).min()
     }
 
@@ -391,7 +425,10 @@ impl Core {
                 self.tell_path(path, state, untold);
             }
         }
-        if newly_late && self.paths.iter().all(|watch| watch.asked_at.is_none()) {
+        if self.asks_line_first(now) {
+            self.ask_line(now);
+        }
+        if newly_late && self.fast_paths().all(|watch| watch.asked_at.is_none()) {
             self.ask(now);
             self.reach.suspect(now);
         }
@@ -426,30 +463,58 @@ impl Core {
         self.paths.iter().filter(|watch| watch.configured)
     }
 
-    /// Whether a path proves nothing of the peer's life any more.
-    fn is_silent(&self, now: Time, watch: &PathWatch) -> bool {
-        if watch.is_silent(now, self.peer.worst_gap()) {
-            return true;
-        }
-        // The far end of a cable shortens the wait, and only while its loss is fresh: a cable that was
-        // pulled long ago is no evidence of a death now.
-        // It alone proves nothing: the LAN path was well and leaves an ask unanswered. A LAN that failed
-        // before is another fault, after which only silence counts (P1).
-        let over =
-            |watch: &PathWatch| watch.ask_over_at(self.peer_late()).is_some_and(|at| now >= at);
-        // Nor does the LAN of a peer that said that it has no carrier there, or answered elsewhere meanwhile.
-        let on_lan = self.peer.last().is_some_and(|beat| beat.lan_carrier);
-        let alone = |watch: &PathWatch| !watch.asked_at.is_some_and(|at| self.lived_beyond(at));
-        let lan = |watch: &PathWatch| watch.path == Path::Lan && over(watch) && alone(watch);
-        let lan_over = on_lan && self.paths.iter().any(lan);
-        if !self.lost_far_end(now) || !lan_over {
-            return false;
-        }
+    /// Whether the peer is silent: on every path for so long that it is dead; or it vanished with the far end of a
+    /// cable, at once. That cable alone proves nothing, nor does a LAN that may just be slow besides: a second,
+    /// independent path must leave an ask unanswered, too (P1). Without one only time counts.
+    fn is_peer_silent(&self, now: Time) -> bool {
+        let gap = self.peer.worst_gap();
+        let silent =
+            |watch: &PathWatch| watch.is_silent(now, gap) || self.line_is_silent(now, watch);
+        self.configured().all(silent)
+            || (self.lost_far_end(now)
+                && self.configured().any(|watch| watch.path == Path::Serial)
+                && self.configured().all(|watch| self.went_with_far_end(now, watch)))
+    }
+
+    /// Whether nothing came on the serial line for as long as makes the fast paths silent, and an ask stays unanswered
+    /// there. Its heartbeats are further apart; but where the fast paths were well a moment ago it is asked.
+    fn line_is_silent(&self, now: Time, watch: &PathWatch) -> bool {
+        let span = self.pace.dead_after.max(self.peer.worst_gap().min(limits::GAP_HEEDED_MAX) * 2);
+        let over = watch.ask_over_at(self.peer_late()).is_some_and(|at| now >= at);
+        let silent = watch.heard_at.is_none_or(|at| now.since(at) >= span);
+        watch.path == Path::Serial
+            && over
+            && silent
+            && self
+                .fast_paths()
+                .any(|fast| fast.heard_at.is_some_and(|at| now.since(at) <= span * 2))
+    }
+
+    fn fast_paths(&self) -> impl Iterator<Item = &PathWatch> {
+        self.configured().filter(|watch| watch.path != Path::Serial)
+    }
+
+    /// Whether heartbeats are overdue on both fast paths, and were not a moment ago. Then the serial line is asked, and
+    /// nothing holds its asks up.
+    pub(super) fn asks_line_first(&self, now: Time) -> bool {
+        let gap = self.peer.worst_gap();
+        let lately = self.fast_paths().any(|watch| !watch.is_silent(now, gap));
+        self.peer.is_alive() && lately && self.is_unheard(now)
+    }
+
+    /// Whether a path that was well has fallen silent with the far end of a cable. A cable that was pulled long ago is
+    /// no evidence of a death now, nor is a LAN that failed before, where the peer has said that it has no carrier, or
+    /// where it answered elsewhere meanwhile.
+    fn went_with_far_end(&self, now: Time, watch: &PathWatch) -> bool {
+        let over = watch.ask_over_at(self.peer_late()).is_some_and(|at| now >= at);
         let span = self.pace.dead_after;
         match watch.path {
-            Path::Crossover => self.crossover.is_fresh_loss(now, span) || over(watch),
-            Path::Serial => self.modem.is_fresh_loss(now, span) || over(watch),
-            Path::Lan => true,
+            Path::Crossover => self.crossover.is_fresh_loss(now, span) || over,
+            Path::Serial => self.modem.is_fresh_loss(now, span) || over,
+            Path::Lan => {
+                let on_lan = self.peer.last().is_some_and(|beat| beat.lan_carrier);
+                on_lan && over && !watch.asked_at.is_some_and(|at| self.lived_beyond(at))
+            }
         }
     }
 
@@ -481,14 +546,17 @@ impl Core {
         self.configured().any(|watch| watch.lived_after() >= at + limits::ASK_PATIENCE_MIN)
     }
 
-    /// When a beat will be overdue on every path that ever brought one.
+    /// When a beat will be overdue on both fast paths.
     pub(super) fn unheard_at(&self) -> Option<Time> {
-        self.configured().filter_map(PathWatch::overdue_at).max()
+        self.fast_paths().filter_map(PathWatch::overdue_at).max()
     }
 
-    /// Whether a beat is overdue on every path.
+    /// Whether a beat is overdue on both fast paths; where both have been silent for long, on the serial line, too.
     pub(super) fn is_unheard(&self, now: Time) -> bool {
-        self.unheard_at().is_none_or(|at| now >= at)
+        let gap = self.peer.worst_gap();
+        let overdue = |watch: &PathWatch| watch.overdue_at().is_none_or(|at| now >= at);
+        let long = self.fast_paths().all(|watch| watch.is_silent(now, gap));
+        self.configured().filter(|watch| long || watch.path != Path::Serial).all(overdue)
     }
 
     /// Whether no cable is left by which anybody could be heard. An owner then lets go at once, before
@@ -523,7 +591,7 @@ impl Core {
         match self.peer.life {
             Life::NeverHeard => {}
             Life::Alive { .. } => {
-                if self.configured().all(|watch| self.is_silent(now, watch)) {
+                if self.is_peer_silent(now) {
                     let death = Death::Silent { gone: None };
                     self.peer.life = Life::Dead { death, at: now };
                     self.reach.suspect(now);

@@ -12,7 +12,7 @@
 //! | `peer`, `path`, `carrier`, `reach`, `stall` | evidence: who is heard, what silence proves |
 //! | `lag` | arbitration: who gets through to the LAN better, and how often that moves a group |
 //! | `copy` | what a copy of the trees is worth, and whose is newer |
-//! | `right`, `probe`, `claim` | the right to serve, the question to the LAN before a claim, and the claim |
+//! | `right`, `lan`, `probe`, `claim` | the right to serve, what the LAN proves before a claim, and the claim |
 //! | `role`, `group`, `owner` | a group's state machine |
 //! | `duty`, `duties` | what the worker is ordered to do with services, mirrors and connections, and what it reports |
 //! | `address` | what the kernel and the LAN report about addresses |
@@ -37,6 +37,7 @@ mod generation;
 mod group;
 mod incarnation;
 mod lag;
+mod lan;
 mod line;
 mod listen;
 mod owner;
@@ -73,7 +74,7 @@ pub use duty::{
     ClientDuty, MirrorDuty, MirrorReport, MirrorTerms, PeerSync, ServiceDuty, ServiceReport,
     ServiceWord, Tickled, Unsent,
 };
-pub use event::{Event, Holder, Link, Wish};
+pub use event::{AskAs, Event, Holder, Link, Wish};
 #[cfg(test)]
 pub use rules::Sabotage;
 use time::Soonest;
@@ -148,6 +149,8 @@ pub struct Core {
     reach: Reach,
     /// The LAN interface's own MAC, once it was told.
     lan_mac: Option<[u8; 6]>,
+    /// That the peer's LAN interface has the same was told.
+    same_mac_told: bool,
     /// When to repeat an ask, if the crossover's carrier makes it urgent.
     ask_again_at: Option<Time>,
     /// When the carriers were last to be looked at.
@@ -161,6 +164,10 @@ pub struct Core {
 
     /// Where this node takes mirror sessions on the crossover.
     sync_address: Option<Ipv6Addr>,
+    /// Since when the worker says that there is none.
+    sync_missing_since: Option<Time>,
+    /// That was told.
+    sync_missing_told: bool,
 
     sequence: u64,
     /// Rounds of beats since the start.
@@ -233,7 +240,7 @@ impl Core {
             woke_at: None,
             now,
             deadline: now,
-            gaps: Gaps::default(),
+            gaps: Gaps::remembered_for(limits::GAP_MEMORY),
             lateness: Lateness::default(),
             paths,
             peer: Peer::new(groups.len()),
@@ -243,12 +250,15 @@ impl Core {
                 .map(|link| (link, StormTold::quiet())),
             reach: Reach::new(config.reach_hosts.len(), now),
             lan_mac: None,
+            same_mac_told: false,
             ask_again_at: None,
             looked_at: now,
             pulse_at: now,
             lag: None,
             suspected_at: None,
             sync_address: None,
+            sync_missing_since: None,
+            sync_missing_told: false,
             sequence: 0,
             round: 0,
             round_at: now,
@@ -290,6 +300,9 @@ impl Core {
         if late >= limits::ASK_LATE_MIN {
             for watch in &mut self.paths {
                 watch.forgive_ask(now, late);
+            }
+            for group in &mut self.groups {
+                group.lan.forgive(now, late);
             }
         }
         if let Some(late) = stall {
@@ -337,6 +350,10 @@ impl Core {
             Event::LineBusy => self.watch_mut(Path::Serial, |watch| watch.is_busy(now)),
             Event::Refused { path, reason } => self.refused(path, reason),
             Event::Carrier { link, up } => self.carrier(now, link, up),
+            Event::SetDown { link } => self.set_down(now, link),
+            Event::ProbeFailed { group } => {
+                self.with_group(group, |_, state| state.lan.unsent(now));
+            }
             Event::LanMac { mac } => self.lan_mac_is(now, mac),
             Event::ReachAnswered { host, round } => self.reach_answered(now, host, round),
             Event::AddressSeen { group, holder } => {
@@ -384,7 +401,7 @@ impl Core {
             Event::Noted { group, kind, text } => {
                 self.with_group(group, |core, state| core.tell(kind, Some(&state.name), text));
             }
-            Event::SyncAddress { address } => self.sync_address = address,
+            Event::SyncAddress { address } => self.sync_address_is(now, address),
             Event::Wished { request, wish } => self.wished(now, request, wish),
             Event::Shutdown => self.shutdown(now),
             Event::GuardGone => self.guard_gone(),
@@ -418,6 +435,7 @@ impl Core {
             Phase::Farewell { .. } => self.farewell(now),
         }
         self.tell_untold_carriers(now);
+        self.tell_missing_sync_address(now);
         self.write_disk();
     }
 
@@ -459,6 +477,7 @@ impl Core {
                     times.extend([watch.late_at(), watch.silent_at(gap)].into_iter().flatten());
                     times.extend(watch.ask_over_at(self.peer_late()));
                     times.extend(watch.ask_hangs_at(Duration::ZERO));
+                    times.extend(watch.heard_at.map(|at| at + self.pace.dead_after));
                     times.extend(self.line_gone_at(watch));
                 }
                 times.extend(self.crossover.look_at());

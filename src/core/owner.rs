@@ -7,7 +7,7 @@ use super::duty::{ServiceDuty, ServiceWord};
 use super::generation::outranks;
 use super::group::Side;
 use super::peer::{Death, Life};
-use super::probe::{Probe, Verdict};
+use super::probe::{Patience, Probe, Verdict};
 use super::role::{Active, Check, Drain, Draining, GroupState, Offer, Rival, Role};
 use super::time::Time;
 use super::{Command, Core};
@@ -296,21 +296,20 @@ impl Core {
                 Life::Dead { death: Death::Goodbye | Death::Will, .. } => Rival::None,
                 Life::Dead { death: Death::Silent { .. }, .. }
                 | Life::Alive { .. }
-                | Life::NeverHeard => {
-                    Rival::Asked(Probe::new(now, false, None).lasting(limits::RIVAL_ASKED_FOR))
-                }
+                | Life::NeverHeard => Rival::Asked(Probe::new(now, false)),
             };
         }
         while let Rival::Asked(mut probe) = group.rival {
-            if probe.answered_at().is_some() {
+            if probe.is_answered() {
                 return Some(
                     "the peer is not heard, but its kernel answers for the address: it may serve it",
                 );
             }
-            let verdict = probe.verdict(now, true);
+            let patience = Patience { silence: limits::RIVAL_ASKED_FOR, not_before: None };
+            let verdict = probe.verdict(now, patience, true);
             group.rival = Rival::Asked(probe);
             match verdict {
-                Verdict::Send => self.out.push_back(Command::Probe { group: group.index }),
+                Verdict::Send => self.ask_lan(group),
                 Verdict::Wait => break,
                 Verdict::Clear | Verdict::Held | Verdict::Conflict(_) => group.rival = Rival::None,
             }
@@ -480,8 +479,7 @@ impl Core {
         late: Duration,
         longest_safe: Duration,
     ) {
-        // In the gap nobody could be heard to answer.
-        group.answered_at = group.answered_at.map(|at| (at + late).min(now));
+        group.lan.overslept(now, late);
         let role = std::mem::replace(&mut group.role, Role::Passive { granted: None });
         group.role = match role {
             Role::Active(active)
@@ -537,7 +535,7 @@ impl Core {
         }
         if now >= check.probe_at {
             check.probe_at = now + limits::PROBE_WAIT_GAP;
-            self.out.push_back(Command::Probe { group: group.index });
+            self.ask_lan(group);
             self.ask(now);
         }
         CheckOutcome::Open(check)

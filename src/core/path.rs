@@ -6,13 +6,14 @@
 //!                        ▲                              │ asks go out on all paths
 //!                        └──────────── beat ────────────┘
 //! ```
-//! One thing shortens this: the crossover's carrier is lost, still lost at a second look, and an ask on
-//! a path that was well stays unanswered for a few round trips. A beat that was on its way when the
+//! One thing shortens this: the crossover's carrier is lost, still lost at a second look, and asks on the LAN and
+//! on the serial line, which were well, stay unanswered for a few round trips. A beat that was on its way when the
 //! carrier was lost is no answer; what echoes the ask is.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::lan::RoundTrips;
 use super::storm::StormTold;
 use super::time::Time;
 use crate::beat::{DropReason, Path};
@@ -63,6 +64,10 @@ pub struct PathWatch {
     pub answered_at: Option<Time>,
     /// Smoothed round trip of beats.
     pub rtt: Option<Duration>,
+    /// How long they took at worst lately.
+    round_trips: RoundTrips,
+    /// This node came late then: what it had sent before measures its own lateness.
+    late_at: Time,
     /// Newest round trips of pulses. The least of them counts: what an answer may wait for on the line
     /// is known otherwise.
     pulse_rtts: VecDeque<Duration>,
@@ -122,6 +127,8 @@ impl PathWatch {
             lost_at: None,
             answered_at: None,
             rtt: None,
+            round_trips: RoundTrips::new(limits::BEATS_IN_A_ROW),
+            late_at: Time(0),
             pulse_rtts: VecDeque::with_capacity(limits::PULSES_REMEMBERED),
             lost: 0,
             refused: [0; DropReason::ALL.len()],
@@ -173,6 +180,9 @@ impl PathWatch {
         self.sequence = sequence;
         if let Some(sample) = rtt {
             self.rtt = Some(smoothed(self.rtt, sample));
+            if echo >= self.late_at {
+                self.round_trips.saw(now, sample);
+            }
         }
     }
 
@@ -285,9 +295,15 @@ impl PathWatch {
     /// The round trip of an ask and its answer.
     fn ask_rtt(&self) -> Option<Duration> {
         match self.path {
-            Path::Crossover | Path::Lan => self.rtt,
+            // A network that was slow a moment ago may be so again.
+            Path::Crossover | Path::Lan => self.rtt.map(|rtt| rtt.max(self.worst_round_trip())),
             Path::Serial => self.pulse_rtts.iter().min().copied(),
         }
+    }
+
+    /// The longest round trip of beats that it has shown lately.
+    pub fn worst_round_trip(&self) -> Duration {
+        self.round_trips.worst()
     }
 
     /// A gap in our own time says nothing about the peer: silence does not grow by it. A path that
@@ -354,6 +370,7 @@ impl PathWatch {
 
     /// The node itself came late by this much: so do the answers that wait to be read.
     pub fn forgive_ask(&mut self, now: Time, late: Duration) {
+        self.late_at = now;
         self.asked_at = self.asked_at.map(|at| (at + late).min(now));
     }
 

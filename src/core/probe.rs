@@ -1,4 +1,4 @@
-//! The probe before a claim: does anybody on the LAN still have the address?
+//! One question to the LAN: does anybody there still have the address?
 //!
 //! ```text
 //!            3 silent probes, and silence as long as is asked for
@@ -11,10 +11,8 @@
 //!  Held                                                  Conflict
 //! ```
 //! Nobody answers for an address whose lease has ended, so a peer whose daemon is dead, frozen or
-//! starved while its kernel lives is waited for; one that lost power is not.
-//!
-//! Where nothing but silence tells of the peer's death, the LAN must have been silent as long as the beats
-//! were (P1): then probing begins while the peer is in doubt and goes on until the claim.
+//! starved while its kernel lives is waited for; one that lost power is not. How long silence must last is
+//! said by [`Patience`], and comes from `lan`.
 
 use std::time::Duration;
 
@@ -22,20 +20,34 @@ use super::event::Holder;
 use super::time::Time;
 use crate::limits;
 
-/// A probe under way.
+/// A question under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Probe {
-    started_at: Time,
+    began_at: Time,
+    /// Silence counts from here.
+    silent_since: Time,
     sent: u32,
     next_at: Time,
     answered_at: Option<Time>,
+    /// The peer's kernel answered while its heart was only late.
+    answered_in_doubt: bool,
     stranger: Option<[u8; 6]>,
     /// Whether a probe by the peer counts as an answer: the non-preferred node backs off.
     yields: bool,
-    /// Nobody must have answered for at least so long.
-    silence: Duration,
-    /// The peer's kernel answered while the peer was only in doubt.
-    answered_early: bool,
+}
+
+/// What silence must be, to prove that nobody has the address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// It must have lasted so long.
+    pub silence: Duration,
+    /// It proves nothing before then.
+    pub not_before: Option<Time>,
+}
+
+impl Patience {
+    /// Three silent probes are enough: the peer itself has said that it holds nothing.
+    pub const SHORT: Patience = Patience { silence: Duration::ZERO, not_before: None };
 }
 
 /// What the probe has come to.
@@ -54,72 +66,74 @@ pub enum Verdict {
 }
 
 impl Probe {
-    /// Begins; the first probe is due at once. `answered_at`: when the peer's kernel answered an
-    /// earlier probe; too long ago it means nothing.
-    pub fn new(now: Time, yields: bool, answered_at: Option<Time>) -> Probe {
-        let answered_at = answered_at.filter(|&at| now.since(at) < limits::PROBE_WAIT);
+    /// Begins; the first probe is due at once.
+    pub fn new(now: Time, yields: bool) -> Probe {
         Probe {
-            started_at: now,
+            began_at: now,
+            silent_since: now,
             sent: 0,
             next_at: now,
-            answered_at,
+            answered_at: None,
+            answered_in_doubt: false,
             stranger: None,
             yields,
-            silence: Duration::ZERO,
-            answered_early: false,
         }
     }
 
-    /// The same, to be silent for at least so long. What was asked for when it was answered stands: a kernel
-    /// that answered a moment ago lives, whatever else tells of the peer's death by now.
-    pub fn lasting(self, silence: Duration) -> Probe {
-        let least = if self.answered_early { self.silence } else { Duration::ZERO };
-        Probe { silence: silence.max(least), ..self }
+    /// Begins anew at that time: nothing before counts as silence. An answer of a moment ago stands.
+    pub fn begin_anew(&mut self, at: Time) {
+        (self.silent_since, self.next_at, self.sent) = (at, at, 0);
+        self.answered_at =
+            self.answered_at.filter(|&answered| at.since(answered) < limits::PROBE_WAIT);
     }
 
-    /// How long nobody must have answered.
-    pub fn silence(&self) -> Duration {
-        self.silence
-    }
-
-    /// Somebody was seen with the address.
-    pub fn seen(&mut self, now: Time, holder: Holder) {
-        match holder {
-            Holder::Peer => self.answered_at = Some(now),
-            Holder::PeerProbes => {
-                if self.yields {
-                    self.answered_at = Some(now);
-                }
+    /// Somebody was seen with the address. `counts`: it is waited for. Else the peer's heart is only late: its
+    /// kernel's answer is no sign of a dead heart, and silence begins anew.
+    pub fn seen(&mut self, now: Time, holder: Holder, counts: bool) {
+        let answered = match holder {
+            Holder::Peer | Holder::PeerAnnounces => true,
+            Holder::PeerProbes => self.yields,
+            Holder::Stranger(mac) => {
+                self.stranger = Some(mac);
+                false
             }
-            Holder::Stranger(mac) => self.stranger = Some(mac),
+        };
+        if answered && (counts || self.answered_at.is_some()) {
+            self.answered_at = Some(now);
+        } else if answered {
+            self.answered_in_doubt = true;
+            self.begin_anew(now + limits::PROBE_GAP);
         }
     }
 
-    /// Somebody was seen with the address while the peer is only in doubt. Where silence must last, the
-    /// peer's first answer is no sign of a dead heart's kernel: the silence begins anew with the next probe.
-    pub fn seen_early(&mut self, now: Time, holder: Holder) {
-        if self.silence.is_zero() || holder != Holder::Peer || self.answered_at.is_some() {
-            return self.seen(now, holder);
-        }
-        let next = now + limits::PROBE_WAIT_GAP;
-        (self.started_at, self.next_at, self.sent) = (next, next, 0);
-        self.answered_early = true;
+    /// Whether the peer's kernel answered while its heart was only late: what is lost afterwards is no sign that it
+    /// went at once.
+    pub fn was_answered_in_doubt(&self) -> bool {
+        self.answered_in_doubt
     }
 
-    /// When the peer's kernel last answered.
-    pub fn answered_at(&self) -> Option<Time> {
-        self.answered_at
+    /// Whether the peer's kernel answers.
+    pub fn is_answered(&self) -> bool {
+        self.answered_at.is_some()
+    }
+
+    /// In a gap of this node's own time nobody could be heard to answer.
+    pub fn overslept(&mut self, now: Time, late: Duration) {
+        self.answered_at = self.answered_at.map(|at| (at + late).min(now));
+        self.begin_anew(now);
     }
 
     /// What to do now. `Send` counts the probe as sent. `wait_for_lease`: false only where a test
     /// shows what the rule is for.
-    pub fn verdict(&mut self, now: Time, wait_for_lease: bool) -> Verdict {
+    pub fn verdict(&mut self, now: Time, patience: Patience, wait_for_lease: bool) -> Verdict {
         if let Some(mac) = self.stranger {
             return Verdict::Conflict(mac);
         }
         let gap = match self.answered_at {
             None => {
-                let left = self.silence.saturating_sub(now.since(self.started_at));
+                let proves = patience.not_before.map_or(Duration::ZERO, |at| at.since(now));
+                let left =
+                    patience.silence.saturating_sub(now.since(self.silent_since)).max(proves);
                 if self.sent >= limits::PROBES && left.is_zero() && now >= self.next_at {
                     return Verdict::Clear;
                 }
@@ -130,13 +144,12 @@ impl Probe {
                 }
             }
             Some(answered_at) => {
-                let wait = limits::PROBE_WAIT.max(self.silence);
+                let wait = limits::PROBE_WAIT.max(patience.silence);
                 if !wait_for_lease || now.since(answered_at) >= wait {
                     return Verdict::Clear;
                 }
-                if now.since(self.started_at)
-                    >= limits::LEASE + limits::LEASE_GRACE + limits::PROBE_WAIT
-                {
+                let longest = limits::LEASE + limits::LEASE_GRACE + wait;
+                if now.since(self.began_at) >= longest {
                     return Verdict::Held;
                 }
                 limits::PROBE_WAIT_GAP
@@ -152,11 +165,7 @@ impl Probe {
 
     /// Whether its last question was asked so long ago that the answer may be another by now.
     pub fn is_stale(&self, now: Time) -> bool {
-        let valid = match self.silence.is_zero() {
-            true => limits::PROBE_VALID,
-            false => limits::PROBE_SERIES_VALID,
-        };
-        now.since(self.next_at) >= valid
+        now.since(self.next_at) >= limits::PROBE_VALID
     }
 
     /// When it should be looked at again.

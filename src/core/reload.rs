@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::event::Holder;
 use super::pace::Pace;
-use super::probe::{Probe, Verdict};
+use super::probe::{Patience, Probe, Verdict};
 use super::role::{GroupState, Role};
 use super::time::Time;
 use super::{Command, Core, Phase};
@@ -27,7 +27,7 @@ impl Adding {
     pub fn seen(&mut self, now: Time, holder: Holder) -> bool {
         let asking = now >= self.not_before;
         if asking {
-            self.probe.seen(now, holder);
+            self.probe.seen(now, holder, true);
         }
         asking
     }
@@ -107,7 +107,7 @@ impl Core {
         }
         self.out.push_back(Command::Addresses { group: group.index, addresses: kept });
         let ips = added.iter().map(|one| one.ip).collect();
-        group.adding = Some(Adding { ips, probe: Probe::new(now, true, None), not_before: now });
+        group.adding = Some(Adding { ips, probe: Probe::new(now, false), not_before: now });
     }
 
     /// Leases what was added once nobody on the LAN has it.
@@ -119,14 +119,14 @@ impl Core {
             return self.out.push_back(all);
         }
         while now >= adding.not_before {
-            let why = match adding.probe.verdict(now, true) {
+            let why = match adding.probe.verdict(now, Patience::SHORT, true) {
                 Verdict::Wait => break,
                 Verdict::Send => {
-                    self.out.push_back(Command::Probe { group: group.index });
+                    self.ask_lan(group);
                     continue;
                 }
                 Verdict::Clear if adding.probe.is_stale(now) => {
-                    adding.probe = Probe::new(now, true, adding.probe.answered_at());
+                    adding.probe.begin_anew(now);
                     continue;
                 }
                 Verdict::Clear => {
@@ -147,7 +147,7 @@ impl Core {
             let text = format!("not yet serving {}: {why}", list(&adding.ips));
             self.tell_meddling(now, group, text);
             let again = now + limits::BLOCKED_RETRY;
-            adding.probe = Probe::new(again, true, None);
+            adding.probe = Probe::new(again, false);
             adding.not_before = again;
         }
         group.adding = Some(adding);

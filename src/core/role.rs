@@ -23,6 +23,7 @@ use std::time::Duration;
 use super::disk::Generation;
 use super::duties::Duties;
 use super::lag::Moves;
+use super::lan::LanEvidence;
 use super::probe::Probe;
 use super::reload::Adding;
 use super::time::Time;
@@ -54,8 +55,6 @@ pub enum Role {
         want: u16,
         /// By the peer's grant, or else by its silence.
         granted: bool,
-        /// The probe.
-        probe: Probe,
     },
     /// Serves: a claim was commanded and no release since.
     Active(Active),
@@ -316,8 +315,8 @@ pub struct GroupState {
     pub release: u32,
     /// Since when a want of the peer has been waiting for the services here to stop.
     pub letting_since: Option<Time>,
-    /// A probe that goes on while the peer, which serves it, is in doubt.
-    pub early_probe: Option<Probe>,
+    /// What the LAN shows of its addresses.
+    pub lan: LanEvidence,
     /// A drain that ended because the peer vanished: the peer still lacks the last changes of the trees.
     pub undrained: Option<Draining>,
     /// The reign that this node ended to let the peer begin one.
@@ -328,8 +327,6 @@ pub struct GroupState {
     pub fork_seen_at: Option<Time>,
     /// When it was last told that a copy waits for the peer.
     pub unsure_told_at: Option<Time>,
-    /// When the peer's kernel last answered a probe for it.
-    pub answered_at: Option<Time>,
     /// Since when the peer has been offering it.
     pub offered_at: Option<Time>,
     /// Since when nobody has served or wanted it while this node could.
@@ -380,13 +377,12 @@ impl GroupState {
             rival: Rival::Heard,
             release: 0,
             letting_since: None,
-            early_probe: None,
+            lan: LanEvidence::default(),
             undrained: None,
             handing: None,
             handed: None,
             fork_seen_at: None,
             unsure_told_at: None,
-            answered_at: None,
             offered_at: None,
             unserved_since: None,
             accept_loss_until: None,

@@ -45,7 +45,7 @@ impl Core {
         }
         if path == Path::Serial {
             // Asks go ahead of beats, and say as well that this node lives.
-            if self.is_urgent(now) {
+            if self.is_urgent(now) || self.asks_line_first(now) {
                 return;
             }
             if !asking && self.gives_sign_of_life(now) {
@@ -91,6 +91,14 @@ impl Core {
         let asked = |watch: &&mut PathWatch| watch.path != Path::Serial || on_serial;
         for watch in self.paths.iter_mut().filter(|watch| watch.configured).filter(asked) {
             watch.begin_asking(now, hears.has(watch.path));
+        }
+    }
+
+    /// Asks on the serial line, as often as that takes.
+    pub(super) fn ask_line(&mut self, now: Time) {
+        if self.pulse(now) {
+            let hears = self.peer.hears().has(Path::Serial);
+            self.watch_mut(Path::Serial, |watch| watch.begin_asking(now, hears));
         }
     }
 

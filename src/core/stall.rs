@@ -37,9 +37,10 @@ impl Lateness {
     }
 }
 
-/// The longest gaps between rounds of the loop.
-#[derive(Clone, Debug, Default)]
+/// The longest gaps: between rounds of the loop, or until an answer comes.
+#[derive(Clone, Debug)]
 pub struct Gaps {
+    memory: Duration,
     window_began: Time,
     in_window: Duration,
     in_last_window: Duration,
@@ -47,9 +48,15 @@ pub struct Gaps {
 }
 
 impl Gaps {
-    /// A round came this long after the one before.
+    /// None yet. Each counts as a recent one for so long, at most twice.
+    pub fn remembered_for(memory: Duration) -> Gaps {
+        let (none, window_began) = (Duration::ZERO, Time(0));
+        Gaps { memory, window_began, in_window: none, in_last_window: none, ever: none }
+    }
+
+    /// There was one of this length.
     pub fn saw(&mut self, now: Time, gap: Duration) {
-        if now.since(self.window_began) >= limits::GAP_MEMORY {
+        if now.since(self.window_began) >= self.memory {
             self.in_last_window = self.in_window;
             self.in_window = Duration::ZERO;
             self.window_began = now;
@@ -58,7 +65,7 @@ impl Gaps {
         self.ever = self.ever.max(gap);
     }
 
-    /// The longest recent one: it goes out in every beat.
+    /// The longest recent one.
     pub fn recent(&self) -> Duration {
         self.in_window.max(self.in_last_window)
     }

@@ -1,6 +1,7 @@
 //! Events: one sentence each, with the evidence that it rests on.
 
 use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -10,6 +11,7 @@ use super::{Command, Core, Link, Time, storm};
 use crate::beat::Path;
 use crate::control::event::{Kind, Told};
 use crate::control::status::PathState;
+use crate::limits;
 
 /// A MAC as people write it.
 pub(super) fn mac_text(mac: [u8; 6]) -> String {
@@ -38,6 +40,34 @@ fn carrier_text(link: Link, up: bool) -> &'static str {
 }
 
 impl Core {
+    /// Where this node takes mirror sessions on the crossover.
+    pub(super) fn sync_address_is(&mut self, now: Time, address: Option<Ipv6Addr>) {
+        self.sync_missing_since = match address {
+            None => self.sync_missing_since.or(Some(now)),
+            Some(_) => None,
+        };
+        self.sync_missing_told &= address.is_none();
+        self.sync_address = address;
+    }
+
+    /// Tells once that trees cannot travel over the crossover because there is no IPv6 on it.
+    pub(super) fn tell_missing_sync_address(&mut self, now: Time) {
+        let mirrors = self.groups.iter().any(|group| group.duties.has_mirror());
+        let long = |at: Time| now.since(at) >= limits::SYNC_ADDRESS_PATIENCE;
+        let missing = self.sync_missing_since.is_some_and(long);
+        let carrier = self.crossover.up() == Some(true);
+        if self.sync_missing_told || !(mirrors && missing && carrier) {
+            return;
+        }
+        self.sync_missing_told = true;
+        let device = &self.config.node(self.me).crossover;
+        let text = format!(
+            "{device}, the crossover, has no IPv6 link-local address, so the trees are mirrored over the LAN; \
+             is IPv6 switched off there (sysctl net.ipv6.conf.{device}.disable_ipv6)?"
+        );
+        self.tell(Kind::Mirror, None, text);
+    }
+
     /// Tells an event with everything that is known of the peer and the LAN now.
     pub(super) fn tell(&mut self, kind: Kind, group: Option<&str>, text: String) {
         self.tell_with(kind, group, text, &[]);

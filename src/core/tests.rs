@@ -18,6 +18,7 @@ mod corners;
 mod duties;
 mod ends;
 mod held_back;
+mod lan;
 mod pulses;
 mod reload;
 mod storms;
@@ -41,6 +42,8 @@ serial    = "/dev/ttyS0"
 [reach]
 hosts = ["203.0.113.1", "203.0.113.2"]
 [heartbeat]
+interval      = "50ms"
+dead_after    = "150ms"
 boot_patience = "5s"
 [group.web]
 prefer  = "serv1"
@@ -57,6 +60,8 @@ struct Station {
     powered: bool,
     /// Its heart was killed and the machine runs on: the crossover keeps its carrier.
     killed: bool,
+    /// All its processes stand still: its kernel answers for the address.
+    frozen: bool,
     holds: bool,
     disk: DiskState,
     /// What its guard has to say.
@@ -102,6 +107,10 @@ struct Story {
     crossover_keeps_carrier: bool,
     /// Nobody answers a probe.
     arp_cut: bool,
+    /// A switch drops questions of this form.
+    switch_drops: Option<AskAs>,
+    /// What the LAN brings, it brings so late.
+    lan_late: Duration,
     refuses_a_claim: bool,
     deaf_disk: bool,
     /// Whose looks at the LAN carrier bring nothing.
@@ -144,6 +153,7 @@ impl Story {
             began: Time(0),
             powered: true,
             killed: false,
+            frozen: false,
             holds: false,
             disk: DiskState::default(),
             will: None,
@@ -179,6 +189,8 @@ impl Story {
             deaf_to_releases: false,
             crossover_keeps_carrier: false,
             arp_cut: false,
+            switch_drops: None,
+            lan_late: Duration::ZERO,
             refuses_a_claim: false,
             deaf_disk: false,
             blind: None,
@@ -228,7 +240,9 @@ impl Story {
                 self.recorded.push((node, path, beat.clone()));
                 let lan_cut = path == Path::Lan && !(self.lan[A] && self.lan[B]);
                 if !self.cut.has(path) && !lan_cut {
-                    self.flying.push((self.now + MS / 10, 1 - node, Event::Heard { path, beat }));
+                    let late = if path == Path::Lan { self.lan_late } else { Duration::ZERO };
+                    let arrives = self.now + MS / 10 + late;
+                    self.flying.push((arrives, 1 - node, Event::Heard { path, beat }));
                 }
             }
             Command::Pulse(pulse) => {
@@ -243,7 +257,8 @@ impl Story {
                     self.give(node, Event::Carrier { link: Link::Lan, up });
                 }
                 let other = &self.nodes[1 - node];
-                let there = (other.powered || other.killed) && !self.cut.has(Path::Crossover);
+                let there = (other.powered || other.killed || other.frozen)
+                    && !self.cut.has(Path::Crossover);
                 let up = there || self.crossover_keeps_carrier;
                 self.give(node, Event::Carrier { link: Link::Crossover, up });
             }
@@ -254,11 +269,17 @@ impl Story {
                     }
                 }
             }
-            Command::Probe { group } => {
+            Command::Probe { group, ask_as } => {
                 self.probes += 1;
-                let answered = self.nodes[1 - node].powered && self.nodes[1 - node].holds;
-                if answered && self.lan[A] && self.lan[B] && !self.arp_cut {
-                    self.give(node, Event::AddressSeen { group, holder: Holder::Peer });
+                let far = &self.nodes[1 - node];
+                let answered = (far.powered || far.frozen) && far.holds;
+                let dropped = self.arp_cut || self.switch_drops == Some(ask_as);
+                if answered && self.lan[A] && self.lan[B] && !dropped {
+                    let seen = Event::AddressSeen { group, holder: Holder::Peer };
+                    if self.lan_late.is_zero() {
+                        return self.give(node, seen);
+                    }
+                    self.flying.push((self.now + self.lan_late * 2, node, seen));
                 }
             }
             Command::Claim { group, claim } => {
@@ -367,6 +388,12 @@ impl Story {
         self.nodes[node].powered = false;
         self.nodes[node].killed = false;
         self.nodes[node].holds = false;
+    }
+
+    /// Stops all processes of a node.
+    fn freeze(&mut self, node: usize) {
+        self.nodes[node].powered = false;
+        self.nodes[node].frozen = true;
     }
 
     /// Kills the heart: its guard takes the address away and says the will, once.

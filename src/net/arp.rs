@@ -77,8 +77,14 @@ pub fn read(bytes: &[u8]) -> Result<Seen, Refused> {
         ArpOperations::Request if sender.is_unspecified() => {
             Ok(Seen::Probe { ip: IpAddr::V4(arp.get_target_proto_addr()), mac: mac.octets() })
         }
-        ArpOperations::Request | ArpOperations::Reply if !sender.is_unspecified() => {
+        // A reply to everybody is an announcement.
+        ArpOperations::Reply
+            if !sender.is_unspecified() && !ethernet.get_destination().is_broadcast() =>
+        {
             Ok(Seen::Answer { ip: IpAddr::V4(sender), mac: mac.octets() })
+        }
+        ArpOperations::Request | ArpOperations::Reply if !sender.is_unspecified() => {
+            Ok(Seen::Uses { ip: IpAddr::V4(sender), mac: mac.octets() })
         }
         _ => Err(Refused::Malformed),
     }
@@ -109,9 +115,12 @@ mod tests {
         #[test]
         fn what_is_built_is_read_again(sender in 1u32.., target in any::<u32>()) {
             let (sender, target) = (Ipv4Addr::from(sender), Ipv4Addr::from(target));
-            let answer = Ok(Seen::Answer { ip: sender.into(), mac: MAC });
-            prop_assert_eq!(read(&request(MAC, sender, target)), answer);
-            prop_assert_eq!(read(&announcing_reply(MAC, sender)), answer);
+            let uses = Ok(Seen::Uses { ip: sender.into(), mac: MAC });
+            prop_assert_eq!(read(&request(MAC, sender, target)), uses);
+            let mut reply = announcing_reply(MAC, sender);
+            prop_assert_eq!(read(&reply), uses);
+            reply[..6].copy_from_slice(&[2, 0, 0, 0, 0, 8]);
+            prop_assert_eq!(read(&reply), Ok(Seen::Answer { ip: sender.into(), mac: MAC }));
             let probe = Ok(Seen::Probe { ip: target.into(), mac: MAC });
             prop_assert_eq!(read(&request(MAC, Ipv4Addr::UNSPECIFIED, target)), probe);
         }

@@ -34,6 +34,11 @@ impl Watched {
         self.now.as_ref().is_some_and(|interface| interface.carrier)
     }
 
+    /// Whether it is set down on this node, or is not there.
+    pub fn is_down(&self) -> bool {
+        self.now.as_ref().is_none_or(|interface| !interface.up)
+    }
+
     /// Takes in what a look found.
     pub fn looked(&mut self, found: Option<Interface>) {
         self.now = found;

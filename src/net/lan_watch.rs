@@ -16,8 +16,15 @@ const ETHERTYPE_IPV6: u16 = 0x86DD;
 /// What a frame of another host says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seen {
-    /// A host at `mac` uses `ip`: it answered, announced it, or asked from it.
+    /// A host at `mac` uses `ip`: it was asked, and answered. (In IPv6 an announcement looks the same.)
     Answer {
+        /// The address.
+        ip: IpAddr,
+        /// The Ethernet address that goes with it.
+        mac: [u8; 6],
+    },
+    /// A host at `mac` uses `ip`: it announced it, or asked from it. Nobody asked for that.
+    Uses {
         /// The address.
         ip: IpAddr,
         /// The Ethernet address that goes with it.
@@ -35,7 +42,7 @@ pub enum Seen {
 impl Seen {
     fn mac(&self) -> [u8; 6] {
         match self {
-            Seen::Answer { mac, .. } | Seen::Probe { mac, .. } => *mac,
+            Seen::Answer { mac, .. } | Seen::Uses { mac, .. } | Seen::Probe { mac, .. } => *mac,
         }
     }
 }

@@ -146,13 +146,15 @@ pub fn read(bytes: &[u8]) -> Result<Seen, Refused> {
     if icmp.get_icmpv6_type() == Icmpv6Types::NeighborAdvert {
         let advert = NeighborAdvertPacket::new(payload).ok_or(Refused::Short)?;
         let mac = mac_option(options, NdpOptionTypes::TargetLLAddr.0)?.unwrap_or(from);
-        return answer(advert.get_target_addr(), mac);
+        let (ip, mac) = one_host(advert.get_target_addr(), mac)?;
+        return Ok(Seen::Answer { ip, mac });
     }
     let solicit = NeighborSolicitPacket::new(payload).ok_or(Refused::Short)?;
     let option = mac_option(options, NdpOptionTypes::SourceLLAddr.0)?;
     let target = solicit.get_target_addr();
     if !source.is_unspecified() {
-        return answer(source, option.unwrap_or(from));
+        let (ip, mac) = one_host(source, option.unwrap_or(from))?;
+        return Ok(Seen::Uses { ip, mac });
     }
     if target.is_multicast() || option.is_some() || destination != solicited_node(target) {
         return Err(Refused::Malformed);
@@ -160,11 +162,11 @@ pub fn read(bytes: &[u8]) -> Result<Seen, Refused> {
     Ok(Seen::Probe { ip: IpAddr::V6(target), mac: from })
 }
 
-fn answer(ip: Ipv6Addr, mac: [u8; 6]) -> Result<Seen, Refused> {
+fn one_host(ip: Ipv6Addr, mac: [u8; 6]) -> Result<(IpAddr, [u8; 6]), Refused> {
     if ip.is_multicast() || ip.is_unspecified() || mac[0] & 1 != 0 || mac == [0; 6] {
         return Err(Refused::Malformed);
     }
-    Ok(Seen::Answer { ip: IpAddr::V6(ip), mac })
+    Ok((IpAddr::V6(ip), mac))
 }
 
 /// The link-layer address option of that type, if there is one. An option's length counts eights of
@@ -248,8 +250,9 @@ mod tests {
         fn what_is_built_is_read_again(from in unicast(), ip in unicast()) {
             let seen = Ok(Seen::Probe { ip: ip.into(), mac: MAC });
             prop_assert_eq!(read(&probe(MAC, ip)), seen);
-            let seen = Ok(Seen::Answer { ip: from.into(), mac: MAC });
+            let seen = Ok(Seen::Uses { ip: from.into(), mac: MAC });
             prop_assert_eq!(read(&solicitation(MAC, from, ip)), seen);
+            let seen = Ok(Seen::Answer { ip: from.into(), mac: MAC });
             prop_assert_eq!(read(&announcement(MAC, from)), seen);
         }
     }

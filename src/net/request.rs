@@ -87,6 +87,8 @@ pub enum NetReply {
         lan: Option<bool>,
         /// Of the crossover interface.
         crossover: Option<bool>,
+        /// The crossover interface is set down on this node, or is not there.
+        crossover_down: bool,
     },
     /// All addresses of the claim are leased, but for those of `Refused`: acknowledged, and seen by a look.
     Held {

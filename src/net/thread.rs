@@ -188,7 +188,7 @@ impl Worker {
             let more = self.read_news();
             match self.next_request() {
                 Some(asked) if asked.is_stale() => self.refuse_stale(asked.request),
-                Some(asked) => self.serve(asked.request),
+                Some(asked) => self.serve_asked(asked),
                 None if more => {}
                 None => self.rest(),
             }
@@ -266,7 +266,11 @@ impl Worker {
         };
         let leases = new.iter().map(|&ip| Change::Lease { index, ip, create: true });
         let leases: Vec<Change> = leases.collect();
+        let begun = Instant::now();
         self.route.change(&leases).map_err(|error| error.to_string())?;
+        if begun.elapsed() > CLAIM_AGE_MAX {
+            return Err("the kernel took too long".into());
+        }
         let found = self.look().map_err(|error| error.to_string())?;
         let strays = found.iter().filter(|one| new.contains(&one.ip) && !is_ours(one, index));
         let strays: Vec<Change> = strays.map(|&address| Change::Delete(address)).collect();
@@ -274,6 +278,10 @@ impl Worker {
     }
 
     pub(super) fn serve(&mut self, request: NetRequest) {
+        self.serve_asked(Asked { at: Instant::now(), request });
+    }
+
+    fn serve_asked(&mut self, Asked { at, request }: Asked) {
         match request {
             NetRequest::Sweep => {
                 self.addresses.release_all();
@@ -281,7 +289,7 @@ impl Worker {
                 self.finish_releases();
             }
             NetRequest::LookAtCarriers => self.look_at_carriers(),
-            NetRequest::Claim { group, claim } => match self.claim(group, claim) {
+            NetRequest::Claim { group, claim } => match self.claim(group, claim, at) {
                 Ok(()) => self.outbox.put(NetReply::Held { group, claim }),
                 Err(error) => {
                     self.addresses.set(group, Hold::Releasing { asked: None });
@@ -313,21 +321,24 @@ impl Worker {
         }
     }
 
-    fn claim(&mut self, group: GroupIndex, claim: u32) -> Result<(), String> {
-        let begun = Instant::now();
+    /// Claims what was decided at that time. What the kernel does too late is taken back by whoever called: the right
+    /// that it rests on may have ended meanwhile, and the peer may have the address.
+    fn claim(&mut self, group: GroupIndex, claim: u32, decided_at: Instant) -> Result<(), String> {
+        let in_time = |what: &str| match decided_at.elapsed() > CLAIM_AGE_MAX {
+            true => Err(format!("the kernel took too long to {what}")),
+            false => Ok(()),
+        };
         let (parent, lan) = (self.parent(group)?, self.on_lan());
         let Worker { virtual_links, route, outbox, .. } = self;
         let mut fault = |text| outbox.fault(text);
         let index = virtual_links.make(route, group, parent, &lan, &mut fault)?;
-        if begun.elapsed() > CLAIM_AGE_MAX {
-            // As with a claim that waited: the right that it rests on may have ended.
-            return Err("the kernel took too long to make its interface".into());
-        }
+        in_time("make its interface")?;
         let mut trouble = String::from("it was not there after it had been added");
         for _ in 0..NET_TRIES {
             let leased_at = Instant::now();
             self.addresses.set(group, Hold::Claimed { claim, index, leased_at });
             self.lease(group, index, true)?;
+            in_time("add the address")?;
             let found = self.look().map_err(|error| error.to_string())?;
             let ips = self.addresses.ips(group);
             let strays: Vec<Change> = found
@@ -421,6 +432,11 @@ pub(super) mod tests {
         let bell = EventFd::from_flags(EfdFlags::EFD_NONBLOCK).unwrap();
         let shared = Arc::new(Shared { bell, end: AtomicBool::new(false) });
         Worker::open(setup, requests, replies, Box::new(|| {}), shared).unwrap()
+    }
+
+    /// Serves a request that was made at that time.
+    pub(in crate::net) fn serve_since(worker: &mut Worker, request: NetRequest, at: Instant) {
+        worker.serve_asked(Asked { at, request });
     }
 
     /// Makes the lease of a claimed group as old as if it began then.

@@ -8,7 +8,7 @@
 //! | `worker`, `mirror`, `client` | services and mirrored trees, and who writes to them |
 //! | `setup`, `faults`, `rng` | what a seed draws |
 //! | `strike` | how each fault begins and ends |
-//! | `run`, `single` | a run with a mix of faults that must heal; a run with exactly one fault |
+//! | `run`, `single`, `slow` | a run with a mix of faults that must heal; with exactly one fault; on a slow LAN |
 //! | `checkers` | who believes no core |
 //! | `trace`, `recording`, `report` | what is left of a run |
 //!
@@ -48,6 +48,8 @@ mod run;
 mod setup;
 #[cfg(test)]
 mod single;
+#[cfg(test)]
+mod slow;
 #[cfg(test)]
 mod strike;
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use super::pair::Pair;
 use super::rng::Rng;
+use super::slow::SlowLan;
 use crate::beat::Path;
 use crate::config::NodeIndex;
 use crate::core::Link;
@@ -37,6 +38,8 @@ pub struct Network {
     pub ways: [Pair<Way>; 3],
     /// ARP between the nodes, by sender. Broken on its own, or with the LAN.
     pub arp: Pair<Way>,
+    /// What makes the LAN slow, ARP too.
+    pub lan: SlowLan,
     /// When the last frame arrived or will arrive, by path, then by sender.
     pub arrived_us: [Pair<u64>; 3],
     /// When the last message between the workers arrives, by sender.
@@ -63,6 +66,7 @@ impl Network {
         Network {
             ways: Default::default(),
             arp: Pair::default(),
+            lan: SlowLan::default(),
             arrived_us: Default::default(),
             said_us: Pair::default(),
             crossover_cable: 0,
@@ -144,6 +148,7 @@ impl Network {
 
     /// Whether a path carries every frame, unharmed and in time, both ways.
     pub fn clean(&self, path: Path) -> bool {
-        self.whole(path) && self.ways[path.index()].both().iter().all(|way| way.clean())
+        let in_time = path != Path::Lan || self.lan.is_quick();
+        self.whole(path) && in_time && self.ways[path.index()].both().iter().all(|way| way.clean())
     }
 }

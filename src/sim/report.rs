@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::faults::{self, Kind};
 use super::run::{self, Options, Run};
 use super::single;
+use super::slow;
 use super::trace::Trace;
 use crate::core::Sabotage;
 
@@ -34,6 +35,8 @@ pub enum Mode {
     Lone,
     /// All cables of a node are pulled.
     Unplugged,
+    /// One blow to a pair on a slow LAN.
+    Slow,
 }
 
 impl Mode {
@@ -48,6 +51,7 @@ impl Mode {
             Mode::Cut => "cut",
             Mode::Lone => "lone",
             Mode::Unplugged => "unplugged",
+            Mode::Slow => "slow",
         }
     }
 
@@ -55,7 +59,7 @@ impl Mode {
         let kinds = match self {
             Mode::Mixed(kinds) | Mode::Furnished(kinds) | Mode::Sequence(kinds) => kinds.clone(),
             Mode::Hung => faults::hung(),
-            Mode::OneFault | Mode::Cut | Mode::Lone | Mode::Unplugged => Vec::new(),
+            Mode::OneFault | Mode::Cut | Mode::Lone | Mode::Unplugged | Mode::Slow => Vec::new(),
         };
         let furnished = matches!(self, Mode::Furnished(_));
         let options = Options { kinds, furnished, sabotage, trace };
@@ -75,6 +79,7 @@ impl Mode {
             Mode::Cut => single::cut(seed, &options),
             Mode::Lone => single::lone(seed, &options),
             Mode::Unplugged => single::unplugged(seed, &options),
+            Mode::Slow => slow::slow(seed, &options),
         };
         let violation = run.world.violation.clone();
         (run, violation)

@@ -1,14 +1,16 @@
 //! Seeds, mutations, one seed line by line, and a recorded run.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::faults::{Fault, Kind, Planned};
 use super::recording::Recording;
 use super::replay::replay;
 use super::report::Mode;
 use super::rng::Rng;
-use super::run::SECOND_US;
+use super::run::{Options, SECOND_US};
 use super::setup::Setup;
+use super::slow::{self, Blow, Slowness};
 use super::trace::Trace;
 use super::world::World;
 use crate::config::NodeIndex;
@@ -35,6 +37,7 @@ fn one_seed() {
         Ok("cut") => Mode::Cut,
         Ok("lone") => Mode::Lone,
         Ok("unplugged") => Mode::Unplugged,
+        Ok("slow") => Mode::Slow,
         Ok("sequence") => Mode::Sequence(Vec::new()),
         Ok("furnished") => Mode::Furnished(Vec::new()),
         _ => Mode::Mixed(Vec::new()),
@@ -95,6 +98,33 @@ fn one_alone_serves_again() {
 #[test]
 fn p1_an_owner_without_any_cable_lets_go_before_the_peer_claims() {
     Mode::Unplugged.all_hold(seeds(2_000));
+}
+
+#[test]
+fn p1_holds_on_a_slow_lan() {
+    Mode::Slow.all_hold(seeds(300));
+}
+
+/// Each heartbeat setting on each LAN, and what looks like a death and is none.
+#[test]
+fn p1_holds_at_every_heartbeat_setting_on_every_lan() {
+    let times = [(10, 20), (10, 30), (20, 60), (50, 150), (100, 300)];
+    let blows = [Blow::HeartFrozen, Blow::AllFrozen, Blow::Crossover];
+    for (interval_ms, dead_after_ms) in times {
+        for late_ms in [0, 2, 6, 12, 20, 50, 100, 200] {
+            for (number, blow) in blows.into_iter().enumerate() {
+                let mut rng = Rng::new(interval_ms * 1_000 + late_ms * 10 + number as u64);
+                let mut setup = Setup::plain(&mut rng);
+                setup.interval = Duration::from_millis(interval_ms);
+                setup.dead_after = Duration::from_millis(dead_after_ms);
+                setup.serial = rng.chance(500);
+                let slowness = Slowness { late_us: late_ms * 1_000, in_bursts: rng.chance(300) };
+                let run = slow::struck(setup, slowness, false, blow, rng, &Options::default());
+                let wrong = run.world.violation;
+                assert_eq!(wrong, None, "{interval_ms}/{dead_after_ms}, {slowness:?}, {blow:?}");
+            }
+        }
+    }
 }
 
 /// Some seed fails without the rule and holds with it: the rule is needed, and the checkers see it.

@@ -126,7 +126,10 @@ impl World {
     /// serial line takes them one after the other, byte by byte, and drops what would wait long.
     fn arrival_us(&mut self, from: NodeIndex, frame: &Frame, delay_us: u64) -> Option<u64> {
         let now_us = self.now_us;
-        let more_us = self.rng.below(delay_us + 1);
+        let mut more_us = self.rng.below(delay_us + 1);
+        if frame.path == Path::Lan {
+            more_us += self.network.lan.delay_us(now_us, from, &mut self.rng);
+        }
         let fastest_us = match frame.path {
             Path::Crossover => self.rng.between(30, 120),
             Path::Lan => self.rng.between(50, 300),
@@ -179,6 +182,7 @@ impl World {
                 Arp::Probe | Arp::Announcement => self.rng.between(30, 150),
                 Arp::Answer => self.rng.between(60, 650),
             };
+            let delay_us = delay_us + self.network.lan.delay_us(self.now_us, from, &mut self.rng);
             self.after(delay_us, Happening::Arp { node: from.other(), group, kind });
         }
     }
@@ -203,6 +207,8 @@ impl World {
             let lost = self.rng.chance(way.loss) || self.rng.chance(way.loss);
             if self.network.hosts[usize::from(host)][index] == 0 && !lost {
                 let delay_us = self.rng.between(200, 2_000);
+                let late_us = self.network.lan.delay_us(self.now_us, index, &mut self.rng);
+                let delay_us = delay_us + 2 * late_us;
                 self.after(delay_us, Happening::Reach { node: index, host });
             }
         }

@@ -18,6 +18,11 @@ const LAN_A_ROUND: usize = 32;
 /// What waits for the kernel's lock looks this often whether it is free, in µs.
 pub(super) const RTNL_LOOK_US: u64 = 1_000;
 
+/// Whether what was asked for then is too old by now.
+pub(super) fn is_late(asked_us: u64, clock_us: u64) -> bool {
+    clock_us.saturating_sub(asked_us) > limits::CLAIM_AGE_MAX.as_micros() as u64
+}
+
 impl World {
     /// Lets the heart's loop wake, at the latest after a delay.
     pub fn wake_heart(&mut self, index: NodeIndex, delay_us: u64) {
@@ -228,7 +233,7 @@ impl World {
                 Command::Pulse(pulse) => self.transmit_pulse(index, &pulse),
                 Command::LookAtCarriers => self.request(index, Request::Look),
                 Command::AskReach { round } => self.ask_reach(index, round),
-                Command::Probe { group } => self.send_arp(index, group, Arp::Probe),
+                Command::Probe { group, .. } => self.send_arp(index, group, Arp::Probe),
                 Command::Claim { group, claim } => {
                     let cut_off =
                         self.nodes[index.other()].powered && self.checkers.one_owner.isolated();
@@ -312,7 +317,7 @@ impl World {
         }
         let Some(heart) = node.heart.as_mut().filter(|heart| heart.stopped == 0) else { return };
         let Some((request, asked_us)) = heart.requests.pop_front() else { return };
-        let old = clock_us.saturating_sub(asked_us) > limits::CLAIM_AGE_MAX.as_micros() as u64;
+        let old = is_late(asked_us, clock_us);
         let lease_us = limits::LEASE.as_micros() as u64;
         match request {
             Request::Claim(group, claim) | Request::Renew(group, claim) if old => {
@@ -427,6 +432,12 @@ impl World {
                 let error = "no such device".to_owned();
                 inbox.push_back(Event::HoldFailed { group, claim, error });
             }
+            Request::Claim(group, claim) if is_late(began_us, clock_us) => {
+                let error = "the kernel took too long to add the address".to_owned();
+                inbox.push_back(Event::HoldFailed { group, claim, error });
+                heart.claimed[usize::from(group.0)] = false;
+                node.kernel.remove(group);
+            }
             Request::Claim(group, claim) => inbox.push_back(Event::Held { group, claim }),
             Request::Renew(group, claim)
                 if clock_us >= heart.leased_us[usize::from(group.0)] + lease_us =>
@@ -489,7 +500,8 @@ impl World {
         let holder = match kind {
             _ if heart.core.peer_mac() != Some(peer_mac) => Holder::Stranger(peer_mac),
             Arp::Probe => Holder::PeerProbes,
-            Arp::Answer | Arp::Announcement => Holder::Peer,
+            Arp::Answer => Holder::Peer,
+            Arp::Announcement => Holder::PeerAnnounces,
         };
         heart.inbox.put_lan(Event::AddressSeen { group, holder });
         self.wake_heart(index, 20);

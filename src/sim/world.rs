@@ -89,6 +89,8 @@ pub enum Happening {
     End(Fault, u64),
     /// The attacker sends an old frame again.
     Replay,
+    /// The LAN becomes slow, or quick again.
+    Burst,
 }
 
 impl Happening {
@@ -120,7 +122,8 @@ impl Happening {
             | Happening::Ask
             | Happening::Begin(_)
             | Happening::End(..)
-            | Happening::Replay => None,
+            | Happening::Replay
+            | Happening::Burst => None,
         }
     }
 
@@ -152,7 +155,8 @@ impl Happening {
             | Happening::Ask
             | Happening::Begin(_)
             | Happening::End(..)
-            | Happening::Replay => None,
+            | Happening::Replay
+            | Happening::Burst => None,
         }
     }
 }
@@ -357,6 +361,7 @@ impl World {
             Happening::Begin(planned) => self.begin(planned),
             Happening::End(fault, note) => self.end(fault, note),
             Happening::Replay => self.replay(),
+            Happening::Burst => self.burst(),
         }
     }
 

@@ -275,7 +275,8 @@ fn p1_a_lan_that_is_back_on_one_node_is_claimed_on_only_after_the_other_has_let_
         story.cut = story.cut.with(Path::Serial);
         story.run(MS * gap);
         story.lan = [false, true];
-        story.time_until_held(B, SECOND * 3);
+        // Nobody has answered on the LAN for long: A's lease must have ended.
+        story.time_until_held(B, SECOND * 4);
         assert_eq!(story.both_held, Duration::ZERO, "{gap} ms later");
         assert_eq!(told(&story, A, "released: this node is cut off"), 1);
     }
@@ -323,6 +324,7 @@ fn p1_a_carrier_that_is_first_seen_after_the_first_beat_has_come_back() {
     story.cut = story.cut.with(Path::Serial);
     story.flying.clear();
     story.blind = None;
-    story.time_until_held(B, SECOND * 3);
+    // Nobody has answered on the LAN for long: A's lease must have ended.
+    story.time_until_held(B, SECOND * 4);
     assert_eq!(story.both_held, Duration::ZERO);
 }

@@ -359,7 +359,7 @@ fn a_third_machine_is_never_fought() {
     let mut story = Story::settled();
     story.power_cut(A);
     let end = story.now + MS * 1_000;
-    while story.nodes[B].core.groups[0].early_probe.is_none() {
+    while !story.nodes[B].core.groups[0].lan.is_asking() {
         assert!(story.now < end, "no probe");
         story.run(MS);
     }

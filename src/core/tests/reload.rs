@@ -18,7 +18,8 @@ fn with_heartbeat(interval_ms: u32, dead_after_ms: u32) -> Config {
     let times = format!(
         "[heartbeat]\ninterval = \"{interval_ms}ms\"\ndead_after = \"{dead_after_ms}ms\"\n"
     );
-    edited(&[("[heartbeat]\n", &times)])
+    let usual = "[heartbeat]\ninterval      = \"50ms\"\ndead_after    = \"150ms\"\n";
+    edited(&[(usual, &times)])
 }
 
 fn with_addresses(all: &str) -> Config {

@@ -8,7 +8,7 @@ use crate::config::{Config, GroupIndex, Mac, Nic};
 use crate::control::event::{Record, Told};
 use crate::control::protocol::{Answer, Payload};
 use crate::control::wallclock;
-use crate::core::{Command, Event, Link, Time};
+use crate::core::{AskAs, Command, Event, Link, Time};
 use crate::daemon::link::{HeartLink, ToWorker};
 use crate::net::NetRequest;
 use crate::sim::replay::Line;
@@ -46,9 +46,15 @@ impl Heart {
                     }
                 }
             }
-            Command::Probe { group } => {
+            Command::Probe { group, ask_as } => {
+                let from = self.config.node(self.me).address;
+                let from = (ask_as == AskAs::ThisNode).then_some(from);
+                let mut sent = true;
                 for (nic, mac, address) in addresses(&self.config, group) {
-                    self.wires.probe(nic, mac, address);
+                    sent &= self.wires.probe(nic, mac, address, from);
+                }
+                if !sent {
+                    self.own_events.push_back(Event::ProbeFailed { group });
                 }
             }
             Command::Claim { group, claim } => {

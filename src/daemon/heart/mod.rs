@@ -182,11 +182,15 @@ impl Heart {
             let Some(reply) = self.hands.reply() else { break };
             match reply {
                 NetReply::Swept => self.handle(Event::Swept),
-                NetReply::Carrier { lan, crossover } => {
-                    for (link, up) in [(Link::Lan, lan), (Link::Crossover, crossover)] {
-                        if let Some(up) = up {
-                            self.handle(Event::Carrier { link, up });
-                        }
+                NetReply::Carrier { lan, crossover, crossover_down } => {
+                    if let Some(up) = lan {
+                        self.handle(Event::Carrier { link: Link::Lan, up });
+                    }
+                    let link = Link::Crossover;
+                    match crossover {
+                        Some(_) if crossover_down => self.handle(Event::SetDown { link }),
+                        Some(up) => self.handle(Event::Carrier { link, up }),
+                        None => {}
                     }
                 }
                 NetReply::Held { group, claim } => self.handle(Event::Held { group, claim }),

@@ -75,9 +75,10 @@ impl Senses {
     /// peer's own beats. A group's own MAC is the peer's whenever a frame comes from outside: what this
     /// node sends by an interface is never received there.
     pub fn event(&self, now: Time, nic: Nic, peer_mac: Option<Mac>, seen: &Seen) -> Option<Event> {
-        let (ip, mac, probes) = match *seen {
-            Seen::Answer { ip, mac } => (ip, mac, false),
-            Seen::Probe { ip, mac } => (ip, mac, true),
+        let (ip, mac, by_peer) = match *seen {
+            Seen::Answer { ip, mac } => (ip, mac, Holder::Peer),
+            Seen::Uses { ip, mac } => (ip, mac, Holder::PeerAnnounces),
+            Seen::Probe { ip, mac } => (ip, mac, Holder::PeerProbes),
         };
         if Some(mac) == self.own_mac {
             return None;
@@ -87,11 +88,8 @@ impl Senses {
             if nic != its_nic {
                 return None;
             }
-            let holder = match (Some(mac) == peer_mac || Some(mac) == its_mac, probes) {
-                (true, false) => Holder::Peer,
-                (true, true) => Holder::PeerProbes,
-                (false, _) => Holder::Stranger(mac),
-            };
+            let is_peer = Some(mac) == peer_mac || Some(mac) == its_mac;
+            let holder = if is_peer { by_peer } else { Holder::Stranger(mac) };
             return Some(Event::AddressSeen { group, holder });
         }
         if nic != Nic::Lan {
@@ -99,7 +97,9 @@ impl Senses {
         }
         let host = *self.on_lan.get(&ip)?;
         let (round, asked_at) = self.asked?;
-        let fresh = !probes && now.since(asked_at) <= limits::REACH_ANSWER_WITHIN;
+        // Who only asks others may hear nothing of what this node says (a port that only receives).
+        let answers = by_peer == Holder::Peer;
+        let fresh = answers && now.since(asked_at) <= limits::REACH_ANSWER_WITHIN;
         fresh.then_some(Event::ReachAnswered { host, round })
     }
 

@@ -248,11 +248,15 @@ impl Wires {
 
     /// Asks the LAN who has a service address. In the name of the interface itself: a question in the
     /// name of a group's own MAC would lead the switch to bring here what is meant for its owner.
-    pub fn probe(&mut self, nic: Nic, mac: Option<Mac>, ip: IpAddr) {
-        self.on_lan(nic, |watch| watch.probe(ip));
-        if let Some(Mac(mac)) = mac {
-            self.on_lan(nic, |watch| watch.probe_at(ip, mac));
-        }
+    /// `from`: as from that address of this node, where it is of the same kind. Whether it could be sent.
+    pub fn probe(&mut self, nic: Nic, mac: Option<Mac>, ip: IpAddr, from: Option<IpAddr>) -> bool {
+        let from = from.filter(|from| from.is_ipv4() == ip.is_ipv4());
+        let sent = self.on_lan(nic, |watch| match from {
+            Some(from) => watch.ask(ip, from),
+            None => watch.probe(ip),
+        });
+        let Some(Mac(mac)) = mac else { return sent };
+        self.on_lan(nic, |watch| watch.probe_at(ip, mac)) && sent
     }
 
     /// Asks a reach host for its MAC.
@@ -370,17 +374,19 @@ impl Wires {
         }
     }
 
-    fn on_lan(&mut self, nic: Nic, send: impl FnOnce(&mut LanWatch) -> io::Result<()>) {
+    fn on_lan(&mut self, nic: Nic, send: impl FnOnce(&mut LanWatch) -> io::Result<()>) -> bool {
         let Some(Lan { watch: Some(watch), wire, .. }) =
             self.lans.iter_mut().find(|lan| lan.nic == nic && lan.wire.open)
         else {
-            return;
+            return false;
         };
-        match send(watch) {
+        let sent = send(watch);
+        match &sent {
             Ok(()) => wire.works(),
-            Err(error) if is_gone(&error) => wire.failed(&error),
+            Err(error) if is_gone(error) => wire.failed(error),
             Err(_) => self.unsent += 1,
         }
+        sent.is_ok()
     }
 
     /// Opens the LAN watches that are closed and due.

@@ -68,7 +68,11 @@ fn probes_answers_and_announcements_pass_between_two_hosts() {
             }
             // What the far host announces and probes for comes unasked.
             for ip in ["192.0.2.77".parse().unwrap(), "2001:db8::77".parse().unwrap()] {
-                see(&mut watch, |_| {}, |seen| seen == Seen::Answer { ip, mac });
+                let uses = |seen| {
+                    seen == Seen::Uses { ip, mac }
+                        || (ip.is_ipv6() && seen == Seen::Answer { ip, mac })
+                };
+                see(&mut watch, |_| {}, uses);
             }
             for ip in ["192.0.2.99".parse().unwrap(), other.into()] {
                 see(&mut watch, |_| {}, |seen| seen == Seen::Probe { ip, mac });
@@ -76,7 +80,7 @@ fn probes_answers_and_announcements_pass_between_two_hosts() {
             // Our own frames are never seen.
             watch.announce("192.0.2.11".parse().unwrap(), watch.mac()).unwrap();
             let mac = watch.mac();
-            let own = |seen| matches!(seen, Seen::Answer { mac: m, .. } if m == mac);
+            let own = |seen: Seen| matches!(seen, Seen::Answer { mac: m, .. } | Seen::Uses { mac: m, .. } if m == mac);
             watch.receive(1000, &mut |seen| assert!(!own(seen))).unwrap();
         },
         move |finished| {
@@ -164,7 +168,7 @@ fn data_traffic_does_not_wake_the_watch() {
             run("ip address add 2001:db8::11/64 dev lan0 nodad");
             let mut watch = LanWatch::open("lan0", &["2001:db8::50".parse().unwrap()]).unwrap();
             let peer: Ipv6Addr = "2001:db8::12".parse().unwrap();
-            let is_peer = |seen| matches!(seen, Seen::Answer { ip, .. } if ip == IpAddr::V6(peer));
+            let is_peer = |seen| matches!(seen, Seen::Answer { ip, .. } | Seen::Uses { ip, .. } if ip == IpAddr::V6(peer));
             let from = "2001:db8::11".parse().unwrap();
             see(&mut watch, |watch| watch.ask(peer.into(), from).unwrap(), is_peer);
             let before = watch.refused();

@@ -127,7 +127,11 @@ fn a_foreign_address_is_told_and_goes_with_a_release() {
     in_namespace(|| {
         cables();
         let net = Net::start(setup());
-        net.expect(NetReply::Carrier { lan: Some(true), crossover: Some(true) });
+        net.expect(NetReply::Carrier {
+            lan: Some(true),
+            crossover: Some(true),
+            crossover_down: false,
+        });
         run("ip address add 192.0.2.60/24 dev cross0");
         net.expect(NetReply::AddressFound { group: MAIL });
         net.ask(NetRequest::Release { group: MAIL, release: 7 });
@@ -157,16 +161,48 @@ fn carriers_are_told_when_they_change_and_when_asked() {
     in_namespace(|| {
         cables();
         let net = Net::start(setup());
-        net.expect(NetReply::Carrier { lan: Some(true), crossover: Some(true) });
+        net.expect(NetReply::Carrier {
+            lan: Some(true),
+            crossover: Some(true),
+            crossover_down: false,
+        });
         run("ip link set cross1 down");
-        net.expect(NetReply::Carrier { lan: Some(true), crossover: Some(false) });
+        net.expect(NetReply::Carrier {
+            lan: Some(true),
+            crossover: Some(false),
+            crossover_down: false,
+        });
         net.ask(NetRequest::LookAtCarriers);
-        net.expect(NetReply::Carrier { lan: Some(true), crossover: Some(false) });
+        net.expect(NetReply::Carrier {
+            lan: Some(true),
+            crossover: Some(false),
+            crossover_down: false,
+        });
         run("ip link set cross1 up");
-        net.expect(NetReply::Carrier { lan: Some(true), crossover: Some(true) });
+        net.expect(NetReply::Carrier {
+            lan: Some(true),
+            crossover: Some(true),
+            crossover_down: false,
+        });
+        run("ip link set cross0 down");
+        net.expect(NetReply::Carrier {
+            lan: Some(true),
+            crossover: Some(false),
+            crossover_down: true,
+        });
+        run("ip link set cross0 up");
+        net.expect(NetReply::Carrier {
+            lan: Some(true),
+            crossover: Some(true),
+            crossover_down: false,
+        });
         // An interface that is set down has no carrier, whatever its cable says.
         run("ip link set lan0 down");
-        net.expect(NetReply::Carrier { lan: Some(false), crossover: Some(true) });
+        net.expect(NetReply::Carrier {
+            lan: Some(false),
+            crossover: Some(true),
+            crossover_down: false,
+        });
     });
 }
 
@@ -195,7 +231,11 @@ fn an_interface_may_vanish_come_back_and_be_renamed() {
         let is_changed = |link: &LinkInfo| (link.index, link.mac) == (77, mac);
         net.wait(|reply| matches!(reply, NetReply::Link(_, Some(link)) if is_changed(link)));
         run("ip link set lan0 up");
-        net.expect(NetReply::Carrier { lan: Some(true), crossover: Some(true) });
+        net.expect(NetReply::Carrier {
+            lan: Some(true),
+            crossover: Some(true),
+            crossover_down: false,
+        });
         net.claim(MAIL, 3);
         run("ip link set lan0 name away0");
         net.expect(NetReply::Link(Nic::Lan, None));
@@ -223,7 +263,8 @@ fn lost_news_is_made_good_by_a_look() {
         while worker.read_news() {}
         let told: Vec<NetReply> = replies.try_iter().collect();
         assert!(told.contains(&NetReply::AddressLost { group: WEB }), "{told:?}");
-        let carrier = NetReply::Carrier { lan: Some(true), crossover: Some(false) };
+        let carrier =
+            NetReply::Carrier { lan: Some(true), crossover: Some(false), crossover_down: false };
         assert!(told.contains(&carrier), "{told:?}");
     });
 }

@@ -2,7 +2,7 @@
 //! whatever it says is true, and it comes to an end with all that it was asked for.
 
 use super::*;
-use crate::limits::LEASE;
+use crate::limits::{CLAIM_AGE_MAX, LEASE};
 use crate::net::netlink::{Address, Change};
 use crate::net::route_socket::loss::{self, Loss};
 use crate::net::thread::{Worker, tests as inside};
@@ -44,7 +44,7 @@ impl Heart {
             self.worker.rest();
         }
         let reply = self.replies.try_recv().ok()?;
-        if let NetReply::Carrier { lan, crossover } = reply {
+        if let NetReply::Carrier { lan, crossover, .. } = reply {
             self.carriers = (lan.or(self.carriers.0), crossover.or(self.carriers.1));
         }
         Some(reply)
@@ -239,6 +239,33 @@ fn p1_some_answers_in_a_row_that_are_lost_anywhere() {
 #[test]
 fn p1_an_answer_or_news_of_an_own_interface_that_is_lost_anywhere() {
     at_each_place(Some([2, 0, 0, 0, 0, 0x50]), "clusterd0", 1, true);
+}
+
+#[test]
+fn p1_a_claim_that_is_acknowledged_too_late_is_taken_back() {
+    in_namespace(|| {
+        cables();
+        let mut heart = heart(setup().groups, false);
+        heart.worker.serve(NetRequest::LookAtCarriers);
+        heart.wait("looked", |reply| matches!(reply, NetReply::Carrier { .. }));
+        // The kernel shall have added it when it is too old: each try leaves it a little more.
+        let came_late = (1..1000).any(|left_us| {
+            heart.release();
+            let claim = heart.next_number();
+            let at = Instant::now().checked_sub(CLAIM_AGE_MAX - Duration::from_micros(left_us));
+            let request = NetRequest::Claim { group: WEB, claim };
+            inside::serve_since(&mut heart.worker, request, at.unwrap());
+            let ends = |reply: &NetReply| {
+                matches!(reply, NetReply::HoldFailed { .. } | NetReply::Held { .. })
+            };
+            match heart.wait("an answer", ends) {
+                NetReply::HoldFailed { error, .. } => error.contains("add the address"),
+                _ => false,
+            }
+        });
+        assert!(came_late, "it was never too old when the kernel had added it");
+        heart.until("taken back", |_| found(&ips(WEB)).is_empty());
+    });
 }
 
 #[test]

@@ -83,7 +83,11 @@ fn a_mac_comes_with_the_claim_and_goes_with_the_release() {
         // A look in between, as in life, must not take what a claim made of them for their own.
         net.claim(WEB, 2);
         net.ask(NetRequest::LookAtCarriers);
-        net.expect(NetReply::Carrier { lan: Some(true), crossover: Some(true) });
+        net.expect(NetReply::Carrier {
+            lan: Some(true),
+            crossover: Some(true),
+            crossover_down: false,
+        });
         release(&net, WEB);
         net.claim(WEB, 3);
         release(&net, WEB);

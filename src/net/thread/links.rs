@@ -35,7 +35,8 @@ impl Worker {
         while self.read_news() {}
         let (lan, crossover) = self.look_at_links();
         self.tell_links();
-        self.outbox.put(NetReply::Carrier { lan, crossover });
+        let crossover_down = self.crossover.is_down();
+        self.outbox.put(NetReply::Carrier { lan, crossover, crossover_down });
     }
 
     /// Looks at the interfaces and returns the LAN's and the crossover's carrier; `None` for one that

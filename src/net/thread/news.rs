@@ -9,7 +9,11 @@ impl Worker {
     /// Reads what the kernel reports. News only says where to look; the look decides. Returns whether
     /// there may be more.
     pub(in crate::net) fn read_news(&mut self) -> bool {
-        let carriers = (self.lan_carrier(), self.crossover.carrier());
+        let of = |worker: &Worker| {
+            let crossover = &worker.crossover;
+            (worker.lan_carrier(), crossover.carrier(), crossover.is_down())
+        };
+        let carriers = of(self);
         let unlooked = std::mem::take(&mut self.unlooked);
         let (mut look_at_addresses, mut look_at_links) = (unlooked, unlooked);
         let mut look_at_own = unlooked;
@@ -42,10 +46,11 @@ impl Worker {
             self.unlooked |= lan.is_none() || crossover.is_none();
         }
         self.tell_links();
-        if carriers != (self.lan_carrier(), self.crossover.carrier()) {
+        if carriers != of(self) {
             self.outbox.put(NetReply::Carrier {
                 lan: Some(self.lan_carrier()),
                 crossover: Some(self.crossover.carrier()),
+                crossover_down: self.crossover.is_down(),
             });
         }
         if look_at_own && let Err(error) = self.virtual_links.look(&mut self.route) {

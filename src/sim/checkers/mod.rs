@@ -97,6 +97,7 @@ impl World {
             machines_run,
             clean: clean.contains(&true),
             kernels_change: self.nodes.both().into_iter().all(|node| node.rtnl_held == 0),
+            late_claim: self.nodes.both().into_iter().any(|node| node.has_late_claim(now_us)),
         };
         self.checkers.one_owner.network(now_us, sight);
         let works = |node: &Node| node.worker.lives && node.worker_stopped == 0;

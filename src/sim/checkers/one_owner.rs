@@ -5,8 +5,8 @@
 //! a whole machine cuts both, too; so it is the same excuse. So is ARP cut while a heart was dead or
 //! frozen for that long: its kernel lives but cannot answer (at least two faults at once). So is a
 //! crossover that lost its carrier together with the LAN: nobody can tell that from a power cut. So is a
-//! kernel whose lock was held for that long: what it was asked before comes when the lock is free, and no
-//! process can take that back. An excused overlap must end soon after the two can hear each other and let go.
+//! claim that a kernel whose lock was held carries out late, until the kernel has acknowledged it: then it is taken
+//! back at once, unless its process stands still. An excused overlap must end soon after the two can hear each other and let go.
 
 use super::super::pair::Pair;
 use super::place;
@@ -41,6 +41,8 @@ pub struct Sight {
     pub clean: bool,
     /// Both kernels let addresses come and go.
     pub kernels_change: bool,
+    /// A kernel has just carried out a claim that is too old, and its process does not know yet.
+    pub late_claim: bool,
 }
 
 /// The newest time for which something was so.
@@ -91,12 +93,12 @@ pub struct OneOwner {
     carrier_lost: Span,
     /// Beats on the LAN did not come through, cut or because a heart or a whole machine stood still.
     lan_cut: Span,
-    /// A kernel's lock was held.
-    lock_held: Span,
+    /// A claim that is too old was carried out.
+    late_claim: bool,
     /// Since when the two hear each other, and can let go.
     hears_since_us: Option<u64>,
-    /// Overlaps that go on, by group: since when.
-    overlaps: Vec<Option<u64>>,
+    /// Overlaps that go on, by group: since when, and whether they began with a claim that came late.
+    overlaps: Vec<Option<(u64, bool)>>,
 }
 
 impl OneOwner {
@@ -112,7 +114,7 @@ impl OneOwner {
             arp_cut: Span::default(),
             carrier_lost: Span::default(),
             lan_cut: Span::default(),
-            lock_held: Span::default(),
+            late_claim: false,
             hears_since_us: None,
             overlaps: vec![None; config.groups.len()],
         }
@@ -127,7 +129,7 @@ impl OneOwner {
         self.arp_cut.update(now_us, arp_cut);
         self.carrier_lost.update(now_us, sight.carrier_lost);
         self.lan_cut.update(now_us, stalled || sight.lan_cut || !sight.machines_run);
-        self.lock_held.update(now_us, !sight.kernels_change);
+        self.late_claim = sight.late_claim;
         self.hears_since_us = if sight.hearts_run && sight.clean && sight.kernels_change {
             self.hears_since_us.or(Some(now_us))
         } else {
@@ -151,7 +153,6 @@ impl OneOwner {
             && self.isolated.lasted(now_us, unanswered_us);
         like_power_cut
             || self.isolated.lasted(now_us, silence_us)
-            || self.lock_held.lasted(now_us, silence_us)
             || (self.stalled.lasted(now_us, silence_us) && self.arp_cut.lasted(now_us, 0))
     }
 
@@ -169,14 +170,23 @@ impl OneOwner {
             return Ok(());
         }
         match *overlap {
-            None if excused => *overlap = Some(now_us),
+            None if excused || self.late_claim => {
+                *overlap = Some((now_us, !excused));
+            }
             None => {
                 return Err(format!(
                     "P1: both nodes hold group {}'s addresses; not excused by {:?}, {:?}, {:?}",
                     group.0, self.isolated, self.stalled, self.arp_cut
                 ));
             }
-            Some(since_us) => {
+            Some((since_us, true)) if !self.late_claim && !excused => {
+                return Err(format!(
+                    "P1: both nodes hold group {}'s addresses since a claim at {since_us} µs that came \
+                     late and was not taken back",
+                    group.0
+                ));
+            }
+            Some((since_us, _)) => {
                 let hear_us = self.hears_since_us.map_or(now_us, |hears| hears.max(since_us));
                 if now_us - hear_us > self.let_go_us {
                     return Err(format!(

@@ -114,6 +114,8 @@ impl World {
             let excused = helpless || (cold && survivor.service_fails[place(group)] > 0);
             let serves = self.checkers.service.seen(now_us, group).by == Some(owner);
             let until_us = redundancy.until_us(now_us, group, &self.setup, impaired);
+            // Three round trips of silence, and what the reach hosts answer.
+            let until_us = until_us + 8 * self.network.lan.slowness.late_us;
             let due = Due { group, by: owner.other(), until_us };
             // Where nothing or next to nothing may be missing, each write ends it for a moment.
             let strict = self.setup.groups[place(group)].max_behind <= Duration::from_secs(1);
