@@ -135,9 +135,10 @@ fn check_nodes(written: &Written, problems: &mut Problems) {
 
 fn check_heartbeat(written: &schema::Heartbeat, problems: &mut Problems) -> Heartbeat {
     let value = |at: &Option<At<Duration>>, default| at.as_ref().map_or(default, |at| at.value);
+    let interval = value(&written.interval, limits::INTERVAL);
     let heartbeat = Heartbeat {
-        interval: value(&written.interval, limits::INTERVAL),
-        dead_after: value(&written.dead_after, limits::DEAD_AFTER),
+        interval,
+        dead_after: value(&written.dead_after, interval * limits::DEAD_AFTER_INTERVALS),
         boot_patience: value(&written.boot_patience, limits::BOOT_PATIENCE),
     };
     let interval_range = limits::INTERVAL_MIN..=limits::INTERVAL_MAX;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::beat::Path;
 use crate::config::{Config, Heartbeat, NodeIndex};
+use crate::limits;
 
 /// The times in effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +47,10 @@ impl Pace {
         // A slow serial line beats in every so manieth round.
         let rounds = |interval: Duration| {
             let slowest = match (path, &config.node(me).serial) {
-                (Path::Serial, Some(line)) => crate::beat::serial_interval(line.baud, interval),
+                (Path::Serial, Some(line)) => {
+                    let interval = interval.max(limits::SERIAL_INTERVAL_MIN);
+                    crate::beat::serial_interval(line.baud, interval)
+                }
                 (Path::Crossover | Path::Serial | Path::Lan, _) => interval,
             };
             let rounds = slowest.as_micros().div_ceil(interval.as_micros().max(1));

@@ -18,7 +18,7 @@ fn stand_still(target: Target) {
     let lengths = [
         Duration::from_millis(25),
         limits::INTERVAL,
-        limits::DEAD_AFTER,
+        limits::INTERVAL * limits::DEAD_AFTER_INTERVALS,
         limits::TICK_DEADLINE,
         limits::LEASE,
         limits::LEASE + limits::LEASE_GRACE,
