@@ -11,6 +11,7 @@ use clusterd::bed::{GROUP, node};
 use clusterd::config::NodeIndex;
 use clusterd::control::event::Kind;
 use clusterd::control::status::{GroupState, MirrorState, NodeState, PeerState};
+use clusterd::limits;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::mirror::{conflicts, sync, wait_in_sync};
@@ -213,6 +214,8 @@ fn p3_a_pair_cut_in_two_heals_and_keeps_what_both_wrote() {
         fs::write(www(&scene, node).join(name), name).unwrap();
         fs::write(www(&scene, node).join("both"), name).unwrap();
     }
+    // Longer than either asks the LAN for the other, which would settle it at once.
+    scene.bed.watch_for(limits::RIVAL_ASKED_FOR * 2).unwrap();
     isolate(&scene, false);
     scene.bed.plug(|plugs| (plugs.crossover, plugs.serial) = (true, true)).unwrap();
     let stands = scene.whole();

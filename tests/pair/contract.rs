@@ -51,6 +51,7 @@ fn is_contractual(status: &Value, me: &str, other: &str) {
             "loop",
             "peer",
             "reach",
+            "troubles",
             "groups",
         ],
     );
@@ -68,8 +69,10 @@ fn is_contractual(status: &Value, me: &str, other: &str) {
         number(&bucket["count"]);
     }
     assert_eq!(buckets.len(), 8);
-    let peer = object(&all["peer"], &["name", "state", "incarnation", "same_config", "paths"]);
+    let peer =
+        object(&all["peer"], &["name", "state", "ended", "incarnation", "same_config", "paths"]);
     assert_eq!(peer["name"], other);
+    assert!(peer["ended"].is_boolean() && all["troubles"].is_array(), "{status}");
     word(&peer["state"], &["alive", "suspect", "dead", "standby", "unknown"]);
     assert!(peer["incarnation"].is_string(), "{status}");
     let paths = peer["paths"].as_array().expect("paths");
@@ -96,6 +99,7 @@ fn is_contractual(status: &Value, me: &str, other: &str) {
         let fields = [
             "name",
             "state",
+            "in_service",
             "owner",
             "redundant",
             "generation",
@@ -106,6 +110,7 @@ fn is_contractual(status: &Value, me: &str, other: &str) {
         ];
         let group = object(group, &fields);
         assert_eq!(group["name"], GROUP);
+        assert!(group["in_service"].is_boolean(), "{group:?}");
         word(&group["state"], &["active", "passive", "starting", "stopping", "failed", "blocked"]);
         assert!(group["owner"].is_null() || group["owner"] == me || group["owner"] == other);
         number(&group["generation"]);

@@ -423,3 +423,17 @@ fn a_switch_that_comes_back_moves_nothing_by_serving_one_port_first() {
     assert!(story.nodes[A].holds);
     assert_eq!(told(&story, A, Kind::Release), 0);
 }
+
+#[test]
+fn that_no_host_answers_is_told_once_somebody_could_have() {
+    let mut story = Story::settled();
+    story.power_cut(B);
+    story.run(SECOND * 2);
+    story.power_cut(A);
+    story.mute = vec![(A, 0), (A, 1)];
+    story.power_on(A);
+    story.run(MS * 800);
+    assert_eq!(told(&story, A, Kind::Refused), 0, "{:?}", story.nodes[A].told);
+    story.run(SECOND * 2);
+    assert_eq!(told(&story, A, Kind::Refused), 1, "{:?}", story.nodes[A].told);
+}
