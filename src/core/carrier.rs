@@ -56,12 +56,17 @@ impl CarrierWatch {
         }
     }
 
-    /// Its interface is set down on this node; whether that is news.
-    pub fn set_down(&mut self, now: Time) -> bool {
+    /// Its interface is set down on this node.
+    pub fn set_down(&mut self, now: Time) {
         self.up = Some(false);
         self.lost_at.get_or_insert(now);
         self.confirmed_at.get_or_insert(now);
-        !std::mem::replace(&mut self.down_here, true)
+        self.down_here = true;
+    }
+
+    /// Whether its interface is set down on this node, or is not there.
+    pub fn is_set_down(&self) -> bool {
+        self.down_here
     }
 
     /// Whether there is a carrier; `None` before the first report.

@@ -301,13 +301,8 @@ impl Core {
     /// no sign that the peer is dead.
     pub(super) fn set_down(&mut self, now: Time, link: Link) {
         match link {
-            Link::Crossover => {
-                if self.crossover.set_down(now) {
-                    let text =
-                        "the crossover's interface is set down on this node, or is not there";
-                    self.tell(Kind::Carrier, None, text.to_string());
-                }
-            }
+            // Told as a trouble, with its name.
+            Link::Crossover => self.crossover.set_down(now),
             Link::Lan | Link::Serial => self.carrier(now, link, false),
         }
     }

@@ -114,6 +114,10 @@ impl Core {
         let alive = self.peer.is_alive();
         let on_line = watch.path == Path::Serial;
         let lasts = limits::TROUBLE_TOLD_AFTER;
+        if watch.path == Path::Crossover && self.crossover.is_set_down() {
+            let text = format!("{name}: {device} is down on this node, or is not there");
+            return Some((Kind::Path, text, Duration::ZERO));
+        }
         let said = match lately {
             Some(DropReason::NotPeer) => {
                 let text = format!(

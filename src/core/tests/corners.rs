@@ -185,6 +185,21 @@ fn a_path_that_is_dead_from_the_start_is_told_once_and_shown() {
 }
 
 #[test]
+fn an_interface_that_is_down_is_told_by_its_name() {
+    let mut story = Story::settled();
+    story.cut = PathSet::default().with(Path::Crossover);
+    let end = story.now + MS * 10_000;
+    while story.now < end {
+        story.give(A, Event::SetDown { link: Link::Crossover });
+        story.run(MS);
+    }
+    let shown = story.status(A).troubles;
+    assert_eq!(shown, ["crossover: eth1 is down on this node, or is not there"]);
+    let told = story.nodes[A].told.iter().filter(|(_, text)| *text == shown[0]).count();
+    assert_eq!(told, 1, "{:?}", story.nodes[A].told);
+}
+
+#[test]
 fn a_line_that_hears_itself_is_told() {
     let mut story = Story::settled();
     story.cut = PathSet::default().with(Path::Serial);
