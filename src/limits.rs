@@ -326,10 +326,10 @@ pub const ASKS_REMEMBERED: usize = 64;
 /// While another path tells the same, one in so many rounds has a whole beat on serial: what it says is
 /// half a second old there at most, and a change is told at once.
 pub const LINE_BEAT_EVERY_ROUNDS: u32 = 10;
-/// At rest, one in so many rounds looks at the carriers, in case the kernel's news of one got lost. What it
-/// tells up to a second late (`net/core/link_watch.c`) is looked for when a beat is overdue, and then, while
-/// a path is late, every round.
-pub const CARRIER_LOOK_EVERY_ROUNDS: u32 = 50;
+/// At rest the carriers are looked at this often, in case the kernel's news of one got lost; without reach hosts a
+/// look is all that proves reach, so it is less than [`REACH_FRESH`]. What the kernel tells up to a second late
+/// (`net/core/link_watch.c`) is looked for when a beat is overdue, and then, while a path is late, every round.
+pub const CARRIER_LOOK_EVERY: Duration = Duration::from_secs(1);
 /// ... and a beat that is overdue by one part in so many of the interval is looked after at once: more than
 /// a loop's usual lateness.
 pub const BEAT_OVERDUE_SHARE: u32 = 5;

@@ -228,7 +228,8 @@ impl Core {
         }
     }
 
-    /// Whether the node that does not serve it could take it over now.
+    /// Whether the node that does not serve it could take it over now. An owner whose disk may say that it was alone
+    /// has not told the other that it may claim.
     fn is_redundant(&self, group: &GroupState) -> bool {
         if self.lacks_worker(group) {
             return false;
@@ -236,10 +237,12 @@ impl Core {
         let here = matches!(&group.role, Role::Active(active) if active.held);
         match self.side(group) {
             Side::Says(Stance::Active | Stance::Offering) => {
-                !here && group.able && !self.disk.standby_wanted() && self.is_mirrored(group)
+                let may_claim = self.peer.told_may_claim() && !self.disk.standby_wanted();
+                !here && group.able && may_claim && self.is_mirrored(group)
             }
             Side::Says(Stance::Passive | Stance::Wanting(_) | Stance::Granting(_)) => {
-                here && !self.peer.is_standby() && self.is_mirrored(group)
+                let may_claim = self.disk.surely_not_alone() && !self.peer.is_standby();
+                here && may_claim && self.is_mirrored(group)
             }
             Side::Says(Stance::Unable) | Side::Dead | Side::Unknown => false,
         }

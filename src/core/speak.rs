@@ -23,7 +23,8 @@ impl Core {
             self.round_at = if step > now { step } else { now + interval };
             self.round = self.round.wrapping_add(1);
             let late = self.configured().any(|watch| watch.is_late(now));
-            if late || self.round.is_multiple_of(limits::CARRIER_LOOK_EVERY_ROUNDS) {
+            let due = self.looked_at + limits::CARRIER_LOOK_EVERY;
+            if late || now + interval > due {
                 self.look_at_carriers(now);
             }
             // The slow line last: the beats of the fast paths come together, and wake the peer once.

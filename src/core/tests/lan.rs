@@ -179,6 +179,39 @@ fn a_crossover_without_ipv6_is_told_once_where_trees_are_mirrored() {
     assert_eq!(told(&story, B, "has no IPv6 link-local address"), 0, "its worker has not said");
 }
 
+/// Without reach hosts a look at the carrier is all that proves reach: it must not grow old.
+#[test]
+fn p6_a_pair_without_reach_hosts_stays_redundant() {
+    for interval_ms in [10, 20, 50, 200] {
+        let mut story = Story::edited(|config| {
+            config.reach_hosts.clear();
+            config.heartbeat.interval = MS * interval_ms;
+            config.heartbeat.dead_after = MS * interval_ms * 3;
+        });
+        story.run(SECOND * 3);
+        for _ in 0..100 {
+            story.run(MS * 50);
+            for node in [A, B] {
+                assert!(story.status(node).groups[0].redundant, "{interval_ms} ms");
+            }
+        }
+    }
+}
+
+/// The peer came back, and that the owner is not alone any more cannot be written.
+#[test]
+fn p6_an_owner_that_has_not_told_that_the_other_may_claim_is_not_redundant() {
+    let mut story = Story::settled();
+    story.power_cut(B);
+    story.run(SECOND);
+    story.deaf_disk = true;
+    story.power_on(B);
+    story.run(SECOND * 3);
+    for node in [A, B] {
+        assert!(!story.status(node).groups[0].redundant, "{:?}", story.status(node));
+    }
+}
+
 #[test]
 fn one_late_answer_is_no_slow_network() {
     let mut trips = RoundTrips::new(3);

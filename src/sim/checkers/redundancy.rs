@@ -24,6 +24,8 @@ const NOTICED_US: u64 = 4_000_000;
 const TAKEOVER_US: u64 = 300_000;
 /// What paths lose or hold up makes it longer by at most so much, in µs.
 const IMPAIRED_US: u64 = 1_000_000;
+/// An owner's lease has surely ended after this, in µs.
+const LEASE_OVER_US: u64 = 3_500_000;
 /// What was received of the trees is finished within this, in µs.
 const SETTLES_US: u64 = 300_000;
 
@@ -116,6 +118,9 @@ impl World {
             let until_us = redundancy.until_us(now_us, group, &self.setup, impaired);
             // Three round trips of silence, and what the reach hosts answer.
             let until_us = until_us + 8 * self.network.lan.slowness.late_us;
+            // Where nobody answers for the addresses the owner's lease must end first, as an event has told.
+            let mute = self.network.arp_impaired();
+            let until_us = until_us + if mute { LEASE_OVER_US } else { 0 };
             let due = Due { group, by: owner.other(), until_us };
             // Where nothing or next to nothing may be missing, each write ends it for a moment.
             let strict = self.setup.groups[place(group)].max_behind <= Duration::from_secs(1);
