@@ -148,7 +148,7 @@ impl Play {
     }
 
     fn try_to_stop(row: &Row) -> Play {
-        let mut scene = Scene::dark(|options| {
+        let mut scene = Scene::beside(|options| {
             MIRROR.clone_into(&mut options.group);
             "boot_patience = \"600s\"".clone_into(&mut options.heartbeat);
         });

@@ -88,6 +88,7 @@ impl Gather<'_> {
             self.read(names, series, &mut made)?;
             let waiting = self.index.waiting() > 0;
             if made.is_full() && (waiting || self.hints.has_more_to_walk()) {
+                self.leave_orphans(series, &mut made)?;
                 return Ok(made.batch(false, true));
             }
             if waiting {
@@ -100,7 +101,9 @@ impl Gather<'_> {
             }
             let told = self.absorb(series, 0)?;
             let relinked = self.settle_links(series)?;
-            if !told && !relinked {
+            // Of their other names, too.
+            let retold = !series.others.is_empty() && self.absorb(series, 0)?;
+            if !told && !relinked && !retold {
                 break;
             }
             series.rounds += 1;
@@ -110,6 +113,7 @@ impl Gather<'_> {
                 break;
             }
         }
+        self.leave_orphans(series, &mut made)?;
         self.pass.check()?;
         Ok(made.batch(series.fuzzy, false))
     }
@@ -164,7 +168,12 @@ impl Gather<'_> {
                 series.leave(&key, false);
                 continue;
             }
-            match self.examine(&key, synced_at, series, made, &mut leaders) {
+            let was_made = made.ops.contains_key(&key);
+            let outcome = self.examine(&key, synced_at, series, made, &mut leaders);
+            if was_made && !matches!(outcome, Ok(Outcome::Taken)) {
+                series.withdraw(&key, made, self.index)?;
+            }
+            match outcome {
                 Ok(Outcome::Taken) => {
                     self.rests.free(&key);
                     series.take(key);

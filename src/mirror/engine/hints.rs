@@ -179,7 +179,7 @@ impl Hints {
         least: usize,
         series: &Series,
     ) -> Result<bool, Fault> {
-        let Some(told) = self.backlog.take(least, series.awaited()) else { return Ok(false) };
+        let Some(told) = self.backlog.take(least, series.rests_on()) else { return Ok(false) };
         let Drained { mut names, directories, subtrees, lost: _ } = told;
         for directory in subtrees {
             self.descend(pass, &directory, &mut names)?;

@@ -87,6 +87,14 @@ impl Rests {
         rest.wanted.get_or_insert(Instant::now());
     }
 
+    /// What it waited for is done.
+    pub fn go_on(&mut self, key: &Key) {
+        let waits = |rest: &Rest| rest.stuck.is_none() && rest.pause.is_zero();
+        if self.names.get(key).is_some_and(waits) {
+            self.names.remove(key);
+        }
+    }
+
     /// When the next rest of a dirty name is over.
     pub fn due(&self) -> Option<Instant> {
         self.names.values().filter(|rest| rest.wanted.is_some()).map(|rest| rest.until).min()

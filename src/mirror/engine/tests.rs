@@ -8,6 +8,8 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use super::*;
+use crate::bed::tree::churn::Churn;
+use crate::bed::tree::{TreeSpec, generate};
 use crate::config::{Hash, NodeIndex};
 use crate::mirror::fixture::snapshot;
 use crate::mirror::transport::loopback::{Cable, PATIENCE, arrive};
@@ -24,7 +26,7 @@ struct Side {
 }
 
 impl Side {
-    fn start(dir: &Path, name: &str, duty: MirrorDuty, dial: Dial) -> Side {
+    fn start(dir: &Path, name: &str, duty: MirrorDuty, dial: Dial, max_delete_percent: u8) -> Side {
         let (srv, seen) = (dir.join(name), dir.join("srv"));
         let mut namespace = Namespace::new().unwrap();
         namespace.see(&srv, &seen).unwrap();
@@ -32,7 +34,7 @@ impl Side {
             path: seen.join("www"),
             exclude: Vec::new(),
             hash: Hash::Auto,
-            max_delete_percent: 40,
+            max_delete_percent,
         };
         let setup = Setup {
             cluster: "pair".into(),
@@ -94,10 +96,17 @@ struct Engines {
     layer: Arc<Mutex<Layer>>,
     dial: Dial,
     reign: Generation,
+    max_delete_percent: u8,
+    /// What the owner was told that its peer cannot take.
+    refused: Vec<String>,
 }
 
 impl Engines {
     fn new() -> Engines {
+        Engines::with_brake(limits::MAX_DELETE_PERCENT)
+    }
+
+    fn with_brake(max_delete_percent: u8) -> Engines {
         let directory = tempfile::tempdir().unwrap();
         // A file system of its own, as on another machine: no event of the other side's is told here.
         let owner_disk = tempfile::tempdir_in("/dev/shm").unwrap();
@@ -115,6 +124,8 @@ impl Engines {
             layer,
             dial,
             reign: Generation { number: 1, owner: NodeIndex::Lower, id: 9 },
+            max_delete_percent,
+            refused: Vec::new(),
         };
         engines.start_standby();
         engines.start_owner();
@@ -126,14 +137,15 @@ impl Engines {
         // The one before must have ended: it has the index.
         self.owner = None;
         let duty = MirrorDuty::Out(self.reign);
-        self.owner = Some(Side::start(self.directory.path(), "owner", duty, dial));
+        self.owner =
+            Some(Side::start(self.directory.path(), "owner", duty, dial, self.max_delete_percent));
     }
 
     fn start_standby(&mut self) {
         self.standby = None;
         let nowhere: Dial = Arc::new(|_, _| Err("not the owner".to_owned()));
         let duty = MirrorDuty::In(self.reign);
-        let side = Side::start(self.directory.path(), "standby", duty, nowhere);
+        let side = Side::start(self.directory.path(), "standby", duty, nowhere, 100);
         self.layer.lock().unwrap().standby = Some(side.handle.clone());
         self.standby = Some(side);
     }
@@ -185,6 +197,9 @@ impl Engines {
                 // It had not begun yet.
                 Ok(Telling::Synced { request: of, .. }) => of == request,
                 Ok(Telling::Report(report)) => {
+                    let on_peer = |why: &&String| why.starts_with("on the peer");
+                    let skipped = report.status.skipped.iter();
+                    self.refused.extend(skipped.filter(on_peer).cloned());
                     last = Some((report.status.state, report.status.why));
                     false
                 }
@@ -370,7 +385,7 @@ fn p3_what_a_crash_left_empty_replaces_nothing_for_nothing() {
 /// Somebody's `rm -rf`, or a deployment: a person says which.
 #[test]
 fn p3_a_mass_deletion_waits_for_a_person() {
-    let mut engines = Engines::new();
+    let mut engines = Engines::with_brake(40);
     let tree = engines.tree("owner");
     for number in 0..40 {
         fs::write(tree.join(format!("{number}")), "content").unwrap();
@@ -444,4 +459,26 @@ fn small_files_do_not_wait_behind_a_large_one() {
     engines.sync(Victim::Link);
     engines.assert_same();
     engines.assert_no_conflicts();
+}
+
+/// Users change whatever they like while it is mirrored: all of it comes, and the peer has to refuse nothing.
+/// `CLUSTERD_CHURNS`: how many hundred steps, for a long run.
+#[test]
+fn p3_what_users_do_comes_whatever_the_order() {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    let mut engines = Engines::new();
+    let owner = engines.tree("owner");
+    let spec = TreeSpec { files: 200, bytes: 1_000_000, seed: 7, specials: false };
+    generate(&owner, &spec).unwrap();
+    engines.sync(Victim::Link);
+    let mut churn = Churn::new(&owner, number("CLUSTERD_SEED").unwrap_or(4)).unwrap();
+    for _ in 0..number("CLUSTERD_CHURNS").unwrap_or(8) {
+        for _ in 0..100 {
+            churn.step().unwrap();
+        }
+        engines.sync(Victim::Link);
+        engines.assert_same();
+        engines.assert_no_conflicts();
+        assert!(engines.refused.is_empty(), "{:#?}", engines.refused);
+    }
 }

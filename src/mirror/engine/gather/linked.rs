@@ -4,11 +4,13 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use super::{Gather, Series, leads_to};
+use super::{Gather, Made, Series, leads_to};
 use crate::mirror::engine::links::Inode;
 use crate::mirror::engine::trees::Fault;
-use crate::mirror::entry::{Key, RelPath, Seen};
+use crate::mirror::entry::{Key, Kind, RelPath, Seen};
+use crate::mirror::index::IndexError;
 use crate::mirror::meta::{self, Look};
+use crate::mirror::proto::Change;
 use crate::mirror::tree::Root;
 
 impl Gather<'_> {
@@ -45,6 +47,7 @@ impl Gather<'_> {
             self.hints.links.gone(&first);
             self.index.mark(std::slice::from_ref(&first))?;
         }
+        series.others.extend(leader.clone().map(|path| Key { tree: key.tree, path }));
         series.links.insert(key.clone(), (look.seen, leader.clone()));
         Ok(leader)
     }
@@ -55,6 +58,7 @@ impl Gather<'_> {
         let mut marks = Vec::new();
         for inode in self.hints.links.take_shaken() {
             let names: Vec<Key> = self.hints.links.of(inode).cloned().collect();
+            series.others.extend(names.iter().cloned());
             let Some(first) = names.first() else { continue };
             let Some((_, root)) = self.pass.of(first) else { continue };
             let look = meta::look(root, &first.path).ok().flatten();
@@ -65,8 +69,14 @@ impl Gather<'_> {
                 continue;
             };
             series.settled.insert(inode, look.seen);
+            if !self.hints.links.is_incomplete(inode) {
+                names.iter().for_each(|name| self.rests.go_on(name));
+            }
             let mut seen: Vec<(Key, Seen)> = Vec::new();
             for name in &names {
+                if self.rests.holds(name, Instant::now()) {
+                    continue;
+                }
                 let leader = Some(&first.path).filter(|_| name != first);
                 if let Some((seen, to)) = series.links.get(name) {
                     if (*seen, to.as_ref()) != (look.seen, leader) {
@@ -94,6 +104,43 @@ impl Gather<'_> {
         }
         self.index.mark(&marks)?;
         Ok(!marks.is_empty())
+    }
+
+    /// A name that was taken, and is left now, may be what others need: their directory, or the file of which
+    /// they are names. They are left as well, or the peer would have to refuse them.
+    pub(super) fn leave_orphans(
+        &self,
+        series: &mut Series,
+        made: &mut Made,
+    ) -> Result<(), IndexError> {
+        while series.withdrew {
+            series.withdrew = false;
+            let mut orphans = Vec::new();
+            for (key, change) in &made.ops {
+                let Change::Put(entry) = change else { continue };
+                let parent = key.path.parent();
+                let file = match &entry.kind {
+                    Kind::Link { to } => Some(to.clone()),
+                    Kind::Dir | Kind::File(_) | Kind::Symlink { .. } => None,
+                };
+                for path in parent.into_iter().chain(file) {
+                    let needed = Key { tree: key.tree, path };
+                    let comes = match series.has(&needed) {
+                        true => !series.left.contains_key(&needed),
+                        false => {
+                            self.index.get(&needed)?.is_some_and(|stored| stored.entry.is_some())
+                        }
+                    };
+                    if !comes {
+                        orphans.push(key.clone());
+                    }
+                }
+            }
+            for key in orphans {
+                series.withdraw(&key, made, self.index)?;
+            }
+        }
+        Ok(())
     }
 
     /// Looks for the other names of these files: one walk for all of them, now or when it is time again.

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use crate::limits;
+use crate::mirror::engine::batch::Made;
 use crate::mirror::engine::links::Inode;
 use crate::mirror::engine::proof::{Proof, prove};
 use crate::mirror::engine::rest::Rests;
@@ -19,7 +20,7 @@ pub struct Series {
     /// The peer cannot take these.
     left_out: HashSet<Key>,
     /// Names that stay dirty; with `true` they are looked at in the next series.
-    left: HashMap<Key, bool>,
+    pub(super) left: HashMap<Key, bool>,
     /// What the index becomes when the peer has it.
     pub(super) changes: Vec<(Key, Option<Stored>)>,
     /// Small files that were read before they were written back: their places in `changes`.
@@ -31,8 +32,12 @@ pub struct Series {
     pub(super) costly: HashMap<Key, Duration>,
     /// Names of files with several, as they were read: how they looked, and the lowest name.
     pub(super) links: HashMap<Key, (Seen, Option<RelPath>)>,
+    /// Names of these files that were looked at, and may be in no series yet.
+    pub(super) others: HashSet<Key>,
     /// How inodes with several names looked when all their names were compared.
     pub(super) settled: HashMap<Inode, Seen>,
+    /// A name that was taken is left since it was last looked at what needs it.
+    pub(super) withdrew: bool,
     pub(super) rounds: u32,
     pub(super) fuzzy: bool,
 }
@@ -48,9 +53,10 @@ impl Series {
         self.taken.is_empty() && self.left.is_empty()
     }
 
-    /// The names that it takes in and that would be read again if they changed.
-    pub fn awaited(&self) -> impl Iterator<Item = &Key> {
-        self.taken.iter().filter(|key| !self.is_costly(key))
+    /// The names that it rests on: those that it takes in and would read again if they changed, and the other
+    /// names of their files.
+    pub fn rests_on(&self) -> impl Iterator<Item = &Key> {
+        self.taken.iter().filter(|key| !self.is_costly(key)).chain(&self.others)
     }
 
     /// Whether it was read, and took long.
@@ -116,6 +122,21 @@ impl Series {
             *change = index.get(key)?.map(|stored| Stored { seen: None, ..stored });
         }
         Ok(())
+    }
+
+    /// A name that was read for the batch in the making is left: the peer keeps what it has.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub(super) fn withdraw(
+        &mut self,
+        key: &Key,
+        made: &mut Made,
+        index: &Index,
+    ) -> Result<(), IndexError> {
+        made.forget(key);
+        self.withdrew = true;
+        self.drop_change(key, index)
     }
 
     /// Sending a file took so long.
