@@ -81,7 +81,8 @@ pub fn read(bytes: &[u8]) -> Result<Seen, Refused> {
         ArpOperations::Reply
             if !sender.is_unspecified() && !ethernet.get_destination().is_broadcast() =>
         {
-            Ok(Seen::Answer { ip: IpAddr::V4(sender), mac: mac.octets() })
+            let to = arp.get_target_hw_addr().octets();
+            Ok(Seen::Answer { ip: IpAddr::V4(sender), mac: mac.octets(), to })
         }
         ArpOperations::Request | ArpOperations::Reply if !sender.is_unspecified() => {
             Ok(Seen::Uses { ip: IpAddr::V4(sender), mac: mac.octets() })
@@ -120,7 +121,7 @@ mod tests {
             let mut reply = announcing_reply(MAC, sender);
             prop_assert_eq!(read(&reply), uses);
             reply[..6].copy_from_slice(&[2, 0, 0, 0, 0, 8]);
-            prop_assert_eq!(read(&reply), Ok(Seen::Answer { ip: sender.into(), mac: MAC }));
+            prop_assert_eq!(read(&reply), Ok(Seen::Answer { ip: sender.into(), mac: MAC, to: MAC }));
             let probe = Ok(Seen::Probe { ip: target.into(), mac: MAC });
             prop_assert_eq!(read(&request(MAC, Ipv4Addr::UNSPECIFIED, target)), probe);
         }

@@ -22,6 +22,8 @@ pub enum Seen {
         ip: IpAddr,
         /// The Ethernet address that goes with it.
         mac: [u8; 6],
+        /// Whom it answers.
+        to: [u8; 6],
     },
     /// A host at `mac` uses `ip`: it announced it, or asked from it. Nobody asked for that.
     Uses {

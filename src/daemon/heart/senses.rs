@@ -76,7 +76,7 @@ impl Senses {
     /// node sends by an interface is never received there.
     pub fn event(&self, now: Time, nic: Nic, peer_mac: Option<Mac>, seen: &Seen) -> Option<Event> {
         let (ip, mac, by_peer) = match *seen {
-            Seen::Answer { ip, mac } => (ip, mac, Holder::Peer),
+            Seen::Answer { ip, mac, .. } => (ip, mac, Holder::Peer),
             Seen::Uses { ip, mac } => (ip, mac, Holder::PeerAnnounces),
             Seen::Probe { ip, mac } => (ip, mac, Holder::PeerProbes),
         };
@@ -97,8 +97,9 @@ impl Senses {
         }
         let host = *self.on_lan.get(&ip)?;
         let (round, asked_at) = self.asked?;
-        // Who only asks others may hear nothing of what this node says (a port that only receives).
-        let answers = by_peer == Holder::Peer;
+        // What a host says to others, or to all, shows only that this node hears it: whether anybody hears this
+        // node is what was asked (a port that only receives).
+        let answers = matches!(*seen, Seen::Answer { to, .. } if Some(to) == self.own_mac);
         let fresh = answers && now.since(asked_at) <= limits::REACH_ANSWER_WITHIN;
         fresh.then_some(Event::ReachAnswered { host, round })
     }
@@ -159,7 +160,7 @@ mod tests {
     }
 
     fn answer(ip: &str, mac: Mac) -> Seen {
-        Seen::Answer { ip: ip.parse().unwrap(), mac }
+        Seen::Answer { ip: ip.parse().unwrap(), mac, to: OWN }
     }
 
     fn probe(ip: &str, mac: Mac) -> Seen {
@@ -243,6 +244,7 @@ mod tests {
             crate::config::parse(&text, "test").unwrap()
         };
         let mut senses = Senses::new(&config("\"203.0.113.50/24\""));
+        senses.own_mac_is(Some(OWN));
         senses.asked(7, at_s(2));
         let host: IpAddr = BEYOND.parse().unwrap();
         let by_arp = |senses: &Senses| {
@@ -264,5 +266,16 @@ mod tests {
         assert_eq!(senses.event(at_s(4), Nic::Lan, None, &answer(REACH, THIRD)), None);
         assert_eq!(senses.event(at_s(2), Nic::Lan, None, &probe(REACH, THIRD)), None);
         assert_eq!(senses.event(at_s(2), Nic::Redundant, None, &answer(REACH, THIRD)), None);
+    }
+
+    /// A port that only receives hears a reach host answer others, and say unasked where it is.
+    #[test]
+    fn p2_only_what_a_host_answers_this_node_is_reach() {
+        let mut senses = senses();
+        senses.asked(7, at_s(2));
+        for to in [PEER, THIRD, [0x33, 0x33, 0, 0, 0, 1]] {
+            let seen = Seen::Answer { ip: REACH.parse().unwrap(), mac: THIRD, to };
+            assert_eq!(senses.event(at_s(2), Nic::Lan, Some(PEER), &seen), None, "{to:?}");
+        }
     }
 }

@@ -62,15 +62,17 @@ fn probes_answers_and_announcements_pass_between_two_hosts() {
             assert_eq!(watch.fds().count(), 2);
             let local = ["192.0.2.11".parse().unwrap(), "2001:db8::11".parse().unwrap()];
             for (ip, from) in ips(WEB).into_iter().zip(local) {
-                let is_answer = |seen| seen == Seen::Answer { ip, mac };
+                let is_answer = |seen| matches!(seen, Seen::Answer { ip: of, mac: at, .. } if (of, at) == (ip, mac));
+                let own = watch.mac();
+                let is_ours = |seen| seen == Seen::Answer { ip, mac, to: own };
                 see(&mut watch, |watch| watch.probe(ip).unwrap(), is_answer);
-                see(&mut watch, |watch| watch.ask(ip, from).unwrap(), is_answer);
+                see(&mut watch, |watch| watch.ask(ip, from).unwrap(), is_ours);
             }
             // What the far host announces and probes for comes unasked.
             for ip in ["192.0.2.77".parse().unwrap(), "2001:db8::77".parse().unwrap()] {
                 let uses = |seen| {
                     seen == Seen::Uses { ip, mac }
-                        || (ip.is_ipv6() && seen == Seen::Answer { ip, mac })
+                        || matches!(seen, Seen::Answer { ip: of, .. } if ip.is_ipv6() && of == ip)
                 };
                 see(&mut watch, |_| {}, uses);
             }
@@ -111,7 +113,8 @@ fn p1_an_own_mac_answers_for_itself() {
         move || {
             let mut watch = LanWatch::open("lan0", &[v6]).unwrap();
             for ip in ips(WEB) {
-                let is_answer = |seen| seen == Seen::Answer { ip, mac: MAC };
+                let is_answer =
+                    |seen| matches!(seen, Seen::Answer { ip: of, mac: MAC, .. } if of == ip);
                 see(&mut watch, |watch| watch.probe_at(ip, MAC).unwrap(), is_answer);
             }
         },
