@@ -6,7 +6,7 @@ const WEB: &str = r#"{"cluster":"bed","node":"serv1","state":"online","version":
     "guarded":true,"worst_gap_ms":3,"loop":{"lateness":[],"worst_us":0},
     "peer":{"name":"serv2","state":"alive","incarnation":"b","same_config":true,"paths":[]},
     "reach":{"local":2,"peer":2,"of":2},
-    "groups":[{"name":"web","state":"active","owner":"serv1","redundant":true,"generation":7,
+    "troubles":[],"groups":[{"name":"web","state":"active","in_service":true,"owner":"serv1","redundant":true,"generation":7,
     "why":"at home","addresses":[{"address":"203.0.113.50/24","held":true,"lease_ms":1800}],
     "services":[],"mirror":{"state":"off","why":"","direction":"none","commit":0,
     "pending_files":0,"pending_bytes":0,"rate":0,"conflicts":0,"fuzzy":0,"skipped":[]}}]}"#;
