@@ -112,7 +112,7 @@ impl Core {
             state: self.group_word(group),
             in_service: self.is_in_service(group),
             owner: self.owner(group),
-            redundant: self.is_redundant(group),
+            redundant: self.is_redundant(now, group),
             generation: self.disk.served(&group.name).map_or(0, |served| served.number),
             why: self.why(now, group),
             addresses: addresses
@@ -229,8 +229,9 @@ impl Core {
     }
 
     /// Whether the node that does not serve it could take it over now. An owner whose disk may say that it was alone
-    /// has not told the other that it may claim.
-    fn is_redundant(&self, group: &GroupState) -> bool {
+    /// has not told the other that it may claim. Until it is known whether the LAN's silence would show that the owner
+    /// is gone nothing is promised; where it cannot, a takeover that waits for the lease is, as is told.
+    fn is_redundant(&self, now: Time, group: &GroupState) -> bool {
         if self.lacks_worker(group) {
             return false;
         }
@@ -238,7 +239,8 @@ impl Core {
         match self.side(group) {
             Side::Says(Stance::Active | Stance::Offering) => {
                 let may_claim = self.peer.told_may_claim() && !self.disk.standby_wanted();
-                !here && group.able && may_claim && self.is_mirrored(group)
+                let asked = group.lan.is_proven(now) || group.lan.is_mute();
+                !here && group.able && may_claim && asked && self.is_mirrored(group)
             }
             Side::Says(Stance::Passive | Stance::Wanting(_) | Stance::Granting(_)) => {
                 let may_claim = self.disk.surely_not_alone() && !self.peer.is_standby();
