@@ -21,7 +21,7 @@ const OWNER: NodeIndex = NodeIndex::Lower;
 
 /// A whole pair in sync, with one file in its tree; the tree is below a place where a disk can be mounted.
 fn in_sync() -> Scene {
-    let mut scene = Scene::beside(|options| options.group = "mirror = [\"{srv}/disk/www\"]".into());
+    let mut scene = Scene::dark(|options| options.group = "mirror = [\"{srv}/disk/www\"]".into());
     for node in NodeIndex::BOTH {
         fs::create_dir_all(scene.bed.srv(node).join("disk/www")).unwrap();
     }

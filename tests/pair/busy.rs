@@ -24,7 +24,7 @@ fn www(scene: &Scene, node: NodeIndex) -> PathBuf {
 }
 
 fn pair() -> (Scene, NodeIndex) {
-    let mut scene = Scene::beside(|options| options.group = MIRROR.to_owned());
+    let mut scene = Scene::dark(|options| options.group = MIRROR.to_owned());
     for node in NodeIndex::BOTH {
         fs::create_dir(www(&scene, node)).unwrap();
     }

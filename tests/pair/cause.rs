@@ -25,7 +25,7 @@ fn www(scene: &Scene, node: NodeIndex) -> PathBuf {
 
 /// A dark bed with a mirrored tree.
 fn dark() -> Scene {
-    let scene = Scene::beside(|options| options.group = MIRROR.to_owned());
+    let scene = Scene::dark(|options| options.group = MIRROR.to_owned());
     for node in NodeIndex::BOTH {
         fs::create_dir(www(&scene, node)).unwrap();
     }

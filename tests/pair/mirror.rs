@@ -29,7 +29,7 @@ pub fn www(scene: &Scene, node: NodeIndex) -> PathBuf {
 
 /// A dark bed with a mirrored tree, empty on both nodes.
 pub fn empty() -> Scene {
-    let scene = Scene::beside(|options| options.group = MIRROR.to_owned());
+    let scene = Scene::dark(|options| options.group = MIRROR.to_owned());
     for node in NodeIndex::BOTH {
         fs::create_dir(www(&scene, node)).unwrap();
     }
@@ -291,7 +291,7 @@ fn a_file_that_is_written_through_a_mapping_comes_with_a_barrier() {
 /// A node comes home by itself, with what was written while it was away.
 #[test]
 fn failback_waits_until_the_files_are_there() {
-    let mut scene = Scene::beside(|options| {
+    let mut scene = Scene::dark(|options| {
         options.group = format!("{MIRROR}\nfailback = \"auto\"\nstable_for = \"1s\"");
     });
     for node in NodeIndex::BOTH {
@@ -397,7 +397,7 @@ fn a_full_disk_on_the_peer_is_told_and_heals() {
 
 #[test]
 fn a_root_that_is_not_mounted_mirrors_nothing_and_deletes_nothing() {
-    let mut scene = Scene::beside(|options| options.group = "mirror = [\"{srv}/disk/www\"]".into());
+    let mut scene = Scene::dark(|options| options.group = "mirror = [\"{srv}/disk/www\"]".into());
     let (owner, standby) = (NodeIndex::Lower, NodeIndex::Upper);
     let disk = scene.bed.seen_srv().join("disk");
     for node in NodeIndex::BOTH {

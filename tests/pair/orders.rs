@@ -44,7 +44,7 @@ enum Step {
 }
 
 /// Two cuts so close that nobody notices the first one before it is cut itself.
-const CUTS_WITHIN: Duration = Duration::from_millis(100);
+const CUTS_WITHIN: Duration = Duration::from_millis(40);
 
 /// What a node that is started alone does, or the pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,10 +108,10 @@ rows! {
         [Stop(B), Cut(A)], [Serves(A), Waits, Serves(A)], A_LAST;
     p3_power_of_both: "the power of both, in the same moment",
         [CutBoth(A, 0)], [Waits, Waits, Serves(A)], NOBODY_KNOWS;
-    p3_power_of_both_the_owner_first: "A's power, and B's 50 ms later",
-        [CutBoth(A, 50)], [Waits, Waits, Serves(A)], NOBODY_KNOWS;
-    p3_power_of_both_the_standby_node_first: "B's power, and A's 50 ms later",
-        [CutBoth(B, 50)], [Waits, Waits, Serves(A)], NOBODY_KNOWS;
+    p3_power_of_both_the_owner_first: "A's power, and B's 5 ms later",
+        [CutBoth(A, 5)], [Waits, Waits, Serves(A)], NOBODY_KNOWS;
+    p3_power_of_both_the_standby_node_first: "B's power, and A's 5 ms later",
+        [CutBoth(B, 5)], [Waits, Waits, Serves(A)], NOBODY_KNOWS;
     p3_the_owner_in_standby: "`standby` of A, then B in order, then A in order",
         [OffDuty(A), Stop(B), Stop(A)], [Standby, Serves(B), Serves(B)],
         "B served last, and knew that A took nothing over; A still takes nothing over";
@@ -148,7 +148,7 @@ impl Play {
     }
 
     fn try_to_stop(row: &Row) -> Play {
-        let mut scene = Scene::beside(|options| {
+        let mut scene = Scene::dark(|options| {
             MIRROR.clone_into(&mut options.group);
             "boot_patience = \"600s\"".clone_into(&mut options.heartbeat);
         });

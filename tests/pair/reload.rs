@@ -83,9 +83,13 @@ fn p2_a_reload_takes_in_all_or_nothing_and_moves_nothing() {
     let line = good.lines().find(|line| line.starts_with("hosts = ")).expect("reach hosts");
     let first = line.split('"').nth(1).expect("a host");
     let one_host = format!("hosts = [{first:?}]");
-    edit(&scene, &[(line, &one_host), ("[heartbeat]\n", "[heartbeat]\ninterval = \"20ms\"\n")]);
+    edit(&scene, &[(line, &one_host), ("[heartbeat]\n", "[heartbeat]\ninterval = \"25ms\"\n")]);
     for node in NodeIndex::BOTH {
-        reload(&scene, node, "reloaded: heartbeat.interval, reach.hosts changed");
+        reload(
+            &scene,
+            node,
+            "reloaded: heartbeat.interval, heartbeat.dead_after, reach.hosts changed",
+        );
         assert_eq!(of(node), 1);
         scene.wait_until("its reach host to answer", || scene.status(node).reach.local == 1);
     }
@@ -194,7 +198,7 @@ fn p2_a_reload_is_heard_where_only_serial_is_left() {
     }
     edit(&scene, &[("[heartbeat]\n", "[heartbeat]\ninterval = \"40ms\"\n")]);
     for node in [owner, owner.other()] {
-        reload(&scene, node, "reloaded: heartbeat.interval changed");
+        reload(&scene, node, "reloaded: heartbeat.interval, heartbeat.dead_after changed");
         scene.wait_event(node.other(), events[node.other() as usize], Kind::Config, "differ");
     }
     same_config(&scene);

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use clusterd::bed::watcher::TwoOwners;
@@ -17,19 +17,10 @@ use clusterd::sys::ns::Namespace;
 /// Longest that anything is waited for; conditions end the waits sooner.
 pub const SOON: Duration = Duration::from_secs(60);
 
-/// Beds that measure nothing run beside others of their kind; most of their time they wait.
-static BEDS: RwLock<()> = RwLock::new(());
-
-/// No other bed beside this one: it measures, or nothing may happen in it.
-pub fn alone() -> RwLockWriteGuard<'static, ()> {
-    BEDS.write().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Until when a bed is up.
-#[expect(dead_code, reason = "held, not looked at")]
-enum Turn {
-    Alone(RwLockWriteGuard<'static, ()>),
-    Beside(RwLockReadGuard<'static, ()>),
+/// One bed at a time: each measures.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The program under test.
@@ -48,7 +39,7 @@ pub fn all_ipv6(options: &mut Options) {
 /// A bed; what the daemons logged is printed if its test fails.
 pub struct Scene {
     pub bed: Bed,
-    _turn: Turn,
+    _alone: MutexGuard<'static, ()>,
 }
 
 impl Drop for Scene {
@@ -70,21 +61,12 @@ impl Drop for Scene {
 }
 
 impl Scene {
-    /// A bed whose nodes have no power yet, alone.
+    /// A bed whose nodes have no power yet.
     pub fn dark(change: impl FnOnce(&mut Options)) -> Scene {
-        Scene::of(Turn::Alone(alone()), change)
-    }
-
-    /// The same, beside others: what is wanted in it may take its time.
-    pub fn beside(change: impl FnOnce(&mut Options)) -> Scene {
-        let turn = BEDS.read().unwrap_or_else(PoisonError::into_inner);
-        Scene::of(Turn::Beside(turn), change)
-    }
-
-    fn of(turn: Turn, change: impl FnOnce(&mut Options)) -> Scene {
+        let alone = alone();
         let mut options = options();
         change(&mut options);
-        Scene { bed: Bed::new(options).expect("a bed"), _turn: turn }
+        Scene { bed: Bed::new(options).expect("a bed"), _alone: alone }
     }
 
     /// Powers both nodes on; the owner of the whole pair.

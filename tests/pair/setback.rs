@@ -20,7 +20,7 @@ const B: NodeIndex = NodeIndex::Upper;
 
 /// A pair in sync, with a few small files.
 pub fn few_in_sync() -> Scene {
-    let mut scene = Scene::beside(|options| {
+    let mut scene = Scene::dark(|options| {
         MIRROR.clone_into(&mut options.group);
         "boot_patience = \"600s\"".clone_into(&mut options.heartbeat);
     });

@@ -240,7 +240,7 @@ fn a_root_that_vanishes_on_the_standby_side_and_comes_back() {
 
 #[test]
 fn what_is_not_mirrored_is_nobodys_business() {
-    let mut scene = Scene::beside(|options| {
+    let mut scene = Scene::dark(|options| {
         options.group = "mirror = [{ path = \"{srv}/www\", exclude = [\"*.tmp\"] }]".to_owned();
     });
     for node in NodeIndex::BOTH {

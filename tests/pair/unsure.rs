@@ -28,7 +28,7 @@ fn read(scene: &Scene, node: NodeIndex, name: &str) -> Option<String> {
 
 /// A pair in sync, with one file.
 fn in_sync(heartbeat: &str, group: &str) -> Scene {
-    let mut scene = Scene::beside(|options| {
+    let mut scene = Scene::dark(|options| {
         options.group = format!("{MIRROR}\n{group}");
         heartbeat.clone_into(&mut options.heartbeat);
     });
@@ -198,7 +198,7 @@ fn p3_who_is_to_serve_when_unsure_does_and_the_newer_copy_stays() {
 /// Further behind than `max_behind`: said before, and not served by itself after the owner's death.
 #[test]
 fn p3_who_is_too_far_behind_does_not_take_over_by_itself() {
-    let mut scene = Scene::beside(|options| {
+    let mut scene = Scene::dark(|options| {
         options.group = format!("{MIRROR}\nmax_behind = \"2s\"");
         options.disk_bytes = Some(200_000_000);
     });
