@@ -23,7 +23,7 @@ pub struct GroupDisk {
     /// Newest generation that was served, by whomever, as far as this node knows.
     pub served: Option<Generation>,
     /// The generation that this node's next claim will use, written in advance so that a claim waits
-    /// for no disk. Never served while it stands here.
+    /// for no disk. Not served while it stands here, unless the power went before that was written.
     pub intent: Option<Generation>,
     /// The group had mirrored trees then: what is in them has a history. A file of before, without this,
     /// is of a group that had them if it has them now.

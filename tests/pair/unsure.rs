@@ -53,12 +53,24 @@ fn stale(heartbeat: &str, group: &str, anew: bool) -> Scene {
         scene.bed.power_cut(A).unwrap();
         scene.bed.power_on(A).unwrap();
         scene.wait_served_by(A);
+        wait_reign_on_disk(&scene, A);
     }
     write(&scene, A, "page", "two");
     write(&scene, A, "of A", "A");
     scene.bed.power_cut(A).unwrap();
     scene.bed.power_on(B).unwrap();
     scene
+}
+
+/// Without it a node that lost its power would not know later that it served (docs/ORDERS.md).
+fn wait_reign_on_disk(scene: &Scene, node: NodeIndex) {
+    let file = scene.bed.node(node).dir().join("state/state.json");
+    scene.wait_until("the disk to say that it serves", || {
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        let state: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        let served = &state["state"]["groups"][GROUP]["served"]["number"];
+        *served == u64::from(scene.group(node).generation)
+    });
 }
 
 /// The same, B was told to serve all the same, and wrote; then A is back.
