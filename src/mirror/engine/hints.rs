@@ -180,39 +180,41 @@ impl Hints {
         series: &Series,
     ) -> Result<bool, Fault> {
         let Some(told) = self.backlog.take(least, series.rests_on()) else { return Ok(false) };
-        let Drained { mut names, directories, subtrees, lost: _ } = told;
-        for directory in subtrees {
-            self.descend(pass, &directory, &mut names)?;
-            // Of what was in it before, nothing may be told, if another one has come in its place.
-            for row in index.below(&directory) {
-                names.push(row?.0);
-            }
-        }
-        names.extend(directories);
-        index.mark(&names)?;
-        Ok(true)
+        let marked = mark_all(pass, index, told);
+        // Nothing tells of it once more.
+        self.lost |= marked.is_err();
+        marked.map(|()| true)
     }
+}
 
-    /// All names of a directory that was moved in, was filled before it was watched, or has gone.
-    fn descend(
-        &mut self,
-        pass: &Pass<'_>,
-        directory: &Key,
-        names: &mut Vec<Key>,
-    ) -> Result<(), Fault> {
-        let Some((tree, root)) = pass.of(directory) else { return Ok(()) };
-        if meta::quick(root, &directory.path)?.is_none() {
-            names.push(directory.clone());
-            return Ok(());
+/// Marks what was told.
+fn mark_all(pass: &Pass<'_>, index: &Index, told: Drained) -> Result<(), Fault> {
+    let Drained { mut names, directories, subtrees, lost: _ } = told;
+    for directory in subtrees {
+        descend(pass, &directory, &mut names)?;
+        // Of what was in it before, nothing may be told, if another one has come in its place.
+        for row in index.below(&directory) {
+            names.push(row?.0);
         }
-        let walk = if directory.path.is_root() {
-            Walk::new(root, &tree.excludes)?
-        } else {
-            Walk::below(root, &tree.excludes, &directory.path)?
-        };
-        for found in walk {
-            names.push(Key { tree: tree.id, path: found.path });
-        }
-        Ok(())
     }
+    names.extend(directories);
+    Ok(index.mark(&names)?)
+}
+
+/// All names of a directory that was moved in, was filled before it was watched, or has gone.
+fn descend(pass: &Pass<'_>, directory: &Key, names: &mut Vec<Key>) -> Result<(), Fault> {
+    let Some((tree, root)) = pass.of(directory) else { return Ok(()) };
+    if meta::quick(root, &directory.path)?.is_none() {
+        names.push(directory.clone());
+        return Ok(());
+    }
+    let walk = if directory.path.is_root() {
+        Walk::new(root, &tree.excludes)?
+    } else {
+        Walk::below(root, &tree.excludes, &directory.path)?
+    };
+    for found in walk {
+        names.push(Key { tree: tree.id, path: found.path });
+    }
+    Ok(())
 }

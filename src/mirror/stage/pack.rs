@@ -8,7 +8,6 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::fcntl::renameat;
 
-use super::record;
 use super::{How, Ready, staged_name};
 use crate::mirror::apply::{Order, Plan};
 use crate::mirror::area::{self, errno, failed};
@@ -97,17 +96,8 @@ impl Packer<'_> {
         let stage = self.ready.stage();
         for (id, tree) in stage.trees() {
             let fail = |error| failed(&tree.area.path().display(), "cannot be made durable", error);
-            let packed = self.packed.iter().filter(|key| key.tree == id).count();
-            if packed == 0 {
-                continue;
-            }
-            let series = self.series(id)?;
-            match &self.last {
-                Some((of, directory)) if packed == 1 && of.tree == id => {
-                    record::sync(directory.as_fd()).map_err(fail)?;
-                    record::sync(series.as_fd()).map_err(fail)?;
-                }
-                Some(_) | None => nix::unistd::syncfs(&series).map_err(fail)?,
+            if self.packed.iter().any(|key| key.tree == id) {
+                nix::unistd::syncfs(self.series(id)?).map_err(fail)?;
             }
         }
         Ok(())
