@@ -66,8 +66,9 @@ pub struct PathWatch {
     pub rtt: Option<Duration>,
     /// How long they took at worst lately.
     round_trips: RoundTrips,
-    /// This node came late then: what it had sent before measures its own lateness.
-    late_at: Time,
+    /// Only an echo of what was sent since measures the path. An older one answers a frame that somebody repeated or
+    /// held back, or that waited while this node came late.
+    measured_from: Time,
     /// Newest round trips of pulses. The least of them counts: what an answer may wait for on the line
     /// is known otherwise.
     pulse_rtts: VecDeque<Duration>,
@@ -128,7 +129,7 @@ impl PathWatch {
             answered_at: None,
             rtt: None,
             round_trips: RoundTrips::new(limits::BEATS_IN_A_ROW),
-            late_at: Time(0),
+            measured_from: Time(0),
             pulse_rtts: VecDeque::with_capacity(limits::PULSES_REMEMBERED),
             lost: 0,
             refused: [0; DropReason::ALL.len()],
@@ -178,11 +179,10 @@ impl PathWatch {
     pub fn heard(&mut self, now: Time, sequence: u64, rtt: Option<Duration>, echo: Time) {
         self.lives(now, echo);
         self.sequence = sequence;
-        if let Some(sample) = rtt {
+        if let Some(sample) = rtt.filter(|_| echo >= self.measured_from) {
+            self.measured_from = echo;
             self.rtt = Some(smoothed(self.rtt, sample));
-            if echo >= self.late_at {
-                self.round_trips.saw(now, sample);
-            }
+            self.round_trips.saw(now, sample);
         }
     }
 
@@ -370,7 +370,7 @@ impl PathWatch {
 
     /// The node itself came late by this much: so do the answers that wait to be read.
     pub fn forgive_ask(&mut self, now: Time, late: Duration) {
-        self.late_at = now;
+        self.measured_from = now;
         self.asked_at = self.asked_at.map(|at| (at + late).min(now));
     }
 

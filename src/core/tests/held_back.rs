@@ -157,3 +157,24 @@ fn p1_a_peer_that_hears_nothing_is_heard_again() {
     all_fall_silent(&mut story);
     assert_eq!(next_is_heard(&mut story, |beat| beat.echo_us = 0), PeerState::Alive);
 }
+
+/// The answer to a greeting that somebody repeats is fresh, and what it echoes is not.
+#[test]
+fn p2_greetings_that_somebody_repeats_do_not_make_the_lan_slow() {
+    let mut story = Story::settled();
+    let greets = |(from, on, beat): &&(usize, Path, Beat)| {
+        *from == B && *on == Path::Lan && beat.peer_incarnation == 0
+    };
+    let greetings: Vec<Beat> =
+        story.recorded.iter().filter(greets).map(|(.., beat)| beat.clone()).collect();
+    assert!(!greetings.is_empty());
+    story.run(MS * 2000);
+    for _ in 0..100 {
+        for beat in &greetings {
+            story.give(A, Event::Heard { path: Path::Lan, beat: beat.clone() });
+        }
+        story.run(limits::ANSWER_GAP);
+    }
+    story.power_cut(A);
+    story.time_until_held(B, MS * 250);
+}

@@ -22,6 +22,8 @@ const SAID_US: u64 = 1_000_000;
 const NOTICED_US: u64 = 4_000_000;
 /// A takeover takes at most twice `dead_after` and so long, in µs.
 const TAKEOVER_US: u64 = 300_000;
+/// What paths lose or hold up makes it longer by at most so much, in µs.
+const IMPAIRED_US: u64 = 1_000_000;
 /// An owner's lease has surely ended after this, in µs.
 const LEASE_OVER_US: u64 = 3_500_000;
 /// What was received of the trees is finished within this, in µs.
@@ -73,9 +75,7 @@ impl Redundancy {
         let setup = setup.groups[place(group)];
         let mut until_us = now_us + 2 * self.dead_after_us + TAKEOVER_US;
         if impaired {
-            // Silence is three measured round trips, and a frame that was held back makes them long: then an
-            // owner's lease is waited for.
-            until_us += LEASE_OVER_US;
+            until_us += IMPAIRED_US;
         }
         if setup.mirror {
             until_us += SETTLES_US;
