@@ -474,6 +474,9 @@ pub const TREES_SETTLE_WITHIN: Duration = Duration::from_secs(10);
 pub const SERVICES_START_SLACK: Duration = Duration::from_secs(5);
 /// Added to the services' own stop timeouts before a handover goes on without their word.
 pub const SERVICES_STOP_SLACK: Duration = Duration::from_secs(5);
+/// Services that may write to mirrored trees wait at most so long for the disk to write that this node serves. A busy
+/// disk takes some 100 ms; one that takes longer hangs.
+pub const RECORD_PATIENCE: Duration = Duration::from_secs(5);
 /// A node on which a service failed does not take the group again before this, if the peer can.
 pub const SERVICE_UNFIT: Duration = Duration::from_secs(300);
 /// ... doubled each time in a row, up to so often: about a day.

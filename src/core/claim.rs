@@ -366,6 +366,7 @@ impl Core {
             offer: None,
             stopping: None,
             waits_for_peer: self.peer_still_stops(group),
+            recorded: !group.duties.has_mirror(),
             unable_since: None,
             // Not taken from the hands of a peer that is well: at home is where it should be.
             peer_was_away: right.probe || self.peer_reaches_fewer(now),

@@ -3,6 +3,7 @@
 //!
 //! | role | services | mirror | clients' connections |
 //! | --- | --- | --- | --- |
+//! | owner, addresses held, not yet on record | stand by | out | share |
 //! | owner, addresses held | run | out | share |
 //! | owner about to hand over | cold ones stop | out | share |
 //! | addresses released, last changes travel | stand by | drain | leave |
@@ -397,8 +398,10 @@ impl Core {
         let as_before = group.duties.services.1;
         match &group.role {
             Role::Active(active) if active.stopping.is_some() => ServiceDuty::Standby,
-            // What is warm serves; the rest waits for the peer's.
-            Role::Active(active) if active.held && active.waits_for_peer => ServiceDuty::Standby,
+            // What is warm serves; the rest waits for the peer's, and for the disk.
+            Role::Active(active) if active.held && (active.waits_for_peer || !active.recorded) => {
+                ServiceDuty::Standby
+            }
             Role::Active(active) if active.held => ServiceDuty::Run,
             Role::Draining(_) | Role::Releasing { handover: true, .. } => ServiceDuty::Standby,
             // Until the addresses are there, or for as long as they are only lost: cut off, deleted,

@@ -76,7 +76,13 @@ impl Disk {
         self.group(name).served
     }
 
-    /// The same, if the group had mirrored trees then.
+    /// Whether the disk knows of this reign, or of a later one.
+    pub fn holds(&self, name: &str, reign: Generation) -> bool {
+        let durable = self.durable.groups.get(name).and_then(|group| group.served);
+        durable.is_some_and(|served| served == reign || outranks(served, reign))
+    }
+
+    /// Newest generation known to have been served, if the group had mirrored trees then.
     pub fn served_trees(&self, name: &str) -> Option<Generation> {
         let group = self.group(name);
         group.served.filter(|_| group.trees)

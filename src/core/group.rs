@@ -315,6 +315,7 @@ impl GroupState {
             Role::Wanting { since, .. } => times.extend([*since + limits::WANT_PATIENCE]),
             Role::Active(active) => {
                 times.extend([active.renew_at]);
+                times.extend(active.record_over_at());
                 times.extend(self.rival.next_at());
                 times.extend(active.stopping.map(|since| since + self.duties.stop_patience()));
                 if active.held {

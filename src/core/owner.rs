@@ -68,6 +68,7 @@ impl Core {
             active.peer_was_away = true;
         }
         active.waits_for_peer &= self.peer_still_stops(group);
+        self.await_record(now, group, &mut active);
         if group.duties.have_run(now, limits::SERVICE_UNFIT) {
             group.unfit_times = 0;
         }
@@ -120,6 +121,22 @@ impl Core {
         }
         self.hold(now, group, &mut active);
         Role::Active(active)
+    }
+
+    /// Notes when this reign is on the disk.
+    fn await_record(&mut self, now: Time, group: &GroupState, active: &mut Active) {
+        if active.recorded {
+            return;
+        }
+        active.recorded = self.disk.holds(&group.name, active.generation);
+        let over = active.record_over_at().is_some_and(|at| now >= at);
+        if !active.recorded && over {
+            // Availability: a state disk that does not answer keeps nobody from being served for good.
+            active.recorded = true;
+            let text = "the disk has not yet written that this node serves; the services start all the same: should \
+                        the power go now, what they write may later be set aside in the conflict store";
+            self.tell(Kind::Fault, Some(&group.name), text.to_string());
+        }
     }
 
     /// A reign of the peer's began and ended while neither heard the other, and this node served all the

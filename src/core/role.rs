@@ -122,6 +122,9 @@ pub struct Active {
     pub stopping: Option<Time>,
     /// The peer let it go before its services had stopped: those that must not run on both nodes wait.
     pub waits_for_peer: bool,
+    /// The disk holds this reign, or has had its time: services that may write to the trees wait for that (P3). Lost
+    /// with the power before, what they wrote would count as no part of any reign.
+    pub recorded: bool,
     /// Since when the peer has said that it could not serve it.
     pub unable_since: Option<Time>,
     /// The peer was away at some time since the claim: an automatic failback is due when it is back.
@@ -138,6 +141,13 @@ pub struct Active {
     pub approved: bool,
     /// The event to tell once the addresses are held.
     pub tell: Option<(Kind, String)>,
+}
+
+impl Active {
+    /// When this reign counts as recorded though the disk has not said so.
+    pub fn record_over_at(&self) -> Option<Time> {
+        self.held_since.filter(|_| !self.recorded).map(|at| at + limits::RECORD_PATIENCE)
+    }
 }
 
 /// Whether a peer that is not heard may be an owner, too: a machine that was paused does not know it, and serves

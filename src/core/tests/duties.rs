@@ -4,18 +4,24 @@ use super::*;
 use crate::config::{Hash, Service, Tree};
 use crate::control::status::Mirror;
 
+fn service() -> Service {
+    Service {
+        exec: "/etc/clusterd/web".into(),
+        check: None,
+        warm: false,
+        start_timeout: Duration::from_secs(2),
+        stop_timeout: Duration::from_secs(1),
+        restarts: 0,
+    }
+}
+
+fn tree() -> Tree {
+    Tree { path: "/srv".into(), exclude: Vec::new(), hash: Hash::Auto, max_delete_percent: 100 }
+}
+
 /// A pair whose group has one service.
 pub(super) fn with_service() -> Story {
-    Story::with(|group| {
-        group.services.push(Service {
-            exec: "/etc/clusterd/web".into(),
-            check: None,
-            warm: false,
-            start_timeout: Duration::from_secs(2),
-            stop_timeout: Duration::from_secs(1),
-            restarts: 0,
-        });
-    })
+    Story::with(|group| group.services.push(service()))
 }
 
 impl Story {
@@ -78,16 +84,8 @@ fn better_on_a_node_where_a_service_failed_than_nowhere() {
     assert!(story.nodes[A].holds);
 }
 
-/// A was asked to hand over, has released, and sends the last changes of that reign.
-fn draining() -> (Story, Generation) {
-    let mut story = Story::with(|group| {
-        group.mirror.push(Tree {
-            path: "/srv".into(),
-            exclude: Vec::new(),
-            hash: Hash::Auto,
-            max_delete_percent: 100,
-        });
-    });
+/// A serves, and B has all of it.
+fn mirrored(story: &mut Story) -> Generation {
     story.run(Duration::from_secs(1));
     story.mirror_well(B, None);
     story.mirror_well(A, None);
@@ -100,6 +98,50 @@ fn draining() -> (Story, Generation) {
     assert_eq!(taken_in, Some(MirrorDuty::In(generation)));
     story.mirror_well(A, Some(generation));
     story.mirror_well(B, Some(generation));
+    generation
+}
+
+/// B is to take over, and its disk does not answer.
+fn taken_over_with_a_disk(deaf: bool) -> Story {
+    let mut story = Story::with(|group| {
+        group.mirror.push(tree());
+        group.services.push(service());
+    });
+    story.run(Duration::from_secs(1));
+    story.services(B, ServiceWord::Done);
+    let generation = mirrored(&mut story);
+    story.services(A, ServiceWord::Done);
+    story.run(Duration::from_secs(3));
+    story.deaf_disk = deaf;
+    story.power_cut(A);
+    story.run(MS * 250);
+    story.mirror_well(B, Some(generation));
+    story.time_until_held(B, MS * 250);
+    story.run(MS * 50);
+    story
+}
+
+/// A reign that is lost with the power is unknown afterwards, and so is what was written in it.
+#[test]
+fn p3_services_start_once_the_disk_holds_that_this_node_serves() {
+    let story = taken_over_with_a_disk(false);
+    assert_eq!(story.services_ordered(B), Some(ServiceDuty::Run));
+    let mut story = taken_over_with_a_disk(true);
+    story.run(limits::RECORD_PATIENCE - MS * 200);
+    assert_eq!(story.services_ordered(B), Some(ServiceDuty::Standby));
+    // No disk keeps them from it for good.
+    story.run(MS * 400);
+    assert_eq!(story.services_ordered(B), Some(ServiceDuty::Run));
+    let told = |(kind, text): &(Kind, String)| {
+        *kind == Kind::Fault && text.contains("the disk has not yet written")
+    };
+    assert_eq!(story.nodes[B].told.iter().filter(|told_| told(told_)).count(), 1);
+}
+
+/// A was asked to hand over, has released, and sends the last changes of that reign.
+fn draining() -> (Story, Generation) {
+    let mut story = Story::with(|group| group.mirror.push(tree()));
+    let generation = mirrored(&mut story);
     let wish = Wish::Move { group: WEB, to: None, accept_loss: false };
     story.give(A, Event::Wished { request: 1, wish });
     story.run(100 * MS);
