@@ -33,13 +33,12 @@ pub const DIGEST_INTRODUCTIONS: u32 = 4;
 /// An echo may seem this much younger than the sender says: the session's time is a round of the
 /// loop old, and two clocks drift apart by less than this in the 71 minutes that 32 bits of µs last.
 pub const ECHO_SLACK: Duration = Duration::from_secs(2);
-/// What a beat echoes tells when it was said, unless its sender had kept that for longer: then the path works in
-/// one direction only, and two clocks may have drifted apart.
-pub const ECHO_HELD_MAX: Duration = Duration::from_secs(60);
-/// A beat that was on its way for longer was held back, and proves no life: else whoever keeps frames away
-/// from the receiver could later keep its dead peer alive with them. More than any queue takes, and than two
-/// clocks drift apart in [`ECHO_HELD_MAX`] (chrony.conf(5) slews by 83 333 ppm at most).
-pub const HELD_BACK_MIN: Duration = Duration::from_secs(5);
+/// An echo that the peer kept for longer measures no round trip: the path works in one direction only, and two clocks
+/// drift apart meanwhile (by 83 ms at most: chrony.conf(5) slews by 83 333 ppm).
+pub const ECHO_HELD_MAX: Duration = Duration::from_secs(1);
+/// A frame that is numbered below one that came so long ago was held back, and proves no life. More than a network path
+/// is slower than another one.
+pub const OLD_AFTER: Duration = Duration::from_secs(1);
 /// Looks in a row for the end of a frame on the serial line that may bring nothing, each after twice the time of
 /// the one before: 63 times a pulse's time together, 80 ms at 115 200 baud.
 pub const TAIL_LOOKS_IN_VAIN: u32 = 6;

@@ -61,18 +61,12 @@ impl Core {
             }
             Verdict::Past => {
                 self.watch_mut(path, |watch| watch.refuse(DropReason::Replay));
-                // If it lives all the same, it has something new to echo.
-                self.answer(now, path, &beat);
-                if !self.means_same_groups(&beat) {
-                    self.peer.forget_groups();
-                }
-                self.news_of_state(was_state, beat.state);
                 self.learn_generations(&beat);
                 self.served_until_now(now, &beat);
             }
-            Verdict::Counted { new_incarnation } => {
+            Verdict::Counted { new_incarnation, newest } => {
                 self.end_asks(now);
-                if !self.means_same_groups(&beat) {
+                if newest && !self.means_same_groups(&beat) {
                     self.peer.forget_groups();
                 }
                 if beat.farewell {
@@ -98,11 +92,13 @@ impl Core {
                         format!("the peer is heard again on {}", path.name()),
                     );
                 }
-                self.compare_configs(beat.digest);
-                self.compare_macs();
-                self.news_of_state(was_state, beat.state);
-                self.learn_generations(&beat);
-                self.hear_wish(now, &beat);
+                if newest {
+                    self.compare_configs(beat.digest);
+                    self.compare_macs();
+                    self.news_of_state(was_state, beat.state);
+                    self.learn_generations(&beat);
+                    self.hear_wish(now, &beat);
+                }
                 if beat.ask_answer {
                     self.answer(now, path, &beat);
                 }
@@ -166,11 +162,14 @@ impl Core {
     pub(super) fn pulsed(&mut self, now: Time, pulse: Pulse) {
         let ours = pulse.peer_incarnation == self.incarnation
             && self.peer.incarnation() == Some(pulse.incarnation);
+        let past = self.peer.is_past(now, pulse.number);
         let mut newer = false;
         self.watch_mut(Path::Serial, |watch| {
             newer = ours
                 && match pulse.kind {
-                    PulseKind::Ask | PulseKind::Life => watch.was_pulsed(now, pulse.number),
+                    PulseKind::Ask | PulseKind::Life => {
+                        !past && watch.was_pulsed(now, pulse.number)
+                    }
                     PulseKind::Answer => watch.was_answered(now, pulse.number),
                 };
             match (ours, newer) {
@@ -179,6 +178,9 @@ impl Core {
                 (true, true) => {}
             }
         });
+        if newer && pulse.kind != PulseKind::Answer {
+            self.peer.pulsed(now, pulse.number);
+        }
         if newer && pulse.kind == PulseKind::Ask && self.phase == Phase::Running {
             let answer = Pulse {
                 kind: PulseKind::Answer,

@@ -40,6 +40,7 @@ mod lag;
 mod lan;
 mod line;
 mod listen;
+mod numbers;
 mod owner;
 mod pace;
 mod path;

@@ -7,10 +7,10 @@
 //! restart of the peer counts either, not even what of an incarnation in between never came here.
 //! Within an incarnation the sequence of each path must rise.
 //!
-//! **The dead stay dead.** A frame that shows that it was held back for long is no sign of life. Of a peer that
-//! fell silent, what it said after that is one, and what was only just on its way: better a dead peer that lives
-//! for a moment than a living one that counts as dead. What a frame held back says is its newest word all the
-//! same: who claims must know it.
+//! **The dead stay dead.** A frame that was said before another one that came long ago is no sign of life ([`Numbers`]).
+//! Once the peer is silent, only a frame numbered above all that came revives it.
+//!
+//! **Only the newest word counts.** A frame that is not the newest over all paths shows that its path works, no more.
 //!
 //! ```text
 //!   NeverHeard ──counted beat──▶ Alive ──every path silent──▶ Dead(Silent)
@@ -23,6 +23,7 @@ use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use super::disk::Generation;
+use super::numbers::Numbers;
 use super::path::{Echo, PathWatch};
 use super::time::Time;
 use crate::beat::{Beat, CopyBeat, DropReason, GroupBeat, Path, PathSet, Stance};
@@ -68,14 +69,17 @@ pub enum Life {
 /// What became of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It counted; `new_incarnation`: it ended an older incarnation or was the first of all.
+    /// It counted; `new_incarnation`: it ended an older incarnation or was the first of all; `newest`: so that what it
+    /// says counts, and not only that the path works.
     Counted {
         /// See above.
         new_incarnation: bool,
+        /// See above.
+        newest: bool,
     },
     /// Authentic, but it does not know this node: to be answered.
     Introduction,
-    /// Authentic and taken in, but said too long ago to be a sign of life.
+    /// Authentic, but said too long ago to be a sign of life.
     Past,
     /// Dropped.
     Refused(DropReason),
@@ -90,8 +94,10 @@ pub struct Peer {
     ended: Option<u64>,
     /// My time when it ended; see the two-way proof above.
     ended_at: Time,
-    /// The highest sequence over all paths: only a newer beat says news.
+    /// The highest sequence of a beat over all paths: only a newer one says news.
     sequence: u64,
+    /// The numbers of its frames.
+    numbers: Numbers,
     /// Newest counted beat.
     last: Option<Beat>,
     /// Newest part of each group, in this incarnation.
@@ -114,6 +120,7 @@ impl Peer {
             ended: None,
             ended_at: Time(0),
             sequence: 0,
+            numbers: Numbers::default(),
             last: None,
             groups: vec![None; groups],
             met_at: Time(0),
@@ -149,12 +156,17 @@ impl Peer {
         matches!(self.life, Life::Alive { .. })
     }
 
-    /// When it was found dead, if it is.
-    fn died_at(&self) -> Option<Time> {
+    /// Whether a frame of the current incarnation was said too long ago to be a sign of life.
+    pub fn is_past(&self, now: Time, number: u64) -> bool {
         match self.life {
-            Life::Dead { at, .. } => Some(at),
-            Life::Alive { .. } | Life::NeverHeard => None,
+            Life::Dead { .. } => self.numbers.is_passed(number),
+            Life::Alive { .. } | Life::NeverHeard => self.numbers.is_old(now, number),
         }
+    }
+
+    /// A pulse of the current incarnation counted.
+    pub fn pulsed(&mut self, now: Time, number: u64) {
+        self.numbers.came(now, number);
     }
 
     /// Whether it is dead for sure: sole owners serve on whatever happens to their reach.
@@ -234,12 +246,9 @@ impl Peer {
         if !new_incarnation && watches.iter().any(stale) {
             return Verdict::Refused(DropReason::Replay);
         }
-        let past = |watch: &PathWatch| watch.path == path && self.is_past(now, watch, beat);
-        if !new_incarnation && prove && watches.iter().any(past) {
-            for watch in watches.iter_mut().filter(|watch| watch.path == path) {
-                watch.sequence = beat.sequence;
-            }
-            self.take_in(beat);
+        // An end stays true whenever it was said.
+        let ends = beat.will || beat.farewell;
+        if !new_incarnation && prove && !ends && self.is_past(now, beat.sequence) {
             return Verdict::Past;
         }
         if new_incarnation {
@@ -249,6 +258,7 @@ impl Peer {
             self.incarnation = Some(beat.incarnation);
             self.met_at = now;
             self.sequence = 0;
+            self.numbers = Numbers::default();
             self.echoed = Time(0);
             self.groups.fill(None);
             for watch in watches.iter_mut() {
@@ -264,26 +274,16 @@ impl Peer {
         if !self.is_alive() {
             self.life = Life::Alive { since: now };
         }
-        self.take_in(beat);
-        Verdict::Counted { new_incarnation }
-    }
-
-    /// Whether a beat of the current incarnation was said too long ago to be a sign of life. One that shows no time
-    /// is taken for fresh, and an end stays true whenever it was said.
-    fn is_past(&self, now: Time, watch: &PathWatch, beat: &Beat) -> bool {
-        let Some(said) = said_after(beat).filter(|_| !beat.will && !beat.farewell) else {
-            return false;
-        };
-        let found_dead_since = self.died_at().is_some_and(|at| said <= at);
-        let least = if found_dead_since { Duration::ZERO } else { limits::HELD_BACK_MIN };
-        now.since(said) > watch.dead_after.max(least)
-    }
-
-    /// Takes in what a beat says, if it is newer than all before it.
-    fn take_in(&mut self, beat: &Beat) {
-        if beat.sequence <= self.sequence {
-            return;
+        self.numbers.came(now, beat.sequence);
+        let newest = beat.sequence > self.sequence;
+        if newest {
+            self.take_in(beat);
         }
+        Verdict::Counted { new_incarnation, newest }
+    }
+
+    /// Takes in what its newest beat says.
+    fn take_in(&mut self, beat: &Beat) {
         self.sequence = beat.sequence;
         for part in &beat.groups {
             if let Some(slot) = self.groups.get_mut(usize::from(part.group.0)) {
@@ -327,15 +327,10 @@ impl Peer {
     }
 }
 
-/// A time of mine after which the beat was said, if it shows one: what it echoes, and how long the peer had kept
-/// that.
-fn said_after(beat: &Beat) -> Option<Time> {
+/// The round trip that a beat proves: my time since what it echoes, less how long the peer had kept that. If that was
+/// long, the path works in one direction only, and two clocks may have drifted apart.
+fn round_trip(now: Time, beat: &Beat) -> Option<Duration> {
     let held = Duration::from_micros(u64::from(beat.echo_held_us));
     let shows = beat.echo_us != 0 && held <= limits::ECHO_HELD_MAX;
-    shows.then(|| Time(beat.echo_us) + held)
-}
-
-/// The round trip that a beat proves: my time now, less when it was said.
-fn round_trip(now: Time, beat: &Beat) -> Option<Duration> {
-    said_after(beat).map(|said| now.since(said))
+    shows.then(|| now.since(Time(beat.echo_us) + held))
 }
