@@ -21,6 +21,8 @@ pub struct Disk {
     /// Writes that were commanded and not yet acknowledged.
     under_way: VecDeque<(u64, DiskState)>,
     write: u64,
+    /// The last write that was heard of has failed.
+    fails: bool,
     /// State of the generator for ids (splitmix64).
     random: u64,
 }
@@ -42,6 +44,7 @@ impl Disk {
             durable: loaded,
             under_way: VecDeque::new(),
             write: 0,
+            fails: false,
             random: seed,
         };
         for group in groups {
@@ -186,8 +189,19 @@ impl Disk {
         Some((self.write, self.wanted.clone()))
     }
 
+    /// A write has failed; it is tried again.
+    pub fn failed(&mut self) {
+        self.fails = true;
+    }
+
+    /// Whether the last write that was heard of has failed.
+    pub fn fails(&self) -> bool {
+        self.fails
+    }
+
     /// A write and all before it are durable.
     pub fn persisted(&mut self, write: u64) {
+        self.fails = false;
         while let Some((number, state)) = self.under_way.pop_front() {
             if number > write {
                 self.under_way.push_front((number, state));

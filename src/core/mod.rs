@@ -385,6 +385,7 @@ impl Core {
             }
             Event::Persisted { write } => self.disk.persisted(write),
             Event::PersistFailed { error } => {
+                self.disk.failed();
                 self.tell(Kind::Fault, None, format!("could not write the state to disk: {error}"));
             }
             Event::WorkerStarted => self.worker_started(),

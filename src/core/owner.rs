@@ -130,8 +130,8 @@ impl Core {
         }
         active.recorded = self.disk.holds(&group.name, active.generation);
         let over = active.record_over_at().is_some_and(|at| now >= at);
-        if !active.recorded && over {
-            // Availability: a state disk that does not answer keeps nobody from being served for good.
+        if !active.recorded && (over || self.disk.fails()) {
+            // Availability: a state disk that is full or does not answer keeps nobody from being served for good.
             active.recorded = true;
             let text = "the disk has not yet written that this node serves; the services start all the same: should \
                         the power go now, what they write may later be set aside in the conflict store";

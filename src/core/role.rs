@@ -122,7 +122,7 @@ pub struct Active {
     pub stopping: Option<Time>,
     /// The peer let it go before its services had stopped: those that must not run on both nodes wait.
     pub waits_for_peer: bool,
-    /// The disk holds this reign, or has had its time: services that may write to the trees wait for that (P3). Lost
+    /// The disk holds this reign, cannot, or has had its time: services that may write to the trees wait for that (P3). Lost
     /// with the power before, what they wrote would count as no part of any reign.
     pub recorded: bool,
     /// Since when the peer has said that it could not serve it.

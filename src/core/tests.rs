@@ -126,6 +126,11 @@ fn index(node: usize) -> NodeIndex {
     if node == A { NodeIndex::Lower } else { NodeIndex::Upper }
 }
 
+/// How often a node has told something that says this.
+fn told(story: &Story, node: usize, text: &str) -> usize {
+    story.nodes[node].told.iter().filter(|(_, told)| told.contains(text)).count()
+}
+
 impl Story {
     fn new() -> Story {
         Story::with(|_| {})

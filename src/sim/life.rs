@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::kernel::Kernel;
-use super::node::{Guard, Heart, Inbox};
+use super::node::{Guard, Heart, InFlight, Inbox, Request};
 use super::work::RTNL_LOOK_US;
 use super::world::{Happening, World};
 use crate::beat::Codec;
@@ -190,6 +190,8 @@ impl World {
         let now_us = self.now_us;
         let node = &mut self.nodes[index];
         node.heart = None;
+        let claims = |busy: InFlight| matches!(busy.request, Request::Claim(..));
+        node.orphaned_claim = node.in_flight.is_some_and(claims);
         if std::mem::take(&mut node.unread_answer) {
             node.in_flight = None;
         }

@@ -185,6 +185,8 @@ pub struct Node {
     pub heart_died_us: u64,
     /// What the kernel does for the netlink thread.
     pub in_flight: Option<InFlight>,
+    /// The heart died with a claim on its way: nobody took it back.
+    pub orphaned_claim: bool,
     /// Its answer, kept for a stopped heart.
     pub unread_answer: bool,
     /// Disk and worker.
@@ -244,6 +246,7 @@ impl Node {
             will: Vec::new(),
             heart_died_us: 0,
             in_flight: None,
+            orphaned_claim: false,
             unread_answer: false,
             disk: Disk::default(),
             worker: Worker::default(),
@@ -269,10 +272,11 @@ impl Node {
     /// yet to answer, its process to read that, or the guard of a dead process to delete it.
     pub fn has_late_claim(&self, now_us: u64) -> bool {
         let dead = self.heart.is_none() && self.guard == Guard::Running;
-        dead || self.in_flight.is_some_and(|busy| {
-            let claims = matches!(busy.request, Request::Claim(..));
-            claims && busy.done && super::work::is_late(busy.began_us, self.clock_us(now_us))
-        })
+        (dead && self.orphaned_claim)
+            || self.in_flight.is_some_and(|busy| {
+                let claims = matches!(busy.request, Request::Claim(..));
+                claims && busy.done && super::work::is_late(busy.began_us, self.clock_us(now_us))
+            })
     }
 
     /// Has power and is not paused.

@@ -201,9 +201,28 @@ fn taking_in_an_older_reign_fails() {
     needs_in(Sabotage::StaleIn, &Mode::Furnished(kinds));
 }
 
+/// The owner's heart is killed while its kernel takes no request, and nobody can ask the LAN.
+fn killed_while_the_kernel_waits(sabotage: Option<Sabotage>) -> Option<String> {
+    let mut rng = Rng::new(1);
+    let mut setup = Setup::plain(&mut rng);
+    (setup.interval, setup.dead_after) = (Duration::from_millis(50), Duration::from_millis(150));
+    let mut world = World::new(setup, rng, Trace::default());
+    world.sabotage = sabotage;
+    NodeIndex::BOTH.into_iter().for_each(|node| world.power_on(node));
+    let planned = |at_us, lasts_us, fault| Planned { at_us, lasts_us, fault };
+    world.schedule(&[
+        planned(5_000_000, SECOND_US, Fault::ArpCut(None)),
+        planned(5_199_000, 40_000, Fault::RtnlHeld(NodeIndex::Lower)),
+        planned(5_200_000, 0, Fault::HeartKilled(NodeIndex::Lower)),
+    ]);
+    world.run_until(6 * SECOND_US);
+    world.violation
+}
+
 #[test]
 fn a_last_will_before_the_addresses_are_gone_fails() {
-    needs(Sabotage::WillFirst, &[Kind::HeartKilled, Kind::Cuts]);
+    assert_eq!(killed_while_the_kernel_waits(None), None);
+    assert!(killed_while_the_kernel_waits(Some(Sabotage::WillFirst)).is_some());
 }
 
 /// A takeover after a power cut, as the survivor lived through it.

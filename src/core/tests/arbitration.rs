@@ -9,10 +9,6 @@ fn owner(story: &Story) -> Option<usize> {
     [A, B].into_iter().find(|&node| story.nodes[node].holds)
 }
 
-fn told(story: &Story, node: usize, text: &str) -> usize {
-    story.nodes[node].told.iter().filter(|(_, told)| told.contains(text)).count()
-}
-
 /// Lets time pass, and counts how often the group changed hands.
 fn moves_within(story: &mut Story, span: Duration) -> usize {
     let end = story.now + span;

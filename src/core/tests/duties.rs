@@ -132,10 +132,11 @@ fn p3_services_start_once_the_disk_holds_that_this_node_serves() {
     // No disk keeps them from it for good.
     story.run(MS * 400);
     assert_eq!(story.services_ordered(B), Some(ServiceDuty::Run));
-    let told = |(kind, text): &(Kind, String)| {
-        *kind == Kind::Fault && text.contains("the disk has not yet written")
-    };
-    assert_eq!(story.nodes[B].told.iter().filter(|told_| told(told_)).count(), 1);
+    assert_eq!(told(&story, B, "the disk has not yet written"), 1);
+    // One that is full will not do it in that time.
+    let mut story = taken_over_with_a_disk(true);
+    story.give(B, Event::PersistFailed { error: "no space left on device".to_string() });
+    assert_eq!(story.services_ordered(B), Some(ServiceDuty::Run));
 }
 
 /// A was asked to hand over, has released, and sends the last changes of that reign.

@@ -23,10 +23,6 @@ fn pull_crossover(story: &mut Story) {
     }
 }
 
-fn told(story: &Story, node: usize, text: &str) -> usize {
-    story.nodes[node].told.iter().filter(|(_, told)| told.contains(text)).count()
-}
-
 /// The LAN has just become slow, so that an ask and all probes stay unanswered for a while.
 #[test]
 fn p1_a_crossover_that_is_pulled_while_the_lan_is_slow_moves_nothing() {
