@@ -18,9 +18,9 @@ pub const ADDRESSES_MAX: usize = 128;
 pub const REACH_HOSTS_MAX: usize = 8;
 
 /// Longest heartbeat frame on crossover and LAN, in bytes. Far below any MTU: never fragmented.
-pub const BEAT_BYTES_MAX: usize = 256;
-/// Longest plain heartbeat on serial before stuffing, in bytes: 20 a second are 960 of 11 520 bytes/s.
-pub const SERIAL_BEAT_BYTES_MAX: usize = 48;
+pub const BEAT_BYTES_MAX: usize = 272;
+/// Longest plain heartbeat on serial before stuffing, in bytes: 20 a second are 1 000 of 11 520 bytes/s.
+pub const SERIAL_BEAT_BYTES_MAX: usize = 50;
 
 /// Longest introduction on serial before stuffing, in bytes: a complete heartbeat with one group.
 pub const INTRODUCTION_BYTES_MAX: usize = 128;

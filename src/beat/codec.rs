@@ -7,11 +7,11 @@ use super::buffer::FrameBuffer;
 use super::message::{Beat, DropReason, GroupBeat, Incoming, Path, Pulse, PulseKind};
 use super::serial_frame::Heard;
 use super::{frame, pulse, serial_frame};
-use crate::config::NodeIndex;
+use crate::config::{GroupTags, NodeIndex};
 use crate::limits::{BEAT_BYTES_MAX, DIGEST_INTRODUCTIONS, INTRODUCE_EVERY};
 
 /// Version of the frames, in the upper half of their first byte.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// What a receiver knows of the two incarnations at the moment. Serial frames rest on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +38,7 @@ pub struct Session {
 /// are introductions again.
 pub struct Codec {
     me: NodeIndex,
+    tags: GroupTags,
     cluster: [u8; 8],
     complete_keys: [[u8; 32]; 3],
     plain_key: [u8; 32],
@@ -60,8 +61,8 @@ pub struct Codec {
 }
 
 impl Codec {
-    /// A codec for node `me` of `cluster` with the pair's key.
-    pub fn new(key: &[u8; 32], cluster: &str, me: NodeIndex) -> Codec {
+    /// A codec for node `me` of `cluster` with the pair's key and these groups.
+    pub fn new(key: &[u8; 32], cluster: &str, tags: GroupTags, me: NodeIndex) -> Codec {
         let hash = blake3::derive_key("clusterd 1 cluster name in heartbeats", cluster.as_bytes());
         let secret = [key.as_slice(), cluster.as_bytes()].concat();
         let complete_key = |path: Path| {
@@ -74,6 +75,7 @@ impl Codec {
         };
         Codec {
             me,
+            tags,
             cluster: hash.first_chunk().copied().unwrap_or_default(),
             complete_keys: Path::ALL.map(complete_key),
             plain_key: blake3::derive_key("clusterd 1 heartbeat plain serial", &secret),
@@ -102,7 +104,8 @@ impl Codec {
     pub fn encode(&mut self, path: Path, beat: &Beat, out: &mut FrameBuffer) {
         match path {
             Path::Crossover | Path::Lan => {
-                frame::encode(self.complete_key(path), self.cluster, beat, &beat.groups, out);
+                let key = self.complete_key(path);
+                frame::encode(key, self.cluster, &self.tags, beat, &beat.groups, out);
             }
             Path::Serial => {
                 let group = self.next_group(beat);
@@ -113,10 +116,11 @@ impl Codec {
                     self.plain_since_introduction = 0;
                     self.digest_untold = self.digest_untold.saturating_sub(1);
                     let groups = group.map(std::slice::from_ref).unwrap_or_default();
-                    frame::encode(self.complete_key(path), self.cluster, beat, groups, out);
+                    let key = self.complete_key(path);
+                    frame::encode(key, self.cluster, &self.tags, beat, groups, out);
                 } else {
                     self.plain_since_introduction += 1;
-                    serial_frame::encode(&self.plain_key, beat, group, out);
+                    serial_frame::encode(&self.plain_key, &self.tags, beat, group, out);
                 }
             }
         }
@@ -138,7 +142,8 @@ impl Codec {
             Path::Crossover | Path::Lan => will.groups.as_slice(),
             Path::Serial => will.groups.get(..1).unwrap_or_default(),
         };
-        frame::encode(self.complete_key(path), self.cluster, will, groups, out);
+        let key = self.complete_key(path);
+        frame::encode(key, self.cluster, &self.tags, will, groups, out);
     }
 
     fn next_group<'a>(&mut self, beat: &'a Beat) -> Option<&'a GroupBeat> {
@@ -175,11 +180,14 @@ impl Codec {
         if self.heard.incarnation != session.peer_incarnation {
             self.heard_of(session.peer_incarnation);
         }
-        let peer = self.me.other();
+        let (peer, tags) = (self.me.other(), &self.tags);
         let beat = match (*bytes.first().ok_or(DropReason::Truncated)?, path) {
-            (frame::HEAD, _) => frame::decode(self.complete_key(path), self.cluster, peer, bytes)?,
+            (frame::HEAD, _) => {
+                frame::decode(self.complete_key(path), self.cluster, tags, peer, bytes)?
+            }
             (serial_frame::HEAD, Path::Serial) => {
-                let read = serial_frame::decode(&self.plain_key, peer, session, &self.heard, bytes);
+                let (key, heard) = (&self.plain_key, &self.heard);
+                let read = serial_frame::decode(key, tags, peer, session, heard, bytes);
                 self.introduce_after(&read);
                 read?
             }

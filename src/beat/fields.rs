@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | 1 | bit 0 sender is the upper node, 1 ask, 2 farewell, 3 may claim, 4 LAN carrier, 5-6 state, 7 an echo follows |
 //! | 1 | bits 0-2 the paths it hears, 3-4 wish (0 none, 1 standby, 2 online, 3 hand over), 5-6 answer (0 none, 1 refused, 2 accepted), 7 last will |
-//! | 1, 1, 1 | number of the wish, its group (bit 7: a loss is accepted), number of the answer; zero where there is none |
+//! | 1, 2, 1 | number of the wish (bit 7: a loss is accepted), its group's tag, number of the answer; zero where there is none |
 //! | 1, 1 | reach, reach of |
 //! | 2 | worst gap in ms |
 //! | 4 | for how long the echoed beat was held, in µs |
@@ -15,7 +15,7 @@
 //!
 //! | bytes | what |
 //! | --- | --- |
-//! | 1 | its index |
+//! | 2 | its tag: 16 bits of a hash of its name ([`GroupTags`]) |
 //! | 1 | bits 0-2 stance, in the order of [`Stance`]; bit 3 the generation's owner is the upper node; bit 4 serves; 5-6 what its copy is, in the order of [`Holds`]; 7 the copy is empty |
 //! | 2 | number of the want that is stated or granted; zero where there is none |
 //! | 4, 4 | generation, its id |
@@ -26,14 +26,14 @@
 use super::buffer::{FrameBuffer, Reader};
 use super::copy::{Approx, CopyBeat, CopyDetail, Holds};
 use super::message::{Ask, Beat, DropReason, GroupBeat, GroupBeats, PathSet, Stance};
-use crate::config::{GroupIndex, NodeIndex};
+use crate::config::{GroupTags, NodeIndex};
 use crate::control::status::NodeState;
-use crate::limits::{GROUPS_MAX, REACH_HOSTS_MAX};
+use crate::limits::REACH_HOSTS_MAX;
 
 /// Length of what a node says of itself.
-pub(super) const SAID_BYTES: usize = 13;
+pub(super) const SAID_BYTES: usize = 14;
 /// Length of a group's part ...
-pub(super) const GROUP_BYTES: usize = 14;
+pub(super) const GROUP_BYTES: usize = 15;
 /// ... and of what a complete frame adds to it.
 pub(super) const DETAIL_BYTES: usize = 5;
 
@@ -47,7 +47,7 @@ const ECHO: u8 = 1 << 7;
 
 const PATHS_MASK: u8 = 0b111;
 const WISH_SHIFT: u32 = 3;
-/// Of the group of a wish: it is handed over though something is lost.
+/// Of the number of a wish: the group is handed over though something is lost.
 const LOSS: u8 = 1 << 7;
 const ANSWER_SHIFT: u32 = 5;
 const WILL: u8 = 1 << 7;
@@ -73,7 +73,7 @@ fn flag(condition: bool, bit: u8) -> u8 {
 }
 
 /// Appends what the node says of itself.
-pub(super) fn put_said(out: &mut FrameBuffer, beat: &Beat, with_echo: bool) {
+pub(super) fn put_said(out: &mut FrameBuffer, tags: &GroupTags, beat: &Beat, with_echo: bool) {
     let state: u8 = match beat.state {
         NodeState::Joining => 0,
         NodeState::Online => 1,
@@ -87,12 +87,12 @@ pub(super) fn put_said(out: &mut FrameBuffer, beat: &Beat, with_echo: bool) {
         | flag(beat.lan_carrier, LAN_CARRIER)
         | (state << STATE_SHIFT)
         | flag(with_echo, ECHO);
-    let (wish, wish_number, wish_group): (u8, u8, u8) = match beat.wish {
+    let (wish, wish_number, wish_group): (u8, u8, u16) = match beat.wish {
         None => (0, 0, 0),
         Some((number, Ask::Standby)) => (1, number, 0),
         Some((number, Ask::Online)) => (2, number, 0),
-        Some((number, Ask::HandOver(GroupIndex(group)))) => (3, number, group),
-        Some((number, Ask::AcceptLoss(GroupIndex(group)))) => (3, number, group | LOSS),
+        Some((number, Ask::HandOver(group))) => (3, number, tags.tag(group)),
+        Some((number, Ask::AcceptLoss(group))) => (3, number | LOSS, tags.tag(group)),
     };
     let (answer, answer_number): (u8, u8) = match beat.answer {
         None => (0, 0),
@@ -103,14 +103,19 @@ pub(super) fn put_said(out: &mut FrameBuffer, beat: &Beat, with_echo: bool) {
         | (wish << WISH_SHIFT)
         | (answer << ANSWER_SHIFT)
         | flag(beat.will, WILL);
-    out.put(&[flags, marks, wish_number, wish_group, answer_number, beat.reach, beat.reach_of]);
+    out.put(&[flags, marks, wish_number]);
+    out.put(&wish_group.to_be_bytes());
+    out.put(&[answer_number, beat.reach, beat.reach_of]);
     out.put(&beat.worst_gap_ms.to_be_bytes());
     out.put(&beat.echo_held_us.to_be_bytes());
 }
 
-/// Reads what [`put_said`] wrote. The beat's other fields are empty still.
-pub(super) fn take_said(reader: &mut Reader<'_>) -> Result<Beat, DropReason> {
-    let [flags, marks, wish_number, wish_group, answer_number, reach, reach_of] = reader.take()?;
+/// Reads what [`put_said`] wrote. The beat's other fields are empty still. A wish for a group that this node does not
+/// have is none.
+pub(super) fn take_said(reader: &mut Reader<'_>, tags: &GroupTags) -> Result<Beat, DropReason> {
+    let [flags, marks, wish_number] = reader.take()?;
+    let wish_group = reader.u16()?;
+    let [answer_number, reach, reach_of] = reader.take()?;
     let worst_gap_ms = reader.u16()?;
     let echo_held_us = reader.u32()?;
     if reach > reach_of || usize::from(reach_of) > REACH_HOSTS_MAX {
@@ -129,10 +134,14 @@ pub(super) fn take_said(reader: &mut Reader<'_>) -> Result<Beat, DropReason> {
     };
     let wish = match ((marks >> WISH_SHIFT) & 0b11, wish_number, wish_group) {
         (0, 0, 0) => None,
-        (1, 1.., 0) => Some((wish_number, Ask::Standby)),
-        (2, 1.., 0) => Some((wish_number, Ask::Online)),
-        (3, 1.., LOSS..) => Some((wish_number, Ask::AcceptLoss(group_index(wish_group ^ LOSS)?))),
-        (3, 1.., group) => Some((wish_number, Ask::HandOver(group_index(group)?))),
+        (1, 1..LOSS, 0) => Some((wish_number, Ask::Standby)),
+        (2, 1..LOSS, 0) => Some((wish_number, Ask::Online)),
+        (3, 1..LOSS, 1..) => {
+            tags.group(wish_group).map(|group| (wish_number, Ask::HandOver(group)))
+        }
+        (3, LOSS.., 1..) if wish_number > LOSS => {
+            tags.group(wish_group).map(|group| (wish_number ^ LOSS, Ask::AcceptLoss(group)))
+        }
         _ => return Err(DropReason::Malformed),
     };
     let answer = match ((marks >> ANSWER_SHIFT) & 0b11, answer_number) {
@@ -169,7 +178,7 @@ pub(super) fn take_said(reader: &mut Reader<'_>) -> Result<Beat, DropReason> {
 }
 
 /// Appends a group; its detail is not in it.
-pub(super) fn put_group(out: &mut FrameBuffer, group: &GroupBeat) {
+pub(super) fn put_group(out: &mut FrameBuffer, tags: &GroupTags, group: &GroupBeat) {
     let (stance, want): (u8, u16) = match group.stance {
         Stance::Unable => (0, 0),
         Stance::Passive => (1, 0),
@@ -185,7 +194,8 @@ pub(super) fn put_group(out: &mut FrameBuffer, group: &GroupBeat) {
         Holds::Newest => 2,
     };
     let copy = (holds << HOLDS_SHIFT) | flag(group.copy.empty, EMPTY);
-    out.put(&[group.group.0, stance | owner | flag(group.serving, SERVING) | copy]);
+    out.put(&tags.tag(group.group).to_be_bytes());
+    out.put(&[stance | owner | flag(group.serving, SERVING) | copy]);
     out.put(&want.to_be_bytes());
     out.put(&group.generation.to_be_bytes());
     out.put(&group.id.to_be_bytes());
@@ -206,9 +216,15 @@ pub(super) fn take_detail(reader: &mut Reader<'_>) -> Result<CopyDetail, DropRea
     Ok(CopyDetail { commit, files: Approx(files), bytes: Approx(bytes) })
 }
 
-/// Reads what [`put_group`] wrote.
-pub(super) fn take_group(reader: &mut Reader<'_>) -> Result<GroupBeat, DropReason> {
-    let group = group_index(reader.u8()?)?;
+/// Reads what [`put_group`] wrote; `None` of a group that this node does not have.
+pub(super) fn take_group(
+    reader: &mut Reader<'_>,
+    tags: &GroupTags,
+) -> Result<Option<GroupBeat>, DropReason> {
+    let tag = reader.u16()?;
+    if tag == 0 {
+        return Err(DropReason::Malformed);
+    }
     let bits = reader.u8()?;
     let want = reader.u16()?;
     let holds = match (bits >> HOLDS_SHIFT) & 0b11 {
@@ -226,17 +242,14 @@ pub(super) fn take_group(reader: &mut Reader<'_>) -> Result<GroupBeat, DropReaso
         (5, 0) => Stance::Offering,
         _ => return Err(DropReason::Malformed),
     };
-    Ok(GroupBeat {
+    let (generation, id, unsent_s) = (reader.u32()?, reader.u32()?, reader.u16()?);
+    Ok(tags.group(tag).map(|group| GroupBeat {
         group,
         stance,
         serving: bits & SERVING != 0,
-        generation: reader.u32()?,
+        generation,
         owner: if bits & OWNER_UPPER != 0 { NodeIndex::Upper } else { NodeIndex::Lower },
-        id: reader.u32()?,
-        copy: CopyBeat { holds, empty: bits & EMPTY != 0, unsent_s: reader.u16()?, detail: None },
-    })
-}
-
-fn group_index(byte: u8) -> Result<GroupIndex, DropReason> {
-    if usize::from(byte) < GROUPS_MAX { Ok(GroupIndex(byte)) } else { Err(DropReason::Malformed) }
+        id,
+        copy: CopyBeat { holds, empty: bits & EMPTY != 0, unsent_s, detail: None },
+    }))
 }

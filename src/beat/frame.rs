@@ -3,18 +3,18 @@
 //!
 //! | offset | bytes | what |
 //! | --- | --- | --- |
-//! | 0 | 1 | [`HEAD`]: version 2, complete |
+//! | 0 | 1 | [`HEAD`]: version 3, complete |
 //! | 1 | 8 | cluster: which pair this is for, by a hash of its name |
-//! | 9 | 13 | what the node says of itself (`fields`) |
-//! | 22 | 8, 8 | the sender's incarnation, the receiver's as the sender knows it |
-//! | 38 | 8, 8, 8 | sequence, sent, echo (µs) |
-//! | 62 | 6, 8 | MAC of the LAN interface, where mirror sessions are taken (end of a link-local address) |
-//! | 76 | 8 | digest of the config |
-//! | 84 | 1 | number of groups |
-//! | 85 | 19 each | the groups (`fields`) |
+//! | 9 | 14 | what the node says of itself (`fields`) |
+//! | 23 | 8, 8 | the sender's incarnation, the receiver's as the sender knows it |
+//! | 39 | 8, 8, 8 | sequence, sent, echo (µs) |
+//! | 63 | 6, 8 | MAC of the LAN interface, where mirror sessions are taken (end of a link-local address) |
+//! | 77 | 8 | digest of the config |
+//! | 85 | 1 | number of groups |
+//! | 86 | 20 each | the groups (`fields`) |
 //! | end | 16 | tag: keyed BLAKE3 over all before it, with the key of the path |
 //!
-//! The shortest is 101 bytes, so that no NIC ever pads one; anything after the tag is refused.
+//! The shortest is 102 bytes, so that no NIC ever pads one; anything after the tag is refused.
 
 use super::buffer::{FrameBuffer, Reader};
 use super::codec::tag_fits;
@@ -23,11 +23,11 @@ use super::fields::{
     take_detail, take_group, take_said,
 };
 use super::message::{Beat, DropReason, GroupBeat};
-use crate::config::NodeIndex;
+use crate::config::{GroupTags, NodeIndex};
 use crate::limits::GROUPS_MAX;
 
-/// First byte of a complete frame: version 2 in the upper half, kind 1 in the lower.
-pub(super) const HEAD: u8 = 0x21;
+/// First byte of a complete frame: version 3 in the upper half, kind 1 in the lower.
+pub(super) const HEAD: u8 = 0x31;
 
 const TAG_BYTES: usize = 16;
 /// Where the flags stand, behind head and cluster.
@@ -44,6 +44,7 @@ pub(super) const fn length(groups: usize) -> usize {
 pub(super) fn encode(
     key: &[u8; 32],
     cluster: [u8; 8],
+    tags: &GroupTags,
     beat: &Beat,
     groups: &[GroupBeat],
     out: &mut FrameBuffer,
@@ -52,7 +53,7 @@ pub(super) fn encode(
     out.clear();
     out.put(&[HEAD]);
     out.put(&cluster);
-    put_said(out, beat, beat.echo_us != 0);
+    put_said(out, tags, beat, beat.echo_us != 0);
     for number in
         [beat.incarnation, beat.peer_incarnation, beat.sequence, beat.sent_us, beat.echo_us]
     {
@@ -63,7 +64,7 @@ pub(super) fn encode(
     out.put(&beat.digest);
     out.put(&[groups.len() as u8]);
     for group in groups {
-        put_group(out, group);
+        put_group(out, tags, group);
         put_detail(out, group);
     }
     let hash = blake3::keyed_hash(key, out.as_slice());
@@ -74,6 +75,7 @@ pub(super) fn encode(
 pub(super) fn decode(
     key: &[u8; 32],
     cluster: [u8; 8],
+    tags: &GroupTags,
     peer: NodeIndex,
     bytes: &[u8],
 ) -> Result<Beat, DropReason> {
@@ -97,7 +99,7 @@ pub(super) fn decode(
     if !tag_fits(&blake3::keyed_hash(key, signed), tag) {
         return Err(DropReason::BadTag);
     }
-    let mut beat = take_said(&mut reader)?;
+    let mut beat = take_said(&mut reader, tags)?;
     beat.incarnation = reader.u64()?;
     beat.peer_incarnation = reader.u64()?;
     beat.sequence = reader.u64()?;
@@ -111,8 +113,10 @@ pub(super) fn decode(
         return Err(DropReason::Malformed);
     }
     for _ in 0..count {
-        let mut group = take_group(&mut reader)?;
-        group.copy.detail = Some(take_detail(&mut reader)?);
+        let group = take_group(&mut reader, tags)?;
+        let detail = take_detail(&mut reader)?;
+        let Some(mut group) = group else { continue };
+        group.copy.detail = Some(detail);
         if beat.groups.iter().any(|known| known.group == group.group) {
             return Err(DropReason::Malformed);
         }

@@ -1,8 +1,8 @@
-//! Frames as version 2 has them, for ever: whoever changes what travels changes the version, too, and
+//! Frames as version 3 has them, for ever: whoever changes what travels changes the version, too, and
 //! lets these files be.
 
 use super::codec::{Codec, Session};
-use super::tests::beat_of;
+use super::tests::{beat_of, tags};
 use super::{
     Approx, Ask, Beat, CopyBeat, CopyDetail, DropReason, FrameBuffer, GroupBeat, GroupBeats, Holds,
     Incoming, Path, PathSet, Pulse, PulseKind, Stance,
@@ -79,7 +79,7 @@ fn with_one_group(plain: bool) -> Beat {
 }
 
 fn lower() -> Codec {
-    Codec::new(&KEY, CLUSTER, NodeIndex::Lower)
+    Codec::new(&KEY, CLUSTER, tags(), NodeIndex::Lower)
 }
 
 /// The lower node's codec when the upper one is known to know it: it sends plain frames on serial.
@@ -87,7 +87,7 @@ fn lower_known() -> Codec {
     let (mut lower, mut frame) = (lower(), FrameBuffer::new());
     let greeting =
         Beat { node: NodeIndex::Upper, incarnation: UPPER, peer_incarnation: LOWER, ..beat() };
-    Codec::new(&KEY, CLUSTER, NodeIndex::Upper).encode(Path::Lan, &greeting, &mut frame);
+    Codec::new(&KEY, CLUSTER, tags(), NodeIndex::Upper).encode(Path::Lan, &greeting, &mut frame);
     let session = Session {
         my_incarnation: LOWER,
         peer_incarnation: UPPER,
@@ -111,27 +111,27 @@ fn bytes(hex: &str) -> Vec<u8> {
 fn is_frozen(name: &str, path: Path, encode: impl FnOnce(&mut FrameBuffer)) -> Incoming {
     let mut frame = FrameBuffer::new();
     encode(&mut frame);
-    let file = format!("{}/tests/frames/version-2-{name}.hex", env!("CARGO_MANIFEST_DIR"));
+    let file = format!("{}/tests/frames/version-3-{name}.hex", env!("CARGO_MANIFEST_DIR"));
     // One that is there is never written again.
     if std::env::var_os("UPDATE_GOLDENS").is_some() && !std::path::Path::new(&file).exists() {
         std::fs::write(&file, hex(frame.as_slice()) + "\n").unwrap();
     }
     let frozen = bytes(&std::fs::read_to_string(&file).unwrap());
-    assert_eq!(hex(frame.as_slice()), hex(&frozen), "{name}: another frame, and still version 2");
+    assert_eq!(hex(frame.as_slice()), hex(&frozen), "{name}: another frame, and still version 3");
     let session = Session {
         my_incarnation: UPPER,
         peer_incarnation: LOWER,
         peer_digest: *b"digest-1",
         now_us: 960_000,
     };
-    let mut upper = Codec::new(&KEY, CLUSTER, NodeIndex::Upper);
+    let mut upper = Codec::new(&KEY, CLUSTER, tags(), NodeIndex::Upper);
     let asked = Pulse { number: ANSWER.number, ..pulse(PulseKind::Ask, UPPER, LOWER) };
     upper.encode_pulse(&asked, &mut frame);
     upper.decode(path, &frozen, &session).unwrap()
 }
 
 #[test]
-fn complete_frames_of_version_2() {
+fn complete_frames_of_version_3() {
     for (name, path) in [("crossover", Path::Crossover), ("lan", Path::Lan)] {
         let read = is_frozen(name, path, |frame| lower().encode(path, &beat(), frame));
         assert_eq!(beat_of(read), beat());
@@ -142,21 +142,21 @@ fn complete_frames_of_version_2() {
 }
 
 #[test]
-fn a_last_will_of_version_2() {
+fn a_last_will_of_version_3() {
     let will = Beat { will: true, ..beat() };
     let encode = |frame: &mut FrameBuffer| lower().encode_will(Path::Lan, &will, frame);
     assert_eq!(beat_of(is_frozen("will", Path::Lan, encode)), will);
 }
 
 #[test]
-fn plain_frames_of_version_2() {
+fn plain_frames_of_version_3() {
     let encode = |frame: &mut FrameBuffer| lower_known().encode(Path::Serial, &beat(), frame);
     let read = is_frozen("serial-plain", Path::Serial, encode);
     assert_eq!(beat_of(read), with_one_group(true));
 }
 
 #[test]
-fn pulses_of_version_2() {
+fn pulses_of_version_3() {
     for (name, pulse) in [("serial-ask", ASK), ("serial-answer", ANSWER), ("serial-life", LIFE)] {
         let read = is_frozen(name, Path::Serial, |frame| lower().encode_pulse(&pulse, frame));
         assert!(matches!(read, Incoming::Pulse(read) if read == pulse), "{name}");
@@ -164,10 +164,12 @@ fn pulses_of_version_2() {
 }
 
 #[test]
-fn frames_of_version_1_are_refused_by_name() {
+fn frames_of_earlier_versions_are_refused_by_name() {
     let names = ["crossover", "lan", "will", "serial-introduction", "serial-plain", "serial-ask"];
-    for name in names {
-        let file = format!("{}/tests/frames/version-1-{name}.hex", env!("CARGO_MANIFEST_DIR"));
+    for (version, name) in [1, 2].into_iter().flat_map(|version| names.map(|name| (version, name)))
+    {
+        let frames = format!("{}/tests/frames", env!("CARGO_MANIFEST_DIR"));
+        let file = format!("{frames}/version-{version}-{name}.hex");
         let frame = bytes(&std::fs::read_to_string(&file).unwrap());
         let session = Session {
             my_incarnation: UPPER,
@@ -176,7 +178,8 @@ fn frames_of_version_1_are_refused_by_name() {
             now_us: 1,
         };
         let path = if name.starts_with("serial") { Path::Serial } else { Path::Lan };
-        let read = Codec::new(&KEY, CLUSTER, NodeIndex::Upper).decode(path, &frame, &session);
+        let read =
+            Codec::new(&KEY, CLUSTER, tags(), NodeIndex::Upper).decode(path, &frame, &session);
         assert_eq!(read.err(), Some(DropReason::OldVersion), "{name}");
     }
 }

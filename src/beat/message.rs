@@ -118,6 +118,11 @@ pub enum Ask {
     AcceptLoss(GroupIndex),
 }
 
+impl Ask {
+    /// Wishes are numbered from 1 up to this, and then from 1 again.
+    pub const NUMBER_MAX: u8 = 127;
+}
+
 /// The groups of one heartbeat.
 pub type GroupBeats = ArrayVec<GroupBeat, GROUPS_MAX>;
 

@@ -15,11 +15,11 @@ use super::codec::{Session, tag_fits};
 use super::message::{DropReason, Pulse, PulseKind};
 
 /// First byte of an ask: version 2 in the upper half, kind 3 in the lower.
-pub(super) const ASK_HEAD: u8 = 0x23;
+pub(super) const ASK_HEAD: u8 = 0x33;
 /// First byte of an answer: kind 4.
-pub(super) const ANSWER_HEAD: u8 = 0x24;
+pub(super) const ANSWER_HEAD: u8 = 0x34;
 /// First byte of a sign of life: kind 5.
-pub(super) const LIFE_HEAD: u8 = 0x25;
+pub(super) const LIFE_HEAD: u8 = 0x35;
 
 /// Length of a pulse.
 pub(super) const BYTES: usize = 12;

@@ -1,11 +1,11 @@
-//! Plain serial frames: small enough for 20 a second at 9 600 baud and more.
+//! Plain serial frames: small enough for 20 a second at 19 200 baud and more.
 //!
 //! | bytes | what |
 //! | --- | --- |
-//! | 1 | [`HEAD`]: version 2, plain serial |
-//! | 13 | what the node says of itself (`fields`) |
+//! | 1 | [`HEAD`]: version 3, plain serial |
+//! | 14 | what the node says of itself (`fields`) |
 //! | 4, 4, 4 | sequence, sent, echo: their low 32 bits |
-//! | 14 or 0 | one group (`fields`); groups take turns |
+//! | 15 or 0 | one group (`fields`); groups take turns |
 //! | 8 | tag |
 //!
 //! The receiver restores what does not travel: incarnations and digest from its session, the upper
@@ -18,11 +18,11 @@ use super::fields::{
     GROUP_BYTES, SAID_BYTES, has_echo, put_group, put_said, sender, take_group, take_said,
 };
 use super::message::{Beat, DropReason, GroupBeat};
-use crate::config::NodeIndex;
+use crate::config::{GroupTags, NodeIndex};
 use crate::limits::ECHO_SLACK;
 
-/// First byte of a plain serial frame: version 2 in the upper half, kind 2 in the lower.
-pub(super) const HEAD: u8 = 0x22;
+/// First byte of a plain serial frame: version 3 in the upper half, kind 2 in the lower.
+pub(super) const HEAD: u8 = 0x32;
 
 const TAG_BYTES: usize = 8;
 
@@ -77,6 +77,7 @@ impl Implied {
 /// Writes `beat` with at most one group in place of its own.
 pub(super) fn encode(
     key: &[u8; 32],
+    tags: &GroupTags,
     beat: &Beat,
     group: Option<&GroupBeat>,
     out: &mut FrameBuffer,
@@ -93,12 +94,12 @@ pub(super) fn encode(
     };
     out.clear();
     out.put(&[HEAD]);
-    put_said(out, beat, with_echo);
+    put_said(out, tags, beat, with_echo);
     for number in [implied.sequence, implied.sent_us, implied.echo_us] {
         out.put(&low_half(number).to_be_bytes());
     }
     if let Some(group) = group {
-        put_group(out, group);
+        put_group(out, tags, group);
     }
     let hash = implied.hash(key, out.as_slice());
     out.put(hash.as_bytes().first_chunk::<TAG_BYTES>().map_or(&[], |tag| tag));
@@ -107,6 +108,7 @@ pub(super) fn encode(
 /// Reads a frame that begins with [`HEAD`]. `peer` is whom it must come from.
 pub(super) fn decode(
     key: &[u8; 32],
+    tags: &GroupTags,
     peer: NodeIndex,
     session: &Session,
     heard: &Heard,
@@ -147,7 +149,7 @@ pub(super) fn decode(
     }
     let mut reader = Reader::new(signed);
     reader.u8()?;
-    let mut beat = take_said(&mut reader)?;
+    let mut beat = take_said(&mut reader, tags)?;
     reader.take::<{ 3 * 4 }>()?;
     beat.incarnation = implied.incarnation;
     beat.peer_incarnation = implied.peer_incarnation;
@@ -159,7 +161,7 @@ pub(super) fn decode(
         return Err(DropReason::Malformed);
     }
     if has_group {
-        beat.groups = [take_group(&mut reader)?].into_iter().collect();
+        beat.groups = take_group(&mut reader, tags)?.into_iter().collect();
     }
     Ok(beat)
 }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::frame;
 use super::line::{Deframer, Stuffed};
 use super::*;
-use crate::config::{GroupIndex, NodeIndex};
+use crate::config::{GroupIndex, GroupTags, NodeIndex};
 use crate::control::status::NodeState;
 use crate::limits::{
     BEAT_BYTES_MAX, DIGEST_INTRODUCTIONS, GROUPS_MAX, INTRODUCE_EVERY, INTRODUCTION_BYTES_MAX,
@@ -22,12 +22,17 @@ const MINE: u64 = 0x1111_2222_3333_4444;
 const ITS: u64 = 0xaaaa_bbbb_cccc_dddd;
 const ITS_DIGEST: [u8; 8] = *b"digest-1";
 
+/// As many groups as there may be.
+pub(super) fn tags() -> GroupTags {
+    GroupTags::of(["one", "two", "three", "four", "five", "six", "seven", "eight"])
+}
+
 fn sender() -> Codec {
-    Codec::new(&KEY, CLUSTER, NodeIndex::Lower)
+    Codec::new(&KEY, CLUSTER, tags(), NodeIndex::Lower)
 }
 
 fn receiver() -> Codec {
-    Codec::new(&KEY, CLUSTER, NodeIndex::Upper)
+    Codec::new(&KEY, CLUSTER, tags(), NodeIndex::Upper)
 }
 
 fn session(now_us: u64) -> Session {
@@ -105,7 +110,7 @@ fn any_wish() -> impl Strategy<Value = (u8, Ask)> {
         (0..GROUPS_MAX as u8).prop_map(|group| Ask::HandOver(GroupIndex(group))),
         (0..GROUPS_MAX as u8).prop_map(|group| Ask::AcceptLoss(GroupIndex(group))),
     ];
-    (1..=u8::MAX, ask)
+    (1..=Ask::NUMBER_MAX, ask)
 }
 
 prop_compose! {
@@ -357,19 +362,21 @@ fn reasons_name_what_is_wrong() {
         let session = session(60_100_000);
         let refused =
             |mut codec: Codec, bytes: &[u8]| codec.decode_beat(path, bytes, &session).err();
-        let other = |key, cluster| Codec::new(key, cluster, NodeIndex::Upper);
+        let other = |key, cluster| Codec::new(key, cluster, tags(), NodeIndex::Upper);
         assert_eq!(refused(other(&KEY, "home"), &bytes), Some(DropReason::ForeignCluster));
         assert_eq!(refused(other(&[8; 32], CLUSTER), &bytes), Some(DropReason::BadTag));
         assert_eq!(refused(sender(), &bytes), Some(DropReason::NotPeer));
         assert_eq!(refused(receiver(), &[]), Some(DropReason::Truncated));
         assert_eq!(refused(receiver(), &bytes[..50]), Some(DropReason::Truncated));
         assert_eq!(refused(receiver(), &bytes[..bytes.len() - 1]), Some(DropReason::Truncated));
-        assert_eq!(refused(receiver(), &[0x11; 257]), Some(DropReason::Oversized));
+        assert_eq!(refused(receiver(), &[0x11; BEAT_BYTES_MAX + 1]), Some(DropReason::Oversized));
         let mut other = bytes.clone();
-        other[0] = 0x31;
+        other[0] = 0x41;
         assert_eq!(refused(receiver(), &other), Some(DropReason::UnknownVersion));
-        other[0] = 0x11;
-        assert_eq!(refused(receiver(), &other), Some(DropReason::OldVersion));
+        for old in [0x11, 0x21] {
+            other[0] = old;
+            assert_eq!(refused(receiver(), &other), Some(DropReason::OldVersion));
+        }
     }
 }
 
@@ -556,5 +563,27 @@ fn an_echo_is_restored_from_when_it_was_held() {
         assert_eq!(bytes.len(), super::serial_frame::length(1));
         let got = upper.decode_beat(Path::Serial, &bytes, &session(now_us)).unwrap();
         assert_eq!(got.echo_us, echo_us);
+    }
+}
+
+/// While the two nodes' config files differ, each takes what is said of the groups that it has.
+#[test]
+fn groups_are_meant_by_name() {
+    let there = GroupTags::of(["added", "one", "three"]);
+    let here = GroupTags::of(["one", "two", "three"]);
+    let wishes = [
+        (Some((127, Ask::AcceptLoss(GroupIndex(1)))), Some((127, Ask::AcceptLoss(GroupIndex(0))))),
+        (Some((1, Ask::HandOver(GroupIndex(2)))), Some((1, Ask::HandOver(GroupIndex(2))))),
+        (Some((1, Ask::HandOver(GroupIndex(0)))), None),
+    ];
+    for (wish, heard) in wishes {
+        let said = Beat { wish, groups: sample().groups.into_iter().take(3).collect(), ..sample() };
+        let mut sender = Codec::new(&KEY, CLUSTER, there.clone(), NodeIndex::Lower);
+        let mut receiver = Codec::new(&KEY, CLUSTER, here.clone(), NodeIndex::Upper);
+        let bytes = encoded(&mut sender, Path::Lan, &said);
+        let beat = receiver.decode_beat(Path::Lan, &bytes, &session(60_100_000)).unwrap();
+        let groups: Vec<GroupIndex> = beat.groups.iter().map(|part| part.group).collect();
+        assert_eq!(groups, [GroupIndex(0), GroupIndex(2)]);
+        assert_eq!(beat.wish, heard);
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::form::{is_on_link, names_whole_network, show_duration};
 use super::place::{At, Problems, any_of};
 use super::schema::{self, Written};
+use super::tags;
 use super::{
     Config, Failback, Group, Heartbeat, Mac, Nic, Node, NodeIndex, SerialLine, ServiceAddress,
     normal, parts,
@@ -220,7 +221,14 @@ fn check_groups(written: &Written, problems: &mut Problems) {
         let what = format!("there are {} groups", written.groups.len());
         problems.report(&place, what, &format!("at most {}", limits::GROUPS_MAX));
     }
+    let mut tags: BTreeMap<u16, &str> = BTreeMap::new();
     for group in &written.groups {
+        let name = group.name.value.as_str();
+        if let Some(other) = tags.insert(tags::tag(name), name).filter(|other| *other != name) {
+            let what = format!("the nodes cannot tell the groups {name} and {other} apart");
+            let expected = "another name for one of them: their 16-bit hashes are equal";
+            problems.report(&group.name.place, what, expected);
+        }
         if let Some(At { value, place }) = &group.prefer
             && !names.contains(&value.as_str())
         {

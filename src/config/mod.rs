@@ -15,6 +15,7 @@ mod parts;
 mod place;
 mod schema;
 mod table;
+mod tags;
 mod warn;
 
 use std::io::Read;
@@ -29,6 +30,7 @@ use crate::limits::{self, CONFIG_BYTES_MAX};
 pub use form::duration as parse_duration;
 use place::Problems;
 pub use place::{ConfigError, ConfigErrors};
+pub use tags::GroupTags;
 pub use warn::warnings;
 
 /// Reads and checks the config at `path`.
@@ -125,13 +127,17 @@ pub struct Config {
     pub notify_exec: Option<PathBuf>,
     /// The groups, sorted by name; at most [`crate::limits::GROUPS_MAX`].
     pub groups: Vec<Group>,
-    /// Four bytes of a BLAKE3 hash of the groups' names, then four of one of the config's normal form:
-    /// equal configs have equal digests, whatever their comments, order and spacing; and nodes whose
-    /// first halves differ mean different groups by the same [`GroupIndex`].
+    /// The first bytes of a BLAKE3 hash of the config's normal form: equal configs have equal digests, whatever their
+    /// comments, order and spacing.
     pub digest: [u8; 8],
 }
 
 impl Config {
+    /// How its groups are meant on the wire.
+    pub fn group_tags(&self) -> GroupTags {
+        GroupTags::of(self.groups.iter().map(|group| group.name.as_str()))
+    }
+
     /// The node at `index`.
     pub fn node(&self, index: NodeIndex) -> &Node {
         match index {

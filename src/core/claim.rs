@@ -173,11 +173,13 @@ impl Core {
         let passive = Role::Passive { granted: None };
         if self.peer.is_alive() {
             // Heard, but it has not yet spoken of this group.
-            let same = self.peer.last().is_none_or(|beat| self.means_same_groups(beat));
+            let same = self.peer.last().is_none_or(|beat| beat.digest == self.config.digest);
             group.why = if same {
                 "the peer has not yet said where it stands".to_string()
             } else {
-                "the two nodes' config files name different groups".to_string()
+                "the peer has not said where it stands: the two nodes' config files differ, perhaps this group is not \
+                 in the peer's"
+                    .to_string()
             };
             return passive;
         }

@@ -66,9 +66,6 @@ impl Core {
             }
             Verdict::Counted { new_incarnation, newest } => {
                 self.end_asks(now);
-                if newest && !self.means_same_groups(&beat) {
-                    self.peer.forget_groups();
-                }
                 if beat.farewell {
                     let text = "the peer said goodbye and holds nothing";
                     return self.ended(now, Death::Goodbye, text);
@@ -110,9 +107,6 @@ impl Core {
     /// A beat that was held back says that the peer serves: perhaps its machine stood still and has just woken. Until
     /// it let go its kernel answered whoever asked.
     fn served_until_now(&mut self, now: Time, beat: &Beat) {
-        if !self.means_same_groups(beat) {
-            return;
-        }
         let serves = |part: &&GroupBeat| matches!(part.stance, Stance::Active | Stance::Offering);
         for part in beat.groups.iter().filter(serves) {
             self.with_group(part.group, |core, group| {
@@ -220,15 +214,7 @@ impl Core {
         self.tell(Kind::PeerState, None, text.to_string());
     }
 
-    /// Whether the peer means the same group by a number as this node does.
-    pub(super) fn means_same_groups(&self, beat: &Beat) -> bool {
-        beat.digest.first_chunk::<4>() == self.config.digest.first_chunk::<4>()
-    }
-
     fn learn_generations(&mut self, beat: &Beat) {
-        if !self.means_same_groups(beat) {
-            return;
-        }
         for part in beat.groups.iter().filter(|part| part.generation > 0) {
             let served =
                 super::Generation { number: part.generation, owner: part.owner, id: part.id };

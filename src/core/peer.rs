@@ -315,11 +315,6 @@ impl Peer {
         Some(Generation { number: part.generation, owner: part.owner, id: part.id })
     }
 
-    /// Its groups are other ones than this node's: what it says of them means nothing here.
-    pub fn forget_groups(&mut self) {
-        self.groups.fill(None);
-    }
-
     /// The current incarnation has ended: nothing of it counts from now on.
     pub fn end(&mut self, now: Time) {
         self.ended = self.incarnation.take();

@@ -182,17 +182,10 @@ impl Core {
         if std::mem::replace(&mut self.configs_differ, differ) == differ {
             return;
         }
-        let same_groups = digest.first_chunk::<4>() == self.config.digest.first_chunk::<4>();
-        let text = match (differ, same_groups) {
-            (false, _) => "the two nodes have the same config again",
-            (true, true) => {
-                "the two nodes have different config files; copy one over the other and reload \
-                 both (SIGHUP)"
-            }
-            (true, false) => {
-                "the two nodes' config files name different groups: no group is handed over \
-                 until they are equal; copy one over the other and restart"
-            }
+        let text = if differ {
+            "the two nodes have different config files; copy one over the other and reload both (SIGHUP)"
+        } else {
+            "the two nodes have the same config again"
         };
         self.tell(Kind::Config, None, text.to_string());
     }

@@ -138,7 +138,7 @@ impl Core {
         if self.wishes.outgoing.is_some_and(|(_, under_way)| under_way != ask) {
             return Err(format!("another request to {peer} is under way; try again"));
         }
-        self.wishes.token = self.wishes.token.checked_add(1).unwrap_or(1);
+        self.wishes.token = self.wishes.token % Ask::NUMBER_MAX + 1;
         self.wishes.outgoing = Some((self.wishes.token, ask));
         self.beat_now = true;
         Ok(())

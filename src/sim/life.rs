@@ -336,7 +336,7 @@ impl World {
         node.heart = Some(Heart {
             id,
             core,
-            codec: Codec::new(&KEY, &self.config.cluster, index),
+            codec: Codec::new(&KEY, &self.config.cluster, self.config.group_tags(), index),
             birth_us,
             running_since_us: now_us,
             stopped: 0,

@@ -109,6 +109,34 @@ fn normal_forms_read_back_as_the_same_config() {
     }
 }
 
+/// So two releases of the daemon say the same of the same config: see `config::normal`.
+#[test]
+fn a_digest_is_frozen() {
+    let digest = parse_file(&folder("good").join("usual.toml")).unwrap().digest;
+    assert_eq!(digest.map(|byte| format!("{byte:02x}")).concat(), "71856ccef7c3df2d");
+}
+
+#[test]
+fn groups_whose_names_have_one_hash_are_refused() {
+    let text = std::fs::read_to_string(folder("good").join("usual.toml")).unwrap();
+    let header = text.lines().find(|line| line.starts_with("[group.")).unwrap();
+    let mut seen = std::collections::BTreeMap::new();
+    let (one, other) = (0..)
+        .find_map(|number| {
+            let name = format!("group-{number}");
+            let tag = config::GroupTags::of([name.as_str()]).tag(config::GroupIndex(0));
+            seen.insert(tag, name.clone()).map(|earlier: String| (earlier, name))
+        })
+        .unwrap();
+    let group = |name: &str, last: u8| {
+        format!("[group.{name}]\nprefer = \"serv1\"\naddress = [\"203.0.113.{last}/24\"]\n")
+    };
+    let cut = text.find(header).unwrap();
+    let text = format!("{}{}{}", &text[..cut], group(&one, 71), group(&other, 72));
+    let errors = config::parse(&text, "x.toml").unwrap_err().to_string();
+    assert!(errors.contains("cannot tell the groups"), "{errors}");
+}
+
 #[test]
 fn order_and_spelling_do_not_change_the_digest() {
     let digest = |name: &str| parse_file(&folder("good").join(name)).unwrap().digest;

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use clusterd::beat::{Beat, Codec, FrameBuffer, GroupBeats, Path, PathSet};
 use clusterd::bed::Bed;
-use clusterd::config::NodeIndex;
+use clusterd::config::{GroupTags, NodeIndex};
 use clusterd::control::status::NodeState;
 use clusterd::limits;
 use clusterd::sys::packet::PacketSocket;
@@ -250,7 +250,7 @@ pub fn forged(path: Path, key: &[u8; 32], cluster: &str, from: NodeIndex) -> Vec
         groups: GroupBeats::new(),
     };
     let mut frame = FrameBuffer::new();
-    Codec::new(key, cluster, from).encode(path, &beat, &mut frame);
+    Codec::new(key, cluster, GroupTags::default(), from).encode(path, &beat, &mut frame);
     frame.as_slice().to_vec()
 }
 

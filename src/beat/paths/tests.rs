@@ -18,7 +18,7 @@ use super::*;
 use crate::beat::line::{Deframer, Stuffed};
 use crate::beat::tests::beat_of;
 use crate::beat::{CopyBeat, CopyDetail, GroupBeat, PathSet, PulseKind, Stance};
-use crate::config::{Failback, Group, GroupIndex, Heartbeat, Nic, Node, WhenUnsure};
+use crate::config::{Failback, Group, GroupIndex, GroupTags, Heartbeat, Nic, Node, WhenUnsure};
 use crate::control::status::NodeState;
 use crate::limits::{BEAT_BYTES_MAX, CROSSOVER_ETHERTYPE, LAN_PORT};
 use crate::sys::packet::PacketSocket;
@@ -66,7 +66,7 @@ fn config(addresses: [&str; 2], serial: [Option<PathBuf>; 2]) -> Config {
 }
 
 fn open(config: &Config, me: NodeIndex) -> Paths {
-    Paths::open(config, me, Codec::new(&KEY, &config.cluster, me))
+    Paths::open(config, me, Codec::new(&KEY, &config.cluster, config.group_tags(), me))
 }
 
 fn incarnation(node: NodeIndex) -> u64 {
@@ -449,7 +449,7 @@ fn a_line_that_takes_nothing_drops_beats_and_recovers() {
         let bytes = far.read();
         let frames = bytes.iter().filter_map(|&byte| deframer.push(byte));
         let last = frames.filter_map(Result::ok).last();
-        let mut codec = Codec::new(&KEY, "office", NodeIndex::Upper);
+        let mut codec = Codec::new(&KEY, "office", GroupTags::of(["web"]), NodeIndex::Upper);
         if let Some(frame) = last
             && let Ok(Incoming::Beat(heard)) =
                 codec.decode(Path::Serial, frame.as_slice(), &session(NodeIndex::Upper))
@@ -472,7 +472,7 @@ fn a_pseudo_terminal_has_no_modem_lines() {
 fn pulses_cross_the_line() {
     let mut far = FarEnd::new();
     let mut lower = serial_only(NodeIndex::Lower, &far.device);
-    let mut codec = Codec::new(&KEY, "office", NodeIndex::Upper);
+    let mut codec = Codec::new(&KEY, "office", GroupTags::of(["web"]), NodeIndex::Upper);
     let ask = Pulse {
         kind: PulseKind::Ask,
         incarnation: incarnation(NodeIndex::Upper),
@@ -517,7 +517,7 @@ fn the_line_tells_of_a_whole_pulse() {
         peer_incarnation: incarnation(NodeIndex::Upper),
         number,
     };
-    let mut codec = Codec::new(&KEY, "office", NodeIndex::Lower);
+    let mut codec = Codec::new(&KEY, "office", GroupTags::of(["web"]), NodeIndex::Lower);
     let session = session(NodeIndex::Upper);
     let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let line = File::options().read(true).custom_flags(flags.bits()).open(&far.device).unwrap();
@@ -562,7 +562,7 @@ fn a_babbling_line_does_not_hold_the_loop() {
     assert!(lower.receive(Path::Serial, &session, 2, &mut |_| ()).unwrap(), "all read at once");
     // A frame behind it is found.
     let mut frame = FrameBuffer::new();
-    let mut codec = Codec::new(&KEY, "office", NodeIndex::Upper);
+    let mut codec = Codec::new(&KEY, "office", GroupTags::of(["web"]), NodeIndex::Upper);
     codec.encode(Path::Serial, &beat(NodeIndex::Upper, 1), &mut frame);
     far.file.write_all(Stuffed::new(frame.as_slice()).unwrap().as_slice()).unwrap();
     let got = wait(&mut lower, Path::Serial, NodeIndex::Lower, 1, || ());

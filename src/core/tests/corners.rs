@@ -69,21 +69,6 @@ fn p3_a_want_from_before_a_gap_gets_no_handover() {
 }
 
 #[test]
-fn peers_with_other_groups_hand_nothing_over() {
-    let mut story = Story::settled();
-    let mut beat = newest(&story, B, Path::Lan);
-    beat.sequence += 1_000;
-    beat.digest[0] ^= 1;
-    beat.groups[0].stance = Stance::Wanting(77);
-    beat.groups[0].generation = 40;
-    story.give(A, Event::Heard { path: Path::Lan, beat });
-    let wish = Wish::Move { group: WEB, to: None, accept_loss: false };
-    story.give(A, Event::Wished { request: 1, wish });
-    assert!(story.nodes[A].holds, "{:?}", story.status(A));
-    assert_eq!(story.status(A).groups[0].generation, 1, "a foreign group's generation is not ours");
-}
-
-#[test]
 fn a_damaged_generation_is_not_learned() {
     let mut story = Story::settled();
     let mut beat = newest(&story, B, Path::Lan);

@@ -96,7 +96,7 @@ pub fn run(inherits: HeartInherits) -> Result<(), BeginError> {
         // Refused for the whole process before: told there.
         let _ = realtime::set_thread_priority(limits::HEART_PRIORITY);
     })?;
-    let codec = Codec::new(&key, &config.cluster, me);
+    let codec = Codec::new(&key, &config.cluster, config.group_tags(), me);
     let paths = Paths::open(&config, me, codec);
     let registry = poll.registry().try_clone()?;
     let wires = Wires::new(&config, me, paths, registry, FIRST_WIRE);

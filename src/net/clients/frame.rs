@@ -2,14 +2,13 @@
 //!
 //! | offset | bytes | what |
 //! | --- | --- | --- |
-//! | 0 | 1 | [`HEAD`]: version 1 |
+//! | 0 | 1 | [`HEAD`]: version 2 |
 //! | 1 | 8 | cluster: which pair this is for, by a hash of its name |
-//! | 9 | 4 | digest of the groups' names: what a group's number means |
-//! | 13 | 1, 1 | who sends: 0 lower, 1 upper; which group |
-//! | 15 | 8, 8 | the sender's epoch (random at its start); number of the list, rising within it |
-//! | 31 | 2, 2 | which part of how many |
-//! | 35 | 2 | connections in this part |
-//! | 37 | 13 or 37 each | 4 or 6; service address, port, client address, port |
+//! | 9 | 1, 2 | who sends: 0 lower, 1 upper; the group's tag |
+//! | 12 | 8, 8 | the sender's epoch (random at its start); number of the list, rising within it |
+//! | 28 | 2, 2 | which part of how many |
+//! | 32 | 2 | connections in this part |
+//! | 34 | 13 or 37 each | 4 or 6; service address, port, client address, port |
 //! | end | 32 | tag: keyed BLAKE3 over all before it |
 //!
 //! The key is derived from the pair's for this alone, so no heartbeat can pass as a list or the other
@@ -19,12 +18,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::Connection;
 use crate::config::key::Key;
-use crate::config::{Config, Group, GroupIndex, NodeIndex};
+use crate::config::{Config, Group, GroupIndex, GroupTags, NodeIndex};
 use crate::limits::{CONNECTIONS_MAX, SHARE_BYTES_MAX};
 
-/// First byte: version 1 in the upper half.
-const HEAD: u8 = 0x18;
-const HEADER_BYTES: usize = 37;
+/// First byte: version 2 in the upper half.
+const HEAD: u8 = 0x28;
+const HEADER_BYTES: usize = 34;
 const TAG_BYTES: usize = 32;
 /// Bytes of the longest connection.
 const CONNECTION_BYTES_MAX: usize = 37;
@@ -44,8 +43,8 @@ pub enum Refusal {
     Malformed,
     /// For another pair.
     ForeignCluster,
-    /// The two nodes' config files name different groups.
-    OtherGroups,
+    /// Of a group that this node does not have.
+    UnknownGroup,
     /// Not from the peer: this node's own, reflected.
     NotPeer,
     /// Not signed with the pair's key.
@@ -68,7 +67,7 @@ impl Refusal {
             Refusal::Oversized => "oversized",
             Refusal::Malformed => "malformed",
             Refusal::ForeignCluster => "foreign-cluster",
-            Refusal::OtherGroups => "other-groups",
+            Refusal::UnknownGroup => "unknown-group",
             Refusal::NotPeer => "not-peer",
             Refusal::BadTag => "bad-tag",
             Refusal::OtherAddress => "other-address",
@@ -101,7 +100,7 @@ pub struct Codec {
     me: NodeIndex,
     key: [u8; 32],
     cluster: [u8; 8],
-    names: [u8; 4],
+    tags: GroupTags,
     /// The service addresses of each group.
     groups: Vec<Vec<IpAddr>>,
 }
@@ -112,12 +111,11 @@ impl Codec {
         let name = config.cluster.as_bytes();
         let cluster = blake3::derive_key("clusterd 1 cluster name in shared connections", name);
         let secret = [key.as_slice(), name].concat();
-        let [a, b, c, d, ..] = config.digest;
         Codec {
             me,
             key: blake3::derive_key("clusterd 1 shared connections", &secret),
             cluster: cluster.first_chunk().copied().unwrap_or_default(),
-            names: [a, b, c, d],
+            tags: config.group_tags(),
             groups: config.groups.iter().map(Group::ips).collect(),
         }
     }
@@ -153,8 +151,8 @@ impl Codec {
             let mut out = Vec::with_capacity(HEADER_BYTES + body.len() + TAG_BYTES);
             out.push(HEAD);
             out.extend(self.cluster);
-            out.extend(self.names);
-            out.extend([sender_byte(self.me), group.0]);
+            out.push(sender_byte(self.me));
+            out.extend(self.tags.tag(group).to_be_bytes());
             out.extend(epoch.to_be_bytes());
             out.extend(number.to_be_bytes());
             out.extend([index, of, count].map(u16::to_be_bytes).concat());
@@ -169,8 +167,7 @@ impl Codec {
     /// Reads a frame.
     ///
     /// # Errors
-    /// The first reason not to take it, in this order: size, version, cluster, groups, sender, tag,
-    /// fields.
+    /// The first reason not to take it, in this order: size, version, cluster, sender, tag, fields.
     pub fn decode(&self, bytes: &[u8]) -> Result<Part, Refusal> {
         if bytes.len() > SHARE_BYTES_MAX {
             return Err(Refusal::Oversized);
@@ -183,10 +180,8 @@ impl Codec {
         if reader.take()? != self.cluster {
             return Err(Refusal::ForeignCluster);
         }
-        if reader.take()? != self.names {
-            return Err(Refusal::OtherGroups);
-        }
-        let [sender, group] = reader.take()?;
+        let [sender] = reader.take()?;
+        let tag_of_group = u16::from_be_bytes(reader.take()?);
         if sender != sender_byte(self.me.other()) {
             return Err(Refusal::NotPeer);
         }
@@ -198,7 +193,8 @@ impl Codec {
         let number = u64::from_be_bytes(reader.take()?);
         let [index, of, count] =
             [reader.take()?, reader.take()?, reader.take()?].map(u16::from_be_bytes);
-        let addresses = self.groups.get(usize::from(group)).ok_or(Refusal::Malformed)?;
+        let group = self.tags.group(tag_of_group).ok_or(Refusal::UnknownGroup)?;
+        let addresses = self.groups.get(usize::from(group.0)).ok_or(Refusal::Malformed)?;
         if index >= of || usize::from(of) > PARTS_MAX {
             return Err(Refusal::Malformed);
         }
@@ -213,7 +209,7 @@ impl Codec {
         if !reader.0.is_empty() {
             return Err(Refusal::Malformed);
         }
-        Ok(Part { group: GroupIndex(group), epoch, number, index, of, connections })
+        Ok(Part { group, epoch, number, index, of, connections })
     }
 }
 

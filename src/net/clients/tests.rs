@@ -128,7 +128,7 @@ fn hostile_frames_are_refused_by_their_reason() {
     let other = Codec::new(&KEY, &config("d", "web"), node);
     assert_eq!(refusal(&frame(&other)), Refusal::ForeignCluster);
     let other = Codec::new(&KEY, &config("c", "www"), node);
-    assert_eq!(refusal(&frame(&other)), Refusal::OtherGroups);
+    assert_eq!(refusal(&frame(&other)), Refusal::UnknownGroup);
     let other = Codec::new(&[8; 32], &config("c", "web"), node);
     assert_eq!(refusal(&frame(&other)), Refusal::BadTag);
     let mut other = codec(NodeIndex::Upper);
@@ -136,15 +136,17 @@ fn hostile_frames_are_refused_by_their_reason() {
     assert_eq!(other.decode(&frame(&lower)).unwrap_err(), Refusal::OtherAddress);
     // What only a holder of the key could say.
     assert!(upper.decode(&signed(|_| {})).is_ok());
-    assert_eq!(refusal(&signed(|frame| frame[14] = 2)), Refusal::Malformed, "no such group");
-    assert_eq!(refusal(&signed(|frame| frame[14] = 0)), Refusal::OtherAddress);
-    assert_eq!(refusal(&signed(|frame| frame[34] = 0)), Refusal::Malformed, "part 0 of 0");
-    assert_eq!(refusal(&signed(|frame| frame[33] = 0xff)), Refusal::Malformed, "too many parts");
-    assert_eq!(refusal(&signed(|frame| frame[36] = 1)), Refusal::Malformed, "more than it says");
-    assert_eq!(refusal(&signed(|frame| frame[36] = 3)), Refusal::Truncated);
-    assert_eq!(refusal(&signed(|frame| frame[37] = 5)), Refusal::Malformed, "no family");
+    assert_eq!(refusal(&signed(|frame| frame[10] ^= 1)), Refusal::UnknownGroup);
+    let other = config("c", "web").group_tags().tag(GroupIndex(0)).to_be_bytes();
+    let of_another = signed(|frame| frame[10..12].copy_from_slice(&other));
+    assert_eq!(refusal(&of_another), Refusal::OtherAddress);
+    assert_eq!(refusal(&signed(|frame| frame[31] = 0)), Refusal::Malformed, "part 0 of 0");
+    assert_eq!(refusal(&signed(|frame| frame[30] = 0xff)), Refusal::Malformed, "too many parts");
+    assert_eq!(refusal(&signed(|frame| frame[33] = 1)), Refusal::Malformed, "more than it says");
+    assert_eq!(refusal(&signed(|frame| frame[33] = 3)), Refusal::Truncated);
+    assert_eq!(refusal(&signed(|frame| frame[34] = 5)), Refusal::Malformed, "no family");
     // The first is of IPv6; the second's client becomes a multicast group, and then port 0.
-    let second = 37 + 37;
+    let second = 34 + 37;
     assert_eq!(refusal(&signed(|frame| frame[second + 7] = 224)), Refusal::Malformed);
     let no_port = signed(|frame| frame[second + 11..second + 13].fill(0));
     assert_eq!(refusal(&no_port), Refusal::Malformed);
