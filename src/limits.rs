@@ -139,6 +139,8 @@ pub const CONFIG_EXCERPT_CHARS_MAX: usize = 160;
 pub const NAME_BYTES_MAX: usize = 64;
 /// Longest name of a network interface, in bytes: the kernel's `IFNAMSIZ` less its ending zero.
 pub const INTERFACE_BYTES_MAX: usize = 15;
+/// Longest other name of one (`altname`), in bytes: the kernel's `ALTIFNAMSIZ` less its ending zero.
+pub const ALTNAME_BYTES_MAX: usize = 127;
 /// Shortest interval between heartbeats: the serial line needs 5 ms for each.
 pub const INTERVAL_MIN: Duration = Duration::from_millis(10);
 /// Longest interval between heartbeats: beyond it no takeover is quick.
@@ -193,6 +195,11 @@ pub const REACH_ANSWER_WITHIN: Duration = Duration::from_secs(1);
 pub const ECHO_PACKET_BYTES: usize = 60 + 40;
 /// A socket that failed is opened again at most this often.
 pub const REOPEN_EVERY: Duration = Duration::from_secs(1);
+/// Orders that may wait for the heart's thread beside its loop: two questions, and what six sockets that fail once a
+/// second leave in the seconds that a slow driver takes.
+pub const ASIDE_ORDERS_MAX: usize = 64;
+/// A serial line's driver is slow after this, which is told: a USB adapter that has hung answers nothing for 5 s.
+pub const LINE_PATIENCE: Duration = Duration::from_secs(5);
 /// The heart's patience with the worker at its own end: the last events should be kept.
 pub const LEAVE_PATIENCE: Duration = Duration::from_millis(200);
 /// Time between two looks at what can wait: idle administrators, counts.

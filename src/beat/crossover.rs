@@ -10,6 +10,7 @@ use super::message::{DropReason, Path};
 use super::will::{Farewell, link_destination};
 use crate::limits::{BEAT_BYTES_MAX, CROSSOVER_ETHERTYPE};
 use crate::sys::packet::PacketSocket;
+use crate::sys::packet_options::ethernet_address;
 
 /// Destination, source, EtherType.
 const HEADER_BYTES: usize = 14;
@@ -24,10 +25,12 @@ pub(super) struct Crossover {
 }
 
 impl Crossover {
-    /// Opens the path on `interface`. Needs CAP_NET_RAW.
-    pub(super) fn open(interface: &str) -> io::Result<Crossover> {
-        let socket = PacketSocket::open(interface, CROSSOVER_ETHERTYPE)?;
-        let mac = mac_of(interface)?;
+    /// Opens the path on the interface of that index. Needs CAP_NET_RAW.
+    pub(super) fn open(interface_index: u32) -> io::Result<Crossover> {
+        let socket = PacketSocket::open(interface_index, CROSSOVER_ETHERTYPE)?;
+        // Not by getifaddrs(3), which waits for the kernel's rtnl lock.
+        let mac = ethernet_address(&socket)?
+            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the interface has no MAC"))?;
         let mut header = [0; HEADER_BYTES];
         let fields = BROADCAST.into_iter().chain(mac).chain(CROSSOVER_ETHERTYPE.to_be_bytes());
         for (place, byte) in header.iter_mut().zip(fields) {
@@ -68,12 +71,4 @@ impl Crossover {
             None => Err(DropReason::Oversized),
         }))
     }
-}
-
-/// The MAC that the interface has now.
-fn mac_of(interface: &str) -> io::Result<[u8; 6]> {
-    nix::ifaddrs::getifaddrs()?
-        .filter(|entry| entry.interface_name == interface)
-        .find_map(|entry| entry.address?.as_link_addr()?.addr())
-        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the interface has no MAC"))
 }

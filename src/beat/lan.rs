@@ -4,7 +4,6 @@ use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::os::fd::{AsRawFd, RawFd};
 
-use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrStorage, bind, setsockopt, socket, sockopt,
 };
@@ -13,40 +12,31 @@ use super::buffer::FrameBuffer;
 use super::message::{DropReason, Path};
 use super::will::{Farewell, udp_destination};
 use crate::limits::{BEAT_BYTES_MAX, LAN_PORT, LAN_PRIORITY};
+use crate::sys::packet_options::bind_to_interface;
 
 /// An open LAN path.
 pub(super) struct Lan {
     socket: UdpSocket,
-    interface: String,
-    /// The socket is bound to the interface that had this index, whatever has its name now.
-    interface_index: u32,
     peer: SocketAddr,
     /// One byte longer than any frame of ours, to notice those that are too long.
     buffer: [u8; BEAT_BYTES_MAX + 1],
 }
 
 impl Lan {
-    /// Opens the path on `interface` between two addresses. Port 694 needs CAP_NET_BIND_SERVICE.
+    /// Opens the path on the interface of that index between two addresses. Port 694 needs CAP_NET_BIND_SERVICE.
     ///
     /// The socket is not connected: an ICMP error of a dead peer's router would come back as its own.
-    pub(super) fn open(interface: &str, own: IpAddr, peer: IpAddr) -> io::Result<Lan> {
+    pub(super) fn open(interface_index: u32, own: IpAddr, peer: IpAddr) -> io::Result<Lan> {
         let family = match own {
             IpAddr::V4(_) => AddressFamily::Inet,
             IpAddr::V6(_) => AddressFamily::Inet6,
         };
         let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
         let socket = socket(family, SockType::Datagram, flags, None)?;
-        setsockopt(&socket, sockopt::BindToDevice, &interface.into())?;
+        bind_to_interface(&socket, interface_index)?;
         setsockopt(&socket, sockopt::Priority, &LAN_PRIORITY)?;
-        let index = nix::net::if_::if_nametoindex(interface)?;
-        bind(socket.as_raw_fd(), &SockaddrStorage::from(endpoint(own, index)))?;
-        Ok(Lan {
-            socket: socket.into(),
-            interface: interface.into(),
-            interface_index: index,
-            peer: endpoint(peer, index),
-            buffer: [0; _],
-        })
+        bind(socket.as_raw_fd(), &SockaddrStorage::from(endpoint(own, interface_index)))?;
+        Ok(Lan { socket: socket.into(), peer: endpoint(peer, interface_index), buffer: [0; _] })
     }
 
     pub(super) fn fd(&self) -> RawFd {
@@ -59,12 +49,11 @@ impl Lan {
         Farewell { path: Path::Lan, to, frame: frame.as_slice().to_vec() }
     }
 
-    /// Sends one frame. ENODEV if the interface that it was opened on is gone: the kernel says only
-    /// that the network is unreachable, and would say so for ever.
+    /// Sends one frame. If the interface that it was opened on is gone, the kernel says only that the network is
+    /// unreachable, and would say so for ever.
     pub(super) fn send(&self, frame: &FrameBuffer) -> io::Result<()> {
-        let Err(error) = self.socket.send_to(frame.as_slice(), self.peer) else { return Ok(()) };
-        let index = nix::net::if_::if_nametoindex(self.interface.as_str());
-        Err(if index == Ok(self.interface_index) { error } else { Errno::ENODEV.into() })
+        self.socket.send_to(frame.as_slice(), self.peer)?;
+        Ok(())
     }
 
     /// The next frame that is there; `None`: none now.

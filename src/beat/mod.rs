@@ -28,6 +28,6 @@ pub use copy::{Approx, CopyBeat, CopyDetail, Holds, UNSENT_UNKNOWN_S};
 pub use message::{
     Ask, Beat, DropReason, GroupBeat, GroupBeats, Incoming, Path, PathSet, Pulse, PulseKind, Stance,
 };
-pub use paths::{Paths, Unsent};
-pub use serial::{frame_time, pulse_time, serial_interval};
+pub use paths::{Closed, Paths, Unsent};
+pub use serial::{Serial, frame_time, pulse_time, serial_interval};
 pub use will::Farewell;

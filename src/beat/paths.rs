@@ -3,8 +3,10 @@
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::RawFd;
+use std::sync::Arc;
 
 use nix::errno::Errno;
+use serialport::TTYPort;
 
 use super::buffer::FrameBuffer;
 use super::codec::{Codec, Session};
@@ -14,7 +16,7 @@ use super::line::Unstuffed;
 use super::message::{Beat, DropReason, Incoming, Path, Pulse};
 use super::serial::Serial;
 use super::will::Farewell;
-use crate::config::{Config, NodeIndex, SerialLine};
+use crate::config::{Config, NodeIndex};
 
 /// Beats of a path that were not sent, by reason. They are not sent later: a late beat is worthless.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,9 +35,20 @@ enum Socket {
     Lan(Lan),
 }
 
+/// What a path was open with. To drop it may wait for the kernel, or for a driver.
+pub struct Closed(Socket);
+
+impl Closed {
+    /// Its descriptor: it leaves an epoll set by being dropped, at the latest.
+    pub fn fd(&self) -> RawFd {
+        self.0.fd()
+    }
+}
+
 #[derive(Default)]
 struct Slot {
     socket: Option<Socket>,
+    closed: Option<Closed>,
     fault: Option<io::Error>,
     unsent: Unsent,
 }
@@ -43,17 +56,16 @@ struct Slot {
 /// All paths of this node, with the codec of their frames.
 ///
 /// ```text
-///   open or reopen succeeded          send or receive failed for good
+///   opened                            send or receive failed for good, or Paths::close
 ///   ------------------------> open ----------------------------------> closed, with its fault
-///                               ^            reopen                        |
+///                               ^            opened again                  |
 ///                               +------------------------------------------+
 /// ```
-/// What passes by itself (no carrier, no route, a full queue, an ICMP error) closes nothing.
+/// What passes by itself (no carrier, no route, a full queue, an ICMP error) closes nothing. Nothing in here waits;
+/// whoever takes what was closed ([`Paths::take_closed`]) may.
 pub struct Paths {
     codec: Codec,
-    crossover_interface: String,
-    serial_line: Option<SerialLine>,
-    lan_interface: String,
+    has_serial: bool,
     own_address: IpAddr,
     peer_address: IpAddr,
     slots: [Slot; 3],
@@ -61,61 +73,74 @@ pub struct Paths {
 }
 
 impl Paths {
-    /// Opens what can be opened; [`Paths::fault`] tells of the rest, which [`Paths::reopen`] tries
-    /// again. Needs CAP_NET_RAW (crossover) and CAP_NET_BIND_SERVICE (LAN).
-    pub fn open(config: &Config, me: NodeIndex, codec: Codec) -> Paths {
+    /// All paths of a node, closed.
+    pub fn new(config: &Config, me: NodeIndex, codec: Codec) -> Paths {
         let node = config.node(me);
-        let mut paths = Paths {
+        Paths {
             codec,
-            crossover_interface: node.crossover.clone(),
-            serial_line: node.serial.clone(),
-            lan_interface: node.lan.clone(),
+            has_serial: node.serial.is_some(),
             own_address: node.address,
             peer_address: config.node(me.other()).address,
             slots: Default::default(),
             frame: FrameBuffer::new(),
-        };
-        for path in Path::ALL {
-            // A failure is kept as the path's fault.
-            let _ = paths.reopen(path);
         }
-        paths
     }
 
     /// Whether the config has that path.
     pub fn is_configured(&self, path: Path) -> bool {
         match path {
             Path::Crossover | Path::Lan => true,
-            Path::Serial => self.serial_line.is_some(),
+            Path::Serial => self.has_serial,
         }
     }
 
-    /// Closes the path if it is open, and opens it anew; does nothing if it is not configured. The
-    /// descriptor that was open before has left every epoll set by being closed.
+    /// Opens the crossover on the interface of that index, by whatever name. Needs CAP_NET_RAW.
     ///
     /// # Errors
-    /// No such interface, address or device, or not permitted. Also kept as the path's fault.
-    pub fn reopen(&mut self, path: Path) -> io::Result<()> {
-        slot_mut(&mut self.slots, path).socket = None;
-        let opened = match path {
-            Path::Crossover => Crossover::open(&self.crossover_interface).map(Socket::Crossover),
-            Path::Lan => {
-                Lan::open(&self.lan_interface, self.own_address, self.peer_address).map(Socket::Lan)
-            }
-            Path::Serial => match &self.serial_line {
-                Some(line) => Serial::open(line).map(Socket::Serial),
-                None => return Ok(()),
-            },
-        };
+    /// No such interface, or not permitted. Also kept as the path's fault.
+    pub fn open_crossover(&mut self, interface_index: u32) -> io::Result<()> {
+        let opened = Crossover::open(interface_index);
+        self.opened(Path::Crossover, opened.map(Socket::Crossover))
+    }
+
+    /// Opens the LAN path on the interface of that index. Needs CAP_NET_BIND_SERVICE.
+    ///
+    /// # Errors
+    /// No such interface or address, or not permitted. Also kept as the path's fault.
+    pub fn open_lan(&mut self, interface_index: u32) -> io::Result<()> {
+        let opened = Lan::open(interface_index, self.own_address, self.peer_address);
+        self.opened(Path::Lan, opened.map(Socket::Lan))
+    }
+
+    /// The serial line was opened, or not.
+    ///
+    /// # Errors
+    /// Why not. Also kept as the path's fault.
+    pub fn line_opened(&mut self, line: io::Result<Serial>) -> io::Result<()> {
+        self.opened(Path::Serial, line.map(Socket::Serial))
+    }
+
+    fn opened(&mut self, path: Path, opened: io::Result<Socket>) -> io::Result<()> {
         let slot = slot_mut(&mut self.slots, path);
         match opened {
             Ok(socket) => {
+                slot.put_away();
                 slot.socket = Some(socket);
                 slot.fault = None;
                 Ok(())
             }
             Err(error) => Err(slot.close(error)),
         }
+    }
+
+    /// Closes a path, for this reason.
+    pub fn close(&mut self, path: Path, fault: io::Error) {
+        slot_mut(&mut self.slots, path).close(fault);
+    }
+
+    /// What paths were open with that are closed now. To be called after whatever may have closed one.
+    pub fn take_closed(&mut self) -> impl Iterator<Item = Closed> {
+        self.slots.iter_mut().filter_map(|slot| slot.closed.take())
     }
 
     /// Why the path is closed; `None` if it is open or not configured.
@@ -128,13 +153,9 @@ impl Paths {
         self.slot(path).unsent
     }
 
-    /// The path's descriptor, to wait on; another one after a reopen; `None` while it is closed.
+    /// The path's descriptor, to wait on; another one when it was opened again; `None` while it is closed.
     pub fn fd(&self, path: Path) -> Option<RawFd> {
-        self.slot(path).socket.as_ref().map(|socket| match socket {
-            Socket::Crossover(crossover) => crossover.fd(),
-            Socket::Serial(serial) => serial.fd(),
-            Socket::Lan(lan) => lan.fd(),
-        })
+        self.slot(path).socket.as_ref().map(Socket::fd)
     }
 
     /// Sends a beat, or drops and counts it ([`Paths::unsent`]). Never blocks.
@@ -182,10 +203,10 @@ impl Paths {
         slot.after_sending(sent)
     }
 
-    /// Whether the far end of the serial line shows at its modem lines; `None`: there are none.
-    pub fn far_end_shows(&self) -> Option<bool> {
+    /// The port of the serial line while that is open, for who asks for its modem lines.
+    pub fn line_port(&self) -> Option<Arc<TTYPort>> {
         match &self.slot(Path::Serial).socket {
-            Some(Socket::Serial(serial)) => serial.far_end_shows(),
+            Some(Socket::Serial(serial)) => Some(serial.port()),
             Some(Socket::Crossover(_) | Socket::Lan(_)) | None => None,
         }
     }
@@ -277,6 +298,16 @@ fn slot_mut(slots: &mut [Slot; 3], path: Path) -> &mut Slot {
     }
 }
 
+impl Socket {
+    fn fd(&self) -> RawFd {
+        match self {
+            Socket::Crossover(crossover) => crossover.fd(),
+            Socket::Serial(serial) => serial.fd(),
+            Socket::Lan(lan) => lan.fd(),
+        }
+    }
+}
+
 impl Slot {
     /// Counts a frame that could not be sent; closes the path if it failed for good.
     fn after_sending(&mut self, sent: io::Result<()>) -> io::Result<()> {
@@ -295,9 +326,15 @@ impl Slot {
             Some(code) => io::Error::from_raw_os_error(code),
             None => io::Error::new(fault.kind(), fault.to_string()),
         };
-        self.socket = None;
+        self.put_away();
         self.fault = Some(fault);
         copy
+    }
+
+    fn put_away(&mut self) {
+        if let Some(socket) = self.socket.take() {
+            self.closed = Some(Closed(socket));
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -26,9 +27,10 @@ const CHUNK_BYTES: usize = 256;
 /// two or three times for each.
 const LEAST_BYTES: u8 = (pulse::BYTES + OVERHEAD_BYTES) as u8;
 
-/// An open serial path.
-pub(super) struct Serial {
-    port: TTYPort,
+/// An open serial line. To open it, to close it and to ask for its modem lines may wait for its driver, one of a USB
+/// adapter for seconds; nothing else does.
+pub struct Serial {
+    port: Arc<TTYPort>,
     deframer: Deframer,
     chunk: [u8; CHUNK_BYTES],
     /// What of the chunk was not looked at yet.
@@ -39,7 +41,10 @@ pub(super) struct Serial {
 
 impl Serial {
     /// Opens the line: raw, 8N1, no flow control, and forgets what was on it.
-    pub(super) fn open(line: &SerialLine) -> io::Result<Serial> {
+    ///
+    /// # Errors
+    /// No such device, not permitted, or its driver refused.
+    pub fn open(line: &SerialLine) -> io::Result<Serial> {
         let port = serialport::new(line.device.to_string_lossy(), line.baud)
             .data_bits(DataBits::Eight)
             .parity(Parity::None)
@@ -53,6 +58,7 @@ impl Serial {
         fcntl(descriptor, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         tcflush(descriptor, FlushArg::TCIOFLUSH)?;
         tty::set_least_bytes(&port, LEAST_BYTES)?;
+        let port = Arc::new(port);
         Ok(Serial { port, deframer: Deframer::new(), chunk: [0; _], unread: 0..0, drained: false })
     }
 
@@ -79,9 +85,10 @@ impl Serial {
         Ok(())
     }
 
-    /// Whether the far end shows at the modem lines; `None`: there are none.
-    pub(super) fn far_end_shows(&self) -> Option<bool> {
-        tty::far_end_shows(&self.port)
+    /// The line's port, for who asks for its modem lines ([`tty::far_end_shows`]). The line is closed when both are
+    /// dropped.
+    pub fn port(&self) -> Arc<TTYPort> {
+        Arc::clone(&self.port)
     }
 
     /// Bytes that have come of a frame whose end has not.

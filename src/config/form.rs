@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{Mac, ServiceAddress};
-use crate::limits::{FILE_NAME_BYTES_MAX, INTERFACE_BYTES_MAX, NAME_BYTES_MAX, PATH_BYTES_MAX};
+use crate::limits::{ALTNAME_BYTES_MAX, FILE_NAME_BYTES_MAX, NAME_BYTES_MAX, PATH_BYTES_MAX};
 
 /// How a kind of value is written.
 pub(super) struct Form<T> {
@@ -122,13 +122,13 @@ fn name(text: &str) -> Result<String, &'static str> {
     Ok(text.to_owned())
 }
 
-/// The kernel's rule (`dev_valid_name`).
+/// The kernel's rule (`dev_valid_name`), and the length of an altname.
 fn interface(text: &str) -> Result<String, &'static str> {
     if text.is_empty() {
         return Err("is empty");
     }
-    if text.len() > INTERFACE_BYTES_MAX {
-        return Err("is longer than the 15 characters an interface name can have");
+    if text.len() > ALTNAME_BYTES_MAX {
+        return Err("is longer than the 127 characters an interface's name or altname can have");
     }
     let forbidden = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '/' | ':' | '%');
     if text == "." || text == ".." || text.contains(forbidden) {
@@ -369,7 +369,8 @@ mod tests {
     #[test]
     fn interfaces_and_paths() {
         assert!(interface("enp3s0f1").is_ok());
-        for bad in ["", "a/b", "..", "eth0 ", "eth0:1", "sixteen-letters1"] {
+        assert!(interface("crossover-cable-to-serv2").is_ok(), "an altname may be longer");
+        for bad in ["", "a/b", "..", "eth0 ", "eth0:1", &"x".repeat(128)] {
             assert!(interface(bad).is_err(), "{bad}");
         }
         assert!(absolute_path("/etc/key").is_ok());

@@ -117,7 +117,7 @@ fn open_lan(interface: &str, own: IpAddr) -> io::Result<OwnedFd> {
     let (family, own) = match own {
         IpAddr::V4(_) => (AddressFamily::Inet, SocketAddr::new(own, 0)),
         IpAddr::V6(v6) if Ipv6Addr::is_unicast_link_local(&v6) => {
-            let index = nix::net::if_::if_nametoindex(interface)?;
+            let index = crate::net::interface_index(interface)?;
             (AddressFamily::Inet6, SocketAddrV6::new(v6, 0, 0, index).into())
         }
         IpAddr::V6(_) => (AddressFamily::Inet6, SocketAddr::new(own, 0)),

@@ -85,6 +85,11 @@ impl Addresses {
         (0u8..).map(GroupIndex).zip(&self.groups)
     }
 
+    /// The addresses of all groups.
+    pub fn all_ips(&self) -> impl Iterator<Item = IpAddr> {
+        self.groups.iter().flat_map(|group| &group.ips).copied()
+    }
+
     /// The group's addresses; none for a group that does not exist.
     pub fn ips(&self, group: GroupIndex) -> &[IpAddr] {
         self.groups.get(usize::from(group.0)).map_or(&[], |group| &group.ips)

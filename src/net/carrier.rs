@@ -50,7 +50,7 @@ impl Watched {
         match body {
             Body::Interface(interface) => {
                 let same = self.now.as_ref().map(|now| now.index == interface.index);
-                match (same, interface.name == self.name) {
+                match (same, interface.is_named(&self.name)) {
                     (Some(true), true) => {
                         self.now = Some(interface.clone());
                         false
@@ -77,6 +77,7 @@ mod tests {
     fn interface(name: &str, index: u32, carrier: bool) -> Interface {
         Interface {
             name: name.into(),
+            altnames: vec![format!("{name}-in-the-rack")],
             index,
             mac: Some([2; 6]),
             up: true,
@@ -102,6 +103,18 @@ mod tests {
         watched.looked(Some(interface("eth0", 3, true)));
         assert!(!watched.news(&Body::Interface(interface("eth0", 3, false))));
         assert!(!watched.carrier());
+    }
+
+    /// News of an interface that the config calls by another name needs no look each time.
+    #[test]
+    fn another_name_is_as_good_as_the_first() {
+        let mut watched = Watched::new("eth0-in-the-rack".into());
+        watched.looked(Some(interface("eth0", 3, true)));
+        assert!(!watched.news(&Body::Interface(interface("eth0", 3, false))));
+        assert!(!watched.carrier());
+        let mut unnamed = interface("eth0", 3, true);
+        unnamed.altnames.clear();
+        assert!(watched.news(&Body::Interface(unnamed)), "the name was taken from it");
     }
 
     #[test]

@@ -15,12 +15,11 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::os::fd::{AsRawFd, RawFd};
 
 use nix::sys::socket::{
-    AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, setsockopt, socket,
-    sockopt,
+    AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, socket,
 };
 
 use crate::limits::ECHO_PACKET_BYTES;
-use crate::sys::packet_options::attach_filter;
+use crate::sys::packet_options::{attach_filter, bind_to_interface};
 
 const HEADER_BYTES: usize = 8;
 const ROUND_BYTES: usize = 4;
@@ -55,14 +54,13 @@ pub struct Echo {
 }
 
 impl Echo {
-    /// Opens what is needed to ask `hosts` through `interface`, from this node's address `own` where the
+    /// Opens what is needed to ask `hosts` through the interface of that index, from this node's address `own` where the
     /// IP version is the same; else the kernel chooses. Needs CAP_NET_RAW: a socket without privilege
     /// (`ping_group_range`) is given to nobody by default.
     ///
     /// # Errors
     /// The interface does not exist or lacks the address, or the capability is missing.
-    pub fn open(interface: &str, own: IpAddr, hosts: &[IpAddr]) -> io::Result<Echo> {
-        let interface_index = nix::net::if_::if_nametoindex(interface)?;
+    pub fn open(interface_index: u32, own: IpAddr, hosts: &[IpAddr]) -> io::Result<Echo> {
         let mut identifier = [0; 2];
         let mut secret = [0; 32];
         getrandom::fill(&mut identifier)?;
@@ -74,7 +72,7 @@ impl Echo {
             if !wanted(v4) {
                 return Ok(None);
             }
-            raw_socket(interface, interface_index, v4, from(v4), identifier).map(Some)
+            raw_socket(interface_index, v4, from(v4), identifier).map(Some)
         };
         let refused = EchoRefused::default();
         Ok(Echo { v4: open(true)?, v6: open(false)?, interface_index, identifier, secret, refused })
@@ -204,7 +202,6 @@ fn behind_ipv4(packet: &[u8]) -> Option<&[u8]> {
 }
 
 fn raw_socket(
-    interface: &str,
     interface_index: u32,
     v4: bool,
     from: Option<IpAddr>,
@@ -221,7 +218,7 @@ fn raw_socket(
     } else {
         attach_filter(&socket, &filter_v6(identifier))?;
     }
-    setsockopt(&socket, sockopt::BindToDevice, &interface.into())?;
+    bind_to_interface(&socket, interface_index)?;
     if let Some(from) = from {
         bind(socket.as_raw_fd(), &SockaddrStorage::from(endpoint(from, interface_index)))?;
     }

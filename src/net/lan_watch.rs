@@ -2,13 +2,13 @@
 //! Lives in the heart's loop and never blocks.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, RawFd};
 
 use super::{arp, nd};
 use crate::limits::LAN_FRAME_BYTES;
 use crate::sys::packet::PacketSocket;
-use crate::sys::packet_options::{attach_filter, ethernet_address, join_multicast};
+use crate::sys::packet_options::{attach_filter, ethernet_address};
 
 const ETHERTYPE_ARP: u16 = 0x0806;
 const ETHERTYPE_IPV6: u16 = 0x86DD;
@@ -103,17 +103,16 @@ pub struct LanWatch {
 }
 
 impl LanWatch {
-    /// Opens the sockets on `interface`; one for IPv6 only if `ipv6` (service addresses and reach
-    /// hosts) has any. Probes of others for those addresses are heard as well, even behind a NIC
-    /// that filters multicast.
+    /// Opens the sockets on the interface of that index; one for IPv6 only if `ipv6`: some service address or
+    /// reach host is. Waits for nothing; what NICs hold back of multicast, the netlink thread sees to.
     ///
     /// # Errors
     /// The interface does not exist or is no Ethernet; CAP_NET_RAW is missing.
-    pub fn open(interface: &str, ipv6: &[Ipv6Addr]) -> io::Result<LanWatch> {
-        let arp = PacketSocket::open(interface, ETHERTYPE_ARP)?;
+    pub fn open(interface_index: u32, ipv6: bool) -> io::Result<LanWatch> {
+        let arp = PacketSocket::open(interface_index, ETHERTYPE_ARP)?;
         let mac = ethernet_address(&arp)?
-            .ok_or_else(|| io::Error::other(format!("{interface} has no Ethernet address")))?;
-        let nd = if ipv6.is_empty() { None } else { Some(open_nd(interface, ipv6)?) };
+            .ok_or_else(|| io::Error::other("the interface has no Ethernet address"))?;
+        let nd = if ipv6 { Some(open_nd(interface_index)?) } else { None };
         Ok(LanWatch { arp, nd, mac, refused: RefusedCounts::default() })
     }
 
@@ -235,14 +234,9 @@ impl LanWatch {
     }
 }
 
-fn open_nd(interface: &str, ipv6: &[Ipv6Addr]) -> io::Result<PacketSocket> {
-    let socket = PacketSocket::open(interface, ETHERTYPE_IPV6)?;
+fn open_nd(interface_index: u32) -> io::Result<PacketSocket> {
+    let socket = PacketSocket::open(interface_index, ETHERTYPE_IPV6)?;
     attach_filter(&socket, &nd_filter())?;
-    // The answer to a probe goes to all nodes; a probe for an address to its solicited-node group.
-    join_multicast(&socket, nd::multicast_mac(nd::ALL_NODES))?;
-    for &ip in ipv6 {
-        join_multicast(&socket, nd::multicast_mac(nd::solicited_node(ip)))?;
-    }
     Ok(socket)
 }
 

@@ -13,11 +13,15 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::netlink::append;
 use crate::config::GroupIndex;
+use crate::limits::INTERFACE_BYTES_MAX;
 
 /// Header length of `struct ifinfomsg`, in bytes.
 const LINK_HEADER_BYTES: usize = 16;
 /// Inside IFLA_AF_SPEC and its AF_INET (linux/if_link.h).
 const IFLA_INET_CONF: u16 = 1;
+/// Other names of an interface, in a list of their own (linux/if_link.h).
+const IFLA_PROP_LIST: u16 = 52;
+const IFLA_ALT_IFNAME: u16 = 53;
 /// Numbers of settings in IFLA_INET_CONF, the first is 1 (linux/ip.h).
 const CONF_RP_FILTER: u16 = 8;
 const CONF_ARP_ANNOUNCE: u16 = 18;
@@ -97,6 +101,8 @@ impl Before {
 pub struct Interface {
     /// Its name.
     pub name: String,
+    /// Its other names (ip-link(8), `altname`).
+    pub altnames: Vec<String>,
     /// Its index.
     pub index: u32,
     /// Its Ethernet address, if it has one.
@@ -111,6 +117,13 @@ pub struct Interface {
     pub ipv4: Option<Ipv4Conf>,
     /// Settings of others that it remembers.
     pub remembers: Vec<Before>,
+}
+
+impl Interface {
+    /// Whether that is its name, or one of its other names: the kernel takes one for the other.
+    pub fn is_named(&self, name: &str) -> bool {
+        self.name == name || self.altnames.iter().any(|altname| altname == name)
+    }
 }
 
 /// A change of one interface.
@@ -219,10 +232,18 @@ impl LinkChange {
     }
 }
 
-/// Appends a request for the interface of that name to `out`.
+/// Appends a request for the interface of that name, or other name, to `out`.
 pub fn build_interface_request(name: &str, sequence: u32, out: &mut Vec<u8>) {
     let mut message = LinkMessage::default();
-    message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    // The kernel looks among all names either way (`rtnl_dev_get`); one before 5.5 knows no other names, and
+    // refuses to be asked for one.
+    message.attributes.push(match name.len() <= INTERFACE_BYTES_MAX {
+        true => LinkAttribute::IfName(name.to_owned()),
+        false => {
+            let zero_ended = [name.as_bytes(), &[0]].concat();
+            LinkAttribute::Other(DefaultNla::new(IFLA_ALT_IFNAME, zero_ended))
+        }
+    });
     message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
     append(RouteNetlinkMessage::GetLink(message), NLM_F_REQUEST, sequence, out);
 }
@@ -252,11 +273,12 @@ pub(super) fn read_interface(payload: &[u8]) -> Option<Interface> {
         return None;
     }
     let (mut name, mut mac, mut parent, mut is_macvlan, mut ipv4) = (None, None, None, false, None);
-    let mut remembers = Vec::new();
+    let (mut remembers, mut altnames) = (Vec::new(), Vec::new());
     for nla in NlasIterator::new(payload.get(LINK_HEADER_BYTES..)?) {
         let Ok(nla) = nla else { break };
         match nla.kind() {
             libc::IFLA_IFNAME => name = Some(text(&nla)?),
+            IFLA_PROP_LIST => altnames = read_altnames(&nla),
             libc::IFLA_ADDRESS => mac = <[u8; 6]>::try_from(nla.value()).ok(),
             libc::IFLA_IFALIAS => remembers = Before::read_all(&text(&nla)?),
             libc::IFLA_LINK => parent = number(&nla),
@@ -270,6 +292,7 @@ pub(super) fn read_interface(payload: &[u8]) -> Option<Interface> {
     }
     Some(Interface {
         name: name?,
+        altnames,
         index: header.index,
         mac,
         up: header.flags.contains(LinkFlags::Up),
@@ -278,6 +301,12 @@ pub(super) fn read_interface(payload: &[u8]) -> Option<Interface> {
         ipv4,
         remembers,
     })
+}
+
+fn read_altnames(list: &NlaBuffer<&[u8]>) -> Vec<String> {
+    let named = |nla: &NlaBuffer<&[u8]>| nla.kind() == IFLA_ALT_IFNAME;
+    let entries = NlasIterator::new(list.value()).map_while(Result::ok).filter(named);
+    entries.filter_map(|nla| text(&nla)).collect()
 }
 
 fn read_settings(af_spec: &NlaBuffer<&[u8]>) -> Option<Ipv4Conf> {
@@ -325,6 +354,7 @@ mod tests {
         LinkChange::Make { name, parent: 7, mac: [2, 0, 0, 0, 0, 9] }.build(1, &mut bytes);
         let made = Interface {
             name: "clusterd3".into(),
+            altnames: Vec::new(),
             index: 0,
             mac: Some([2, 0, 0, 0, 0, 9]),
             up: false,

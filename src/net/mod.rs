@@ -13,7 +13,7 @@
 //! | `link_messages` | rtnetlink messages about interfaces |
 //! | `virtual_links` | the interfaces with a group's own MAC, made and deleted |
 //! | `request` | what heart and netlink thread say to each other |
-//! | `thread` | requests in, answers out; `news`: what follows from it; `release`: until nothing is left; `links`: the own interfaces |
+//! | `thread` | requests in, answers out; `news`: what follows from it; `release`: until nothing is left; `links`: the own interfaces; `ears`: multicast that they let through |
 //! | `outbox` | the answers on their way |
 //! | `guard` | what the guard does with addresses when the heart is gone |
 //! | `arp`, `nd` | frames of ARP and neighbour discovery, built and read |
@@ -44,5 +44,5 @@ pub use echo::Echo;
 pub use guard::{any_held, delete_all, deletions};
 pub use lan_watch::{LanWatch, Seen};
 pub use request::{GroupSetup, LinkInfo, NetReply, NetRequest, NetSetup};
-pub use route_socket::RouteSocket;
+pub use route_socket::{RouteSocket, interface_index};
 pub use thread::{NetHandle, RequestRefused, start};

@@ -8,7 +8,7 @@ use crate::config::{GroupIndex, Nic, ServiceAddress};
 /// What the thread works on.
 #[derive(Clone, Debug)]
 pub struct NetSetup {
-    /// Name of the LAN interface.
+    /// Name of the LAN interface, or an altname of it, as of those below.
     pub lan: String,
     /// Name of the third interface, if a group is held on it.
     pub redundant: Option<String>,
@@ -146,8 +146,10 @@ pub enum NetReply {
         group: GroupIndex,
     },
     /// An interface on the LAN: at the start, and when its index, MAC or settings change; `None`: it is
-    /// missing.
+    /// missing, or no Ethernet.
     Link(Nic, Option<LinkInfo>),
+    /// The same of the crossover's interface.
+    Crossover(Option<LinkInfo>),
     /// Something went wrong, or was put right, that an administrator should know.
     Fault(String),
 }

@@ -267,6 +267,17 @@ impl RouteSocket {
     }
 }
 
+/// Index of the interface of that name or altname. Waits for the kernel's rtnl lock: not for the heart's loop. (Nor is
+/// if_nametoindex(3): it has the kernel run modprobe, and wait, where there is none of that name. And it knows no
+/// long names.)
+///
+/// # Errors
+/// ENODEV: there is none. Or as socket(2).
+pub fn interface_index(name: &str) -> io::Result<u32> {
+    let found = RouteSocket::open()?.interface(name)?;
+    Ok(found.ok_or(nix::errno::Errno::ENODEV)?.index)
+}
+
 /// A socket for news about interfaces and addresses.
 pub struct Monitor {
     socket: Socket,

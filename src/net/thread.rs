@@ -1,6 +1,7 @@
 //! The heart's netlink thread: requests in, answers out. Any request can wait for the kernel's rtnl
 //! lock, so nothing else in the heart may make one.
 
+mod ears;
 mod links;
 mod news;
 mod release;
@@ -18,6 +19,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use self::ears::Ears;
 use super::addresses::{Addresses, Hold, all_leased, is_ours};
 use super::carrier::Watched;
 use super::netlink::{Address, Change};
@@ -145,8 +147,13 @@ pub(super) struct Worker {
     lan: Watched,
     redundant: Option<Watched>,
     crossover: Watched,
-    told_lan: Option<LinkInfo>,
-    told_redundant: Option<LinkInfo>,
+    ears: Ears,
+    /// The interfaces were looked at: before that nothing is known of them.
+    looked: bool,
+    /// What was told of the interfaces; `None`: nothing yet.
+    told_lan: Option<Option<LinkInfo>>,
+    told_redundant: Option<Option<LinkInfo>>,
+    told_crossover: Option<Option<LinkInfo>>,
 }
 
 impl Worker {
@@ -174,16 +181,16 @@ impl Worker {
             lan: Watched::new(setup.lan),
             redundant: setup.redundant.map(Watched::new),
             crossover: Watched::new(setup.crossover),
+            ears: Ears::default(),
+            looked: false,
             told_lan: None,
             told_redundant: None,
+            told_crossover: None,
         })
     }
 
     fn run(&mut self) {
         self.look_at_carriers();
-        if self.told_lan.is_none() {
-            self.outbox.put(NetReply::Link(Nic::Lan, None));
-        }
         while !self.shared.end.load(Ordering::Relaxed) {
             let more = self.read_news();
             match self.next_request() {
@@ -255,7 +262,10 @@ impl Worker {
         change: u32,
     ) -> Vec<IpAddr> {
         self.changed = Some(change);
-        self.addresses.change(group, addresses.into_iter().map(|address| address.ip).collect())
+        let ips = addresses.into_iter().map(|address| address.ip).collect();
+        let new = self.addresses.change(group, ips);
+        self.listen();
+        new
     }
 
     /// Leases what is new in a group, if that is claimed and its lease has not ended.

@@ -12,6 +12,7 @@ pub mod path_xattr;
 pub mod pidfd;
 pub mod process;
 pub mod realtime;
+pub mod rtnl;
 pub mod sigbus;
 pub mod stop;
 pub mod tty;

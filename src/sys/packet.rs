@@ -12,12 +12,13 @@ pub struct PacketSocket {
 }
 
 impl PacketSocket {
-    /// Opens a socket for frames of `ethertype` on `interface`. Needs CAP_NET_RAW.
+    /// Opens a socket for frames of `ethertype` on the interface of that index; 0: for none, it only sends. Needs
+    /// CAP_NET_RAW. Waits for nothing; to close it waits for the kernel's RCU, some ten milliseconds (`packet_release`
+    /// in net/packet/af_packet.c).
     ///
     /// # Errors
-    /// The interface does not exist, or the capability is missing.
-    pub fn open(interface: &str, ethertype: u16) -> io::Result<PacketSocket> {
-        let interface_index = nix::net::if_::if_nametoindex(interface)?;
+    /// The interface does not exist (ENODEV), or the capability is missing.
+    pub fn open(interface_index: u32, ethertype: u16) -> io::Result<PacketSocket> {
         let protocol = ethertype.to_be();
         // SAFETY: socket(2) takes no pointers; protocol 0 receives nothing until bind says what.
         let raw = unsafe {

@@ -6,6 +6,9 @@ use std::os::fd::AsRawFd;
 
 use super::packet::PacketSocket;
 
+/// asm-generic/socket.h; `libc` has it for Android only.
+const SO_BINDTOIFINDEX: i32 = 62;
+
 /// Lets only what `program`, a classic BPF program, accepts through to a socket. What was queued before
 /// stays.
 ///
@@ -17,7 +20,8 @@ pub fn attach_filter(socket: &impl AsRawFd, program: &[libc::sock_filter]) -> io
     set(socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &filter)
 }
 
-/// Makes the interface accept frames to this multicast MAC for as long as the socket is open.
+/// Makes the interface accept frames to this multicast MAC for as long as the socket is open. Waits for the
+/// kernel's rtnl lock; so does to close the socket.
 ///
 /// # Errors
 /// As setsockopt(2).
@@ -30,6 +34,16 @@ pub fn join_multicast(socket: &PacketSocket, mac: [u8; 6]) -> io::Result<()> {
         mr_address: [a, b, c, d, e, f, 0, 0],
     };
     set(socket, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &membership)
+}
+
+/// Ties a socket to one interface, whatever it is called: what SO_BINDTODEVICE does by a name of at most 15
+/// characters. That there is such an interface is not looked at.
+///
+/// # Errors
+/// As setsockopt(2).
+pub fn bind_to_interface(socket: &impl AsRawFd, index: u32) -> io::Result<()> {
+    let index = i32::try_from(index).map_err(io::Error::other)?;
+    set(socket, libc::SOL_SOCKET, SO_BINDTOIFINDEX, &index)
 }
 
 /// The Ethernet address of the socket's interface; `None` when it is no Ethernet interface.

@@ -59,7 +59,10 @@ impl Plug {
             (Path::Lan, NodeIndex::Upper) => "lb",
             (Path::Serial, _) => panic!("the serial line has no frames of Ethernet"),
         };
-        let opened = bed.wiring().switch.run(|| PacketSocket::open(port, ethertype));
+        let opened = bed.wiring().switch.run(|| {
+            let index = clusterd::net::interface_index(port)?;
+            PacketSocket::open(index, ethertype)
+        });
         Plug { socket: opened.expect("a namespace").expect("a socket"), path }
     }
 

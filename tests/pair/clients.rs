@@ -96,7 +96,12 @@ impl Site {
 
     /// A socket in that node's place at its crossover.
     fn crossover(&self, node: NodeIndex) -> PacketSocket {
-        let open = || PacketSocket::open("eth1", limits::SHARE_ETHERTYPE);
+        let open = || {
+            PacketSocket::open(
+                clusterd::net::interface_index("eth1").unwrap(),
+                limits::SHARE_ETHERTYPE,
+            )
+        };
         self.scene.bed.wiring().seat(node).namespace.run(open).unwrap().unwrap()
     }
 }
@@ -144,7 +149,7 @@ fn waiting_clients_learn_of_a_power_cut() {
     site.wait_shared(&opened);
     let heir = site.owner.other();
     let ends: Vec<Connection> = opened.iter().map(|open| open.ends).collect();
-    let lan = || PacketSocket::open("eth0", ETH_P_ALL);
+    let lan = || PacketSocket::open(clusterd::net::interface_index("eth0").unwrap(), ETH_P_ALL);
     let lan = site.scene.bed.wiring().client.run(lan).unwrap().unwrap();
     let over = AtomicBool::new(false);
     let (resets, seen) = std::thread::scope(|scope| {

@@ -14,6 +14,7 @@ mod contract;
 mod crash;
 mod flood;
 mod hostile;
+mod interfaces;
 mod macs;
 mod many;
 mod meddling;

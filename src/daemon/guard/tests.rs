@@ -165,7 +165,11 @@ impl FarEnd {
         let (open, opened) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             nix::sched::setns(network, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
-            let cable = PacketSocket::open("two", limits::CROSSOVER_ETHERTYPE).unwrap();
+            let cable = PacketSocket::open(
+                crate::net::interface_index("two").unwrap(),
+                limits::CROSSOVER_ETHERTYPE,
+            )
+            .unwrap();
             let mut kernel = RouteSocket::open().unwrap();
             let ips = ADDRESSES.map(|address| address.parse().unwrap());
             open.send(()).unwrap();

@@ -11,6 +11,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use thiserror::Error;
 
+use super::aside::{Aside, Driver};
 use super::clock::Clock;
 use super::counts::Counts;
 use super::hands::Hands;
@@ -85,21 +86,28 @@ pub fn run(inherits: HeartInherits) -> Result<(), BeginError> {
     }
 
     let poll = Poll::new()?;
-    let waker = Waker::new(poll.registry(), NET_THREAD)?;
+    let waker = Arc::new(Waker::new(poll.registry(), NET_THREAD)?);
     let setup = setup(&config, me);
     let (sender, replies) = crossbeam_channel::bounded(limits::NET_REPLIES_MAX);
-    let wake = Box::new(move || {
-        // The poll ends with the process; before that an eventfd cannot refuse.
-        let _ = waker.wake();
-    });
-    let handle = crate::net::start(setup.clone(), sender, wake, || {
+    let wake = || {
+        let waker = Arc::clone(&waker);
+        move || {
+            // The poll ends with the process; before that an eventfd cannot refuse.
+            let _ = waker.wake();
+        }
+    };
+    let on_start = || {
         // Refused for the whole process before: told there.
         let _ = realtime::set_thread_priority(limits::HEART_PRIORITY);
-    })?;
+    };
+    let handle = crate::net::start(setup.clone(), sender, Box::new(wake()), on_start)?;
     let codec = Codec::new(&key, &config.cluster, config.group_tags(), me);
-    let paths = Paths::open(&config, me, codec);
+    let paths = Paths::new(&config, me, codec);
     let registry = poll.registry().try_clone()?;
-    let wires = Wires::new(&config, me, paths, registry, FIRST_WIRE);
+    let line = config.node(me).serial.clone();
+    let driver = line.map(|line| Box::new(line) as Box<dyn Driver>);
+    let aside = Aside::start(driver, wake(), on_start)?;
+    let wires = Wires::new(&config, me, paths, registry, FIRST_WIRE, aside);
     let server = Server::open(&run_dir, poll.registry(), FIRST_CONTROL)
         .map_err(|error| BeginError::Control { run_dir: run_dir.clone(), error })?;
     for (fd, token) in

@@ -8,7 +8,7 @@ use crate::config::{Config, GroupIndex, Mac, Nic};
 use crate::control::event::{Record, Told};
 use crate::control::protocol::{Answer, Payload};
 use crate::control::wallclock;
-use crate::core::{AskAs, Command, Event, Link, Time};
+use crate::core::{AskAs, Command, Event, Time};
 use crate::daemon::link::{HeartLink, ToWorker};
 use crate::net::NetRequest;
 use crate::sim::replay::Line;
@@ -31,9 +31,7 @@ impl Heart {
             Command::Pulse(pulse) => self.wires.pulse(&pulse),
             Command::LookAtCarriers => {
                 self.hands.try_ask(NetRequest::LookAtCarriers);
-                if let Some(up) = self.wires.far_end_shows() {
-                    self.own_events.push_back(Event::Carrier { link: Link::Serial, up });
-                }
+                self.wires.look_at_line(self.clock.now());
             }
             Command::AskReach { round } => {
                 self.senses.asked(round, self.clock.now());

@@ -17,6 +17,7 @@
 //! | `begin` | from a started process to the first round |
 //! | `clock` | the time that the core is given |
 //! | `wires`, `wire` | the paths, the LAN watch and the echo: reading, sending, opening again; the state of each |
+//! | `aside` | a thread for what a driver, or the kernel, is slow at: the serial line's device, closing sockets |
 //! | `line_tail` | when to look for the end of a frame on the serial line |
 //! | `senses` | what was seen on the LAN, in the core's words |
 //! | `reload` | the config file, read anew by the worker |
@@ -25,6 +26,7 @@
 //! | `effects` | doing the core's commands |
 //! | `counts` | what was dropped, told at a bounded rate |
 
+mod aside;
 mod begin;
 mod clock;
 mod counts;
@@ -129,6 +131,7 @@ impl Heart {
             }
             self.page.tick();
             self.hear_net();
+            self.hear_aside();
             self.hear_wires(&events);
             self.hear_house(&events);
             self.tick_if_due();
@@ -211,19 +214,28 @@ impl Heart {
                     if nic == Nic::Lan {
                         self.senses.own_mac_is(link.map(|link| link.mac));
                     }
-                    if let Some(link) = &link {
-                        self.wires.link_is(nic, link);
-                    }
+                    self.wires.link_is(nic, link.as_ref());
                     self.hands.link_is(nic, link, &mut self.page);
                     if let (Nic::Lan, Some(link)) = (nic, link) {
                         self.handle(Event::LanMac { mac: link.mac });
                     }
                 }
+                NetReply::Crossover(link) => self.wires.crossover_is(link.as_ref()),
                 NetReply::Fault(text) => log::warn!("netlink: {text}"),
             }
         }
         self.hands.ask_what_waits();
         self.tick_if_due();
+    }
+
+    fn hear_aside(&mut self) {
+        let (far_end, opened) = self.wires.hear_aside(self.clock.now());
+        if opened {
+            self.seal_will();
+        }
+        if let Some(up) = far_end {
+            self.handle(Event::Carrier { link: Link::Serial, up });
+        }
     }
 
     fn hear_wires(&mut self, events: &Events) {

@@ -11,7 +11,9 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::pthread::{Pthread, pthread_kill, pthread_self};
 use nix::sys::signal::Signal;
 
+use super::aside::Aside;
 use super::*;
+use crate::beat::{Codec, Paths};
 use crate::control::event::Kind;
 use crate::control::protocol::Request;
 use crate::control::socket;
@@ -19,7 +21,9 @@ use crate::control::status::{GroupState, PathState, PathStatus, Standing, Status
 use crate::core::{Command as Effect, DiskState};
 use crate::daemon::link::{self, ToWorker, WorkerLink};
 use crate::daemon::start::HeartInherits;
+use crate::net::LinkInfo;
 use crate::sim::replay::replay;
+use crate::sys::rtnl::HeldRtnl;
 
 /// Far longer than anything here takes, so that a busy machine fails no test.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -322,6 +326,46 @@ fn a_vanished_lan_interface_is_found_again() {
     heart.end(|heart| pthread_kill(heart.pthread, Signal::SIGTERM).unwrap());
 }
 
+/// Whatever of it waited for the lock would keep the loop from beating.
+#[test]
+fn p4_nothing_that_the_loop_opens_or_closes_waits_for_the_rtnl_lock() {
+    let [one, _two] = hosts();
+    one.run(|| {
+        let reach = "[reach]\nhosts = [\"198.51.100.1\", \"2001:db8:f::1\"]";
+        let config = crate::config::parse(&format!("{CONFIG}{reach}"), "test.toml").unwrap();
+        let me = config.node_index("serv1").unwrap();
+        let [lan, crossover] = ["eth0", "eth1"].map(|name| {
+            let mut route = crate::net::RouteSocket::open().unwrap();
+            let found = route.interface(name).unwrap().unwrap();
+            LinkInfo { index: found.index, mac: found.mac.unwrap(), ipv4: None }
+        });
+        let poll = Poll::new().unwrap();
+        let paths = Paths::new(&config, me, Codec::new(&[7; 32], &config.cluster, config.group_tags(), me));
+        let aside = Aside::start(None, || {}, || {}).unwrap();
+        let registry = poll.registry().try_clone().unwrap();
+        let mut wires = Wires::new(&config, me, paths, registry, FIRST_WIRE, aside);
+        let held = HeldRtnl::take().unwrap();
+        let (tell, told) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            wires.link_is(Nic::Lan, Some(&lan));
+            wires.crossover_is(Some(&crossover));
+            wires.reopen(Time(1));
+            let open = [Path::Crossover, Path::Lan].map(|path| wires.is_ready(path));
+            let far = LinkInfo { index: lan.index, mac: [2; 6], ipv4: None };
+            // Another MAC: all that is on it is opened anew.
+            wires.link_is(Nic::Lan, Some(&far));
+            wires.reopen(Time(2));
+            wires.link_is(Nic::Lan, None);
+            wires.crossover_is(None);
+            tell.send(open).unwrap();
+        });
+        let open = told.recv_timeout(Duration::from_secs(10));
+        drop(held);
+        thread.join().unwrap();
+        assert_eq!(open, Ok([true; 2]), "it waits for the lock");
+    });
+}
+
 #[test]
 fn p4_a_flood_of_bad_frames_hurts_nobody() {
     let [one, two] = hosts();
@@ -332,7 +376,11 @@ fn p4_a_flood_of_bad_frames_hurts_nobody() {
     });
     let before = [first.status().unwrap(), second.status().unwrap()];
     two.run(|| {
-        let crossover = crate::sys::packet::PacketSocket::open("eth1", 0x88b5).unwrap();
+        let crossover = crate::sys::packet::PacketSocket::open(
+            crate::net::interface_index("eth1").unwrap(),
+            0x88b5,
+        )
+        .unwrap();
         let lan = std::net::UdpSocket::bind("203.0.113.12:0").unwrap();
         for round in 0..20_000u32 {
             let mut frame = [round as u8; 200];

@@ -2,13 +2,14 @@
 //! from each in a round, and opens again what failed, at most once a second.
 
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 
+use super::aside::{Aside, Done};
 use super::counts::Counts;
 use super::line_tail::LineTail;
 use super::wire::Wire;
@@ -29,7 +30,8 @@ const ECHO_TOKEN: usize = LAN_TOKEN + 2;
 /// The watch of an interface on the LAN.
 struct Lan {
     nic: Nic,
-    interface: String,
+    /// Index of the interface; `None`: there is none now.
+    index: Option<u32>,
     watch: Option<LanWatch>,
     wire: Wire,
     token: Token,
@@ -43,8 +45,10 @@ pub struct Wires {
     line_tail: LineTail,
     /// The first is that of the LAN interface; the other is there if a group is held on the third.
     lans: Vec<Lan>,
-    /// Service addresses and reach hosts that need neighbour discovery.
-    ipv6: Vec<Ipv6Addr>,
+    /// Index of the crossover's interface; `None`: there is none now.
+    crossover: Option<u32>,
+    /// Some service address or reach host needs neighbour discovery.
+    ipv6: bool,
     own_address: IpAddr,
     /// Reach hosts beyond the LAN.
     beyond: Vec<IpAddr>,
@@ -53,6 +57,8 @@ pub struct Wires {
     echo_wire: Option<Wire>,
     registry: Registry,
     first_token: usize,
+    /// Opens and closes what takes long.
+    aside: Aside,
     /// ARP and neighbour discovery frames that were not sent: queue full, interface down.
     unsent: u64,
     /// Echoes that were not sent: no route, queue full, interface down.
@@ -60,56 +66,49 @@ pub struct Wires {
 }
 
 impl Wires {
-    /// Takes over the paths, opens LAN watches and echo, and registers all of it with tokens from
-    /// `first_token` on. What cannot be opened is tried again by [`Wires::reopen`].
+    /// Takes over the paths, to register what is opened with tokens from `first_token` on. All is closed, until
+    /// the netlink thread says which interfaces there are, and [`Wires::reopen`] is called.
     pub fn new(
         config: &Config,
         me: NodeIndex,
         paths: Paths,
         registry: Registry,
         first_token: usize,
+        aside: Aside,
     ) -> Wires {
         let node = config.node(me);
-        let lan = |nic, interface: &str, name, token| Lan {
+        let lan = |nic, name, token| Lan {
             nic,
-            interface: interface.to_owned(),
+            index: None,
             watch: None,
             wire: Wire::new(name),
             token: Token(first_token + LAN_TOKEN + token),
         };
-        let mut lans = vec![lan(Nic::Lan, &node.lan, "LAN watch", 0)];
-        if let Some(redundant) = node.redundant.as_ref().filter(|_| config.uses_redundant()) {
-            lans.push(lan(Nic::Redundant, redundant, "LAN watch of the third interface", 1));
+        let mut lans = vec![lan(Nic::Lan, "LAN watch", 0)];
+        if node.redundant.is_some() && config.uses_redundant() {
+            lans.push(lan(Nic::Redundant, "LAN watch of the third interface", 1));
         }
         let wire = |path: Path| paths.is_configured(path).then(|| Wire::new(path.name()));
         let beyond = hosts_beyond(config);
-        let mut wires = Wires {
+        Wires {
             path_wires: Path::ALL.map(wire),
             line_tail: LineTail::new(
                 node.serial.as_ref().map_or(Duration::ZERO, |line| pulse_time(line.baud)),
             ),
             paths,
             lans,
-            ipv6: watched_ipv6(config),
+            crossover: None,
+            ipv6: needs_nd(config),
             own_address: node.address,
             echo: None,
             echo_wire: (!beyond.is_empty()).then(|| Wire::new("reach echo")),
             beyond,
             registry,
             first_token,
+            aside,
             unsent: 0,
             echoes_unsent: 0,
-        };
-        for path in Path::ALL {
-            let fd = wires.paths.fd(path);
-            if let (Some(fd), Some(wire)) = (fd, wires.wire(path)) {
-                wire.opened(Time::default());
-                wires.register(fd, path);
-            }
         }
-        wires.open_lan_watches(Time::default());
-        wires.open_echo(Time::default());
-        wires
     }
 
     /// Notes an event with this token; `false`: it is not for the wires.
@@ -231,9 +230,37 @@ impl Wires {
         }
     }
 
-    /// Whether the far end of the serial line shows; `None`: cable or driver cannot tell.
-    pub fn far_end_shows(&self) -> Option<bool> {
-        self.paths.far_end_shows()
+    /// Asks whether the far end of the serial line shows.
+    pub fn look_at_line(&mut self, now: Time) {
+        if let Some(port) = self.paths.line_port() {
+            self.aside.look_at_line(now, port);
+        }
+    }
+
+    /// Whether the far end of the serial line shows, if that was asked and the answer is new; takes in a line that
+    /// was opened, and then says `true` beside it. To be called in every round.
+    pub fn hear_aside(&mut self, now: Time) -> (Option<bool>, bool) {
+        let (mut far_end, mut opened) = (None, false);
+        while let Some(done) = self.aside.done() {
+            match done {
+                Done::LineOpened(line) => {
+                    let result = self.paths.line_opened(line.map(|line| *line));
+                    opened |= self.opened(Path::Serial, now, result);
+                }
+                // An answer about a line that was closed meanwhile comes before the next is open.
+                Done::FarEnd(shows) => {
+                    far_end = shows.filter(|_| self.paths.fd(Path::Serial).is_some());
+                }
+            }
+        }
+        if let Some(waited) = self.aside.newly_slow(now) {
+            let seconds = waited.as_secs();
+            log::warn!(
+                "serial: the device's driver has not answered for {seconds} s; what hangs is the serial line \
+                 alone: is the adapter well?"
+            );
+        }
+        (far_end, opened)
     }
 
     /// Whether the serial line is in the middle of bringing a frame.
@@ -282,22 +309,22 @@ impl Wires {
     /// Opens again what failed and is due; whether that brought a path back. To be called in every round:
     /// it only compares times.
     pub fn reopen(&mut self, now: Time) -> bool {
+        self.put_away();
         let mut opened = false;
         for path in Path::ALL {
-            if self.wire(path).is_some_and(|wire| wire.may_reopen(now)) {
-                let result = self.paths.reopen(path);
-                let fd = self.paths.fd(path);
-                let Some(wire) = self.wire(path) else { continue };
-                match (result, fd) {
-                    (Ok(()), Some(fd)) => {
-                        opened = true;
-                        wire.opened(now);
-                        self.register(fd, path);
-                    }
-                    (Ok(()), None) => wire.not_opened(now, &ErrorKind::NotFound.into()),
-                    (Err(error), _) => wire.not_opened(now, &error),
-                }
+            if !self.wire(path).is_some_and(|wire| wire.may_reopen(now)) {
+                continue;
             }
+            let result = match (path, self.crossover, self.lan_index()) {
+                (Path::Serial, ..) => {
+                    self.aside.open_line(now);
+                    continue;
+                }
+                (Path::Crossover, Some(index), _) => self.paths.open_crossover(index),
+                (Path::Lan, _, Some(index)) => self.paths.open_lan(index),
+                (Path::Crossover, None, _) | (Path::Lan, _, None) => continue,
+            };
+            opened |= self.opened(path, now, result);
         }
         self.open_lan_watches(now);
         if self.echo_wire.as_ref().is_some_and(|wire| wire.may_reopen(now)) {
@@ -308,7 +335,7 @@ impl Wires {
 
     /// Another config is in effect: its addresses are watched, its hosts beyond the LAN are asked.
     pub fn configured(&mut self, config: &Config, now: Time) {
-        let ipv6 = watched_ipv6(config);
+        let ipv6 = needs_nd(config);
         if ipv6 != self.ipv6 {
             self.ipv6 = ipv6;
             for lan in &mut self.lans {
@@ -324,31 +351,70 @@ impl Wires {
         }
     }
 
-    /// This is that interface on the LAN now. If it is not the one that the sockets were opened on,
-    /// they are opened anew at once.
-    pub fn link_is(&mut self, nic: Nic, link: &LinkInfo) {
-        let replaced = io::Error::other("the interface is another one now");
-        let echo_is_old = |echo: &Echo| nic == Nic::Lan && echo.interface_index() != link.index;
-        if self.echo.as_ref().is_some_and(echo_is_old) {
-            self.echo = None;
+    /// This is that interface on the LAN now; `None`: there is none. What was opened on another one is opened anew
+    /// at once.
+    pub fn link_is(&mut self, nic: Nic, link: Option<&LinkInfo>) {
+        let index = link.map(|link| link.index);
+        if nic == Nic::Lan
+            && self.echo.as_ref().is_some_and(|echo| Some(echo.interface_index()) != index)
+        {
+            self.close_echo();
             if let Some(wire) = &mut self.echo_wire {
-                wire.close(&replaced);
+                wire.close(&replaced(link));
             }
         }
         let Some(lan) = self.lans.iter_mut().find(|lan| lan.nic == nic) else { return };
-        let same = lan
-            .watch
-            .as_ref()
-            .is_some_and(|watch| (watch.interface_index(), watch.mac()) == (link.index, link.mac));
+        lan.index = index;
+        let opened_on = lan.watch.as_ref().map(|watch| (watch.interface_index(), watch.mac()));
+        let same = opened_on.is_some() && opened_on == link.map(|link| (link.index, link.mac));
         if same {
             return;
         }
-        lan.watch = None;
-        lan.wire.close(&replaced);
-        if nic == Nic::Lan
-            && let Some(wire) = self.wire(Path::Lan)
-        {
-            wire.close(&replaced);
+        if let Some(watch) = lan.watch.take() {
+            watch.fds().for_each(|fd| deregister(&self.registry, fd));
+            self.aside.drop(watch);
+        }
+        lan.wire.close(&replaced(link));
+        if nic == Nic::Lan {
+            self.close(Path::Lan, link);
+        }
+    }
+
+    /// The same of the crossover's interface.
+    pub fn crossover_is(&mut self, link: Option<&LinkInfo>) {
+        self.crossover = link.map(|link| link.index);
+        self.close(Path::Crossover, link);
+    }
+
+    fn close(&mut self, path: Path, link: Option<&LinkInfo>) {
+        self.paths.close(path, replaced(link));
+        if let Some(wire) = self.wire(path) {
+            wire.close(&replaced(link));
+        }
+        self.put_away();
+    }
+
+    /// A path was opened, or not: whether it was.
+    fn opened(&mut self, path: Path, now: Time, result: io::Result<()>) -> bool {
+        let fd = self.paths.fd(path);
+        let Some(wire) = self.wire(path) else { return false };
+        match (result, fd) {
+            (Ok(()), Some(fd)) => {
+                wire.opened(now);
+                self.register(fd, path);
+                return true;
+            }
+            (Ok(()), None) => wire.not_opened(now, &ErrorKind::NotFound.into()),
+            (Err(error), _) => wire.not_opened(now, &error),
+        }
+        false
+    }
+
+    /// Has what paths were open with closed beside the loop.
+    fn put_away(&mut self) {
+        for closed in self.paths.take_closed() {
+            deregister(&self.registry, closed.fd());
+            self.aside.drop(closed);
         }
     }
 
@@ -364,6 +430,7 @@ impl Wires {
                 counts.insert(format!("{} beats not sent, {reason}", path.name()), count);
             }
         }
+        counts.insert("sockets closed in the loop".to_owned(), self.aside.dropped_in_the_loop());
         counts.insert("ARP or ND frames not sent".to_owned(), self.unsent);
         counts.insert("echoes not sent".to_owned(), self.echoes_unsent);
         let refused = self.echo.as_ref().map(Echo::refused).unwrap_or_default();
@@ -392,9 +459,13 @@ impl Wires {
     /// Opens the LAN watches that are closed and due.
     fn open_lan_watches(&mut self, now: Time) {
         for lan in self.lans.iter_mut().filter(|lan| lan.wire.may_reopen(now)) {
-            // The old one's descriptors are closed first: epoll forgets them by that.
-            lan.watch = None;
-            match LanWatch::open(&lan.interface, &self.ipv6) {
+            let Some(index) = lan.index else { continue };
+            if let Some(watch) = lan.watch.take() {
+                // Until it is closed it would wake the heart.
+                watch.fds().for_each(|fd| deregister(&self.registry, fd));
+                self.aside.drop(watch);
+            }
+            match LanWatch::open(index, self.ipv6) {
                 Ok(watch) => {
                     lan.wire.opened(now);
                     for fd in watch.fds() {
@@ -408,10 +479,10 @@ impl Wires {
     }
 
     fn open_echo(&mut self, now: Time) {
-        self.echo = None;
-        let Some(lan) = self.lans.first() else { return };
+        self.close_echo();
+        let Some(index) = self.lan_index() else { return };
         let Some(wire) = &mut self.echo_wire else { return };
-        match Echo::open(&lan.interface, self.own_address, &self.beyond) {
+        match Echo::open(index, self.own_address, &self.beyond) {
             Ok(echo) => {
                 wire.opened(now);
                 for fd in echo.fds() {
@@ -421,6 +492,17 @@ impl Wires {
             }
             Err(error) => wire.not_opened(now, &error),
         }
+    }
+
+    fn close_echo(&mut self) {
+        if let Some(echo) = self.echo.take() {
+            echo.fds().for_each(|fd| deregister(&self.registry, fd));
+            self.aside.drop(echo);
+        }
+    }
+
+    fn lan_index(&self) -> Option<u32> {
+        self.lans.first()?.index
     }
 
     fn register(&self, fd: RawFd, path: Path) {
@@ -438,15 +520,18 @@ fn hosts_beyond(config: &Config) -> Vec<IpAddr> {
     hosts.filter(|host| !config.is_on_lan(*host)).collect()
 }
 
-fn watched_ipv6(config: &Config) -> Vec<Ipv6Addr> {
+fn needs_nd(config: &Config) -> bool {
     let services = config.groups.iter().flat_map(|group| &group.addresses).map(|one| one.ip);
     let hosts = config.reach_hosts.iter().copied().filter(|host| config.is_on_lan(*host));
-    let all = services.chain(hosts);
-    all.filter_map(|ip| match ip {
-        IpAddr::V6(ip) => Some(ip),
-        IpAddr::V4(_) => None,
+    services.chain(hosts).any(|ip| ip.is_ipv6())
+}
+
+/// Why what was opened on an interface is closed.
+fn replaced(link: Option<&LinkInfo>) -> io::Error {
+    io::Error::other(match link {
+        Some(_) => "the interface is another one now",
+        None => "there is no such Ethernet interface",
     })
-    .collect()
 }
 
 /// The interface that the socket was bound to does not exist any more.
@@ -460,4 +545,10 @@ fn register(registry: &Registry, fd: RawFd, token: Token) {
     if let Err(error) = registered {
         log::warn!("cannot watch socket {fd}: {error}");
     }
+}
+
+/// From now on it wakes nobody, however long it takes to close it.
+fn deregister(registry: &Registry, fd: RawFd) {
+    // What is not registered needs nothing.
+    let _ = registry.deregister(&mut SourceFd(&fd));
 }

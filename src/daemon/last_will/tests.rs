@@ -78,7 +78,9 @@ fn a_will_goes_out_on_every_path_as_it_is() {
         ip("link set three up");
         ip("link set four up");
         ip("address add 192.0.2.1/24 dev three");
-        let cable = PacketSocket::open("four", CROSSOVER_ETHERTYPE).unwrap();
+        let cable =
+            PacketSocket::open(crate::net::interface_index("four").unwrap(), CROSSOVER_ETHERTYPE)
+                .unwrap();
         let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
         peer.set_nonblocking(true).unwrap();
         let port = peer.local_addr().unwrap().port();

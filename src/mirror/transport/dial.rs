@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::socket;
 use super::{Link, LinkError, LinkPath, Secret};
 use crate::limits;
+use crate::net::interface_index;
 
 /// Who dials whom.
 #[derive(Clone, Debug)]
@@ -51,11 +52,10 @@ impl Dialler {
         let named = |error: &dyn std::fmt::Display| {
             format!("{address} port {port} on {interface}: {error}")
         };
-        let index = nix::net::if_::if_nametoindex(interface.as_str());
-        let index = index.map_err(|errno| named(&std::io::Error::from(errno)))?;
+        let index = interface_index(interface).map_err(|error| named(&error))?;
         let to = SocketAddrV6::new(address, *port, 0, index).into();
         let from = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
-        self.link(LinkPath::Crossover, to, from, Some(interface)).map_err(|error| named(&error))
+        self.link(LinkPath::Crossover, to, from).map_err(|error| named(&error))
     }
 
     /// Makes a link over the LAN and no other way.
@@ -64,19 +64,13 @@ impl Dialler {
     /// Why not, in words, with the address and the port.
     pub fn over_lan(&self) -> Result<Link, String> {
         let Dialler { lan, own_lan, port, .. } = self;
-        self.link(LinkPath::Lan, SocketAddr::new(*lan, *port), *own_lan, None)
+        self.link(LinkPath::Lan, SocketAddr::new(*lan, *port), *own_lan)
             .map_err(|error| format!("{lan} port {port} from {own_lan}: {error}"))
     }
 
-    fn link(
-        &self,
-        path: LinkPath,
-        to: SocketAddr,
-        from: IpAddr,
-        device: Option<&str>,
-    ) -> Result<Link, LinkError> {
+    fn link(&self, path: LinkPath, to: SocketAddr, from: IpAddr) -> Result<Link, LinkError> {
         let deadline = Instant::now() + self.patience;
-        let stream = socket::reach(to, from, device, deadline)?;
+        let stream = socket::reach(to, from, deadline)?;
         let noise = self.secret.initiate(&stream, deadline)?;
         Ok(Link::new(Arc::new(stream), noise, path, limits::MIRROR_STALL_MAX))
     }

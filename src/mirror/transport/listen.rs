@@ -162,7 +162,7 @@ impl Door {
     }
 
     /// Listens on `wanted` and nothing else.
-    fn follow(&mut self, wanted: io::Result<Option<SocketAddr>>, device: Option<&str>) {
+    fn follow(&mut self, wanted: io::Result<Option<SocketAddr>>) {
         if let (Ok(Some(wanted)), Some((at, _))) = (&wanted, &self.open)
             && wanted == at
         {
@@ -170,7 +170,7 @@ impl Door {
         }
         self.open = None;
         match wanted {
-            Ok(Some(at)) => match socket::open(at, device) {
+            Ok(Some(at)) => match socket::open(at) {
                 Ok(socket) => {
                     self.open = Some((at, socket));
                     self.shut_for = None;
@@ -282,9 +282,9 @@ impl<F: Fn(Incoming) + Send + Sync + 'static> Porter<F> {
                 let at = address::link_local(crossover).map(|found| {
                     found.map(|own| SocketAddrV6::new(own.address, *port, 0, own.index).into())
                 });
-                door.follow(at, Some(crossover));
+                door.follow(at);
             }
-            LinkPath::Lan => door.follow(Ok(Some(SocketAddr::new(*lan, *port))), None),
+            LinkPath::Lan => door.follow(Ok(Some(SocketAddr::new(*lan, *port)))),
         }
     }
 

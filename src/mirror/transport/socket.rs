@@ -14,13 +14,14 @@ use nix::sys::socket::{
 };
 
 use crate::limits;
+use crate::sys::packet_options::bind_to_interface;
 
-/// Listens on an address, of one interface only if it is named.
+/// Listens on an address, on one interface only if it is a link-local one.
 ///
 /// # Errors
 /// As bind(2): EADDRNOTAVAIL while the address is not there, EADDRINUSE if someone else listens.
-pub(super) fn open(at: SocketAddr, device: Option<&str>) -> io::Result<TcpListener> {
-    let socket = stream_socket(at, device)?;
+pub(super) fn open(at: SocketAddr) -> io::Result<TcpListener> {
+    let socket = stream_socket(at)?;
     // Connections of a daemon that ended a moment ago must not keep the next one from listening.
     setsockopt(&socket, sockopt::ReuseAddr, &true)?;
     bind(socket.as_raw_fd(), &SockaddrStorage::from(at))?;
@@ -28,18 +29,13 @@ pub(super) fn open(at: SocketAddr, device: Option<&str>) -> io::Result<TcpListen
     Ok(socket.into())
 }
 
-/// Connects to an address: from one interface only if it is named, from the address `from`, and from a
+/// Connects to an address: by one interface only if it is a link-local one, from the address `from`, and from a
 /// privileged port if one can be had: the listener has more places for those.
 ///
 /// # Errors
 /// As connect(2); `TimedOut` after the deadline.
-pub(super) fn reach(
-    to: SocketAddr,
-    from: IpAddr,
-    device: Option<&str>,
-    deadline: Instant,
-) -> io::Result<TcpStream> {
-    let socket = stream_socket(to, device)?;
+pub(super) fn reach(to: SocketAddr, from: IpAddr, deadline: Instant) -> io::Result<TcpStream> {
+    let socket = stream_socket(to)?;
     bind_privileged(&socket, from)?;
     let begun = connect(socket.as_raw_fd(), &SockaddrStorage::from(to));
     let stream = TcpStream::from(socket);
@@ -77,15 +73,18 @@ fn bind_privileged(socket: &OwnedFd, from: IpAddr) -> io::Result<()> {
     Ok(bind(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(from, 0)))?)
 }
 
-fn stream_socket(address: SocketAddr, device: Option<&str>) -> io::Result<OwnedFd> {
+/// For an address, tied to the interface of a link-local one.
+fn stream_socket(address: SocketAddr) -> io::Result<OwnedFd> {
     let family = match address {
         SocketAddr::V4(_) => AddressFamily::Inet,
         SocketAddr::V6(_) => AddressFamily::Inet6,
     };
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let socket = socket(family, SockType::Stream, flags, None)?;
-    if let Some(device) = device {
-        setsockopt(&socket, sockopt::BindToDevice, &device.into())?;
+    if let SocketAddr::V6(address) = address
+        && address.scope_id() != 0
+    {
+        bind_to_interface(&socket, address.scope_id())?;
     }
     Ok(socket)
 }

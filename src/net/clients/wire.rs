@@ -29,7 +29,8 @@ impl Wire {
     /// # Errors
     /// No such interface, no Ethernet, or not permitted.
     pub fn open(interface: &str) -> io::Result<Wire> {
-        let socket = PacketSocket::open(interface, SHARE_ETHERTYPE)?;
+        let index = crate::net::interface_index(interface)?;
+        let socket = PacketSocket::open(index, SHARE_ETHERTYPE)?;
         let mac = ethernet_address(&socket)?
             .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the interface has no MAC"))?;
         // A smaller buffer loses long lists only while this process is busy.

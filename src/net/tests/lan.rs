@@ -49,7 +49,6 @@ fn see(watch: &mut LanWatch, send: impl Fn(&LanWatch), wanted: impl Fn(Seen) -> 
 /// for another and announces.
 #[test]
 fn probes_answers_and_announcements_pass_between_two_hosts() {
-    let v6: Ipv6Addr = "2001:db8::50".parse().unwrap();
     let other: Ipv6Addr = "2001:db8::99".parse().unwrap();
     let (tell_mac, far_mac) = bounded::<[u8; 6]>(1);
     two_hosts(
@@ -57,7 +56,7 @@ fn probes_answers_and_announcements_pass_between_two_hosts() {
             run("ip address add 192.0.2.11/24 dev lan0");
             run("ip address add 2001:db8::11/64 dev lan0 nodad");
             let mac = far_mac.recv_timeout(PATIENCE).unwrap();
-            let mut watch = LanWatch::open("lan0", &[v6, other]).unwrap();
+            let mut watch = LanWatch::open(interface_index("lan0").unwrap(), true).unwrap();
             assert_ne!(watch.mac(), mac);
             assert_eq!(watch.fds().count(), 2);
             let local = ["192.0.2.11".parse().unwrap(), "2001:db8::11".parse().unwrap()];
@@ -90,7 +89,7 @@ fn probes_answers_and_announcements_pass_between_two_hosts() {
             run("ip address add 2001:db8::50/128 dev lan0 nodad");
             run("ip route add 192.0.2.0/24 dev lan0");
             run("ip -6 route add 2001:db8::/64 dev lan0");
-            let watch = LanWatch::open("lan0", &[v6]).unwrap();
+            let watch = LanWatch::open(interface_index("lan0").unwrap(), true).unwrap();
             tell_mac.send(watch.mac()).unwrap();
             let pause = Duration::from_millis(10);
             while finished.recv_timeout(pause) == Err(crossbeam_channel::RecvTimeoutError::Timeout)
@@ -108,10 +107,9 @@ fn probes_answers_and_announcements_pass_between_two_hosts() {
 #[test]
 fn p1_an_own_mac_answers_for_itself() {
     const MAC: [u8; 6] = [2, 0, 0x5e, 0, 0, 0x32];
-    let v6: Ipv6Addr = "2001:db8::50".parse().unwrap();
     two_hosts(
         move || {
-            let mut watch = LanWatch::open("lan0", &[v6]).unwrap();
+            let mut watch = LanWatch::open(interface_index("lan0").unwrap(), true).unwrap();
             for ip in ips(WEB) {
                 let is_answer =
                     |seen| matches!(seen, Seen::Answer { ip: of, mac: MAC, .. } if of == ip);
@@ -130,6 +128,36 @@ fn p1_an_own_mac_answers_for_itself() {
             finished.recv_timeout(PATIENCE).ok();
         },
     );
+}
+
+/// What NICs hold back of multicast they let through: for all nodes, and for each service address; the netlink thread
+/// joins, also when an address comes later, or the interface.
+#[test]
+fn p4_multicast_for_service_addresses_is_let_through() {
+    in_namespace(|| {
+        cables();
+        let joined = |group: &str| {
+            let shown = Command::new("ip").args(["maddr", "show", "dev", "lan0"]).output().unwrap();
+            // The kernel's own memberships are counted beside.
+            String::from_utf8(shown.stdout).unwrap().contains(&format!("link  {group}"))
+        };
+        std::fs::write("/proc/sys/net/ipv6/conf/lan0/disable_ipv6", "1").unwrap();
+        let net = Net::start(setup());
+        for group in ["33:33:00:00:00:01", "33:33:ff:00:00:50"] {
+            until("it is joined", || joined(group));
+        }
+        assert!(!joined("33:33:ff:00:00:99"));
+        let addresses = vec![address("192.0.2.50/24"), address("2001:db8::99/64")];
+        net.ask(NetRequest::Addresses { group: WEB, addresses, change: 1 });
+        until("it is joined", || joined("33:33:ff:00:00:99"));
+        until("the other is left", || !joined("33:33:ff:00:00:50"));
+        // By the same index, so that only the news tells.
+        let index = interface_index("lan0").unwrap();
+        run("ip link del lan0");
+        run(&format!("ip link add lan0 index {index} type veth peer name lan1"));
+        run("ip link set lan0 up");
+        until("it is joined", || joined("33:33:ff:00:00:99"));
+    });
 }
 
 /// A neighbour's kernel believes an announcement of both kinds: its cache moves to the new MAC.
@@ -151,7 +179,7 @@ fn an_announcement_moves_the_neighbours_cache() {
             }
         },
         |finished| {
-            let watch = LanWatch::open("lan0", &["2001:db8::50".parse().unwrap()]).unwrap();
+            let watch = LanWatch::open(interface_index("lan0").unwrap(), true).unwrap();
             let pause = Duration::from_millis(10);
             while finished.recv_timeout(pause) == Err(crossbeam_channel::RecvTimeoutError::Timeout)
             {
@@ -169,7 +197,7 @@ fn data_traffic_does_not_wake_the_watch() {
     two_hosts(
         || {
             run("ip address add 2001:db8::11/64 dev lan0 nodad");
-            let mut watch = LanWatch::open("lan0", &["2001:db8::50".parse().unwrap()]).unwrap();
+            let mut watch = LanWatch::open(interface_index("lan0").unwrap(), true).unwrap();
             let peer: Ipv6Addr = "2001:db8::12".parse().unwrap();
             let is_peer = |seen| matches!(seen, Seen::Answer { ip, .. } | Seen::Uses { ip, .. } if ip == IpAddr::V6(peer));
             let from = "2001:db8::11".parse().unwrap();
@@ -211,8 +239,8 @@ fn hosts_beyond_the_lan_answer_the_round_that_asked_them() {
             run("ip address add 2001:db8::11/64 dev lan0 nodad");
             ready.recv_timeout(PATIENCE).unwrap();
             let own = "192.0.2.11".parse().unwrap();
-            let mut echo = Echo::open("lan0", own, &hosts).unwrap();
-            let mut other = Echo::open("lan0", own, &hosts).unwrap();
+            let mut echo = Echo::open(interface_index("lan0").unwrap(), own, &hosts).unwrap();
+            let mut other = Echo::open(interface_index("lan0").unwrap(), own, &hosts).unwrap();
             assert_eq!(echo.fds().count(), 2);
             run("ip route add 198.51.100.0/24 via 192.0.2.1");
             run("ip route add 2001:db8:f::/64 via 2001:db8::1");
@@ -232,8 +260,10 @@ fn hosts_beyond_the_lan_answer_the_round_that_asked_them() {
             for echo in [&echo, &other] {
                 assert_eq!(echo.refused(), crate::net::echo::EchoRefused::default());
             }
-            assert!(Echo::open("lan0", "192.0.2.12".parse().unwrap(), &hosts).is_err());
-            assert!(Echo::open("none0", own, &hosts).is_err());
+            assert!(
+                Echo::open(interface_index("lan0").unwrap(), "192.0.2.12".parse().unwrap(), &hosts)
+                    .is_err()
+            );
         },
         move |finished| {
             run("ip address add 192.0.2.1/24 dev lan0");

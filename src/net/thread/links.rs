@@ -42,6 +42,7 @@ impl Worker {
     /// Looks at the interfaces and returns the LAN's and the crossover's carrier; `None` for one that
     /// could not be asked.
     pub(super) fn look_at_links(&mut self) -> (Option<bool>, Option<bool>) {
+        self.looked = true;
         let Worker { route, outbox, lan, redundant, crossover, .. } = self;
         let mut look = |watched: &mut Watched| match route.interface(watched.name()) {
             Ok(found) => {
@@ -62,19 +63,46 @@ impl Worker {
     }
 
     pub(super) fn tell_links(&mut self) {
+        if !self.looked {
+            return;
+        }
         let info = |interface: &Interface| {
             let ipv4 = self.virtual_links.before(interface);
             Some(LinkInfo { index: interface.index, mac: interface.mac?, ipv4 })
         };
         let lan = self.lan.now().and_then(info);
         let redundant = self.redundant.as_ref().and_then(Watched::now).and_then(info);
-        if lan != self.told_lan {
-            self.told_lan = lan;
+        let mut crossover = self.crossover.now().and_then(info);
+        // One interface by two names: two paths by one cable would prove nothing.
+        let on_lan = [lan, redundant].into_iter().flatten().map(|link| link.index);
+        if crossover.is_some_and(|link| on_lan.into_iter().any(|index| index == link.index)) {
+            crossover = None;
+            self.outbox.fault(format!(
+                "{} is an interface on the LAN by another name; the crossover needs one of its own",
+                self.crossover.name(),
+            ));
+        }
+        if self.told_lan != Some(lan) {
+            self.told_lan = Some(lan);
             self.outbox.put(NetReply::Link(Nic::Lan, lan));
         }
-        if redundant != self.told_redundant {
-            self.told_redundant = redundant;
+        if self.redundant.is_some() && self.told_redundant != Some(redundant) {
+            self.told_redundant = Some(redundant);
             self.outbox.put(NetReply::Link(Nic::Redundant, redundant));
+        }
+        if self.told_crossover != Some(crossover) {
+            self.told_crossover = Some(crossover);
+            self.outbox.put(NetReply::Crossover(crossover));
+        }
+        self.listen();
+    }
+
+    /// Has the NICs on the LAN let through what is asked about service addresses.
+    pub(super) fn listen(&mut self) {
+        let watched = std::iter::once(&self.lan).chain(&self.redundant);
+        let links: Vec<u32> = watched.filter_map(Watched::now).map(|link| link.index).collect();
+        if let Err(error) = self.ears.listen(&links, self.addresses.all_ips()) {
+            self.outbox.fault(format!("multicast on the LAN cannot be received: {error}"));
         }
     }
 }

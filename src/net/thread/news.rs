@@ -18,11 +18,16 @@ impl Worker {
         let (mut look_at_addresses, mut look_at_links) = (unlooked, unlooked);
         let mut look_at_own = unlooked;
         let result = {
-            let Worker { monitor, addresses, lan, redundant, crossover, virtual_links, .. } = self;
+            let Worker {
+                monitor, addresses, lan, redundant, crossover, virtual_links, ears, ..
+            } = self;
             monitor.read(&mut |body| match &body {
                 Body::Address(address) => look_at_addresses |= addresses.is_unexpected(address),
                 Body::AddressGone(address) => look_at_addresses |= addresses.is_missed(address),
                 Body::Interface(_) | Body::InterfaceGone(_) => {
+                    if let Body::InterfaceGone(index) = &body {
+                        ears.forget(*index);
+                    }
                     look_at_links |= lan.news(&body) | crossover.news(&body);
                     look_at_links |= redundant.as_mut().is_some_and(|one| one.news(&body));
                     look_at_own |= virtual_links.news(&body);

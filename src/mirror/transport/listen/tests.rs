@@ -95,7 +95,7 @@ fn raw() -> TcpStream {
 fn silent_from_below() -> TcpStream {
     let deadline = Instant::now() + PATIENCE;
     let to = (HOME, limits::SYNC_PORT).into();
-    let stream = socket::reach(to, HOME, None, deadline).unwrap();
+    let stream = socket::reach(to, HOME, deadline).unwrap();
     assert!(stream.local_addr().unwrap().port() < PRIVILEGED_BELOW);
     stream.set_nonblocking(false).unwrap();
     stream
