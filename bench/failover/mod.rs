@@ -21,7 +21,7 @@ use clusterd::bed::{Bed, Options};
 use clusterd::config::NodeIndex;
 use clusterd::limits;
 
-use crate::table::{Goal, OURS, Table};
+use crate::table::{Goal, OURS, OURS_FAST, Series, Table};
 use crate::{BenchError, Measured, Setting};
 use crew::{Crew, Sample};
 use heartbeat::Pace;
@@ -31,7 +31,7 @@ use pair::{Pair, Peer};
 /// What is done to each, and the longest outage that is allowed to clusterd, in ms.
 const FAULTS: [(Fault, Option<f64>); 12] = [
     (Fault::OwnerPower, Some(25.0)),
-    (Fault::OwnerPowerUnseen, Some(200.0)),
+    (Fault::OwnerPowerUnseen, Some(60.0)),
     (Fault::OwnerLanCut, Some(20.0)),
     (Fault::PlannedMove, Some(10.0)),
     (Fault::OrderlyStop, None),
@@ -43,6 +43,9 @@ const FAULTS: [(Fault, Option<f64>); 12] = [
     (Fault::BothCut, None),
     (Fault::SwitchDead, None),
 ];
+
+/// What is asked with the carrier staying where heartbeats are as fast as they may be, in ms.
+const UNSEEN_FAST_MS: f64 = 35.0;
 
 /// The row of what the client misses while nothing happens.
 const AT_REST: &str = "none (3 s at rest)";
@@ -99,6 +102,8 @@ pub trait Contestant {
 pub enum Contender {
     /// With its default config.
     Clusterd,
+    /// With `interval = "10ms"`.
+    Fast,
     /// With that interval of advertisements.
     Keepalived(Advert),
     /// With that pace.
@@ -107,19 +112,22 @@ pub enum Contender {
 
 impl Contender {
     /// All of them.
-    pub const ALL: [Contender; 6] = [
+    pub const ALL: [Contender; 7] = [
         Contender::Clusterd,
         Contender::Keepalived(Advert::Second),
         Contender::Keepalived(Advert::Tenth),
         Contender::Keepalived(Advert::Hundredth),
         Contender::Heartbeat(Pace::Default),
         Contender::Heartbeat(Pace::Fast),
+        // Last: what is asked is asked of the first beside the next.
+        Contender::Fast,
     ];
 
     /// As it is shown.
     pub fn name(self) -> &'static str {
         match self {
             Contender::Clusterd => OURS,
+            Contender::Fast => OURS_FAST,
             Contender::Keepalived(advert) => advert.name(),
             Contender::Heartbeat(pace) => pace.name(),
         }
@@ -128,7 +136,7 @@ impl Contender {
     /// Whether a process of this name is its own, and not the bed's.
     pub fn owns(self, comm: &str) -> bool {
         match self {
-            Contender::Clusterd => comm.starts_with("clusterd-"),
+            Contender::Clusterd | Contender::Fast => comm.starts_with("clusterd-"),
             Contender::Keepalived(_) => comm.starts_with("keepalived"),
             Contender::Heartbeat(_) => ["heartbeat", "ipfail"].contains(&comm),
         }
@@ -139,9 +147,10 @@ impl Contender {
     fn ask_every(self) -> Duration {
         match self {
             Contender::Heartbeat(Pace::Default) => 10 * limits::BED_ASK_EVERY,
-            Contender::Clusterd | Contender::Keepalived(_) | Contender::Heartbeat(Pace::Fast) => {
-                limits::BED_ASK_EVERY
-            }
+            Contender::Clusterd
+            | Contender::Fast
+            | Contender::Keepalived(_)
+            | Contender::Heartbeat(Pace::Fast) => limits::BED_ASK_EVERY,
         }
     }
 
@@ -158,11 +167,14 @@ impl Contender {
         options.stop = setting.stop;
         options.unchecked = true;
         options.ask_every = self.ask_every();
+        if self == Contender::Fast {
+            options.heartbeat = "interval = \"10ms\"".to_owned();
+        }
         change(&mut options);
         let bed = Bed::new(options)?;
         let pair = |bed, peer| Box::new(Pair::new(bed, setting.exe.clone(), peer));
         Ok(match self {
-            Contender::Clusterd => Box::new(Ours::new(bed)?),
+            Contender::Clusterd | Contender::Fast => Box::new(Ours::new(bed)?),
             Contender::Keepalived(advert) => pair(bed, Box::new(advert)),
             Contender::Heartbeat(pace) => pair(bed, Box::new(pace)),
         })
@@ -205,10 +217,11 @@ impl Contestant for Ours {
 
 /// Who is measured at the same time. What acts within milliseconds is alone; two that act within half a
 /// second hardly meet; what takes whole seconds does not mind company.
-fn crews() -> [Vec<Crew>; 5] {
+fn crews() -> [Vec<Crew>; 6] {
     let crew = |contender, beds| Crew { contender, beds };
     [
         vec![crew(Contender::Clusterd, 1)],
+        vec![crew(Contender::Fast, 1)],
         vec![crew(Contender::Keepalived(Advert::Hundredth), 1)],
         vec![crew(Contender::Keepalived(Advert::Tenth), 1)],
         vec![crew(Contender::Heartbeat(Pace::Fast), 2)],
@@ -279,6 +292,14 @@ fn tables(samples: &[Sample], failures: &[(Contender, Fault, String)]) -> Vec<Ta
         outages.ask(fault.name(), most.map(Goal::AtMost));
         owners.ask(fault.name(), Some(Goal::Never));
         moves.ask(fault.name(), Some(Goal::Never));
+    }
+    let unseen = Fault::OwnerPowerUnseen.name();
+    if let Some(median) = outages.series(unseen, OURS_FAST).and_then(Series::median) {
+        let met = if median <= UNSEEN_FAST_MS { "met" } else { "missed" };
+        outages.note(&format!(
+            "{OURS_FAST} is clusterd with `heartbeat.interval = \"10ms\"`. Asked of it for \"{unseen}\": <= \
+             {UNSEEN_FAST_MS} ms: {met}."
+        ));
     }
     outages.note(
         "What is missed at rest is the machine's noise, and in each other figure too. Asked once a \
