@@ -241,29 +241,40 @@ fn p1_an_answer_or_news_of_an_own_interface_that_is_lost_anywhere() {
     at_each_place(Some([2, 0, 0, 0, 0, 0x50]), "clusterd0", 1, true);
 }
 
+/// Repeats `ask`, each time with a little more time left before it is too late, until the kernel was at it when that
+/// was over: when it begins is not known to a microsecond. The answer then has that word.
+fn until_too_late(heart: &mut Heart, word: &str, mut ask: impl FnMut(&mut Heart, Duration)) {
+    heart.worker.serve(NetRequest::LookAtCarriers);
+    heart.wait("looked", |reply| matches!(reply, NetReply::Carrier { .. }));
+    let came_late = (1..1000).any(|left_us| {
+        heart.release();
+        ask(heart, Duration::from_micros(left_us));
+        let ends = |reply: &NetReply| {
+            matches!(
+                reply,
+                NetReply::HoldFailed { .. } | NetReply::Held { .. } | NetReply::Renewed { .. }
+            )
+        };
+        match heart.wait("an answer", ends) {
+            NetReply::HoldFailed { error, .. } => error.contains(word),
+            _ => false,
+        }
+    });
+    assert!(came_late, "it was never over while the kernel was at it");
+}
+
 #[test]
 fn p1_a_claim_that_is_acknowledged_too_late_is_taken_back() {
     in_namespace(|| {
         cables();
         let mut heart = heart(setup().groups, false);
-        heart.worker.serve(NetRequest::LookAtCarriers);
-        heart.wait("looked", |reply| matches!(reply, NetReply::Carrier { .. }));
-        // The kernel shall have added it when it is too old: each try leaves it a little more.
-        let came_late = (1..1000).any(|left_us| {
-            heart.release();
+        // The kernel shall have added it when it is too old.
+        until_too_late(&mut heart, "add the address", |heart, left| {
             let claim = heart.next_number();
-            let at = Instant::now().checked_sub(CLAIM_AGE_MAX - Duration::from_micros(left_us));
+            let at = Instant::now().checked_sub(CLAIM_AGE_MAX - left).unwrap();
             let request = NetRequest::Claim { group: WEB, claim };
-            inside::serve_since(&mut heart.worker, request, at.unwrap());
-            let ends = |reply: &NetReply| {
-                matches!(reply, NetReply::HoldFailed { .. } | NetReply::Held { .. })
-            };
-            match heart.wait("an answer", ends) {
-                NetReply::HoldFailed { error, .. } => error.contains("add the address"),
-                _ => false,
-            }
+            inside::serve_since(&mut heart.worker, request, at);
         });
-        assert!(came_late, "it was never too old when the kernel had added it");
         heart.until("taken back", |_| found(&ips(WEB)).is_empty());
     });
 }
@@ -273,26 +284,13 @@ fn p1_a_renewal_that_is_acknowledged_too_late_is_taken_back() {
     in_namespace(|| {
         cables();
         let mut heart = heart(setup().groups, false);
-        heart.worker.serve(NetRequest::LookAtCarriers);
-        heart.wait("looked", |reply| matches!(reply, NetReply::Carrier { .. }));
-        // The lease shall end while the kernel renews it. When that begins is not known to a microsecond:
-        // each try leaves it a little more.
-        let came_late = (1..1000).any(|left_us| {
-            heart.release();
+        // The lease shall end while the kernel renews it.
+        until_too_late(&mut heart, "acknowledged", |heart, left| {
             let claim = heart.hold();
-            let began = Instant::now().checked_sub(LEASE - Duration::from_micros(left_us)).unwrap();
+            let began = Instant::now().checked_sub(LEASE - left).unwrap();
             inside::lease_began(&mut heart.worker, WEB, began);
             heart.worker.serve(NetRequest::Renew { group: WEB, claim });
-            let ends = |reply: &NetReply| {
-                matches!(reply, NetReply::HoldFailed { .. } | NetReply::Renewed { .. })
-            };
-            let answer = heart.wait("an answer", ends);
-            match answer {
-                NetReply::HoldFailed { error, .. } => error.contains("acknowledged"),
-                _ => false,
-            }
         });
-        assert!(came_late, "the lease never ended while the kernel was at it");
         assert_eq!(found(&ips(WEB)), [], "the peer may have it by now");
     });
 }
