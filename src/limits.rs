@@ -131,6 +131,12 @@ pub const WORKER_SILENT: Duration = Duration::from_secs(3);
 /// Looks for addresses in one round of the guard: one that deletes, one that finds nothing, one to spare.
 pub const GUARD_LOOKS_A_ROUND: usize = 3;
 
+/// `check --hardware` asks so often for each address, in each form.
+pub const CHECK_ASKS: usize = 5;
+/// ... and waits so long for an answer: a network with such round trips is no LAN.
+pub const CHECK_ASK_PATIENCE: Duration = Duration::from_millis(200);
+/// ... and so long for a daemon, which may be gone.
+pub const CHECK_PATIENCE: Duration = Duration::from_secs(2);
 /// Longest config file, in bytes: a hundred times a real one; keeps a wrong path from filling memory.
 pub const CONFIG_BYTES_MAX: usize = 256 * 1024;
 /// Longest piece of a config line that an error shows, in characters: two lines of a terminal.

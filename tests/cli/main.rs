@@ -232,7 +232,6 @@ fn what_is_not_built_is_refused() {
         &["verify", "web", "--repair"],
         &["drill"],
         &["drill", "--config", &config],
-        &["check", "--hardware"],
     ];
     for arguments in refused {
         let seen = place.clusterd(arguments);

@@ -442,7 +442,7 @@ fn contract_a_second_daemon_is_refused() {
 fn contract_what_is_not_built_is_refused() {
     let (mut scene, owner) = Scene::whole_pair();
     scene.hurts_nobody(&[], |scene| {
-        for verb in [&["verify", GROUP][..], &["drill"], &["init"], &["check", "--hardware"]] {
+        for verb in [&["verify", GROUP][..], &["drill"], &["init"]] {
             let (exit, _, error) = scene.ask(owner, verb);
             assert_eq!(exit, 2, "{verb:?}: {error}");
             assert!(error.contains("not supported yet"), "{verb:?}: {error}");

@@ -4,6 +4,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use clusterd::bed::watcher::TwoOwners;
+use clusterd::bed::wiring::node_addresses;
 use clusterd::config::NodeIndex;
 use clusterd::control::event::Kind;
 use clusterd::control::status::PathState;
@@ -74,6 +75,45 @@ fn p4_an_altname_is_as_good_as_a_name_when_it_comes_and_goes_and_the_name_change
     // The other node takes over on what it knows by that name alone.
     scene.bed.power_cut(owner).expect("power");
     scene.wait_served_by(standby);
+}
+
+/// Has a node drop ARP that fits this rule.
+fn drop_arp(scene: &Scene, node: NodeIndex, what: &str) {
+    let rule = format!(
+        "table arp mute {{ chain in {{ type filter hook input priority 0; policy accept; {what} drop; }}; }}"
+    );
+    let run = || Command::new("nft").args([&rule]).status();
+    let ended = scene.bed.wiring().seat(node).namespace.run(run).expect("runs").expect("ends");
+    assert!(ended.success(), "nft {rule}");
+}
+
+/// Whether silence of the LAN would prove something is known before it is needed, with cause and remedy.
+#[test]
+fn p2_check_hardware_says_what_silence_of_the_lan_would_prove() {
+    let (scene, owner) = Scene::whole_pair();
+    let standby = owner.other();
+    let check = |node| {
+        let (exit, text, error) = scene.ask(node, &["check", "--hardware"]);
+        assert_eq!((exit, error.as_str()), (0, ""), "{text}");
+        text
+    };
+    let text = check(standby);
+    assert!(text.contains("silence of the LAN proves that nobody has an address"), "{text}");
+    assert!(text.contains("group web: 203.0.113.50 is answered for within"), "{text}");
+    let text = check(owner);
+    assert!(text.contains("group web: 203.0.113.50 is on this node"), "{text}");
+    assert!(!text.contains("proves nothing"), "{text}");
+    // A switch that validates ARP drops what names no sender.
+    drop_arp(&scene, owner, "arp saddr ip 0.0.0.0");
+    let text = check(standby);
+    assert!(text.contains("answers only who asks with an address of its own"), "{text}");
+    assert!(text.contains("is answered for within"), "{text}");
+    // One that keeps the ports apart drops all.
+    let (own, _) = node_addresses(standby);
+    drop_arp(&scene, owner, &format!("arp operation request arp saddr ip {own}"));
+    let text = check(standby);
+    assert!(text.contains("warning: ") && text.contains("proves nothing"), "{text}");
+    assert!(text.contains("port isolation"), "{text}");
 }
 
 /// A driver that is slow at being configured holds the kernel's rtnl lock. An IPv6 address that comes in by a reload has
