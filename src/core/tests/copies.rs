@@ -1,20 +1,8 @@
 //! Stories of what copies are worth: of disks that were set back, and of workers that stand still.
 
+use super::duties::with_tree;
 use super::*;
-use crate::config::{Hash, Tree};
 use crate::control::status::{Mirror, MirrorState};
-
-/// A pair whose group has a tree.
-fn with_tree() -> Story {
-    Story::with(|group| {
-        group.mirror.push(Tree {
-            path: "/srv".into(),
-            exclude: Vec::new(),
-            hash: Hash::Auto,
-            max_delete_percent: 100,
-        });
-    })
-}
 
 impl Story {
     /// The worker reports on its newest order for the mirror: all is well, and here is that commit.

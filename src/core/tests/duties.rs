@@ -15,8 +15,13 @@ fn service() -> Service {
     }
 }
 
-fn tree() -> Tree {
+pub(super) fn tree() -> Tree {
     Tree { path: "/srv".into(), exclude: Vec::new(), hash: Hash::Auto, max_delete_percent: 100 }
+}
+
+/// A pair whose group has one tree.
+pub(super) fn with_tree() -> Story {
+    Story::with(|group| group.mirror.push(tree()))
 }
 
 /// A pair whose group has one service.
@@ -85,7 +90,7 @@ fn better_on_a_node_where_a_service_failed_than_nowhere() {
 }
 
 /// A serves, and B has all of it.
-fn mirrored(story: &mut Story) -> Generation {
+pub(super) fn mirrored(story: &mut Story) -> Generation {
     story.run(Duration::from_secs(1));
     story.mirror_well(B, None);
     story.mirror_well(A, None);
@@ -141,7 +146,7 @@ fn p3_services_start_once_the_disk_holds_that_this_node_serves() {
 
 /// A was asked to hand over, has released, and sends the last changes of that reign.
 fn draining() -> (Story, Generation) {
-    let mut story = Story::with(|group| group.mirror.push(tree()));
+    let mut story = with_tree();
     let generation = mirrored(&mut story);
     let wish = Wish::Move { group: WEB, to: None, accept_loss: false };
     story.give(A, Event::Wished { request: 1, wish });

@@ -1,9 +1,9 @@
 //! Whoever waits for somebody has an end to it, and somebody serves after that.
 
-use super::duties::with_service;
+use super::duties::{mirrored, with_service, with_tree};
 use super::reload::edited;
 use super::*;
-use crate::config::{Config, Failback, Hash, Tree};
+use crate::config::{Config, Failback};
 
 const SECOND: Duration = Duration::from_secs(1);
 const SEEN: Event = Event::AddressSeen { group: WEB, holder: Holder::Peer };
@@ -174,21 +174,8 @@ fn moves(story: &mut Story, from: usize, to: usize) {
 
 #[test]
 fn p2_a_granted_want_that_never_settles_ends() {
-    let mut story = Story::with(|group| {
-        group.mirror.push(Tree {
-            path: "/srv".into(),
-            exclude: Vec::new(),
-            hash: Hash::Auto,
-            max_delete_percent: 100,
-        });
-    });
-    story.run(SECOND);
-    story.mirror_well(B, None);
-    story.mirror_well(A, None);
-    story.run(SECOND);
-    let Some((_, MirrorDuty::Out(reign))) = story.nodes[A].mirror_ordered else { panic!() };
-    story.mirror_well(A, Some(reign));
-    story.mirror_well(B, Some(reign));
+    let mut story = with_tree();
+    let reign = mirrored(&mut story);
     // B's worker says that it works, and reports nothing any more.
     story.give(A, Event::Wished { request: 1, wish: Wish::Standby(index(A)) });
     story.run(SECOND * 15);

@@ -87,26 +87,28 @@ fn answers_that_come_again_are_told_and_count() {
     story.time_until_held(B, MS * 250);
 }
 
-/// One that validates ARP drops questions that name no sender.
-#[test]
-fn p1_what_a_switch_drops_is_asked_in_the_other_form() {
+/// A switch that validates ARP drops questions that name no sender.
+fn behind_a_switch_that_validates() -> Story {
     let mut story = Story::new();
     story.switch_drops = Some(AskAs::Nobody);
     story.run(SECOND * 10);
     assert_eq!(told(&story, B, "nobody on the LAN answers"), 0);
-    let mut frozen = story;
-    frozen.freeze(A);
-    frozen.run(SECOND);
-    assert!(!frozen.nodes[B].holds, "its kernel answers");
-    frozen.nodes[A].holds = false;
-    frozen.time_until_held(B, MS * 400);
+    story
+}
+
+#[test]
+fn p1_what_a_switch_drops_is_asked_in_the_other_form() {
+    let mut story = behind_a_switch_that_validates();
+    story.freeze(A);
+    story.run(SECOND);
+    assert!(!story.nodes[B].holds, "its kernel answers");
+    story.nodes[A].holds = false;
+    story.time_until_held(B, MS * 400);
 }
 
 #[test]
 fn p2_what_a_switch_drops_costs_no_time_after_a_power_cut() {
-    let mut story = Story::new();
-    story.switch_drops = Some(AskAs::Nobody);
-    story.run(SECOND * 10);
+    let mut story = behind_a_switch_that_validates();
     story.power_cut(A);
     story.time_until_held(B, MS * 250);
 }
@@ -159,14 +161,7 @@ fn one_mac_on_both_nodes_is_told_once_each() {
 
 #[test]
 fn a_crossover_without_ipv6_is_told_once_where_trees_are_mirrored() {
-    let mut story = Story::with(|group| {
-        group.mirror.push(config::Tree {
-            path: "/srv/www".into(),
-            exclude: Vec::new(),
-            hash: config::Hash::Auto,
-            max_delete_percent: 100,
-        });
-    });
+    let mut story = super::duties::with_tree();
     for _ in 0..20 {
         story.give(A, Event::SyncAddress { address: None });
         story.run(SECOND);

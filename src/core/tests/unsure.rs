@@ -1,30 +1,17 @@
 //! Stories of trees that may be old: who heard nobody since its start and lacks the proof that nobody served
 //! after what it holds.
 
+use super::duties::{mirrored, tree};
 use super::*;
-use crate::config::{Hash, Tree, WhenUnsure};
+use crate::config::WhenUnsure;
 
 /// Both lost their power at once while A served in sync; B is back alone.
 fn unsure(when_unsure: WhenUnsure) -> (Story, Generation) {
     let mut story = Story::with(|group| {
-        group.mirror.push(Tree {
-            path: "/srv".into(),
-            exclude: Vec::new(),
-            hash: Hash::Auto,
-            max_delete_percent: 100,
-        });
+        group.mirror.push(tree());
         group.when_unsure = when_unsure;
     });
-    story.run(Duration::from_secs(1));
-    story.mirror_well(B, None);
-    story.mirror_well(A, None);
-    story.run(Duration::from_secs(1));
-    assert!(story.nodes[A].holds);
-    let Some((_, MirrorDuty::Out(generation))) = story.nodes[A].mirror_ordered else {
-        panic!("the owner's mirror is ordered {:?}", story.nodes[A].mirror_ordered)
-    };
-    story.mirror_well(A, Some(generation));
-    story.mirror_well(B, Some(generation));
+    let generation = mirrored(&mut story);
     story.run(Duration::from_secs(1));
     story.power_cut(A);
     story.power_cut(B);
