@@ -16,6 +16,7 @@ use super::peer::{Death, Life};
 use super::right::{Copy, Refusal};
 use super::role::{Active, GroupState, Role};
 use super::time::Time;
+use super::worker::Word;
 use crate::beat::{Approx, GroupBeat};
 use crate::beat::{CopyBeat, CopyDetail, Holds, Stance, UNSENT_UNKNOWN_S};
 use crate::config::NodeIndex;
@@ -42,17 +43,10 @@ impl Core {
         // What follows is on record with the trees before it begins: else a crash in its first moments would
         // leave trees of which nobody knows that they were served in it.
         let ready = report.ready_for == self.disk.usable_intent(&group.name);
-        let settled = group.duties.is_still() && ready && !self.awaits_peers_worker(group);
-        if worth == Copy::Whole && !settled { Copy::Settling } else { worth }
-    }
-
-    /// Whether the peer's worker has yet to say what its copy is: it may have more than this node, whose disk
-    /// was set back. Not for long.
-    fn awaits_peers_worker(&self, group: &GroupState) -> bool {
-        let Life::Alive { since } = self.peer.life else { return false };
-        let said = self.peer.group(group.index).is_some_and(|part| part.copy.detail.is_some());
         let has_history = self.disk.served_trees(&group.name).is_some();
-        !said && has_history && self.now.since(since) < limits::WORKER_SILENT
+        let awaits_peers = has_history && self.peers_worker_word(group) == Word::Due;
+        let settled = group.duties.is_still() && ready && !awaits_peers;
+        if worth == Copy::Whole && !settled { Copy::Settling } else { worth }
     }
 
     /// What this node's copy is, held against the newest reign over these trees.
@@ -63,7 +57,11 @@ impl Core {
         let Some(report) = group.duties.mirror_report() else {
             // Who reigned last has what it served; its worker's first word is awaited as long as that works.
             let reigned = self.disk.served_trees(&group.name).is_some_and(|it| it.owner == self.me);
-            return if reigned && self.awaits_worker() { Holds::Newest } else { Holds::Nothing };
+            return if reigned && self.worker_word().may_come() {
+                Holds::Newest
+            } else {
+                Holds::Nothing
+            };
         };
         let Some(served) = self.disk.served_trees(&group.name) else {
             // There was no reign that had trees.

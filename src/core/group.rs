@@ -119,7 +119,7 @@ impl Core {
         let unfit = elsewhere && group.unfit_until.is_some_and(|until| now < until);
         // Who waits for the trees' first word longer than that must not keep the peer from serving.
         let mute = group.duties.has_mirror() && group.duties.mirror_report().is_none();
-        let mute = mute && !self.awaits_worker();
+        let mute = mute && !self.worker_word().may_come();
         let helpless = unfit || mute || self.lacks_worker(group);
         group.blocked.is_none() && !helpless && self.right_by_grant(now, group, true).is_ok()
     }

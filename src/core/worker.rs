@@ -4,10 +4,39 @@
 
 use super::Core;
 use super::duty::Unsent;
+use super::peer::Life;
 use super::role::GroupState;
 use super::time::Time;
 use crate::control::event::Kind;
 use crate::limits;
+
+/// What silence of a node's worker means: of this node's, or of the peer's as its beats tell it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Word {
+    /// The first may still come: it has just started, like its node.
+    Due,
+    /// It works. What it has not said of a group it may still say, as with a large index.
+    Works,
+    /// It stands still: what it said before is not known to be so any more.
+    Silent,
+    /// It never said anything, and has had the time.
+    Never,
+}
+
+impl Word {
+    /// Nothing was said by a worker that began then.
+    fn none_since(now: Time, began_at: Time) -> Word {
+        if now.since(began_at) < limits::WORKER_SILENT { Word::Due } else { Word::Never }
+    }
+
+    /// Whether its first word on a group may still come.
+    pub fn may_come(self) -> bool {
+        match self {
+            Word::Due | Word::Works => true,
+            Word::Silent | Word::Never => false,
+        }
+    }
+}
 
 /// What is known of it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -41,27 +70,35 @@ impl Core {
         }
     }
 
-    /// Whether it stands still.
-    pub(super) fn worker_is_silent(&self) -> bool {
-        self.obeys_worker_silence() && self.worker.silent_at().is_some_and(|at| self.now >= at)
+    /// How it is with this node's worker.
+    pub(super) fn worker_word(&self) -> Word {
+        match self.worker.silent_at() {
+            None => Word::none_since(self.now, self.started_at),
+            Some(at) if self.now >= at && self.obeys_worker_silence() => Word::Silent,
+            Some(_) => Word::Works,
+        }
     }
 
-    /// Whether its first word on a group may still come: it has just started, like this node, or it works and
-    /// has not got that far, as with a large index.
-    pub(super) fn awaits_worker(&self) -> bool {
-        let works = self.worker.heard_at.is_some() && !self.worker_is_silent();
-        works || self.now.since(self.started_at) < limits::WORKER_SILENT
+    /// How it is with the peer's on this group: of its copy, which may be more than this node has, whose disk was
+    /// set back.
+    pub(super) fn peers_worker_word(&self, group: &GroupState) -> Word {
+        let said = self.peer.group(group.index).is_some_and(|part| part.copy.detail.is_some());
+        match self.peer.life {
+            Life::Alive { .. } if said => Word::Works,
+            Life::Alive { since } => Word::none_since(self.now, since),
+            Life::Dead { .. } | Life::NeverHeard => Word::Never,
+        }
     }
 
     /// Whether the group needs it.
     pub(super) fn lacks_worker(&self, group: &GroupState) -> bool {
         let needs = group.duties.has_mirror() || group.duties.has_services();
-        needs && self.worker_is_silent()
+        needs && self.worker_word() == Word::Silent
     }
 
     /// What the peer lacks at least, if the worker stands still: it may be anything since its last word.
     pub(super) fn at_least_unsent(&self, reported: Unsent) -> Unsent {
-        let heard_at = self.worker.heard_at.filter(|_| self.worker_is_silent());
+        let heard_at = self.worker.heard_at.filter(|_| self.worker_word() == Word::Silent);
         match (heard_at, reported) {
             (Some(at), Unsent::Nothing) => {
                 let age_ms = u64::try_from(self.now.since(at).as_millis()).unwrap_or(u64::MAX);
