@@ -63,7 +63,7 @@ pub enum Copy {
     Forked,
 }
 
-/// Everything that the decision rests on; it becomes the event's evidence (P5).
+/// Everything that the decision rests on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Evidence {
     /// The administrator put this node into standby mode.
