@@ -65,4 +65,8 @@ install: deps
 		| install -D -m 644 /dev/stdin "$(DESTDIR)$(PREFIX)/lib/systemd/system/clusterd.service"
 	install -D -m 644 udev/60-clusterd.rules "$(DESTDIR)$(PREFIX)/lib/udev/rules.d/60-clusterd.rules"
 	install -D -m 644 examples/clusterd.toml "$(DESTDIR)$(PREFIX)/share/doc/clusterd/clusterd.toml"
+	for page in clusterd.8 clusterd.toml.5 clusterd-demo.1; do \
+		install -D -m 644 man/$$page "$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$$page" || exit 1; \
+	done
+	install -D -m 644 -t "$(DESTDIR)$(PREFIX)/share/doc/clusterd" docs/*.md
 	install -D -m 644 hw/CABLING.md "$(DESTDIR)$(PREFIX)/share/doc/clusterd/CABLING.md"

@@ -10,6 +10,8 @@ mod events;
 mod globals;
 mod hardware;
 mod keygen;
+#[cfg(test)]
+mod man;
 mod print;
 mod run;
 mod status;

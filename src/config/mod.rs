@@ -4,7 +4,7 @@
 //! group's mirrored trees and services), `check` turns it into the [`Config`] below and refuses what
 //! cannot work, `place` makes errors point at file, line and column, `normal` prints a config back,
 //! `warn` says what deserves a second look, `key` is the key file, `change` says what a running daemon can
-//! take in of another config.
+//! take in of another config, `reference` every key for people.
 
 pub mod change;
 mod check;
@@ -13,6 +13,8 @@ pub mod key;
 pub mod normal;
 mod parts;
 mod place;
+#[cfg(test)]
+pub(crate) mod reference;
 mod schema;
 mod table;
 mod tags;

@@ -13,13 +13,13 @@ use super::table::{Keys, Table, read_text, read_value, type_name};
 use super::{Check, Hash, Probe, form, schema};
 use crate::limits;
 
-const TREE: Keys =
+pub(super) const TREE: Keys =
     Keys { built: &["path", "exclude", "hash", "on_return", "max_delete"], later: &["when"] };
-const SERVICE: Keys = Keys {
+pub(super) const SERVICE: Keys = Keys {
     built: &["exec", "check", "warm", "start_timeout", "stop_timeout", "restarts"],
     later: &["systemd", "ocf", "mariadb", "params"],
 };
-const CHECK: Keys =
+pub(super) const CHECK: Keys =
     Keys { built: &["http", "tcp", "exec", "every", "timeout", "failures"], later: &[] };
 
 /// One of `mirror`, in either form.

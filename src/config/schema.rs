@@ -15,18 +15,19 @@ use super::place::{At, Problems};
 use super::table::{Keys, Table, type_name};
 use super::{Failback, Mac, Nic, ServiceAddress, WhenUnsure};
 
-const TOP: Keys = Keys {
+pub(super) const TOP: Keys = Keys {
     built: &["cluster", "node", "heartbeat", "reach", "notify", "group"],
     later: &["fencing", "watchdog", "witness"],
 };
-const CLUSTER: Keys = Keys { built: &["name", "key"], later: &[] };
-const NODE: Keys =
+pub(super) const CLUSTER: Keys = Keys { built: &["name", "key"], later: &[] };
+pub(super) const NODE: Keys =
     Keys { built: &["address", "lan", "crossover", "serial", "redundant"], later: &[] };
-const SERIAL: Keys = Keys { built: &["device", "baud"], later: &[] };
-const HEARTBEAT: Keys = Keys { built: &["interval", "dead_after", "boot_patience"], later: &[] };
-const REACH: Keys = Keys { built: &["hosts"], later: &[] };
-const NOTIFY: Keys = Keys { built: &["exec"], later: &["mail"] };
-const GROUP: Keys = Keys {
+pub(super) const SERIAL: Keys = Keys { built: &["device", "baud"], later: &[] };
+pub(super) const HEARTBEAT: Keys =
+    Keys { built: &["interval", "dead_after", "boot_patience"], later: &[] };
+pub(super) const REACH: Keys = Keys { built: &["hosts"], later: &[] };
+pub(super) const NOTIFY: Keys = Keys { built: &["exec"], later: &["mail"] };
+pub(super) const GROUP: Keys = Keys {
     built: &[
         "prefer",
         "failback",
