@@ -1,7 +1,7 @@
 //! # clusterd: two Linux servers that look like one which does not go down
 //!
-//! This page is the map. The rooms are listed from the top of the house to its cellar: a room may
-//! use those below it, never those above.
+//! This page is the map; `docs/ARCHITECTURE.md` has more. The rooms are listed from the top of the house to its
+//! cellar: a room may use those below it, never those above (`tests/house` reads this list).
 //!
 //! Three processes run on each node (`daemon/`). The **guard** watches the other two, and takes the
 //! service addresses away when the heart dies. The **heart** is one mio loop: heartbeats in,
@@ -22,9 +22,9 @@
 //! | `cli` | the verbs as a person sees them |
 //! | `bed` | a pair on one machine: namespaces, cables, a serial line, power cuts, a client that measures |
 //! | `daemon` | guard, heart, worker; how they are started |
+//! | `sim` | two cores in a simulated world, with checkers that watch from outside |
 //! | `service` | a group's services: started, checked, restarted, stopped |
 //! | `mirror` | a group's trees, from their owner to the peer, as they change |
-//! | `sim` | two cores in a simulated world, with checkers that watch from outside |
 //! | `core` | decisions |
 //! | `beat` | heartbeats: messages, frames, and the three paths they travel |
 //! | `net` | the kernel's network: netlink, service addresses, ARP and ND |
