@@ -53,12 +53,17 @@ pub(crate) const SECTIONS: [Section; 10] = [
         about: "A node; there are exactly two.",
         rows: &[
             row("address", "IP address", "", "The node's own address on the LAN."),
-            row("lan", "interface", "", "Its interface on the LAN."),
+            row(
+                "lan",
+                "interface",
+                "",
+                "Its interface on the LAN, by its name or an altname of it.",
+            ),
             row(
                 "crossover",
                 "interface",
                 "",
-                "Its interface of the crossover cable. It needs no address.",
+                "Its interface of the crossover cable, by its name or an altname of it. It needs no address.",
             ),
             row(
                 "serial",

@@ -9,7 +9,7 @@ const LOWER: u64 = 0xaaaa_bbbb_cccc_dddd;
 const UPPER: u64 = 0x1111_2222_3333_4444;
 
 fn frame(name: &str) -> Vec<u8> {
-    let hex = read(format!("tests/frames/version-2-{name}.hex"));
+    let hex = read(format!("tests/frames/version-3-{name}.hex"));
     let pairs = hex.trim().as_bytes().chunks(2);
     pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
 }
@@ -32,22 +32,29 @@ fn has_tag(context: &str, frame: &[u8], tag_bytes: usize, implied: &[u64], diges
     blake3::keyed_hash(&key(context), &all).as_bytes()[..tag_bytes] == *tag
 }
 
-/// The 13 bytes that both kinds of beat carry.
+/// The 14 bytes that both kinds of beat carry.
 fn check_node_part(part: &[u8]) {
     // Lower node, ask, may claim, LAN carrier, standby mode, an echo.
     assert_eq!(part[0], 1 << 1 | 1 << 3 | 1 << 4 | 2 << 5 | 1 << 7);
     // Hears serial and LAN; asks for a hand over; accepted a request.
     assert_eq!(part[1] & 0x7f, 0b110 | 3 << 3 | 2 << 5);
-    // Request 9 for group 1, answer to request 8; one of two reach hosts.
-    assert_eq!(part[2..7], [9, 1, 8, 1, 2]);
-    assert_eq!((number(&part[7..9]), number(&part[9..13])), (51, 50_000));
+    // Request 9 for the second group, answer to request 8; one of two reach hosts.
+    assert_eq!((part[2], number(&part[3..5])), (9, tag("two")));
+    assert_eq!(part[5..8], [8, 1, 2]);
+    assert_eq!((number(&part[8..10]), number(&part[10..14])), (51, 50_000));
 }
 
-/// The 14 bytes of the first group.
+/// What stands for a group.
+fn tag(name: &str) -> u64 {
+    let hash = blake3::derive_key("clusterd 1 group name on the wire", name.as_bytes());
+    number(&hash[..2]).max(1)
+}
+
+/// The 15 bytes of the first group.
 fn check_group(entry: &[u8]) {
-    // Group 0; wanting, owned by the upper node, in service, a copy of this generation.
-    assert_eq!(entry[..2], [0, 2 | 1 << 3 | 1 << 4 | 2 << 5]);
-    let fields = [2..4, 4..8, 8..12, 12..14].map(|place| number(&entry[place]));
+    // Wanting, owned by the upper node, in service, a copy of this generation.
+    assert_eq!((number(&entry[..2]), entry[2]), (tag("one"), 2 | 1 << 3 | 1 << 4 | 2 << 5));
+    let fields = [3..5, 5..9, 9..13, 13..15].map(|place| number(&entry[place]));
     assert_eq!(fields, [513, 7, 0xdead_beef, 258]);
 }
 
@@ -62,18 +69,18 @@ fn a_complete_frame() {
     let cluster = blake3::derive_key("clusterd 1 cluster name in heartbeats", CLUSTER);
     for (name, context, groups) in path_contexts {
         let frame = frame(name);
-        assert_eq!(frame.len(), 101 + 19 * groups, "{name}");
+        assert_eq!(frame.len(), 102 + 20 * groups, "{name}");
         assert!(has_tag(context, &frame, 16, &[], &[]), "{name}");
-        assert_eq!((frame[0], &frame[1..9]), (0x21, &cluster[..8]));
-        check_node_part(&frame[9..22]);
+        assert_eq!((frame[0], &frame[1..9]), (0x31, &cluster[..8]));
+        check_node_part(&frame[9..23]);
         assert_eq!(frame[10] & 0x80 != 0, name == "will");
-        let numbers = [22, 30, 38, 46, 54].map(|at| number(&frame[at..at + 8]));
+        let numbers = [23, 31, 39, 47, 55].map(|at| number(&frame[at..at + 8]));
         assert_eq!(numbers, [LOWER, UPPER, 4711, 1_000_000, 900_000]);
-        assert_eq!(frame[62..76], [2, 0, 0, 0, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8]);
-        assert_eq!((&frame[76..84], usize::from(frame[84])), (b"digest-1".as_slice(), groups));
-        check_group(&frame[85..99]);
+        assert_eq!(frame[63..77], [2, 0, 0, 0, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!((&frame[77..85], usize::from(frame[85])), (b"digest-1".as_slice(), groups));
+        check_group(&frame[86..101]);
         // Commit; 16 files (8·2 + 1 is 9·2); `Approx` of the bytes.
-        assert_eq!((number(&frame[99..102]), &frame[102..104]), (0x01_0203, [9, 77].as_slice()));
+        assert_eq!((number(&frame[101..104]), &frame[104..106]), (0x01_0203, [9, 77].as_slice()));
     }
 }
 
@@ -82,16 +89,16 @@ fn a_plain_serial_frame() {
     let frame = frame("serial-plain");
     let implied = [LOWER, UPPER, 4711, 1_000_000, 900_000];
     assert!(has_tag("clusterd 1 heartbeat plain serial", &frame, 8, &implied, b"digest-1"));
-    assert_eq!((frame.len(), frame[0]), (48, 0x22));
-    check_node_part(&frame[1..14]);
-    let numbers = [14, 18, 22].map(|at| number(&frame[at..at + 4]));
+    assert_eq!((frame.len(), frame[0]), (50, 0x32));
+    check_node_part(&frame[1..15]);
+    let numbers = [15, 19, 23].map(|at| number(&frame[at..at + 4]));
     assert_eq!(numbers, [4711, 1_000_000, 900_000]);
-    check_group(&frame[26..40]);
+    check_group(&frame[27..42]);
 }
 
 #[test]
 fn a_pulse() {
-    for (name, head) in [("serial-ask", 0x23), ("serial-answer", 0x24), ("serial-life", 0x25)] {
+    for (name, head) in [("serial-ask", 0x33), ("serial-answer", 0x34), ("serial-life", 0x35)] {
         let frame = frame(name);
         assert_eq!((frame.len(), frame[0], number(&frame[1..4])), (12, head, 0x01_0203));
         // The number is signed in full, not as it travels.

@@ -70,7 +70,8 @@ fn config(addresses: [&str; 2], serial: [Option<PathBuf>; 2]) -> Config {
 
 /// All paths, those that can be opened open.
 fn open(config: &Config, me: NodeIndex) -> Paths {
-    let mut paths = Paths::new(config, me, Codec::new(&KEY, &config.cluster, config.group_tags(), me));
+    let mut paths =
+        Paths::new(config, me, Codec::new(&KEY, &config.cluster, config.group_tags(), me));
     for path in Path::ALL {
         // A failure is kept as the path's fault.
         let _ = reopen(&mut paths, config, me, path);

@@ -340,7 +340,8 @@ fn p4_nothing_that_the_loop_opens_or_closes_waits_for_the_rtnl_lock() {
             LinkInfo { index: found.index, mac: found.mac.unwrap(), ipv4: None }
         });
         let poll = Poll::new().unwrap();
-        let paths = Paths::new(&config, me, Codec::new(&[7; 32], &config.cluster, config.group_tags(), me));
+        let paths =
+            Paths::new(&config, me, Codec::new(&[7; 32], &config.cluster, config.group_tags(), me));
         let aside = Aside::start(None, || {}, || {}).unwrap();
         let registry = poll.registry().try_clone().unwrap();
         let mut wires = Wires::new(&config, me, paths, registry, FIRST_WIRE, aside);
