@@ -95,9 +95,16 @@ impl Problems {
         self.found.push(At { value: message, place: place.clone() });
     }
 
-    /// TOML's own error. It knows "duplicate key" but does not say which.
+    /// TOML's own error. It knows "duplicate key" but does not say which, and cannot show what nobody sees.
     pub fn report_toml(&mut self, text: &str, error: &toml::de::Error) {
         let place = error.span().unwrap_or(0..0);
+        if let Some((at, character)) = invisible(text, &place) {
+            let code = u32::from(character);
+            let what = format!("an invisible character (U+{code:04X}) stands here");
+            let expected =
+                "none outside of quotes: delete it; copied text and joined files often have one";
+            return self.report(&(at..at + character.len_utf8()), what, expected);
+        }
         let message = match (error.message(), text.get(place.clone())) {
             ("duplicate key", Some(key)) => {
                 format!("{key} is there twice; expected each key and table once")
@@ -118,6 +125,19 @@ impl Problems {
         let locate = |problem: &At<String>| locate(file, text, problem);
         ConfigErrors::Wrong(self.found.iter().map(locate).collect())
     }
+}
+
+/// The first character that no editor shows, in the line of a mistake and not behind it.
+fn invisible(text: &str, place: &Range<usize>) -> Option<(usize, char)> {
+    let hides = |character: char| {
+        let known = matches!(character,
+            '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2064}' | '\u{feff}');
+        known || (character.is_whitespace() && !character.is_ascii())
+    };
+    let start = text.get(..place.start)?.rfind('\n').map_or(0, |newline| newline + 1);
+    let end = text.floor_char_boundary(place.end.max(place.start + 1).min(text.len()));
+    let line = text.get(start..end.max(start))?;
+    line.char_indices().find(|(_, it)| hides(*it)).map(|(at, it)| (start + at, it))
 }
 
 /// Words in quotes, the last joined with "or".
