@@ -106,7 +106,8 @@ impl Scene {
 
     /// What a node says of the one group.
     pub fn group(&self, node: NodeIndex) -> Group {
-        self.status(node).groups.into_iter().next().expect("a group")
+        let mut groups = self.status(node).groups.into_iter();
+        groups.find(|group| group.name == "web").expect("the group")
     }
 
     /// Waits until a node says this of its peer.

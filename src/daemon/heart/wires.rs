@@ -360,7 +360,7 @@ impl Wires {
         {
             self.close_echo();
             if let Some(wire) = &mut self.echo_wire {
-                wire.close(&replaced(link));
+                close_wire(wire, link);
             }
         }
         let Some(lan) = self.lans.iter_mut().find(|lan| lan.nic == nic) else { return };
@@ -374,7 +374,7 @@ impl Wires {
             watch.fds().for_each(|fd| deregister(&self.registry, fd));
             self.aside.drop(watch);
         }
-        lan.wire.close(&replaced(link));
+        close_wire(&mut lan.wire, link);
         if nic == Nic::Lan {
             self.close(Path::Lan, link);
         }
@@ -389,7 +389,7 @@ impl Wires {
     fn close(&mut self, path: Path, link: Option<&LinkInfo>) {
         self.paths.close(path, replaced(link));
         if let Some(wire) = self.wire(path) {
-            wire.close(&replaced(link));
+            close_wire(wire, link);
         }
         self.put_away();
     }
@@ -524,6 +524,15 @@ fn needs_nd(config: &Config) -> bool {
     let services = config.groups.iter().flat_map(|group| &group.addresses).map(|one| one.ip);
     let hosts = config.reach_hosts.iter().copied().filter(|host| config.is_on_lan(*host));
     services.chain(hosts).any(|ip| ip.is_ipv6())
+}
+
+/// What was opened on an interface is closed; at the start nothing was, and there is nothing to tell.
+fn close_wire(wire: &mut Wire, link: Option<&LinkInfo>) {
+    if wire.open || link.is_none() {
+        wire.close(&replaced(link));
+    } else {
+        wire.renew();
+    }
 }
 
 /// Why what was opened on an interface is closed.
