@@ -41,6 +41,8 @@ pub struct Duties {
     services_since: Time,
     /// Under that order, no service has run that must not write to the trees any more.
     stood_by: bool,
+    /// Under that order, a warm service that should stand by did not run, and has not since.
+    idle_fails: bool,
     /// Whether the services are as ordered, and since when, or when they were last heard to be on their way.
     done: bool,
     done_changed_at: Time,
@@ -72,6 +74,7 @@ impl Duties {
             services: (0, ServiceDuty::Leave),
             services_since: Time(0),
             stood_by: false,
+            idle_fails: false,
             done: false,
             done_changed_at: Time(0),
             start_patience: Duration::ZERO,
@@ -116,7 +119,20 @@ impl Duties {
         if !self.done && self.service_report.as_ref() != Some(&report) {
             self.done_changed_at = now;
         }
+        if (report.order, ServiceDuty::Standby) == self.services {
+            match report.word {
+                ServiceWord::Failed => self.idle_fails = true,
+                ServiceWord::Done => self.idle_fails = false,
+                // It is tried again.
+                ServiceWord::Unknown | ServiceWord::Changing => {}
+            }
+        }
         self.service_report = Some(report);
+    }
+
+    /// Whether a warm service does not run where it should stand by.
+    pub fn idle_fails(&self) -> bool {
+        self.idle_fails
     }
 
     /// Takes in how the mirror is.
@@ -297,6 +313,7 @@ impl Core {
                 group.duties.services = (order, duty);
                 group.duties.services_since = self.now;
                 group.duties.stood_by = false;
+                group.duties.idle_fails = false;
                 group.duties.done = false;
                 group.duties.done_changed_at = self.now;
                 self.out.push_back(Command::Services { group: index, order, duty });

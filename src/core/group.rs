@@ -120,7 +120,10 @@ impl Core {
         // Who waits for the trees' first word longer than that must not keep the peer from serving.
         let mute = group.duties.has_mirror() && group.duties.mirror_report().is_none();
         let mute = mute && !self.worker_word().may_come();
-        let helpless = unfit || mute || self.lacks_worker(group);
+        // In need it is better than nothing; while the peer serves it is no redundancy (P6).
+        let idle_fails =
+            self.side(group) == Side::Says(Stance::Active) && group.duties.idle_fails();
+        let helpless = unfit || mute || idle_fails || self.lacks_worker(group);
         group.blocked.is_none() && !helpless && self.right_by_grant(now, group, true).is_ok()
     }
 

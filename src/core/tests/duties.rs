@@ -353,3 +353,31 @@ fn a_stall_starts_no_service_that_is_being_stopped() {
     story.services(A, ServiceWord::Done);
     story.time_until_held(B, MS * 500);
 }
+
+/// A warm service does not run where it stands by: should the owner go, nobody would be served.
+#[test]
+fn p6_a_node_whose_warm_service_fails_is_no_redundancy_and_better_than_nothing() {
+    let mut story = with_service();
+    story.run(Duration::from_secs(1));
+    story.services(B, ServiceWord::Done);
+    story.run(Duration::from_secs(1));
+    story.services(A, ServiceWord::Done);
+    story.run(Duration::from_secs(3));
+    let redundant = |story: &Story| [A, B].map(|node| story.status(node).groups[0].redundant);
+    assert_eq!(redundant(&story), [true; 2]);
+    // It is tried again and again.
+    for word in
+        [ServiceWord::Failed, ServiceWord::Changing, ServiceWord::Failed, ServiceWord::Changing]
+    {
+        story.services(B, word);
+        story.run(MS * 300);
+        assert_eq!(redundant(&story), [false; 2], "{word:?}");
+    }
+    story.services(B, ServiceWord::Done);
+    story.run(MS * 300);
+    assert_eq!(redundant(&story), [true; 2]);
+    story.services(B, ServiceWord::Failed);
+    story.run(MS * 300);
+    story.power_cut(A);
+    story.time_until_held(B, MS * 250);
+}
