@@ -55,6 +55,9 @@ pub struct DiskState {
     pub alone: bool,
     /// The administrator's standby lock: the lock file exists.
     pub standby: bool,
+    /// Whose it is: owners are named by the order of the two nodes' names. A file of before does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeIndex>,
     /// The groups, by name.
     pub groups: BTreeMap<String, GroupDisk>,
 }

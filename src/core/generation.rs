@@ -54,6 +54,7 @@ impl Disk {
             let intent = disk.next_generation(above);
             disk.set_group(&group.name, GroupDisk { intent: Some(intent), ..known });
         }
+        disk.wanted.node = Some(me);
         disk
     }
 

@@ -1,5 +1,6 @@
 //! A group is added to the config file on the node that stands by first, as the manual says: until the other node has
 //! it, too, the two files differ, and the new name even sorts before the old one. What both have goes on as before.
+//! And nodes whose names change places are refused: each would take the other's past for its own.
 
 use std::fs;
 use std::net::IpAddr;
@@ -63,4 +64,27 @@ fn p3_a_group_that_one_node_knows_first_takes_nothing_from_the_others() {
     for node in NodeIndex::BOTH {
         no_conflicts(&scene, node);
     }
+}
+
+#[test]
+fn p3_a_node_whose_name_changes_its_place_is_refused() {
+    let (mut scene, owner) = in_sync();
+    let standby = owner.other();
+    end(&scene, standby);
+    ended(&scene, standby);
+    // As if its name had sorted first when that was written.
+    let state = scene.bed.node(standby).events().with_file_name("state.json");
+    let said = fs::read_to_string(&state).expect("its state");
+    assert!(said.contains("\"node\": \"Upper\""), "{said}");
+    let kept = fs::read(&state).expect("its state");
+    fs::write(&state, said.replace("\"node\": \"Upper\"", "\"node\": \"Lower\"")).expect("written");
+    let _ = scene.bed.start_processes(standby);
+    scene.wait_until("the daemon to say why it does not start", || {
+        let log = fs::read_to_string(scene.bed.node(standby).log()).unwrap_or_default();
+        log.contains("now sorts second")
+    });
+    ended(&scene, standby);
+    fs::write(&state, kept).expect("written");
+    scene.bed.start_processes(standby).expect("started");
+    wait_in_sync(&scene);
 }

@@ -21,6 +21,7 @@ use super::wires::Wires;
 use super::{FIRST_CONTROL, FIRST_WIRE, GUARD, Heart, NET_THREAD, SIGNALS, WORKER};
 use crate::beat::codec::Codec;
 use crate::beat::paths::Paths;
+use crate::config::NodeIndex;
 use crate::control::socket::Server;
 use crate::core::{Core, Event, Time};
 use crate::daemon::link::{HelloError, ToWorker};
@@ -36,6 +37,18 @@ pub enum BeginError {
     /// The state on disk is not known: without it nothing may be claimed.
     #[error("{0}")]
     Hello(#[from] HelloError),
+    /// The state on disk names owners by an order of the nodes that is another one in the config.
+    #[error(
+        "{name} now sorts {now} of the two nodes' names, and when its state was written it did not: what is on the \
+         disk would count as the other node's; give the nodes names that sort as before, or, if the other node has \
+         all that was served, move the state directory away and let its trees come anew"
+    )]
+    OtherNode {
+        /// This node's name.
+        name: String,
+        /// Its place now.
+        now: &'static str,
+    },
     /// The control socket.
     #[error("the control socket in {run_dir} cannot be opened: {error}")]
     Control {
@@ -56,7 +69,9 @@ impl BeginError {
     /// Trying again would change nothing.
     pub fn is_lasting(&self) -> bool {
         match self {
-            BeginError::Hello(HelloError::Disk(_)) | BeginError::Control { .. } => true,
+            BeginError::Hello(HelloError::Disk(_))
+            | BeginError::OtherNode { .. }
+            | BeginError::Control { .. } => true,
             BeginError::Hello(HelloError::Silent(_) | HelloError::Socket(_))
             | BeginError::Random(_)
             | BeginError::System(_) => false,
@@ -77,6 +92,13 @@ pub fn run(inherits: HeartInherits) -> Result<(), BeginError> {
     // A second logger is refused; there is none.
     let _ = link.install_logger(log::LevelFilter::Info);
     let disk = link.hello(random()?, limits::HELLO_PATIENCE)?;
+    if disk.node.is_some_and(|node| node != me) {
+        let now = match me {
+            NodeIndex::Lower => "first",
+            NodeIndex::Upper => "second",
+        };
+        return Err(BeginError::OtherNode { name: config.node(me).name.clone(), now });
+    }
     for warning in realtime::set_up(limits::HEART_PRIORITY, Touched::Everything) {
         log::warn!("{warning}");
     }

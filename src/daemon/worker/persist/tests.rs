@@ -12,7 +12,8 @@ use crate::daemon::link::{HeartLink, pair};
 fn state(number: u32) -> DiskState {
     let generation = Generation { number, owner: NodeIndex::Upper, id: 0xffff_fff0 };
     let group = GroupDisk { served: Some(generation), trees: true, ..GroupDisk::default() };
-    DiskState { alone: true, groups: [("web".to_owned(), group)].into(), standby: false }
+    let groups = [("web".to_owned(), group)].into();
+    DiskState { alone: true, groups, standby: false, node: None }
 }
 
 #[test]
