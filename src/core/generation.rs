@@ -131,6 +131,18 @@ impl Disk {
         self.serve(name, served, trees);
     }
 
+    /// The peer serves in this reign of its own. If this node knows one of the same number by another id, its disk was
+    /// set back: who reigns knows what its reign is called.
+    pub fn learn_from_owner(&mut self, name: &str, reign: Generation, trees: bool) {
+        let same_place =
+            |mine: Generation| (mine.number, mine.owner) == (reign.number, reign.owner);
+        if self.served(name).is_some_and(same_place) {
+            self.serve(name, reign, trees);
+        } else {
+            self.learn(name, reign, trees);
+        }
+    }
+
     /// This generation is served from now on: it is the newest, and the next intent lies above it.
     pub fn serve(&mut self, name: &str, generation: Generation, trees: bool) {
         let known = self.group(name);

@@ -225,7 +225,9 @@ impl Core {
                 let serves = matches!(part.stance, Stance::Active | Stance::Offering);
                 let forked = matches!(&group.role, Role::Active(active)
                     if active.forked || (trees && !serves && copy::is_fork(active, part)));
-                if !forked {
+                if !forked && serves && part.owner == beat.node {
+                    self.disk.learn_from_owner(&group.name, served, trees);
+                } else if !forked {
                     self.disk.learn(&group.name, served, trees);
                 }
             }

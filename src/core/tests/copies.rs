@@ -174,3 +174,20 @@ fn a_pause_of_the_machine_is_not_the_workers_silence() {
     let told = &story.nodes[B].told;
     assert!(!told.iter().any(|(_, text)| text.contains("worker process")), "{told:?}");
 }
+
+/// A disk that was set back, or a number that was used twice: who serves knows the name of its own reign.
+#[test]
+fn p6_the_same_number_with_another_id_is_learned_from_who_reigns() {
+    let mut story = Story::settled();
+    story.run(MS * 500);
+    let reign = story.nodes[A].core.disk.served("web").expect("it serves");
+    story.power_cut(B);
+    story.run(MS * 500);
+    let known = story.nodes[B].disk.groups.get_mut("web").expect("the group");
+    known.served = Some(Generation { id: reign.id ^ 1, ..reign });
+    story.power_on(B);
+    story.run(MS * 2000);
+    assert!(story.nodes[A].holds);
+    assert_eq!(story.nodes[B].core.disk.served("web"), Some(reign));
+    assert_eq!(story.nodes[A].core.disk.served("web"), Some(reign));
+}
