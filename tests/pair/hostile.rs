@@ -13,8 +13,8 @@ use crate::scene::Scene;
 const CLUSTER: &str = "bed";
 /// Where a complete frame has the cluster, the sender's incarnation, the number of its groups.
 const CLUSTER_AT: usize = 1;
-const INCARNATION_AT: usize = 22;
-const COUNT_AT: usize = 84;
+const INCARNATION_AT: usize = 23;
+const COUNT_AT: usize = 85;
 
 /// What one node says to the other on a cable, and the way to say something else.
 struct Forger {
