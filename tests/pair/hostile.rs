@@ -141,7 +141,8 @@ fn p4_truncated_and_oversized_frames() {
 
 #[test]
 fn p4_a_flood_of_bad_frames() {
-    let (mut scene, owner) = Scene::whole_pair();
+    let mut scene = Scene::dark(crate::flood::unhurried);
+    let owner = scene.power_on();
     // What a flooded path loses of its own beats in a heart that was hardly optimised is said in `flood`.
     scene.hurts_nobody(&["crossover", "lan"], |scene| {
         for path in [Path::Crossover, Path::Lan] {
