@@ -82,7 +82,7 @@ impl Engine {
                 let outgoing = owner.outgoing.as_mut().ok()?;
                 // Clients wait. The walk finds everything that those who wrote had written; what they
                 // left in memory is on the peer's disk soon.
-                outgoing.barrier(now, false, around).ok()
+                Some(outgoing.barrier(now, false, around))
             });
             if let Role::Out(owner) = &mut self.role {
                 owner.drain = owner.drain.or(barrier.flatten());

@@ -179,19 +179,13 @@ impl Outgoing {
 
     /// Asks for a barrier: everything written until now on the peer; with `sync` on the disk here, too. Its
     /// number.
-    ///
-    /// # Errors
-    /// The index fails, in words.
-    pub fn barrier(&mut self, now: Time, sync: bool, around: Around<'_>) -> Result<u64, String> {
-        self.wake(Rests::wake, around.index).map_err(|error| error.to_string())?;
-        self.refusals.wake(Instant::now());
-        self.offer_again(&around).map_err(|error| error.to_string())?;
+    pub fn barrier(&mut self, now: Time, sync: bool, around: Around<'_>) -> u64 {
         self.listen();
         self.owed = self.hints.backlog().end();
         self.barrier += 1;
         let owes = self.owes();
         self.handle(now, Event::Barrier { id: self.barrier, sync, owes }, around);
-        Ok(self.barrier)
+        self.barrier
     }
 
     /// Whether something is left of what a barrier was asked for that need not be looked for.
@@ -361,6 +355,10 @@ impl Outgoing {
         if sync {
             pass.sync()?;
         }
+        // A barrier wants everything, also what a series before this walk has put to rest.
+        self.wake(Rests::wake, around.index)?;
+        self.refusals.wake(Instant::now());
+        self.offer_again(around)?;
         let skip = |key: &Key| self.series.has(key);
         let walked = self.hints.walk(&pass, around.index, &skip, around.interrupted)?;
         around.skipped.set(walked.skipped);

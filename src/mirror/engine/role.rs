@@ -151,7 +151,7 @@ impl Engine {
     pub(super) fn sync(&mut self, request: u64, tell: &mut dyn FnMut(Telling)) {
         let barrier = self.with_owner(|owner, now, around| {
             let outgoing = owner.outgoing.as_mut().map_err(|(why, _)| why.clone())?;
-            let barrier = outgoing.barrier(now, true, around)?;
+            let barrier = outgoing.barrier(now, true, around);
             owner.syncs.push((request, barrier));
             Ok(())
         });
