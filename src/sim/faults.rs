@@ -88,6 +88,8 @@ pub enum Fault {
     TreesFull(NodeIndex),
     /// The group's services die and do not start, on that node or on both.
     ServiceFails(Option<NodeIndex>, GroupIndex),
+    /// An operator copies the other version of the config file onto that node, and reloads.
+    FileChanged(NodeIndex),
     /// The attacker replays old frames, at least every so many µs.
     Replays(u64),
 }
@@ -131,6 +133,8 @@ pub enum Kind {
     Foreign,
     /// Operators.
     Operator,
+    /// Config files.
+    File,
     /// Replays.
     Attack,
     /// Workers.
@@ -169,6 +173,11 @@ pub const SEQUENCE: [Kind; 18] = [
 /// With the kernel's lock held again and again, and whatever else.
 pub fn hung() -> Vec<Kind> {
     [&[Kind::Rtnl; 8][..], &Kind::ALL[..]].concat()
+}
+
+/// With config files that change again and again, and whatever else.
+pub fn changing() -> Vec<Kind> {
+    [&[Kind::File; 8][..], &Kind::ALL[..]].concat()
 }
 
 impl Kind {
@@ -235,6 +244,8 @@ pub fn draw(kind: Kind, setup: &Setup, rng: &mut Rng) -> (Fault, u64) {
         }
         Kind::Mess => {
             let fault = match rng.below(3) {
+                // A line of a slow adapter.
+                0 if path == Path::Serial => Fault::Delay(path, rng.between(1_000, 200_000)),
                 0 => Fault::Delay(path, rng.between(1_000, 30_000)),
                 1 => Fault::Doubles(path),
                 _ => Fault::Damage(path, rng.pick(&[10, 100, 1000])),
@@ -325,6 +336,7 @@ pub fn draw(kind: Kind, setup: &Setup, rng: &mut Rng) -> (Fault, u64) {
             };
             (fault, rng.time_us(ms(100), ms(3_000)))
         }
+        Kind::File => (Fault::FileChanged(node), 0),
         Kind::Attack => {
             (Fault::Replays(rng.between(500, 20_000)), rng.time_us(ms(1_000), ms(10_000)))
         }

@@ -327,7 +327,7 @@ impl World {
             recording.start(index, &self.setup, incarnation, seed, &disk, start);
         }
         #[allow(unused_mut)]
-        let mut core = Core::new(self.config.clone(), index, incarnation, seed, disk, start);
+        let mut core = Core::new(self.files[index].clone(), index, incarnation, seed, disk, start);
         if let Some(rule) = self.sabotage {
             core.sabotage(rule);
         }

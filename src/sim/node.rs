@@ -268,13 +268,14 @@ impl Node {
         }
     }
 
-    /// Whether its kernel has carried out a claim that is too old by now, and nobody could take it back yet: it is
-    /// yet to answer, its process to read that, or the guard of a dead process to delete it.
+    /// Whether its kernel has carried out a claim that is too old by now, or a renewal after the lease had ended,
+    /// and nobody could take it back yet: it is yet to answer, its process to read that, or the guard of a dead
+    /// process to delete it.
     pub fn has_late_claim(&self, now_us: u64) -> bool {
         let dead = self.heart.is_none() && self.guard == Guard::Running;
         (dead && self.orphaned_claim)
             || self.in_flight.is_some_and(|busy| {
-                let claims = matches!(busy.request, Request::Claim(..));
+                let claims = matches!(busy.request, Request::Claim(..) | Request::Renew(..));
                 claims && busy.done && super::work::is_late(busy.began_us, self.clock_us(now_us))
             })
     }

@@ -27,6 +27,8 @@ pub enum Mode {
     Sequence(Vec<Kind>),
     /// A mix in which the kernel's lock is held again and again.
     Hung,
+    /// A mix in which the nodes' config files differ again and again.
+    Changing,
     /// Exactly one fault.
     OneFault,
     /// Something lasts, and then the owner loses its power.
@@ -47,6 +49,7 @@ impl Mode {
             Mode::Furnished(_) => "furnished",
             Mode::Sequence(_) => "sequence",
             Mode::Hung => "hung",
+            Mode::Changing => "changing",
             Mode::OneFault => "single",
             Mode::Cut => "cut",
             Mode::Lone => "lone",
@@ -59,12 +62,17 @@ impl Mode {
         let kinds = match self {
             Mode::Mixed(kinds) | Mode::Furnished(kinds) | Mode::Sequence(kinds) => kinds.clone(),
             Mode::Hung => faults::hung(),
+            Mode::Changing => faults::changing(),
             Mode::OneFault | Mode::Cut | Mode::Lone | Mode::Unplugged | Mode::Slow => Vec::new(),
         };
         let furnished = matches!(self, Mode::Furnished(_));
         let options = Options { kinds, furnished, sabotage, trace };
         let run = match self {
-            Mode::Mixed(_) | Mode::Furnished(_) | Mode::Sequence(_) | Mode::Hung => {
+            Mode::Mixed(_)
+            | Mode::Furnished(_)
+            | Mode::Sequence(_)
+            | Mode::Hung
+            | Mode::Changing => {
                 let (mut run, to_us) = match self {
                     Mode::Sequence(_) => run::draw_sequence(seed, &options),
                     _ => run::draw(seed, &options),

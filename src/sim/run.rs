@@ -7,7 +7,7 @@ use super::rng::Rng;
 use super::setup::Setup;
 use super::trace::Trace;
 use super::world::{Happening, World};
-use crate::config::{self, Failback, GroupIndex, NodeIndex};
+use crate::config::{Failback, GroupIndex, NodeIndex};
 use crate::control::status::{GroupState, MirrorState, PeerState, Status};
 use crate::core::Sabotage;
 use crate::core::Wish;
@@ -62,6 +62,9 @@ pub fn draw(seed: u64, options: &Options) -> (Run, u64) {
         (true, false) => Kind::ALL.to_vec(),
         (true, true) => [&Kind::ALL[..], &FURNISHED[..]].concat(),
     };
+    if kinds.contains(&Kind::File) {
+        setup = setup.changing(&mut rng);
+    }
     let plan = faults::plan(&kinds, &setup, from_us, to_us, &mut rng);
     let mut world = World::new(setup, rng, options.trace.clone());
     world.sabotage = options.sabotage;
@@ -103,8 +106,7 @@ pub fn play(run: &mut Run, to_us: u64) {
 
 /// Waits until all is well, then sees that it stays so.
 fn find_peace(world: &mut World) {
-    let stable = world.setup.groups.iter().map(|group| group.stable_for).max().unwrap_or_default();
-    let patience = world.setup.boot_patience + stable;
+    let patience = world.setup.patience();
     let longer_us = if world.setup.is_furnished() { FURNISHED_US } else { 0 };
     let deadline_us = world.now_us + patience.as_micros() as u64 + PEACE_US + longer_us;
     let mut wish_us = world.now_us + 2 * SECOND_US;
@@ -134,9 +136,8 @@ fn find_peace(world: &mut World) {
     }
     world.checkers.service.forget(world.now_us);
     world.trace.note(world.now_us, || "PEACE".to_owned());
-    let homes: Vec<Option<NodeIndex>> = world.config.groups.iter().map(home).collect();
     let is_home = |world: &World, group: GroupIndex| {
-        let home = homes.get(usize::from(group.0)).copied().flatten();
+        let home = home(world, group);
         home.is_none() || world.checkers.service.seen(world.now_us, group).by == home
     };
     let groups: Vec<GroupIndex> = world.config.groups().map(|(group, _)| group).collect();
@@ -206,9 +207,12 @@ fn status(world: &World, index: NodeIndex) -> Option<Status> {
     world.nodes[index].heart.as_ref().map(|heart| heart.core.status(now))
 }
 
-/// Where a group goes by itself.
-fn home(group: &config::Group) -> Option<NodeIndex> {
-    (group.failback == Failback::Auto).then_some(group.prefer)
+/// Where a group goes by itself, if the nodes' files agree.
+fn home(world: &World, group: GroupIndex) -> Option<NodeIndex> {
+    let lower = world.running_config(NodeIndex::Lower);
+    let upper = world.running_config(NodeIndex::Upper);
+    let config = lower.groups.get(usize::from(group.0)).filter(|_| lower.digest == upper.digest);
+    config.filter(|config| config.failback == Failback::Auto).map(|config| config.prefer)
 }
 
 fn offers(world: &World, node: NodeIndex, group: GroupIndex) -> bool {
@@ -263,7 +267,7 @@ pub fn unrest(world: &World) -> Option<String> {
         if !group.mirror.is_empty() && mirrors.mirror.state != MirrorState::InSync {
             return Some(format!("group {} is not in sync: {said}", index.0));
         }
-        if home(group).is_some_and(|home| home != owner) {
+        if home(world, index).is_some_and(|home| home != owner) {
             not_home = Some(format!("{NOT_HOME}: group {} {said}", index.0));
         }
     }

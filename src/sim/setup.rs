@@ -28,6 +28,19 @@ pub struct Setup {
     pub groups: Vec<GroupSetup>,
     /// A paused machine's clock stands still, too (else it counts the pause).
     pub clock_stops_in_pause: bool,
+    /// Another version of the config file, which one of the nodes may have.
+    pub other: Option<Box<Setup>>,
+}
+
+/// The times of all versions of a pair's config file, as far as checkers go by them.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// The longest.
+    pub interval: Duration,
+    /// The shortest and the longest.
+    pub dead_after: (Duration, Duration),
+    /// The shortest.
+    pub boot_patience: Duration,
 }
 
 /// What varies between drawn groups.
@@ -64,8 +77,8 @@ impl Setup {
     /// Default times, one group that stays where it is.
     pub fn plain(rng: &mut Rng) -> Setup {
         Setup {
-            interval: Duration::from_millis(50),
-            dead_after: Duration::from_millis(150),
+            interval: limits::INTERVAL,
+            dead_after: limits::INTERVAL * limits::DEAD_AFTER_INTERVALS,
             boot_patience: Duration::from_secs(5),
             reach_hosts: rng.pick(&[0, 1, 2, 3]),
             serial: true,
@@ -76,12 +89,13 @@ impl Setup {
                 Duration::from_secs(2),
             )],
             clock_stops_in_pause: rng.chance(300),
+            other: None,
         }
     }
 
     /// Any sensible pair.
     pub fn any(rng: &mut Rng) -> Setup {
-        let interval_ms = rng.pick(&[50, 50, 50, 20, 100]);
+        let interval_ms = rng.pick(&[20, 20, 20, 10, 50, 100]);
         let dead_after_ms = interval_ms * rng.pick(&[3, 3, 3, 2, 5]);
         let groups = (0..rng.pick(&[1, 1, 1, 2, 3]))
             .map(|_| {
@@ -121,6 +135,47 @@ impl Setup {
             group.max_behind = Duration::from_secs(rng.pick(&[0, 1, 2, 5, 60]));
         }
         setup
+    }
+
+    /// The same pair in the middle of a change: the other version of its config file has other times, homes
+    /// and reach hosts.
+    pub fn changing(mut self, rng: &mut Rng) -> Setup {
+        let drawn = Setup::any(rng);
+        let mut other = self.clone();
+        (other.interval, other.dead_after) = (drawn.interval, drawn.dead_after);
+        other.boot_patience = drawn.boot_patience;
+        other.reach_hosts = rng.below(u64::from(self.reach_hosts) + 1) as u8;
+        for group in &mut other.groups {
+            group.prefer = rng.pick(&NodeIndex::BOTH);
+            group.failback = rng.pick(&[Failback::Manual, Failback::Auto]);
+            group.stable_for = Duration::from_secs(rng.between(1, 4));
+        }
+        self.other = Some(Box::new(other));
+        self
+    }
+
+    /// How long a healthy pair may wait before it does what it is meant to do.
+    pub fn patience(&self) -> Duration {
+        let stable = self.groups.iter().map(|group| group.stable_for).max().unwrap_or_default();
+        let patience = self.boot_patience + stable;
+        self.other.as_ref().map_or(patience, |other| patience.max(other.patience()))
+    }
+
+    /// The times that a checker may go by.
+    pub fn times(&self) -> Times {
+        let mine = Times {
+            interval: self.interval,
+            dead_after: (self.dead_after, self.dead_after),
+            boot_patience: self.boot_patience,
+        };
+        self.other.as_ref().map(|other| other.times()).map_or(mine, |other| Times {
+            interval: mine.interval.max(other.interval),
+            dead_after: (
+                mine.dead_after.0.min(other.dead_after.0),
+                mine.dead_after.1.max(other.dead_after.1),
+            ),
+            boot_patience: mine.boot_patience.min(other.boot_patience),
+        })
     }
 
     /// Whether any group has trees or services.

@@ -4,7 +4,7 @@ use super::faults::{Fault, Planned};
 use super::node::Guard;
 use super::world::{Happening, World};
 use crate::beat::Path;
-use crate::config::{GroupIndex, NodeIndex};
+use crate::config::{Config, GroupIndex, NodeIndex};
 use crate::core::{Event, Wish};
 
 /// The node of a note.
@@ -250,6 +250,10 @@ impl World {
                 self.wish(node, wish);
                 return None;
             }
+            Fault::FileChanged(node) => {
+                self.change_file(node);
+                return None;
+            }
             Fault::Restart(node) => {
                 if begins {
                     self.tell_heart(node, Event::Shutdown);
@@ -312,6 +316,16 @@ impl World {
             heart.inbox.link.push_back(event);
             self.wake_heart(node, 50);
         }
+    }
+
+    /// A node gets the version of the config file that it does not have.
+    pub(super) fn change_file(&mut self, node: NodeIndex) {
+        let Some(other) = &self.setup.other else { return };
+        let other = other.config();
+        let changed = self.files[node].digest == self.config.digest;
+        self.files[node] = if changed { other } else { self.config.clone() };
+        let config = Box::new(Config::clone(&self.files[node]));
+        self.tell_heart(node, Event::Reload { config });
     }
 
     fn foreign_add(&mut self, group: GroupIndex) {

@@ -34,6 +34,7 @@ fn one_seed() {
     let mode = match std::env::var("CLUSTERD_SIM_MODE").as_deref() {
         Ok("single") => Mode::OneFault,
         Ok("hung") => Mode::Hung,
+        Ok("changing") => Mode::Changing,
         Ok("cut") => Mode::Cut,
         Ok("lone") => Mode::Lone,
         Ok("unplugged") => Mode::Unplugged,
@@ -78,6 +79,11 @@ fn a_claim_with_trees_that_may_be_old_takes_clients_back_in_time() {
 #[test]
 fn p1_p2_hold_while_the_kernels_lock_is_held() {
     Mode::Hung.all_hold(seeds(500));
+}
+
+#[test]
+fn p1_p2_hold_while_the_config_files_differ() {
+    Mode::Changing.all_hold(seeds(400));
 }
 
 #[test]

@@ -223,6 +223,8 @@ pub struct World {
     pub healed: bool,
     /// Groups that each node gives away in a planned move.
     pub moves: Pair<std::collections::BTreeSet<GroupIndex>>,
+    /// Each node's config file.
+    pub files: Pair<Arc<Config>>,
     /// Earlier states of the disks.
     pub backups: Backups,
     /// Nobody writes any more.
@@ -246,7 +248,7 @@ impl World {
             network: Network::new(config.reach_hosts.len(), &mut rng),
             attacker: Attacker::default(),
             clients_use: vec![None; groups],
-            checkers: Checkers::new(&config),
+            checkers: Checkers::new(&config, setup.times()),
             violation: None,
             trace,
             recording: None,
@@ -254,6 +256,7 @@ impl World {
             struck: Vec::new(),
             healed: false,
             moves: Pair::default(),
+            files: Pair::of(|_| config.clone()),
             backups: Backups::default(),
             clients_rest: false,
             kernels_are_prompt: false,
@@ -270,6 +273,11 @@ impl World {
             }
         }
         world
+    }
+
+    /// What a node goes by: not all of its file can be taken in while it runs.
+    pub fn running_config(&self, node: NodeIndex) -> &Arc<Config> {
+        self.nodes[node].heart.as_ref().map_or(&self.files[node], |heart| heart.core.config())
     }
 
     /// Lets something happen after a delay.

@@ -1,6 +1,6 @@
 //! Nobody is called dead who runs, and whose beats arrive unharmed on at least one path.
 
-use crate::config::Config;
+use super::super::setup::Times;
 
 /// A new heart needs this long until both know each other, in µs.
 const INTRODUCTION_US: u64 = 150_000;
@@ -15,8 +15,8 @@ pub struct FalseDeath {
 
 impl FalseDeath {
     /// A checker of that pair.
-    pub fn new(config: &Config) -> FalseDeath {
-        let window = config.heartbeat.dead_after + 2 * config.heartbeat.interval;
+    pub fn new(times: Times) -> FalseDeath {
+        let window = times.dead_after.1 + 2 * times.interval;
         FalseDeath {
             window_us: window.as_micros() as u64 + UNDER_WAY_US,
             clean_since_us: [None; 3],

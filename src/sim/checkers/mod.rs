@@ -13,6 +13,7 @@ pub mod service;
 
 use super::node::Node;
 use super::pair::Pair;
+use super::setup::Times;
 use super::worker::Program;
 use super::world::World;
 use crate::beat::Path;
@@ -59,18 +60,19 @@ pub struct Checkers {
 
 impl Checkers {
     /// Checkers of a world that begins.
-    pub fn new(config: &Config) -> Checkers {
+    pub fn new(config: &Config, times: Times) -> Checkers {
+        let groups = config.groups.len();
         Checkers {
-            one_owner: OneOwner::new(config),
-            reigns: Reigns::new(config),
-            false_death: FalseDeath::new(config),
+            one_owner: OneOwner::new(groups, times),
+            reigns: Reigns::new(groups, times),
+            false_death: FalseDeath::new(times),
             service: Service::new(config),
             nothing_lost: NothingLost::new(config),
             no_rollback: NoRollback::new(config),
-            histories: vec![History::new(); config.groups.len()],
+            histories: vec![History::new(); groups],
             excuses: Excuses::new(config),
-            redundancy: Redundancy::new(config),
-            programs: Programs::new(config.groups.len()),
+            redundancy: Redundancy::new(times),
+            programs: Programs::new(groups),
         }
     }
 }

@@ -158,12 +158,16 @@ impl World {
         if !self.setup.groups[place(group)].mirror {
             return;
         }
-        let at_home = self.config.groups[place(group)].prefer == index;
+        // Nodes whose files differ agree on the first.
+        let differ = self.setup.other.is_some() && index == NodeIndex::Lower;
+        let at_home = differ || self.running_config(index).groups[place(group)].prefer == index;
         let heard = self.hears_peer(index);
         if !heard && self.nodes[index.other()].powered {
             self.checkers.excuses.splits(group, index);
         }
         let copy = &self.nodes[index].replicas[place(group)];
+        let other = &self.nodes[index.other()];
+        let split = (!heard && other.powered).then(|| other.replicas[place(group)].tree);
         let Checkers { histories, nothing_lost, no_rollback, excuses, .. } = &mut self.checkers;
         let history = &mut histories[place(group)];
         if excuses.excuse(self.now_us, group, index) {
@@ -174,6 +178,8 @@ impl World {
         let claims = nothing_lost
             .claims(group, index, copy, at_home, history)
             .and_then(|()| no_rollback.claims(group, copy.tree, heard, history));
+        // Who serves on unheard may be read until the two hear each other.
+        split.inspect(|tree| history.excuse(&copy.tree, tree));
         if let Err(what) = claims {
             self.wrong(what);
         }

@@ -9,8 +9,9 @@
 //! back at once, unless its process stands still. An excused overlap must end soon after the two can hear each other and let go.
 
 use super::super::pair::Pair;
+use super::super::setup::Times;
 use super::place;
-use crate::config::{Config, GroupIndex};
+use crate::config::GroupIndex;
 use crate::limits;
 
 /// A moment of contact shorter than this carries no beat, so it does not end an isolation, in µs.
@@ -103,12 +104,12 @@ pub struct OneOwner {
 
 impl OneOwner {
     /// A checker of that pair.
-    pub fn new(config: &Config) -> OneOwner {
+    pub fn new(groups: usize, times: Times) -> OneOwner {
         OneOwner {
             is_strict: false,
-            dead_after_us: config.heartbeat.dead_after.as_micros() as u64,
-            interval_us: config.heartbeat.interval.as_micros() as u64,
-            let_go_us: LET_GO_US + 3 * config.heartbeat.interval.as_micros() as u64,
+            dead_after_us: times.dead_after.0.as_micros() as u64,
+            interval_us: times.interval.as_micros() as u64,
+            let_go_us: LET_GO_US + 3 * times.interval.as_micros() as u64,
             isolated: Span::default(),
             stalled: Span::default(),
             arp_cut: Span::default(),
@@ -116,7 +117,7 @@ impl OneOwner {
             lan_cut: Span::default(),
             late_claim: false,
             hears_since_us: None,
-            overlaps: vec![None; config.groups.len()],
+            overlaps: vec![None; groups],
         }
     }
 

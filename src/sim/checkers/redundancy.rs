@@ -7,13 +7,14 @@
 
 use std::time::Duration;
 
-use super::super::setup::Setup;
+use super::super::setup::{Setup, Times};
 use super::super::worker::START_TIMEOUT;
 use super::super::world::World;
 use super::{Checkers, place};
 use crate::beat::Path;
-use crate::config::{Config, GroupIndex, NodeIndex};
+use crate::config::{GroupIndex, NodeIndex};
 use crate::control::status::Standing;
+use crate::limits;
 
 /// So long what was said counts, in µs.
 const SAID_US: u64 = 1_000_000;
@@ -24,6 +25,8 @@ const NOTICED_US: u64 = 4_000_000;
 const TAKEOVER_US: u64 = 300_000;
 /// What paths lose or hold up makes it longer by at most so much, in µs.
 const IMPAIRED_US: u64 = 1_000_000;
+/// Frames that were kept may show life so much longer, in µs: see `core::numbers`.
+const REPEATED_US: u64 = 2 * limits::OLD_AFTER.as_micros() as u64;
 /// An owner's lease has surely ended after this, in µs.
 const LEASE_OVER_US: u64 = 3_500_000;
 /// What was received of the trees is finished within this, in µs.
@@ -49,8 +52,8 @@ pub struct Redundancy {
 
 impl Redundancy {
     /// A checker of that pair.
-    pub fn new(config: &Config) -> Redundancy {
-        let dead_after_us = config.heartbeat.dead_after.as_micros() as u64;
+    pub fn new(times: Times) -> Redundancy {
+        let dead_after_us = times.dead_after.1.as_micros() as u64;
         Redundancy { dead_after_us, changed_us: 0, said_us: None, due: Vec::new() }
     }
 
@@ -109,7 +112,9 @@ impl World {
         let survivor = &self.nodes[owner.other()];
         let helpless =
             survivor.refuses + survivor.rtnl_held + survivor.loaded + survivor.disk_stuck > 0;
-        let impaired = Path::ALL.iter().any(|&path| !self.network.clean(path));
+        // What comes late of an owner under load makes the LAN look slow.
+        let impaired =
+            Path::ALL.iter().any(|&path| !self.network.clean(path)) || self.nodes[owner].loaded > 0;
         let redundancy = &self.checkers.redundancy;
         let due = self.config.groups().filter_map(|(group, _)| {
             let cold = self.setup.groups[place(group)].service == Some(false);
@@ -118,6 +123,9 @@ impl World {
             let until_us = redundancy.until_us(now_us, group, &self.setup, impaired);
             // Three round trips of silence, and what the reach hosts answer.
             let until_us = until_us + 8 * self.network.lan.slowness.late_us;
+            // Who repeats what a cut path has lost is not known for it at once.
+            let repeats = self.attacker.every_us.is_some();
+            let until_us = until_us + if repeats { REPEATED_US } else { 0 };
             // Where nobody answers for the addresses the owner's lease must end first, as an event has told.
             let mute = self.network.arp_impaired();
             let until_us = until_us + if mute { LEASE_OVER_US } else { 0 };

@@ -6,9 +6,10 @@
 //! the peer is heard, does not count as one that others must know of.
 
 use super::super::pair::Pair;
+use super::super::setup::Times;
 use super::place;
 use crate::beat::{Beat, Stance};
-use crate::config::{Config, GroupIndex, NodeIndex};
+use crate::config::{GroupIndex, NodeIndex};
 
 /// What is known of one node and group.
 #[derive(Clone, Debug, Default)]
@@ -54,10 +55,9 @@ pub struct Reigns {
 
 impl Reigns {
     /// A checker of that pair.
-    pub fn new(config: &Config) -> Reigns {
-        let groups = config.groups.len();
+    pub fn new(groups: usize, times: Times) -> Reigns {
         Reigns {
-            boot_patience_us: config.heartbeat.boot_patience.as_micros() as u64,
+            boot_patience_us: times.boot_patience.as_micros() as u64,
             records: Pair::of(|_| vec![Record::default(); groups]),
             lives: Pair::default(),
             highest: vec![0; groups],
