@@ -5,96 +5,67 @@
 //! everything; a tick that comes late or for nothing is harmless, because what is due is found by
 //! looking at the state, not by which timer rang.
 //!
-//! | file | subject |
-//! | --- | --- |
-//! | `event`, `command`, `disk`, `time` | what goes in and out |
-//! | `incarnation` | how this node's heart begins, joins the pair, and ends |
-//! | `peer`, `path`, `carrier`, `reach`, `stall` | evidence: who is heard, what silence proves |
-//! | `lag` | arbitration: who gets through to the LAN better, and how often that moves a group |
-//! | `copy` | what a copy of the trees is worth, and whose is newer |
-//! | `right`, `lan`, `probe`, `claim` | the right to serve, what the LAN proves before a claim, and the claim |
-//! | `role`, `group`, `owner` | a group's state machine |
-//! | `duty`, `duties` | what the worker is ordered to do with services, mirrors and connections, and what it reports |
-//! | `address` | what the kernel and the LAN report about addresses |
-//! | `generation` | what must be on disk first |
-//! | `listen`, `speak`, `line` | heartbeats in, heartbeats out, and which of them the serial line needs |
-//! | `will` | what the guard says if this heart dies |
-//! | `wish` | what operators ask for |
-//! | `reload`, `pace` | another config for a running core, and the heartbeat's times meanwhile |
-//! | `rules` | the rules that tests break on purpose |
-//! | `tell`, `report`, `trouble` | events and status in words, and what is wrong |
+//! | folder | file | subject |
+//! | --- | --- | --- |
+//! | `io` | `event`, `command`, `disk`, `time` | what goes in and out |
+//! | | `durable` | what must be on disk first |
+//! | `evidence` | `path`, `carrier`, `reach`, `lan`, `probe` | what is known of each way, of the LAN and of an address there |
+//! | | `peer`, `numbers`, `stall` | who is heard, which frames are too old to count, this node's own gaps |
+//! | | `silence` | the rules: what silence proves |
+//! | | `judge`, `cable` | looks, asks and judges; news of cables and of the LAN |
+//! | | `timing`, `flap_damping` | the heartbeat's times in effect; events of what flaps |
+//! | `talk` | `heard`, `speak`, `serial_budget` | heartbeats in, heartbeats out, and which of them the serial line needs |
+//! | | `incarnation`, `will` | how this node's heart begins, joins the pair and ends; what the guard says if it dies |
+//! | | `events`, `status`, `trouble` | events and status in words, and what is wrong |
+//! | `group` | `role`, `step`, `owner`, `handover` | a group's state machine |
+//! | | `right`, `claim` | the right to serve, and the claim |
+//! | | `copy` | what a copy of the trees is worth, and whose is newer |
+//! | | `reach_offer` | who gets through to the LAN better, and how often that moves a group |
+//! | | `order`, `orders`, `worker` | what the worker is ordered to do, what it reports, and whether it works |
+//! | | `address` | what the kernel and the LAN report about addresses |
+//! | `admin` | `request`, `reload` | what operators ask for; another config for a running core |
+//! | | `mutations` | the rules that tests break on purpose |
 
-mod address;
-mod carrier;
-mod claim;
-mod command;
-mod copy;
-mod disk;
-mod duties;
-mod duty;
-mod event;
-mod generation;
+mod admin;
+mod evidence;
 mod group;
-mod incarnation;
-mod lag;
-mod lan;
-mod line;
-mod listen;
-mod numbers;
-mod owner;
-mod pace;
-mod path;
-mod peer;
-mod probe;
-mod reach;
-mod reload;
-mod report;
-mod right;
-mod role;
-mod rules;
-mod speak;
-mod stall;
-mod storm;
-mod tell;
+mod io;
+mod talk;
 #[cfg(test)]
 mod tests;
-mod time;
-mod trouble;
-mod will;
-mod wish;
-mod worker;
 
 use std::collections::VecDeque;
 use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use command::Command;
-pub use disk::{DiskState, Generation, GroupDisk};
-pub use duty::{
+#[cfg(test)]
+pub use admin::mutations::Sabotage;
+pub use group::order::{
     ClientDuty, MirrorDuty, MirrorReport, MirrorTerms, PeerSync, ServiceDuty, ServiceReport,
     ServiceWord, Tickled, Unsent,
 };
-pub use event::{AskAs, Event, Holder, Link, Wish};
-#[cfg(test)]
-pub use rules::Sabotage;
-use time::Soonest;
-pub use time::Time;
+pub use io::command::Command;
+pub use io::disk::{DiskState, Generation, GroupDisk};
+pub use io::event::{AskAs, Event, Holder, Link, Wish};
+use io::time::Soonest;
+pub use io::time::Time;
 
 use crate::beat::{Beat, Path};
 use crate::config::{Config, NodeIndex};
 use crate::control::event::Kind;
 use crate::limits;
-use carrier::CarrierWatch;
-use generation::Disk;
-use pace::Pace;
-use path::PathWatch;
-use peer::Peer;
-use reach::Reach;
-use role::GroupState;
-use stall::{Gaps, Lateness};
-use storm::StormTold;
-use wish::Wishes;
+use admin::request::Wishes;
+use evidence::Evidence;
+use evidence::carrier::CarrierWatch;
+use evidence::flap_damping::StormTold;
+use evidence::path::PathWatch;
+use evidence::peer::Peer;
+use evidence::reach::Reach;
+use evidence::stall::{Gaps, Lateness};
+use evidence::timing::Pace;
+use group::role::GroupState;
+use io::durable::Disk;
 
 /// Where this incarnation is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,8 +95,6 @@ pub struct Core {
     phase: Phase,
     /// Asked to end in order, since then.
     ending_since: Option<Time>,
-    /// The heartbeat's times in effect.
-    pace: Pace,
     /// The peer's config is known to be another one, and that was told.
     configs_differ: bool,
     /// That the peer speaks a later version was told.
@@ -133,35 +102,24 @@ pub struct Core {
     guarded: bool,
     joined: bool,
     stalled: bool,
-    /// When its last long stall ended.
-    woke_at: Option<Time>,
 
     now: Time,
     deadline: Time,
     gaps: Gaps,
     lateness: Lateness,
 
-    paths: [PathWatch; 3],
-    peer: Peer,
-    crossover: CarrierWatch,
-    /// The serial line's modem lines.
-    modem: CarrierWatch,
+    evidence: Evidence,
     carriers_told: [(Link, StormTold<bool>); 3],
-    reach: Reach,
     /// The LAN interface's own MAC, once it was told.
     lan_mac: Option<[u8; 6]>,
     /// That the peer's LAN interface has the same was told.
     same_mac_told: bool,
     /// When to repeat an ask, if the crossover's carrier makes it urgent.
     ask_again_at: Option<Time>,
-    /// When the carriers were last to be looked at.
-    looked_at: Time,
     /// When the serial line's round trip is to be measured next.
     pulse_at: Time,
     /// The peer gets through to the LAN better than this node.
-    lag: Option<lag::Lag>,
-    /// Since when every path has been late, or a carrier has been lost.
-    suspected_at: Option<Time>,
+    lag: Option<group::reach_offer::Lag>,
 
     /// Where this node takes mirror sessions on the crossover.
     sync_address: Option<Ipv6Addr>,
@@ -176,7 +134,7 @@ pub struct Core {
     round_at: Time,
     last_round: Time,
     beat_now: bool,
-    line: line::Line,
+    line: talk::serial_budget::Line,
     disk: Disk,
     groups: Vec<GroupState>,
     want: u16,
@@ -184,15 +142,15 @@ pub struct Core {
     wishes: Wishes,
 
     /// The worker's last word, and that its silence was told.
-    worker: worker::Voice,
-    troubles: trouble::Troubles,
+    worker: group::worker::Voice,
+    troubles: talk::trouble::Troubles,
 
     /// The last will as the guard has it, or gets it next.
     will: Option<Beat>,
     will_changed: bool,
     out: VecDeque<Command>,
     #[cfg(test)]
-    sabotage: Option<rules::Sabotage>,
+    sabotage: Option<admin::mutations::Sabotage>,
 }
 
 impl Core {
@@ -232,31 +190,33 @@ impl Core {
             started_at: now,
             phase: Phase::Sweeping,
             ending_since: None,
-            pace,
             configs_differ: false,
             newer_told: false,
             guarded: true,
             joined: false,
             stalled: false,
-            woke_at: None,
             now,
             deadline: now,
             gaps: Gaps::remembered_for(limits::GAP_MEMORY),
             lateness: Lateness::default(),
-            paths,
-            peer: Peer::new(groups.len()),
-            crossover: CarrierWatch::default(),
-            modem: CarrierWatch::default(),
+            evidence: Evidence {
+                pace,
+                paths,
+                peer: Peer::new(groups.len()),
+                crossover: CarrierWatch::default(),
+                modem: CarrierWatch::default(),
+                reach: Reach::new(config.reach_hosts.len(), now),
+                looked_at: now,
+                suspected_at: None,
+                woke_at: None,
+            },
             carriers_told: [Link::Lan, Link::Crossover, Link::Serial]
                 .map(|link| (link, StormTold::quiet())),
-            reach: Reach::new(config.reach_hosts.len(), now),
             lan_mac: None,
             same_mac_told: false,
             ask_again_at: None,
-            looked_at: now,
             pulse_at: now,
             lag: None,
-            suspected_at: None,
             sync_address: None,
             sync_missing_since: None,
             sync_missing_told: false,
@@ -265,14 +225,14 @@ impl Core {
             round_at: now,
             last_round: now,
             beat_now: false,
-            line: line::Line::default(),
+            line: talk::serial_budget::Line::default(),
             disk: Disk::new(me, disk, &config.groups, seed),
             groups,
             want: 0,
             claim: 0,
             wishes: Wishes::default(),
-            worker: worker::Voice::default(),
-            troubles: trouble::Troubles::default(),
+            worker: group::worker::Voice::default(),
+            troubles: talk::trouble::Troubles::default(),
             will: None,
             will_changed: false,
             out: VecDeque::new(),
@@ -292,14 +252,14 @@ impl Core {
         if self.phase == Phase::Ended {
             return;
         }
-        let stall = stall::overslept(now, self.now, self.deadline);
+        let stall = evidence::stall::overslept(now, self.now, self.deadline);
         let late = now.since(self.now.max(self.deadline));
         if self.phase == Phase::Running && now >= self.deadline {
             self.lateness.saw(late);
         }
         self.now = now;
         if late >= limits::ASK_LATE_MIN {
-            for watch in &mut self.paths {
+            for watch in &mut self.evidence.paths {
                 watch.forgive_ask(now, late);
             }
             for group in &mut self.groups {
@@ -333,13 +293,13 @@ impl Core {
 
     /// What the serial line's coding needs: this incarnation, the peer's (0: unknown), its digest.
     pub fn session(&self) -> (u64, u64, [u8; 8]) {
-        let digest = self.peer.last().map(|beat| beat.digest).unwrap_or_default();
-        (self.incarnation, self.peer.incarnation().unwrap_or(0), digest)
+        let digest = self.evidence.peer.last().map(|beat| beat.digest).unwrap_or_default();
+        (self.incarnation, self.evidence.peer.incarnation().unwrap_or(0), digest)
     }
 
     /// MAC of the peer's LAN interface, once it has told it.
     pub fn peer_mac(&self) -> Option<[u8; 6]> {
-        self.peer.last().map(|beat| beat.lan_mac).filter(|mac| *mac != [0; 6])
+        self.evidence.peer.last().map(|beat| beat.lan_mac).filter(|mac| *mac != [0; 6])
     }
 
     fn take_in(&mut self, now: Time, event: Event) {
@@ -372,7 +332,7 @@ impl Core {
                 self.with_group(group, |core, state| core.hold_failed(now, state, claim, &error));
             }
             Event::Renewed { group, claim } => {
-                self.with_group(group, |_, state| address::renewed(state, claim));
+                self.with_group(group, |_, state| group::address::renewed(state, claim));
             }
             Event::Released { group, release } => {
                 self.with_group(group, |core, state| core.released(state, release));
@@ -448,7 +408,7 @@ impl Core {
     }
 
     fn watch_mut(&mut self, path: Path, change: impl FnOnce(&mut PathWatch)) {
-        if let Some(watch) = self.paths.iter_mut().find(|watch| watch.path == path) {
+        if let Some(watch) = self.evidence.paths.iter_mut().find(|watch| watch.path == path) {
             change(watch);
         }
     }
@@ -474,29 +434,33 @@ impl Core {
             Phase::Sweeping | Phase::Ended => return now + limits::REACH_EVERY,
             Phase::Farewell { next_at, .. } => times.extend([next_at]),
             Phase::Running => {
-                let gap = self.peer.worst_gap();
-                for watch in self.paths.iter().filter(|watch| watch.configured) {
+                let gap = self.evidence.peer.worst_gap();
+                for watch in self.evidence.paths.iter().filter(|watch| watch.configured) {
                     times.extend([watch.late_at(), watch.silent_at(gap)].into_iter().flatten());
-                    times.extend(watch.ask_over_at(self.peer_late()));
+                    times.extend(watch.ask_over_at(self.evidence.peer_late()));
                     times.extend(watch.ask_hangs_at(Duration::ZERO));
-                    times.extend(watch.heard_at.map(|at| at + self.pace.dead_after));
-                    times.extend(self.line_gone_at(watch));
+                    times.extend(watch.heard_at.map(|at| at + self.evidence.pace.dead_after));
+                    times.extend(self.evidence.line_gone_at(watch));
                 }
-                times.extend(self.crossover.look_at());
+                times.extend(self.evidence.crossover.look_at());
                 times.extend(self.worker.silent_at());
-                times.extend(self.modem.look_at());
+                times.extend(self.evidence.modem.look_at());
                 times.extend(self.ask_again_at);
-                times.extend(self.reach.next_at());
-                times.extend(self.reach.carrier_sure_at());
-                times.extend(self.reach.carrier_back_at().map(|at| at + limits::LAN_SETTLES));
-                times.extend(self.overdue_at());
-                times.extend(self.unheard_at());
-                times.extend(self.suspected_at.map(|at| at + self.pace.dead_after));
+                times.extend(self.evidence.reach.next_at());
+                times.extend(self.evidence.reach.carrier_sure_at());
+                times.extend(
+                    self.evidence.reach.carrier_back_at().map(|at| at + limits::LAN_SETTLES),
+                );
+                times.extend(self.evidence.overdue_at());
+                times.extend(self.evidence.unheard_at());
+                times.extend(
+                    self.evidence.suspected_at.map(|at| at + self.evidence.pace.dead_after),
+                );
                 for group in &self.groups {
                     group.deadlines(&mut times);
                 }
             }
         }
-        times.first().unwrap_or(now + self.pace.sends)
+        times.first().unwrap_or(now + self.evidence.pace.sends)
     }
 }

@@ -131,7 +131,8 @@ fn the_checks_see_what_is_wrong() {
         used("use crate::net::arp;\nuse crate::{core::Event, beat};\nlet x = crate::limits::A;");
     assert_eq!(uses, ["net", "core", "beat", "limits"]);
     assert!(
-        is_test(Path::new("src/core/tests/ends.rs")) && !is_test(Path::new("src/core/role.rs"))
+        is_test(Path::new("src/core/tests/ends.rs"))
+            && !is_test(Path::new("src/core/group/role.rs"))
     );
     assert_eq!(rooms().first().map(String::as_str), Some("cli"));
     assert_eq!(rooms().last().map(String::as_str), Some("limits"));

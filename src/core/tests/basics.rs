@@ -299,11 +299,11 @@ fn a_replay_of_an_incarnation_that_was_never_met_is_refused() {
     story.power_cut(A);
     story.power_on(A);
     story.run(MS * 1_000);
-    let met = story.nodes[B].core.peer.incarnation();
+    let met = story.nodes[B].core.evidence.peer.incarnation();
     assert!(met.is_some());
     for (_, path, beat) in unmet.into_iter().filter(|(from, ..)| *from == A) {
         story.give(B, Event::Heard { path, beat });
-        assert_eq!(story.nodes[B].core.peer.incarnation(), met);
+        assert_eq!(story.nodes[B].core.evidence.peer.incarnation(), met);
     }
 }
 

@@ -54,7 +54,7 @@ fn p1_the_newest_word_of_the_dead_is_heeded_though_it_came_late() {
     let kept = kept(&mut story, A, Path::Lan, MS * 100);
     story.power_cut(A);
     story.run(MS * 300);
-    assert!(story.nodes[B].core.peer.told_may_claim());
+    assert!(story.nodes[B].core.evidence.peer.told_may_claim());
     let mut beat = kept.last().expect("it speaks").clone();
     beat.may_claim = false;
     beat.sequence += 1000;
@@ -62,7 +62,7 @@ fn p1_the_newest_word_of_the_dead_is_heeded_though_it_came_late() {
     let said = beat.groups[0];
     story.give(B, Event::Heard { path: Path::Lan, beat });
     let core = &story.nodes[B].core;
-    assert!(!core.peer.told_may_claim());
+    assert!(!core.evidence.peer.told_may_claim());
     assert!(core.disk.served("web").expect("it serves").number >= said.generation);
 }
 

@@ -1,7 +1,7 @@
 //! Stories of a LAN that is slow, or on which nobody answers.
 
 use super::*;
-use crate::core::lan::RoundTrips;
+use crate::core::evidence::lan::RoundTrips;
 
 const SECOND: Duration = Duration::from_secs(1);
 

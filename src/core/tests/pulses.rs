@@ -144,7 +144,7 @@ fn p2_an_ask_that_did_not_go_out_means_nothing() {
     }
     story.flying.extend(first);
     let waits = |story: &Story| {
-        let mut paths = story.nodes[A].core.paths.iter();
+        let mut paths = story.nodes[A].core.evidence.paths.iter();
         paths.any(|watch| watch.path == Path::Serial && watch.asked_at.is_some())
     };
     story.run(MS / 10);

@@ -70,7 +70,7 @@ fn p2_other_times_of_the_heartbeat_make_no_death_in_whatever_order() {
         for node in [A, B] {
             let beats = story.beats_on_lan(node, MS * 5_000);
             assert!((8..=30).contains(&beats), "{beats} beats in 5 s");
-            assert_eq!(story.nodes[node].core.pace.dead_after, MS * 2_000);
+            assert_eq!(story.nodes[node].core.evidence.pace.dead_after, MS * 2_000);
         }
         story.reload(first, &fast);
         story.run(MS * 3_000);
@@ -78,8 +78,8 @@ fn p2_other_times_of_the_heartbeat_make_no_death_in_whatever_order() {
         let beats = story.beats_on_lan(A, MS * 3_000);
         assert!(beats >= 55, "{beats} beats in 3 s");
         story.is_calm();
-        assert_eq!(story.nodes[A].core.pace, story.nodes[B].core.pace);
-        assert_eq!(story.nodes[A].core.pace.dead_after, MS * 150);
+        assert_eq!(story.nodes[A].core.evidence.pace, story.nodes[B].core.evidence.pace);
+        assert_eq!(story.nodes[A].core.evidence.pace.dead_after, MS * 150);
     }
 }
 

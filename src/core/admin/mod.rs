@@ -1,0 +1,5 @@
+//! What operators ask for, another config, and the rules that tests break on purpose.
+
+pub(super) mod mutations;
+pub(super) mod reload;
+pub(super) mod request;

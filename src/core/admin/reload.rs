@@ -1,0 +1,201 @@
+//! Another config for a running core: what can be taken in is taken in at once and as a whole, and no
+//! role changes by it. An address that comes to a group which this node serves is probed first.
+
+use std::net::IpAddr;
+
+use crate::config::{Config, ServiceAddress, change};
+use crate::control::event::Kind;
+use crate::core::evidence::probe::{Patience, Probe, Verdict};
+use crate::core::evidence::timing::Pace;
+use crate::core::group::role::{GroupState, Role};
+use crate::core::io::event::Holder;
+use crate::core::io::time::Time;
+use crate::core::{Command, Core, Phase};
+use crate::limits;
+
+/// Addresses that a group which is served here has got, and that nobody may have.
+#[derive(Clone, Debug)]
+pub struct Adding {
+    /// Which.
+    pub ips: Vec<IpAddr>,
+    probe: Probe,
+    not_before: Time,
+}
+
+impl Adding {
+    /// Somebody was seen with one of the group's addresses; false: nothing is being asked now.
+    pub fn seen(&mut self, now: Time, holder: Holder) -> bool {
+        let asking = now >= self.not_before;
+        if asking {
+            self.probe.seen(now, holder, true);
+        }
+        asking
+    }
+
+    /// When it should be looked at again.
+    pub fn next_at(&self) -> Time {
+        self.probe.next_at().max(self.not_before)
+    }
+}
+
+impl Core {
+    /// The config in effect.
+    pub fn config(&self) -> &std::sync::Arc<Config> {
+        &self.config
+    }
+
+    /// A reload could not be read: nothing changes.
+    pub(in crate::core) fn reload_failed(&mut self, error: &str) {
+        self.tell(Kind::Config, None, format!("not reloaded, nothing was changed: {error}"));
+    }
+
+    /// Takes another config in, or nothing of it.
+    pub(in crate::core) fn reload(&mut self, now: Time, new: Config) {
+        if self.is_ending() || self.phase != Phase::Running {
+            return self.reload_failed("this daemon is starting or ending");
+        }
+        let keys = match change::compare(&self.config, &new) {
+            Ok(change) => change.keys,
+            Err(fixed) => {
+                let fixed = fixed.join(", ");
+                return self.reload_failed(&format!(
+                    "these cannot change while the daemon runs: {fixed}; restart clusterd on this \
+                     node, standby first"
+                ));
+            }
+        };
+        if keys.is_empty() {
+            return self.tell(Kind::Config, None, "reloaded: nothing has changed".to_string());
+        }
+        let old = std::mem::replace(&mut self.config, std::sync::Arc::new(new));
+        self.out.push_back(Command::Configured);
+        self.tell(Kind::Config, None, format!("reloaded: {} changed", keys.join(", ")));
+        self.evidence.reach.set_hosts(now, &old.reach_hosts, &self.config.reach_hosts);
+        self.keep_to(self.evidence.pace.or(self.config.heartbeat));
+        let mut groups = std::mem::take(&mut self.groups);
+        for group in &mut groups {
+            self.reload_group(now, group, &old);
+        }
+        self.groups = groups;
+        self.beat_now = true;
+        if let Some(digest) = self
+            .evidence
+            .peer
+            .last()
+            .filter(|_| self.evidence.peer.is_alive())
+            .map(|beat| beat.digest)
+        {
+            self.compare_configs(digest);
+        }
+    }
+
+    fn reload_group(&mut self, now: Time, group: &mut GroupState, old: &Config) {
+        let place = usize::from(group.index.0);
+        let (Some(was), Some(is)) = (old.groups.get(place), self.config.groups.get(place)) else {
+            return;
+        };
+        group.duties.set_patience(is);
+        let adding = group.adding.take().map_or_else(Vec::new, |adding| adding.ips);
+        let had =
+            |ip: IpAddr| was.addresses.iter().any(|one| one.ip == ip) && !adding.contains(&ip);
+        let (kept, added): (Vec<ServiceAddress>, Vec<ServiceAddress>) =
+            is.addresses.iter().partition(|one| had(one.ip));
+        if was.addresses == is.addresses && adding.is_empty() {
+            return;
+        }
+        if added.is_empty() || !matches!(group.role, Role::Active(_)) {
+            // Whoever claims them later probes then.
+            let addresses = is.addresses.clone();
+            self.out.push_back(Command::Addresses { group: group.index, addresses });
+            return;
+        }
+        self.out.push_back(Command::Addresses { group: group.index, addresses: kept });
+        let ips = added.iter().map(|one| one.ip).collect();
+        group.adding = Some(Adding { ips, probe: Probe::new(now, false), not_before: now });
+    }
+
+    /// Leases what was added once nobody on the LAN has it.
+    pub(in crate::core) fn step_adding(&mut self, now: Time, group: &mut GroupState) {
+        let Some(mut adding) = group.adding.take() else { return };
+        let Some(config) = self.config.groups.get(usize::from(group.index.0)) else { return };
+        let all = Command::Addresses { group: group.index, addresses: config.addresses.clone() };
+        if !matches!(group.role, Role::Active(_)) {
+            return self.out.push_back(all);
+        }
+        while now >= adding.not_before {
+            let why = match adding.probe.verdict(now, Patience::SHORT, true) {
+                Verdict::Wait => break,
+                Verdict::Send => {
+                    self.ask_lan(group);
+                    continue;
+                }
+                Verdict::Clear if adding.probe.is_stale(now) => {
+                    adding.probe.begin_anew(now);
+                    continue;
+                }
+                Verdict::Clear => {
+                    self.out.push_back(all);
+                    if let Role::Active(active) = &mut group.role {
+                        active.announced = 0;
+                        active.announce_at = now + limits::ANNOUNCE_GAP;
+                    }
+                    let text = format!("serving {}, too", list(&adding.ips));
+                    return self.tell(Kind::Address, Some(&group.name), text);
+                }
+                Verdict::Held => "the peer's kernel answers for it".to_string(),
+                Verdict::Conflict(mac) => {
+                    let mac = crate::core::talk::events::mac_text(mac);
+                    format!("another machine ({mac}) has it; take it away from there")
+                }
+            };
+            let text = format!("not yet serving {}: {why}", list(&adding.ips));
+            self.tell_meddling(now, group, text);
+            let again = now + limits::BLOCKED_RETRY;
+            adding.probe = Probe::new(again, false);
+            adding.not_before = again;
+        }
+        group.adding = Some(adding);
+    }
+
+    /// Both nodes are known to have the same config, or nobody is there who might not: the times are
+    /// its own.
+    pub(in crate::core) fn settle_pace(&mut self) {
+        let exact = Pace::of(self.config.heartbeat);
+        let same = self.evidence.peer.last().is_some_and(|beat| beat.digest == self.config.digest);
+        if self.evidence.pace != exact && (same || !self.evidence.peer.is_alive()) {
+            self.keep_to(exact);
+        }
+    }
+
+    fn keep_to(&mut self, pace: Pace) {
+        if self.evidence.pace == pace {
+            return;
+        }
+        self.evidence.pace = pace;
+        for watch in &mut self.evidence.paths {
+            let (interval, rounds) = pace.on(watch.path, &self.config, self.me);
+            watch.keep_to(interval, rounds, pace.dead_after);
+        }
+        // A round that was planned for long after the next one is due now.
+        self.round_at = self.round_at.min(self.now + pace.sends);
+    }
+
+    /// Tells once that the two nodes' configs differ, and once that they do not any more.
+    pub(in crate::core) fn compare_configs(&mut self, digest: [u8; 8]) {
+        let differ = digest != self.config.digest;
+        if std::mem::replace(&mut self.configs_differ, differ) == differ {
+            return;
+        }
+        let text = if differ {
+            "the two nodes have different config files; copy one over the other and reload both (SIGHUP)"
+        } else {
+            "the two nodes have the same config again"
+        };
+        self.tell(Kind::Config, None, text.to_string());
+    }
+}
+
+fn list(ips: &[IpAddr]) -> String {
+    let ips: Vec<String> = ips.iter().map(IpAddr::to_string).collect();
+    ips.join(", ")
+}

@@ -1,0 +1,390 @@
+//! What this node's copy of a group's trees is worth, and whose is newer (P3).
+//!
+//! A copy belongs to a reign, meant by its id. It may be served by itself if it is of the newest reign that
+//! was served, as far as anybody here knows, and if nothing that its owner had not sent is older than
+//! `max_behind`. Two things stand for a copy of the newest reign: the trees that this node served in the
+//! reign before, if it handed them over for just that reign; and the trees that were ready for a reign
+//! which this node then began, and of which the index does not know yet.
+//!
+//! Two copies that both were served, and of which neither contains the other, are *forked*: neither ever
+//! replaces the other by itself.
+
+use super::order::Unsent;
+use super::right::{Copy, Refusal};
+use super::role::{Active, GroupState, Role};
+use super::worker::Word;
+use crate::beat::{Approx, GroupBeat};
+use crate::beat::{CopyBeat, CopyDetail, Holds, Stance, UNSENT_UNKNOWN_S};
+use crate::config::NodeIndex;
+use crate::control::event::Kind;
+use crate::core::Core;
+use crate::core::evidence::peer::{Death, Life};
+use crate::core::io::disk::Generation;
+use crate::core::io::time::Time;
+use crate::limits;
+
+impl Core {
+    /// What this node's copy is worth for a claim.
+    pub(in crate::core) fn worth(&self, group: &GroupState) -> Copy {
+        if !group.duties.has_mirror() {
+            return Copy::NotNeeded;
+        }
+        let Some(report) = group.duties.mirror_report() else { return Copy::Settling };
+        let worth = match self.holds(group) {
+            _ if self.disk.is_forked(&group.name) => Copy::Forked,
+            Holds::Nothing if !self.may_begin(group) => Copy::Never,
+            Holds::Older => Copy::Behind,
+            Holds::Nothing | Holds::Newest if !report.complete => Copy::Incomplete,
+            Holds::Nothing | Holds::Newest => match self.too_far_behind_s(group) {
+                Some(age_s) => Copy::Stale { age_s },
+                None => Copy::Whole,
+            },
+        };
+        // What follows is on record with the trees before it begins: else a crash in its first moments would
+        // leave trees of which nobody knows that they were served in it.
+        let ready = report.ready_for == self.disk.usable_intent(&group.name);
+        let has_history = self.disk.served_trees(&group.name).is_some();
+        let awaits_peers = has_history && self.peers_worker_word(group) == Word::Due;
+        let settled = group.duties.is_still() && ready && !awaits_peers;
+        if worth == Copy::Whole && !settled { Copy::Settling } else { worth }
+    }
+
+    /// What this node's copy is, held against the newest reign over these trees.
+    pub(in crate::core) fn holds(&self, group: &GroupState) -> Holds {
+        if self.peer_has_later_commits(group) {
+            return Holds::Older;
+        }
+        let Some(report) = group.duties.mirror_report() else {
+            // Who reigned last has what it served; its worker's first word is awaited as long as that works.
+            let reigned = self.disk.served_trees(&group.name).is_some_and(|it| it.owner == self.me);
+            return if reigned && self.worker_word().may_come() {
+                Holds::Newest
+            } else {
+                Holds::Nothing
+            };
+        };
+        let Some(served) = self.disk.served_trees(&group.name) else {
+            // There was no reign that had trees.
+            return report.copy_of.map_or(Holds::Nothing, |_| Holds::Newest);
+        };
+        if report.ready_for == Some(served) {
+            return Holds::Newest;
+        }
+        match report.copy_of {
+            None => Holds::Nothing,
+            Some(of) if of == served || of.number > served.number => Holds::Newest,
+            Some(of) if group.handed == Some((of, served)) => Holds::Newest,
+            Some(_) => Holds::Older,
+        }
+    }
+
+    /// Whether these trees, which have no history, may be the first to be served: those of who served
+    /// before there were trees, else the preferred node's, unless only the other's have anything in them.
+    fn may_begin(&self, group: &GroupState) -> bool {
+        if self.disk.served_trees(&group.name).is_some() {
+            return false;
+        }
+        if let Some(served) = self.disk.served(&group.name) {
+            return served.owner == self.me || self.home(group) == self.me;
+        }
+        let empty = group.duties.mirror_report().is_some_and(|report| report.empty);
+        let peer = self.evidence.peer.group(group.index).filter(|_| self.evidence.peer.is_alive());
+        let only_there = peer.is_some_and(|part| empty && !part.copy.empty);
+        let only_here = peer.is_some_and(|part| !empty && part.copy.empty);
+        (self.home(group) == self.me && !only_there) || only_here
+    }
+
+    /// Whether the peer has commits of the newest reign that this node, which began that reign, does not
+    /// know: its disk was set back to an earlier state. The newest one may have been on its way when this
+    /// node was cut off from its own power.
+    fn peer_has_later_commits(&self, group: &GroupState) -> bool {
+        let known = group.duties.mirror_report().is_some();
+        let served = self.disk.served_trees(&group.name).filter(|_| known);
+        let theirs = self.evidence.peer.group(group.index);
+        match (served, theirs) {
+            (Some(served), Some(part)) if served.owner == self.me && names(&part, served) => {
+                let mine = self.commit(group);
+                part.copy.holds == Holds::Newest
+                    && part.copy.detail.is_some_and(|detail| is_later(detail.commit, mine))
+            }
+            (Some(_) | None, Some(_) | None) => false,
+        }
+    }
+
+    /// The age in s of what the peer's reign has and this copy lacks, if that is too much.
+    fn too_far_behind_s(&self, group: &GroupState) -> Option<u16> {
+        let served = self.disk.served_trees(&group.name)?;
+        // Before the peer has spoken the disk decides; see `right`.
+        if served.owner == self.me || self.evidence.peer.life == Life::NeverHeard {
+            return None;
+        }
+        let part = self.evidence.peer.group(group.index)?;
+        let max_s = self.config.groups.get(usize::from(group.index.0)).map(|it| it.max_behind)?;
+        // Who fell silent may have served on, if it was only cut off.
+        let silent_s = match self.evidence.peer.life {
+            Life::Dead { death: Death::Silent { .. }, .. } => {
+                self.now.since(self.evidence.peer.spoke_after()).as_secs()
+            }
+            Life::Dead { death: Death::Goodbye | Death::Will, .. }
+            | Life::Alive { .. }
+            | Life::NeverHeard => 0,
+        };
+        let silent_s = u16::try_from(silent_s).unwrap_or(UNSENT_UNKNOWN_S);
+        let age_s = part.copy.unsent_s.saturating_add(silent_s);
+        let too_far = age_s == UNSENT_UNKNOWN_S || u64::from(age_s) > max_s.as_secs();
+        // A peer that holds nothing newer itself knows of nothing that could be missing here.
+        (too_far && part.copy.holds == Holds::Newest).then_some(age_s)
+    }
+
+    /// The newest commit of the newest reign in this copy: none, as long as it only began that reign or handed
+    /// its trees over to it.
+    fn commit(&self, group: &GroupState) -> u32 {
+        let served = self.disk.served_trees(&group.name);
+        let report = group.duties.mirror_report().filter(|report| report.copy_of == served);
+        let commit = report.map_or(0, |report| report.commit);
+        (commit & u64::from(COMMIT_MASK)) as u32
+    }
+
+    /// What the beats say of this node's copy.
+    pub(in crate::core) fn copy_beat(&self, group: &GroupState) -> CopyBeat {
+        if !group.duties.has_mirror() {
+            return CopyBeat::default();
+        }
+        let Some(report) = group.duties.mirror_report() else {
+            return CopyBeat { holds: self.holds(group), ..CopyBeat::default() };
+        };
+        let unsent = self.unsent(group);
+        let (files, bytes) = match unsent {
+            Unsent::Nothing | Unsent::Unknown => (0, 0),
+            Unsent::Since { files, bytes, .. } => (files, bytes),
+        };
+        let detail = CopyDetail {
+            commit: self.commit(group),
+            files: Approx::of(files),
+            bytes: Approx::of(bytes),
+        };
+        let unsent_s = unsent.age_s();
+        CopyBeat { holds: self.holds(group), empty: report.empty, unsent_s, detail: Some(detail) }
+    }
+
+    /// What this node, as the owner, has not sent to the peer.
+    pub(in crate::core) fn unsent(&self, group: &GroupState) -> Unsent {
+        let reign = match &group.role {
+            Role::Active(active) => Some(active.generation),
+            Role::Releasing { drain: Some(drain), .. } => Some(drain.generation),
+            Role::Draining(draining) => Some(draining.generation),
+            // What the peer is let in with.
+            Role::Passive { .. }
+            | Role::Wanting { .. }
+            | Role::Probing { .. }
+            | Role::Releasing { drain: None, .. } => group.handing,
+        };
+        let Some(reign) = reign else { return Unsent::Unknown };
+        let reported = self.at_least_unsent(group.duties.unsent(self.now, reign));
+        match (&group.role, reported) {
+            // The peer has what this reign began with.
+            (Role::Active(Active { peer_had_base_at: Some(since), .. }), Unsent::Unknown) => {
+                let age_ms = self.now.since(*since).as_millis();
+                let age_ms = u64::try_from(age_ms).unwrap_or(u64::MAX);
+                Unsent::Since { age_ms, files: 0, bytes: 0 }
+            }
+            (_, reported) => reported,
+        }
+    }
+
+    /// Whether the peer, which has just released, has what the reign that begins now begins with.
+    pub(in crate::core) fn peer_has_base(&self, group: &GroupState) -> bool {
+        let before = self.disk.served_trees(&group.name);
+        let part = self.evidence.peer.group(group.index).filter(|_| self.evidence.peer.is_alive());
+        before.zip(part).is_some_and(|(before, part)| {
+            before.owner == self.me.other()
+                && names(&part, before)
+                && part.copy.holds == Holds::Newest
+        })
+    }
+
+    /// Where the group is at home. Nodes whose config files differ may not agree on that, so the node whose
+    /// name comes first takes its place in all that both must decide alike.
+    pub(in crate::core) fn home(&self, group: &GroupState) -> NodeIndex {
+        let agreed = !(self.configs_differ && self.evidence.peer.is_alive());
+        if agreed { group.prefer } else { NodeIndex::Lower }
+    }
+
+    /// How this node stands in comparison for a group that neither serves; the greater one serves it.
+    pub(in crate::core) fn standing(&self, group: &GroupState) -> Standing {
+        let served = self.disk.served(&group.name);
+        let holds = self.holds(group);
+        let empty = group.duties.mirror_report().is_none_or(|report| report.empty);
+        Standing {
+            number: served.map_or(0, |served| served.number),
+            newest: holds == Holds::Newest,
+            reigned: served.is_some_and(|served| served.owner == self.me)
+                && group.duties.has_mirror()
+                && holds != Holds::Older,
+            content: holds == Holds::Nothing && !empty,
+            preferred: self.home(group) == self.me,
+        }
+    }
+
+    /// How the peer does.
+    pub(in crate::core) fn peer_standing(&self, group: &GroupState) -> Standing {
+        let Some(part) = self.evidence.peer.group(group.index) else { return Standing::default() };
+        let CopyBeat { holds, empty, detail, .. } = part.copy;
+        let mine = self.commit(group);
+        let set_back = self.holds(group) == Holds::Newest
+            && detail.is_some_and(|detail| is_later(mine, detail.commit));
+        Standing {
+            number: part.generation,
+            newest: holds == Holds::Newest,
+            reigned: part.generation > 0
+                && part.owner == self.me.other()
+                && group.duties.has_mirror()
+                && !set_back,
+            content: holds == Holds::Nothing && !empty && group.duties.has_mirror(),
+            preferred: self.home(group) == self.me.other(),
+        }
+    }
+
+    /// Finds out whether the two copies are forked, while one of them is served.
+    pub(in crate::core) fn note_fork(&mut self, group: &mut GroupState) {
+        if !group.duties.has_mirror() {
+            return;
+        }
+        let Some(part) =
+            self.evidence.peer.group(group.index).filter(|_| self.evidence.peer.is_alive())
+        else {
+            return;
+        };
+        match &mut group.role {
+            Role::Active(active) => {
+                active.known_to_peer |= names(&part, active.generation);
+                let forked = is_fork(active, &part);
+                if forked && !active.forked {
+                    let text = self.forked_text(group);
+                    self.tell(Kind::Mirror, Some(&group.name), text);
+                }
+                if let Role::Active(active) = &mut group.role {
+                    active.forked = forked;
+                }
+            }
+            Role::Passive { .. } => {
+                let serves = matches!(part.stance, Stance::Active | Stance::Offering);
+                let newest = self.disk.served_trees(&group.name);
+                let Some(newest) = newest.filter(|_| serves) else {
+                    group.fork_seen_at = None;
+                    return;
+                };
+                if names(&part, newest) || part.generation > newest.number {
+                    // Its reign is the newest: what is here follows it, or is asked about there.
+                    group.fork_seen_at = None;
+                    self.disk.set_forked(&group.name, false);
+                } else if self.holds(group) == Holds::Newest {
+                    // An owner that only learns of the other reign goes on in a newer one at once.
+                    let since = *group.fork_seen_at.get_or_insert(self.now);
+                    if self.now.since(since) >= limits::FORK_SURE_AFTER {
+                        self.disk.set_forked(&group.name, true);
+                    }
+                }
+            }
+            Role::Wanting { .. } | Role::Probing { .. } | Role::Releasing { .. } => {}
+            Role::Draining(_) => {}
+        }
+    }
+
+    /// What is to be said of two copies of which neither contains the other.
+    pub(in crate::core) fn forked_text(&self, group: &GroupState) -> String {
+        let here = matches!(group.role, Role::Active(_));
+        let (me, peer) = (&self.config.node(self.me).name, &self.config.node(self.me.other()).name);
+        let (owner, other) = if here { (me, peer) } else { (peer, me) };
+        let name = &group.name;
+        format!(
+            "{owner} serves trees that do not contain what {other} served before; both are left as they \
+             are. To keep {owner}'s: `clusterd sync {name} --from {owner}`; to serve {other}'s: \
+             `clusterd move {name} {other} --accept-loss`"
+        )
+    }
+
+    /// Whether a copy is known to be forked, here or there.
+    pub(in crate::core) fn is_forked(&self, group: &GroupState) -> bool {
+        match &group.role {
+            Role::Active(active) => active.forked,
+            Role::Passive { .. }
+            | Role::Wanting { .. }
+            | Role::Probing { .. }
+            | Role::Releasing { .. }
+            | Role::Draining(_) => self.disk.is_forked(&group.name),
+        }
+    }
+
+    /// This node let the peer have the group that it served in `reign`: its trees are what the peer's next
+    /// reign begins with.
+    pub(in crate::core) fn note_handed(&self, group: &mut GroupState, reign: Generation) {
+        group.handing = group.duties.has_mirror().then_some(reign);
+    }
+
+    /// The peer has begun a reign.
+    pub(in crate::core) fn note_begun(&mut self, group: &mut GroupState) {
+        let Some(served) = self.disk.served(&group.name) else { return };
+        if served.owner == self.me.other()
+            && let Some(before) = group.handing.filter(|before| served.number > before.number)
+        {
+            group.handing = None;
+            group.handed = Some((before, served));
+        }
+    }
+
+    /// Why this node waits for its peer, what it holds, how old that is, and the ways out.
+    pub(in crate::core) fn unsure_text(&self, group: &GroupState, refusal: &Refusal) -> String {
+        let report = group.duties.mirror_report();
+        let held = report.map_or("nothing known", |report| report.held.as_str());
+        format!("{refusal}. Held here: {held}")
+    }
+
+    /// Tells now and then that a copy waits for its peer.
+    pub(in crate::core) fn tell_unsure(&mut self, now: Time, group: &mut GroupState, why: &str) {
+        if group.unsure_told_at.is_some_and(|at| now.since(at) < limits::UNSURE_TOLD_EVERY) {
+            return;
+        }
+        group.unsure_told_at = Some(now);
+        self.tell(Kind::Mirror, Some(&group.name), format!("not served: {why}"));
+    }
+}
+
+/// A node's place for a group that nobody serves, the weightiest first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::core) struct Standing {
+    /// Number of the newest reign that it knows of.
+    number: u32,
+    /// Its copy is of that reign.
+    newest: bool,
+    /// It reigned then: nobody has more than it.
+    reigned: bool,
+    /// Its trees have no history, and something in them.
+    content: bool,
+    /// The group is at home there.
+    preferred: bool,
+}
+
+/// The low bits of a commit's number that heartbeats carry; all of them set: it is not known.
+const COMMIT_MASK: u32 = (1 << 24) - 1;
+
+/// Whether one commit number comes so much after another one that no commit on its way explains it.
+fn is_later(commit: u32, than: u32) -> bool {
+    let known = commit != COMMIT_MASK && than != COMMIT_MASK;
+    let ahead = commit.wrapping_sub(than) & COMMIT_MASK;
+    known && (2..COMMIT_MASK / 2).contains(&ahead)
+}
+
+/// Whether the peer has served trees that do not contain what is served here, nor the other way round, as far
+/// as its beat says.
+pub(in crate::core) fn is_fork(active: &Active, part: &GroupBeat) -> bool {
+    part.generation >= active.generation.number
+        && !names(part, active.generation)
+        && part.copy.holds == Holds::Newest
+        && !active.known_to_peer
+}
+
+/// Whether a beat names this reign.
+fn names(part: &GroupBeat, reign: Generation) -> bool {
+    (part.generation, part.id, part.owner) == (reign.number, reign.id, reign.owner)
+}

@@ -1,0 +1,252 @@
+//! The owner of a group: it renews, announces, defends, and lets go where it must.
+
+use super::role::{Active, GroupState, Rival, Role};
+use super::stall_check::CheckOutcome;
+use super::step::Side;
+use crate::beat::Stance;
+use crate::control::event::Kind;
+use crate::core::evidence::peer::{Death, Life};
+use crate::core::evidence::probe::{Patience, Probe, Verdict};
+use crate::core::io::disk::Generation;
+use crate::core::io::durable::outranks;
+use crate::core::io::time::Time;
+use crate::core::{Command, Core};
+use crate::limits;
+
+impl Core {
+    pub(in crate::core) fn step_active(
+        &mut self,
+        now: Time,
+        group: &mut GroupState,
+        side: Side,
+        mut active: Active,
+    ) -> Role {
+        if (self.is_cut_off() || self.evidence.has_no_cable(now)) && !self.peer_is_off_lan(now) {
+            return self.release(now, group, false, "this node is cut off: no path and no reach");
+        }
+        match side {
+            Side::Says(Stance::Active | Stance::Offering) => {
+                if !self.keeps_against_peer(group, &active) {
+                    let why = "both nodes served it, and the peer's generation stands";
+                    return self.release(now, group, false, why);
+                }
+                if !active.contested {
+                    active.contested = true;
+                    self.announce_again(now, &mut active);
+                    let text = "both nodes served it; this node's generation stands";
+                    self.tell(Kind::Address, Some(&group.name), text.to_string());
+                }
+            }
+            Side::Says(_) | Side::Dead | Side::Unknown => {
+                if active.contested {
+                    active.contested = false;
+                    self.announce_again(now, &mut active);
+                }
+            }
+        }
+        if let Some(why) = self.step_rival(now, group) {
+            return self.release(now, group, false, why);
+        }
+        // Not the moment in which a node that has just let go has no new reign on disk.
+        let unable = side == Side::Says(Stance::Unable);
+        active.unable_since = unable.then(|| active.unable_since.unwrap_or(now));
+        let long = active.unable_since.is_some_and(|at| now.since(at) >= limits::AWAY_AFTER);
+        if side == Side::Dead || long || self.evidence.peer.is_standby() {
+            active.peer_was_away = true;
+        }
+        active.waits_for_peer &= self.peer_still_stops(group);
+        self.await_record(now, group, &mut active);
+        if group.duties.have_run(now, limits::SERVICE_UNFIT) {
+            group.unfit_times = 0;
+        }
+        self.outlive_other_reign(now, group, side, &mut active);
+        self.hold_failback_down(now, group, side);
+        active.offer = self.offer(now, group, side, &active);
+        if let Some(offer) = active.offer {
+            let nobody = !self.evidence.peer.is_alive() || self.evidence.peer.is_standby();
+            let forced = self
+                .ending_since
+                .is_some_and(|at| nobody || now.since(at) >= limits::SHUTDOWN_PATIENCE);
+            let wanted = matches!(side, Side::Says(Stance::Wanting(_)));
+            // A want from before this node's own gap may have come to a claim meanwhile.
+            let fresh = !self.is_word_from_before_gap();
+            let accepted = group.accept_loss_until.is_some_and(|until| now < until);
+            // A kernel that does not answer would not let go either.
+            let answers = now.since(active.leased_at) < limits::RENEW_EVERY * 3;
+            let ready = (group.duties.is_in_sync() && answers) || !offer.waits_for_sync();
+            if forced || (wanted && (ready || accepted) && self.disk.surely_not_alone()) {
+                // Without the LAN nobody is served here: the peer has the addresses while the services stop.
+                // Trees must be at rest before it may begin with them (P3 before P2).
+                let at_once = offer.serves_nobody() && wanted && !group.duties.has_mirror();
+                let stopped = at_once || self.services_stop(now, group, &mut active);
+                if stopped && (forced || fresh) {
+                    let why = format!("handed over: {}", offer.reason());
+                    return self.hand_over(now, group, &active, offer, wanted && fresh, &why);
+                }
+            } else {
+                active.stopping = None;
+            }
+        } else {
+            active.stopping = None;
+        }
+        if let Some(check) = active.check {
+            match self.check(now, group, side, check) {
+                CheckOutcome::Open(check) => {
+                    active.check = Some(check);
+                    return Role::Active(active);
+                }
+                CheckOutcome::OwnerElsewhere => {
+                    let why = "another owner answered after this node had overslept";
+                    return self.release(now, group, false, why);
+                }
+                CheckOutcome::StillOwner => {
+                    active.check = None;
+                    active.renew_at = now;
+                    self.announce_again(now, &mut active);
+                }
+            }
+        }
+        self.hold(now, group, &mut active);
+        Role::Active(active)
+    }
+
+    /// Notes when this reign is on the disk.
+    fn await_record(&mut self, now: Time, group: &GroupState, active: &mut Active) {
+        if active.recorded {
+            return;
+        }
+        active.recorded = self.disk.holds(&group.name, active.generation);
+        let over = active.record_over_at().is_some_and(|at| now >= at);
+        if !active.recorded && (over || self.disk.fails()) {
+            // Availability: a state disk that is full or does not answer keeps nobody from being served for good.
+            active.recorded = true;
+            let text = "the disk has not yet written that this node serves; the services start all the same: should \
+                        the power go now, what they write may later be set aside in the conflict store";
+            self.tell(Kind::Fault, Some(&group.name), text.to_string());
+        }
+    }
+
+    /// A reign of the peer's began and ended while neither heard the other, and this node served all the
+    /// while: what it serves is the newest, so it serves it in a reign above that one. Else the trees here,
+    /// which lack what the peer's reign may have written, would count as a copy that is behind.
+    fn outlive_other_reign(
+        &mut self,
+        now: Time,
+        group: &GroupState,
+        side: Side,
+        active: &mut Active,
+    ) {
+        let goes_on = matches!(side, Side::Says(Stance::Active | Stance::Offering));
+        let newest = self.disk.served(&group.name);
+        if goes_on || newest == Some(active.generation) || active.forked {
+            return;
+        }
+        // Not yet durable: the disk's answer brings the next step.
+        let Some(reign) = self.intent(&group.name) else { return };
+        self.disk.serve(&group.name, reign, group.duties.has_mirror());
+        active.generation = reign;
+        active.known_to_peer = false;
+        // Whoever was served by the peer meanwhile still looks for the addresses there.
+        self.announce_again(now, active);
+        let text = "the peer had begun a reign that this node knew nothing of, and ended it; what is \
+                    served here goes on as a newer one";
+        self.tell(Kind::Address, Some(&group.name), text.to_string());
+    }
+
+    /// Asks the LAN once whether a peer that fell silent has the addresses, too; why this node lets go, if so. It
+    /// knows of no time in which the peer could have claimed, but a machine that was paused does not.
+    pub(in crate::core) fn step_rival(
+        &mut self,
+        now: Time,
+        group: &mut GroupState,
+    ) -> Option<&'static str> {
+        if let Life::NeverHeard | Life::Alive { .. } = self.evidence.peer.life {
+            if self.evidence.peer.is_alive() {
+                group.rival = Rival::Heard;
+            }
+            return None;
+        }
+        if group.rival == Rival::Heard {
+            group.rival = match self.evidence.peer.life {
+                // It said that it held nothing.
+                Life::Dead { death: Death::Goodbye | Death::Will, .. } => Rival::None,
+                Life::Dead { death: Death::Silent { .. }, .. }
+                | Life::Alive { .. }
+                | Life::NeverHeard => Rival::Asked(Probe::new(now, false)),
+            };
+        }
+        while let Rival::Asked(mut probe) = group.rival {
+            if probe.is_answered() {
+                return Some(
+                    "the peer is not heard, but its kernel answers for the address: it may serve it",
+                );
+            }
+            let patience = Patience { silence: limits::RIVAL_ASKED_FOR, not_before: None };
+            let verdict = probe.verdict(now, patience, true);
+            group.rival = Rival::Asked(probe);
+            match verdict {
+                Verdict::Send => self.ask_lan(group),
+                Verdict::Wait => break,
+                Verdict::Clear | Verdict::Held | Verdict::Conflict(_) => group.rival = Rival::None,
+            }
+        }
+        None
+    }
+
+    /// Renews, reclaims and announces.
+    fn hold(&mut self, now: Time, group: &GroupState, active: &mut Active) {
+        // What the kernel has not answered by the next time is asked again: a reply may get lost.
+        let answered = active.asked_at.is_none_or(|at| now.since(at) >= limits::RENEW_EVERY);
+        if answered && now >= active.renew_at {
+            active.asked_at = Some(now);
+            active.renew_at = now + limits::RENEW_EVERY;
+            let command = if active.held {
+                Command::Renew { group: group.index, claim: active.claim }
+            } else {
+                self.claim += 1;
+                active.claim = self.claim;
+                Command::Claim { group: group.index, claim: active.claim }
+            };
+            self.out.push_back(command);
+        }
+        if active.held && now >= active.announce_at {
+            self.out.push_back(Command::Announce { group: group.index });
+            let after = limits::ANNOUNCE_AFTER.get(active.announced).copied();
+            active.announce_at = now + after.unwrap_or(limits::ANNOUNCE_EVERY);
+            active.announced += 1;
+        }
+    }
+
+    pub(in crate::core) fn announce_again(&self, now: Time, active: &mut Active) {
+        active.announced = 0;
+        active.announce_at = now;
+    }
+
+    /// All paths and the reach vanished together: this node is the one that is cut off.
+    fn is_cut_off(&self) -> bool {
+        matches!(
+            self.evidence.peer.life,
+            Life::Dead { death: Death::Silent { gone: Some(false) }, .. }
+        )
+    }
+
+    /// Whether the peer said a moment ago that it has no LAN carrier either: then it cannot claim for as long
+    /// as a carrier takes to settle ([`limits::LAN_SETTLES`]), and a stutter on the last line moves nothing.
+    /// A peer that restarted meanwhile may know nothing of that loss: it introduces itself before it counts
+    /// anything of this node's, or waits for its patience after a start; one that was alone does not wait.
+    fn peer_is_off_lan(&self, now: Time) -> bool {
+        let trusted = limits::LAN_LOSS_TRUSTED.min(self.config.heartbeat.boot_patience / 2);
+        let fresh = now.since(self.evidence.peer.spoke_after()) < trusted
+            && self.evidence.peer.is_undisputed();
+        fresh && self.evidence.peer.last().is_some_and(|beat| !beat.lan_carrier && beat.may_claim)
+    }
+
+    /// Two who serve and hear each other: the newer generation stands; see [`outranks`].
+    fn keeps_against_peer(&self, group: &GroupState, active: &Active) -> bool {
+        let Some(part) = self.evidence.peer.group(group.index) else { return true };
+        let theirs = Generation { number: part.generation, owner: part.owner, id: part.id };
+        let mine = active.generation;
+        // A peer that is letting go already names the reign that it has learned from here.
+        theirs == mine || outranks(mine, theirs)
+    }
+}

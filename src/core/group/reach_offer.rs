@@ -1,0 +1,166 @@
+//! Arbitration by reach: in what this node gets through to the LAN worse than a peer that lives, what
+//! follows for a group that it serves, and how often that may be.
+//!
+//! Both nodes count the reach hosts that answer them and say so in their beats. The counts compare only
+//! where both ask the same hosts: not between the reload of one node and that of the other. They are
+//! never of the same instant: an answer is remembered for [`limits::REACH_MEMORY`], and the nodes ask at
+//! times of their own, so a host that dies leaves one count up to a round before the other. Therefore a difference means something only after
+//! [`limits::REACH_ROUNDS`] rounds; the loss of one's own carrier is known at once.
+//!
+//! A difference says nothing of the *peer's* death and is no right to anything: the owner offers, the
+//! peer proves that it reaches a host now and asks, the owner hands over.
+
+use std::collections::VecDeque;
+
+use super::role::{GroupState, Offer};
+use crate::beat::{Beat, Path};
+use crate::control::event::Kind;
+use crate::core::Core;
+use crate::core::evidence::reach::Proof;
+use crate::core::io::time::Time;
+use crate::limits;
+
+/// How this node is worse off than the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Worse {
+    /// It has no carrier, and the peer has one.
+    NoCarrier,
+    /// Nobody answers it, somebody answers the peer.
+    Nobody,
+    /// Fewer answer it than the peer.
+    Fewer,
+}
+
+/// This node has been worse off than the peer for a while.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::core) struct Lag {
+    since: Time,
+    worse: Worse,
+    /// It began with the loss of this node's own carrier.
+    by_loss: bool,
+}
+
+/// The newest handovers of a group that this node made by itself, though it was able to serve on.
+#[derive(Clone, Debug, Default)]
+pub struct Moves {
+    newest: VecDeque<Time>,
+    told: bool,
+}
+
+impl Moves {
+    /// One more.
+    pub(in crate::core) fn note(&mut self, now: Time) {
+        if self.newest.len() >= limits::MOVES_MAX {
+            self.newest.pop_front();
+        }
+        self.newest.push_back(now);
+        self.told = false;
+    }
+
+    /// Whether there were as many lately as there may be.
+    pub(in crate::core) fn are_spent(&self, now: Time) -> bool {
+        let oldest = self.newest.front().filter(|_| self.newest.len() >= limits::MOVES_MAX);
+        oldest.is_some_and(|&at| now.since(at) < limits::MOVES_WITHIN)
+    }
+}
+
+impl Core {
+    /// Keeps [`Core::lag`]: a LAN that comes back does so on one node first, and that moves nothing.
+    pub(in crate::core) fn note_lag(&mut self, now: Time) {
+        let peer = self.evidence.peer.last().filter(|_| self.evidence.peer.is_alive());
+        let found = match (self.evidence.reach.carrier_lost_at(now), peer) {
+            (Some(at), Some(beat)) if beat.lan_carrier => {
+                Some((Worse::NoCarrier, now.since(at) < limits::REACH_BURST))
+            }
+            (None, Some(beat)) if beat.reach > 0 && !self.configs_differ => {
+                let silent_at = self.lan_silent_at(now);
+                if silent_at
+                    .is_some_and(|at| self.evidence.reach.proof(now, at) == Proof::NotReached)
+                {
+                    let fresh = |at: Time| now.since(at) < limits::REACH_BURST;
+                    Some((Worse::Nobody, silent_at.is_some_and(fresh)))
+                } else if self.evidence.reach.lost_for(now, limits::REACH_EVERY) {
+                    Some((Worse::Nobody, false))
+                } else if self.asks_the_same(beat)
+                    && self.evidence.reach.count(now) < beat.reach.into()
+                {
+                    Some((Worse::Fewer, false))
+                } else {
+                    None
+                }
+            }
+            (Some(_) | None, Some(_) | None) => None,
+        };
+        let off = |worse| worse == Worse::NoCarrier;
+        self.lag = found.map(|(worse, fresh)| match self.lag {
+            Some(lag) if off(lag.worse) == off(worse) => {
+                Lag { worse, by_loss: lag.by_loss || fresh, ..lag }
+            }
+            Some(_) | None => Lag { since: now, worse, by_loss: fresh },
+        });
+    }
+
+    /// Since when the LAN has been silent both ways while the peer is heard elsewhere.
+    fn lan_silent_at(&self, now: Time) -> Option<Time> {
+        let gap = self.evidence.peer.worst_gap();
+        let lan = self.evidence.paths.iter().find(|watch| watch.path == Path::Lan)?;
+        lan.silent_at(gap).filter(|&at| now >= at && !self.evidence.peer.hears().has(Path::Lan))
+    }
+
+    fn asks_the_same(&self, beat: &Beat) -> bool {
+        !self.configs_differ && usize::from(beat.reach_of) == self.evidence.reach.hosts()
+    }
+
+    /// Whether fewer hosts answer the peer than this node, as far as both have said.
+    pub(in crate::core) fn peer_reaches_fewer(&self, now: Time) -> bool {
+        self.evidence.peer.last().filter(|_| self.evidence.peer.is_alive()).is_some_and(|beat| {
+            self.asks_the_same(beat) && usize::from(beat.reach) < self.evidence.reach.count(now)
+        })
+    }
+
+    /// Whether the owner of a group would hand it over because the peer gets through to the LAN better.
+    ///
+    /// Without a carrier, or where nobody answers, the clients are most likely without service: no
+    /// budget keeps a group there. But hosts that answer now one node and now the other look the same,
+    /// so once the budget is spent a missing answer must last longer.
+    pub(in crate::core) fn offer_by_reach(
+        &mut self,
+        now: Time,
+        group: &mut GroupState,
+    ) -> Option<Offer> {
+        let Lag { since, worse, by_loss } = self.lag?;
+        let lasted = now.since(since);
+        // A difference that this node's own carrier loss did not make must last: rounds get lost, and
+        // a switch that comes back serves one port first.
+        let rounds = limits::REACH_EVERY * limits::REACH_ROUNDS;
+        if !by_loss && lasted < rounds {
+            return None;
+        }
+        match worse {
+            Worse::NoCarrier => Some(Offer::NoCarrier),
+            Worse::Nobody => {
+                let again = lasted >= limits::REACH_LOST_AGAIN;
+                (again || self.has_moves_left(now, group)).then_some(Offer::NotReached)
+            }
+            Worse::Fewer => self.has_moves_left(now, group).then_some(Offer::FewerReached),
+        }
+    }
+
+    /// Whether this node may hand the group over once more by itself; if not, that is told once.
+    pub(in crate::core) fn has_moves_left(&mut self, now: Time, group: &mut GroupState) -> bool {
+        if !group.moves.are_spent(now) {
+            return true;
+        }
+        if !group.moves.told {
+            group.moves.told = true;
+            let text = format!(
+                "not handed over again: this node has done so {} times within {} minutes; see which \
+                 reach hosts answer which node, or `clusterd move` it",
+                limits::MOVES_MAX,
+                limits::MOVES_WITHIN.as_secs() / 60
+            );
+            self.tell(Kind::Reach, Some(&group.name), text);
+        }
+        false
+    }
+}

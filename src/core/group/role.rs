@@ -1,0 +1,429 @@
+//! The role of this node in a group, and the group's part of the core's state.
+//!
+//! ```text
+//!              able, and nobody serves                granted, after a probe
+//!   Passive ──────────────────────────▶ Wanting ──────────────────────────▶ Probing
+//!    ▲  ▲ │     (peer heard)               │ granted by who just released     │ clear
+//!    │  │ └────────────────────────────────┼──────────────────────────────┐   │
+//!    │  │   right by the peer's silence    └──────────────┐   to Probing ─┘   │
+//!    │  │                                                 ▼                   ▼
+//!    │  └── Released ──  Releasing ◀── handed over, ──  Active ◀──────────────┘
+//!    │         │                     cut off, two owners  ▲
+//!    │         ▼ the peer must get the last changes       │ not in time, and not urgent
+//!    ├──── Draining ──────────────────────────────────────┘
+//!    └─────────── right lost, want dropped, address held or in conflict
+//! ```
+//! A node that hears its peer claims only what the peer granted, and a node grants only what it does
+//! not hold: `Passive { granted }` is a promise that stands until the peer drops that want, serves,
+//! or dies. A drain that ended because the peer died goes on when the peer is back and has not served.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::orders::Duties;
+use super::reach_offer::Moves;
+use crate::beat::Stance;
+use crate::config::{Group, GroupIndex, NodeIndex};
+use crate::control::event::Kind;
+use crate::core::admin::reload::Adding;
+use crate::core::evidence::lan::LanEvidence;
+use crate::core::evidence::probe::Probe;
+use crate::core::io::disk::Generation;
+use crate::core::io::time::Time;
+use crate::limits;
+
+/// The role of this node in one group.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Role {
+    /// Holds nothing.
+    Passive {
+        /// The peer's want that this node has promised not to cross.
+        granted: Option<u16>,
+    },
+    /// Holds nothing and asks the living peer to be let.
+    Wanting {
+        /// Number of the want.
+        want: u16,
+        /// Since when.
+        since: Time,
+        /// The peer was seen serving during this want: its grant then means that it released.
+        served: bool,
+    },
+    /// Has the right, and asks the LAN whether anybody still holds an address.
+    Probing {
+        /// Number of the want, shown to the peer meanwhile.
+        want: u16,
+        /// By the peer's grant, or else by its silence.
+        granted: bool,
+    },
+    /// Serves: a claim was commanded and no release since.
+    Active(Active),
+    /// A release was commanded and not yet verified.
+    Releasing {
+        /// For the peer that wants it, or else for nobody.
+        handover: bool,
+        /// When to command it again.
+        repeat_at: Time,
+        /// Once released: what the peer must still get of the trees.
+        drain: Option<Drain>,
+    },
+    /// Holds nothing any more; the last changes of the trees travel, then the peer is let in.
+    Draining(Draining),
+}
+
+/// How the last changes of the trees are sent in a handover.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// The reign that ends.
+    pub generation: Generation,
+    /// Longest time for it.
+    pub patience: Duration,
+    /// After that time: let the peer in all the same, or else serve on here.
+    pub let_go: bool,
+}
+
+/// A drain under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Draining {
+    /// The reign that ends.
+    pub generation: Generation,
+    /// When it has taken too long.
+    pub until: Time,
+    /// What then; see [`Drain::let_go`].
+    pub let_go: bool,
+}
+
+/// What an owner keeps.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Active {
+    /// In this generation.
+    pub generation: Generation,
+    /// Number of the claim that counts.
+    pub claim: u32,
+    /// The kernel has all addresses.
+    pub held: bool,
+    /// Since when it has been held, for the first time.
+    pub held_since: Option<Time>,
+    /// The lease began or was last renewed then (the command's time, so it lasts at least that long).
+    pub leased_at: Time,
+    /// A claim or renewal was commanded then and is not yet acknowledged.
+    pub asked_at: Option<Time>,
+    /// When to renew.
+    pub renew_at: Time,
+    /// How many announcements of the burst are done.
+    pub announced: usize,
+    /// When to announce next.
+    pub announce_at: Time,
+    /// Overslept: asking who owns before renewing.
+    pub check: Option<Check>,
+    /// Ready to hand over, and why.
+    pub offer: Option<Offer>,
+    /// The handover has begun: services are being stopped, since then.
+    pub stopping: Option<Time>,
+    /// The peer let it go before its services had stopped: those that must not run on both nodes wait.
+    pub waits_for_peer: bool,
+    /// The disk holds this reign, cannot, or has had its time: services that may write to the trees wait for that (P3). Lost
+    /// with the power before, what they wrote would count as no part of any reign.
+    pub recorded: bool,
+    /// Since when the peer has said that it could not serve it.
+    pub unable_since: Option<Time>,
+    /// The peer was away at some time since the claim: an automatic failback is due when it is back.
+    pub peer_was_away: bool,
+    /// The peer was seen serving too.
+    pub contested: bool,
+    /// The peer then had what this reign began with.
+    pub peer_had_base_at: Option<Time>,
+    /// The peer has said that it knows of this reign: a later one of its own follows it.
+    pub known_to_peer: bool,
+    /// The peer served trees that do not contain what is served here.
+    pub forked: bool,
+    /// An administrator has said that the trees here are the ones to keep.
+    pub approved: bool,
+    /// The event to tell once the addresses are held.
+    pub tell: Option<(Kind, String)>,
+}
+
+impl Active {
+    /// When this reign counts as recorded though the disk has not said so.
+    pub fn record_over_at(&self) -> Option<Time> {
+        self.held_since.filter(|_| !self.recorded).map(|at| at + limits::RECORD_PATIENCE)
+    }
+}
+
+/// Whether a peer that is not heard may be an owner, too: a machine that was paused does not know it, and serves
+/// on when it wakes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rival {
+    /// It is heard, and says itself what it does.
+    Heard,
+    /// It fell silent: the LAN is asked who has the addresses, once.
+    Asked(Probe),
+    /// When it fell silent, or before this node claimed, nobody had them. Whoever shows them later began later,
+    /// or is no owner at all, and lets go.
+    None,
+}
+
+impl Rival {
+    /// When to look again.
+    pub fn next_at(&self) -> Option<Time> {
+        match self {
+            Rival::Asked(probe) => Some(probe.next_at()),
+            Rival::Heard | Rival::None => None,
+        }
+    }
+}
+
+/// An owner that overslept finds out whether it still is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// Since when.
+    pub since: Time,
+    /// Silence until then means: still the owner.
+    pub until: Time,
+    /// When to probe next.
+    pub probe_at: Time,
+    /// Somebody answered for the address.
+    pub answered: bool,
+}
+
+impl Check {
+    /// Begins now.
+    pub fn begin(now: Time) -> Check {
+        Check { since: now, until: now + limits::STALL_CHECK, probe_at: now, answered: false }
+    }
+}
+
+/// Why an owner would hand over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// The administrator's standby mode.
+    Standby,
+    /// This node ends, or its guard is gone.
+    Ending,
+    /// Its LAN carrier is lost.
+    NoCarrier,
+    /// It reaches no reach host, and the peer does.
+    NotReached,
+    /// It reaches fewer reach hosts than the peer.
+    FewerReached,
+    /// `clusterd move`, until the given time.
+    Moved {
+        /// When the offer ends.
+        until: Time,
+    },
+    /// A service does not run here, whatever was tried; until the given time.
+    ServiceFailed {
+        /// When the offer ends.
+        until: Time,
+    },
+    /// Home again, until the given time.
+    Failback {
+        /// When the offer ends.
+        until: Time,
+    },
+}
+
+impl Offer {
+    /// Whether it waits until the peer has all but the last changes of the trees.
+    pub fn waits_for_sync(self) -> bool {
+        match self {
+            Offer::FewerReached | Offer::Moved { .. } | Offer::Failback { .. } => true,
+            Offer::Standby
+            | Offer::Ending
+            | Offer::NoCarrier
+            | Offer::NotReached
+            | Offer::ServiceFailed { .. } => false,
+        }
+    }
+
+    /// Whether clients are without service already.
+    pub fn serves_nobody(self) -> bool {
+        match self {
+            Offer::NoCarrier | Offer::NotReached => true,
+            Offer::Standby
+            | Offer::Ending
+            | Offer::FewerReached
+            | Offer::Moved { .. }
+            | Offer::ServiceFailed { .. }
+            | Offer::Failback { .. } => false,
+        }
+    }
+
+    /// How long the last changes may take, and whether the peer is let in if they take longer: what
+    /// was only wished for is not worth a loss.
+    pub fn drain_patience(self) -> (Duration, bool) {
+        match self {
+            Offer::FewerReached | Offer::Moved { .. } | Offer::Failback { .. } => {
+                (limits::DRAIN_PATIENCE, false)
+            }
+            Offer::Standby | Offer::Ending => (limits::DRAIN_PATIENCE_ENDING, true),
+            Offer::NoCarrier | Offer::NotReached | Offer::ServiceFailed { .. } => {
+                (limits::DRAIN_PATIENCE_FAILED, true)
+            }
+        }
+    }
+
+    /// Whether it counts in the budget of moves between two who live: nobody asked for it, and the
+    /// owner could serve on, or so it may be.
+    pub fn is_budgeted(self) -> bool {
+        match self {
+            Offer::NotReached | Offer::FewerReached | Offer::Failback { .. } => true,
+            Offer::Standby
+            | Offer::Ending
+            | Offer::NoCarrier
+            | Offer::Moved { .. }
+            | Offer::ServiceFailed { .. } => false,
+        }
+    }
+
+    /// For the event's text.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Offer::Standby => "this node goes to standby mode",
+            Offer::Ending => "this node's daemon ends",
+            Offer::NoCarrier => "its LAN interface lost its carrier",
+            Offer::NotReached => "it reaches no reach host and the peer does",
+            Offer::FewerReached => "it reaches fewer reach hosts than the peer",
+            Offer::Moved { .. } => "the administrator asked for it",
+            Offer::ServiceFailed { .. } => "a service does not run on this node",
+            Offer::Failback { .. } => "the group goes home",
+        }
+    }
+}
+
+/// The core's state of one group.
+#[derive(Clone, Debug)]
+pub struct GroupState {
+    /// Its place in the config.
+    pub index: GroupIndex,
+    /// Its name.
+    pub name: String,
+    /// Where it is at home.
+    pub prefer: NodeIndex,
+    /// The role of this node.
+    pub role: Role,
+    /// Why it is so, in words.
+    pub why: String,
+    /// May this node serve it, as far as it depends on this node itself?
+    pub able: bool,
+    /// A claim failed or met a conflict: not tried again before then, and why.
+    pub blocked: Option<(Time, String)>,
+    /// Claims that found another machine with the address lately.
+    pub conflicts: Moves,
+    /// A service did not run here: the peer is preferred until then.
+    pub unfit_until: Option<Time>,
+    /// How often in a row that was so.
+    pub unfit_times: u32,
+    /// It was let go in standby mode though nobody else could serve it: it may be claimed again until the peer
+    /// is heard.
+    pub serves_on: bool,
+    /// After a handover this node does not ask for the group again before then.
+    pub yield_until: Time,
+    /// While this node serves it: whether the peer, if it is not heard, may serve it, too.
+    pub rival: Rival,
+    /// Number of the newest release.
+    pub release: u32,
+    /// Since when a want of the peer has been waiting for the services here to stop.
+    pub letting_since: Option<Time>,
+    /// What the LAN shows of its addresses.
+    pub lan: LanEvidence,
+    /// A drain that ended because the peer vanished: the peer still lacks the last changes of the trees.
+    pub undrained: Option<Draining>,
+    /// The reign that this node ended to let the peer begin one.
+    pub handing: Option<Generation>,
+    /// Such a reign, and the one that the peer has begun with its trees.
+    pub handed: Option<(Generation, Generation)>,
+    /// Since when the peer has served trees that seem not to contain those of here.
+    pub fork_seen_at: Option<Time>,
+    /// When it was last told that a copy waits for the peer.
+    pub unsure_told_at: Option<Time>,
+    /// Since when the peer has been offering it.
+    pub offered_at: Option<Time>,
+    /// Since when nobody has served or wanted it while this node could.
+    pub unserved_since: Option<Time>,
+    /// The administrator accepts a loss, until then.
+    pub accept_loss_until: Option<Time>,
+    /// When the next automatic failback may be offered.
+    pub failback_at: Time,
+    /// What this node handed over by itself lately.
+    pub moves: Moves,
+    /// How often an address was deleted by somebody else.
+    pub lost_addresses: u64,
+    /// When a foreign deletion, holder or addition was last told.
+    pub meddling_told_at: Option<Time>,
+    /// The peer served before this node's claim, and its clients have not been told: they are once the
+    /// addresses are announced, at this attempt or a later one.
+    pub tickle: bool,
+    /// What the beats say of it: the stance, and whether services of it run.
+    pub says: Option<(Stance, bool)>,
+    /// What the worker is ordered and reports.
+    pub duties: Duties,
+    /// Addresses of it that the kernel here refuses while others are held.
+    pub refused: Vec<IpAddr>,
+    /// Addresses that it has got while this node serves it, until they are leased.
+    pub adding: Option<Adding>,
+    /// The reason of a waiting or refused claim that was last told, without its numbers.
+    pub refusal_told: Option<String>,
+}
+
+impl GroupState {
+    /// A group of which nothing is held.
+    ///
+    /// `orders`: the worker's orders count from there; it may still report on those of the heart before.
+    pub fn new(index: GroupIndex, config: &Group, orders: u32) -> GroupState {
+        GroupState {
+            index,
+            name: config.name.clone(),
+            prefer: config.prefer,
+            role: Role::Passive { granted: None },
+            why: "just started".to_string(),
+            able: false,
+            blocked: None,
+            conflicts: Moves::default(),
+            unfit_until: None,
+            unfit_times: 0,
+            serves_on: false,
+            yield_until: Time(0),
+            rival: Rival::Heard,
+            release: 0,
+            letting_since: None,
+            lan: LanEvidence::default(),
+            undrained: None,
+            handing: None,
+            handed: None,
+            fork_seen_at: None,
+            unsure_told_at: None,
+            offered_at: None,
+            unserved_since: None,
+            accept_loss_until: None,
+            failback_at: Time(0),
+            moves: Moves::default(),
+            lost_addresses: 0,
+            meddling_told_at: None,
+            tickle: false,
+            says: None,
+            duties: Duties::new(config, orders),
+            refused: Vec::new(),
+            adding: None,
+            refusal_told: None,
+        }
+    }
+
+    /// Why it is so, with what the services say.
+    pub fn explained(&self) -> String {
+        let reported = self.duties.service_report().filter(|_| self.duties.has_services());
+        match reported.map(|report| report.why.as_str()).filter(|why| !why.is_empty()) {
+            Some(why) => format!("{}; {why}", self.why),
+            None => self.why.clone(),
+        }
+    }
+
+    /// Whether it is this node's still: an address may be here by this node's own command, or the last
+    /// of its changes are on their way.
+    pub fn may_hold(&self) -> bool {
+        match self.role {
+            Role::Active(_) | Role::Releasing { .. } | Role::Draining(_) => true,
+            Role::Passive { .. } | Role::Wanting { .. } | Role::Probing { .. } => false,
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! What a group's owner does after a gap in its own time: the peer may have claimed meanwhile.
+
+use std::time::Duration;
+
+use super::role::{Check, GroupState, Role};
+use super::step::Side;
+use crate::core::Core;
+use crate::core::io::time::Time;
+use crate::limits;
+
+/// What the check after a stall has found.
+pub(in crate::core) enum CheckOutcome {
+    /// Nothing yet.
+    Open(Check),
+    /// Somebody else owns it.
+    OwnerElsewhere,
+    /// Nobody else does.
+    StillOwner,
+}
+
+impl Core {
+    /// The node overslept by `late`; the peer could have claimed after `longest_safe`.
+    pub(in crate::core) fn group_overslept(
+        &mut self,
+        now: Time,
+        group: &mut GroupState,
+        late: Duration,
+        longest_safe: Duration,
+    ) {
+        group.lan.overslept(now, late);
+        let role = std::mem::replace(&mut group.role, Role::Passive { granted: None });
+        group.role = match role {
+            Role::Active(active)
+                if late >= limits::LEASE || now.since(active.leased_at) >= limits::LEASE =>
+            {
+                let why = "this node slept longer than its lease";
+                self.release(now, group, false, why)
+            }
+            Role::Active(mut active) => {
+                // A peer that was known to be gone before the gap, so surely that it is on disk, cannot
+                // have claimed.
+                let surely_gone = self.evidence.peer.is_gone() && self.disk.was_alone();
+                if late >= longest_safe && !surely_gone {
+                    active.check.get_or_insert(Check::begin(now));
+                }
+                Role::Active(active)
+            }
+            // What was learned before the gap proves nothing now: begin again.
+            Role::Wanting { .. } | Role::Probing { .. } => Role::Passive { granted: None },
+            Role::Passive { granted } => Role::Passive { granted },
+            Role::Releasing { handover, drain, .. } => {
+                Role::Releasing { handover, repeat_at: now, drain }
+            }
+            Role::Draining(draining) => Role::Draining(draining),
+        };
+    }
+
+    /// Whether the peer's newest word is older than this node's own last gap.
+    pub(in crate::core) fn is_word_from_before_gap(&self) -> bool {
+        self.evidence.woke_at.is_some_and(|at| self.is_older_than(at))
+    }
+
+    /// Frames that waited in the sockets are older than a gap: only an answer to what was sent after it
+    /// shows where the peer stands now.
+    fn is_older_than(&self, at: Time) -> bool {
+        self.evidence.peer.spoke_after() < at
+    }
+
+    pub(in crate::core) fn check(
+        &mut self,
+        now: Time,
+        group: &GroupState,
+        side: Side,
+        mut check: Check,
+    ) -> CheckOutcome {
+        if check.answered {
+            return CheckOutcome::OwnerElsewhere;
+        }
+        let heard = !self.is_older_than(check.since);
+        // An owner on the other side was dealt with by the rule for two owners.
+        if now >= check.until || (heard && matches!(side, Side::Says(_))) {
+            return CheckOutcome::StillOwner;
+        }
+        if now >= check.probe_at {
+            check.probe_at = now + limits::PROBE_WAIT_GAP;
+            self.ask_lan(group);
+            self.ask(now);
+        }
+        CheckOutcome::Open(check)
+    }
+}

@@ -1,0 +1,129 @@
+//! Whether this node's worker works. It says so once a second; one that is silent for a while stands still:
+//! stopped, starved, or waiting for memory. Then nothing that it reported before is known to be so still:
+//! nobody watches the trees or sends what changes in them, and nobody would finish them or start services.
+
+use super::order::Unsent;
+use super::role::GroupState;
+use crate::control::event::Kind;
+use crate::core::Core;
+use crate::core::evidence::peer::Life;
+use crate::core::io::time::Time;
+use crate::limits;
+
+/// What silence of a node's worker means: of this node's, or of the peer's as its beats tell it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::core) enum Word {
+    /// The first may still come: it has just started, like its node.
+    Due,
+    /// It works. What it has not said of a group it may still say, as with a large index.
+    Works,
+    /// It stands still: what it said before is not known to be so any more.
+    Silent,
+    /// It never said anything, and has had the time.
+    Never,
+}
+
+impl Word {
+    /// Nothing was said by a worker that began then.
+    fn none_since(now: Time, began_at: Time) -> Word {
+        if now.since(began_at) < limits::WORKER_SILENT { Word::Due } else { Word::Never }
+    }
+
+    /// Whether its first word on a group may still come.
+    pub fn may_come(self) -> bool {
+        match self {
+            Word::Due | Word::Works => true,
+            Word::Silent | Word::Never => false,
+        }
+    }
+}
+
+/// What is known of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::core) struct Voice {
+    /// When it was last heard; `None`: not yet.
+    heard_at: Option<Time>,
+    /// This node itself stood still: no word is missed before then.
+    not_before: Time,
+    /// Its silence was told.
+    told: bool,
+}
+
+impl Voice {
+    /// When its silence means something.
+    pub fn silent_at(&self) -> Option<Time> {
+        self.heard_at.map(|at| (at + limits::WORKER_SILENT).max(self.not_before))
+    }
+
+    /// This node itself stood still until now.
+    pub fn overslept(&mut self, now: Time) {
+        self.not_before = now + limits::WORKER_SILENT;
+    }
+}
+
+impl Core {
+    /// The worker says that it works.
+    pub(in crate::core) fn worker_says(&mut self, now: Time) {
+        self.worker.heard_at = Some(now);
+        if std::mem::take(&mut self.worker.told) {
+            self.tell(Kind::Fault, None, "the worker process works again".to_string());
+        }
+    }
+
+    /// How it is with this node's worker.
+    pub(in crate::core) fn worker_word(&self) -> Word {
+        match self.worker.silent_at() {
+            None => Word::none_since(self.now, self.started_at),
+            Some(at) if self.now >= at && self.obeys_worker_silence() => Word::Silent,
+            Some(_) => Word::Works,
+        }
+    }
+
+    /// How it is with the peer's on this group: of its copy, which may be more than this node has, whose disk was
+    /// set back.
+    pub(in crate::core) fn peers_worker_word(&self, group: &GroupState) -> Word {
+        let said =
+            self.evidence.peer.group(group.index).is_some_and(|part| part.copy.detail.is_some());
+        match self.evidence.peer.life {
+            Life::Alive { .. } if said => Word::Works,
+            Life::Alive { since } => Word::none_since(self.now, since),
+            Life::Dead { .. } | Life::NeverHeard => Word::Never,
+        }
+    }
+
+    /// Whether the group needs it.
+    pub(in crate::core) fn lacks_worker(&self, group: &GroupState) -> bool {
+        let needs = group.duties.has_mirror() || group.duties.has_services();
+        needs && self.worker_word() == Word::Silent
+    }
+
+    /// What the peer lacks at least, if the worker stands still: it may be anything since its last word.
+    pub(in crate::core) fn at_least_unsent(&self, reported: Unsent) -> Unsent {
+        let heard_at = self.worker.heard_at.filter(|_| self.worker_word() == Word::Silent);
+        match (heard_at, reported) {
+            (Some(at), Unsent::Nothing) => {
+                let age_ms = u64::try_from(self.now.since(at).as_millis()).unwrap_or(u64::MAX);
+                Unsent::Since { age_ms, files: 0, bytes: 0 }
+            }
+            (Some(_) | None, reported) => reported,
+        }
+    }
+
+    /// Tells it once.
+    pub(in crate::core) fn note_worker(&mut self, now: Time) {
+        if self.worker.told || self.worker.silent_at().is_none_or(|at| now < at) {
+            return;
+        }
+        self.worker.told = true;
+        let text = format!("{}; look at the process clusterd-work", silent_text());
+        self.tell(Kind::Fault, None, text);
+    }
+}
+
+/// What is wrong then.
+pub(in crate::core) fn silent_text() -> String {
+    format!(
+        "the worker process has not answered for {} s: nothing is mirrored, and no service is watched",
+        limits::WORKER_SILENT.as_secs()
+    )
+}
