@@ -34,6 +34,7 @@ deps:
 		|| { echo "cargo is missing: install Rust 1.95 or newer from https://rustup.rs" >&2; exit 1; }
 
 demo: deps
+	$(CARGO) build --release --locked
 	$(CARGO) run --release --locked -- demo
 
 test: deps
@@ -42,6 +43,7 @@ test: deps
 	$(CARGO) test --locked
 
 soak: deps
+	$(CARGO) build --release --locked
 	$(CARGO) run --release --locked -- demo --rounds 20
 	CLUSTERD_FLAPS=10000 CLUSTERD_FLOOD_S=10 $(CARGO) test --release --locked --test pair flood:: -- --nocapture
 
@@ -60,7 +62,7 @@ chaos: deps
 		$(if $(SEED),--seed $(SEED)) $(if $(FAILOVERS),--failovers $(FAILOVERS))
 
 install: deps
-	$(CARGO) install --locked --path . --bin clusterd --root "$(DESTDIR)$(PREFIX)" --no-track --force
+	$(CARGO) install --locked --path . --bin clusterd --bin clusterd-heart --root "$(DESTDIR)$(PREFIX)" --no-track --force
 	sed 's|/usr/local|$(PREFIX)|' systemd/clusterd.service \
 		| install -D -m 644 /dev/stdin "$(DESTDIR)$(PREFIX)/lib/systemd/system/clusterd.service"
 	install -D -m 644 udev/60-clusterd.rules "$(DESTDIR)$(PREFIX)/lib/udev/rules.d/60-clusterd.rules"

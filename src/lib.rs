@@ -6,12 +6,13 @@
 //! Three processes run on each node (`daemon/`). The **guard** watches the other two, and takes the
 //! service addresses away when the heart dies. The **heart** is one mio loop: heartbeats in,
 //! decisions, heartbeats out; it never touches a disk, spawns a process or waits. The **worker** does
-//! everything that can block or be large. Heart and worker speak over a socket pair.
+//! everything that can block or be large. Heart and worker speak over a socket pair. Guard and heart are a program of
+//! their own, `clusterd-heart`, which links nothing of the rooms above `core` but `daemon`.
 //!
 //! Every decision is made in `core/`: plain state, no socket, file, clock, thread or log. It takes an
 //! event and the time, and returns commands. The heart feeds it from the kernel; the simulator
 //! (`sim/`) feeds the same code from a made-up world with made-up faults. One function,
-//! `core::right::decide`, grants the right to serve; nothing else leads to a claim.
+//! `core::group::right::decide`, grants the right to serve; nothing else leads to a claim.
 //!
 //! A heartbeat's way in: `beat/` socket -> `beat::frame` (authentication) -> `daemon::heart` ->
 //! `core::Core::handle`. A claim's way out: `Command::Claim` -> `daemon::heart` -> the netlink thread

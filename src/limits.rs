@@ -548,5 +548,7 @@ pub const LAN_FRAME_BYTES: usize = 256;
 
 /// What was dropped is told at most this often.
 pub const COUNTS_TOLD_EVERY: Duration = Duration::from_secs(60);
-/// Room for what the guard hands to a child: a config in normal form and a few paths, as JSON.
-pub const LAUNCH_BYTES_MAX: usize = 4 * CONFIG_BYTES_MAX;
+/// Room for what the guard hands to a child, as JSON: a few paths.
+pub const LAUNCH_BYTES_MAX: usize = 64 * 1024;
+/// Room for a checked config as JSON: every value is in it, with its name.
+pub const SHELF_BYTES_MAX: usize = 4 * CONFIG_BYTES_MAX;

@@ -147,9 +147,6 @@ enum Verb {
     /// The process that may block, a child of `run`
     #[command(hide = true)]
     Work(Inherited),
-    /// The process that beats and serves, a child of `run`
-    #[command(hide = true)]
-    Heart(Inherited),
     /// The parent of a service's processes, started by the worker
     #[command(hide = true)]
     Hold {
@@ -202,7 +199,6 @@ fn dispatch(globals: &Globals, verb: Verb) -> ExitCode {
         Verb::Demo(args) => demo::run(args),
         Verb::BedResponder(args) => demo::respond(&args),
         Verb::BedWriter(args) => demo::write(globals, &args),
-        Verb::Heart(inherited) => run::heart(&inherited.descriptors),
         Verb::Work(inherited) => run::work(&inherited.descriptors),
         Verb::Hold { record, program } => run::hold(&record, &program),
         Verb::Init(_) => later("init"),

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use super::{FAILED, Globals, WRONG, fail};
 use crate::config::key;
 use crate::daemon::start::{self, Settings};
-use crate::daemon::{HEART_REFUSES, heart, worker};
+use crate::daemon::{inherit, worker};
 use crate::service::shim;
 
 /// Runs the daemon until it is told to end (SIGTERM).
@@ -23,29 +23,14 @@ pub(super) fn run(globals: &Globals, record: Option<PathBuf>) -> ExitCode {
     let (run_dir, state_dir) = (globals.run_dir.clone(), globals.state_dir.clone());
     let config_file = globals.config.clone();
     match start::run(Settings { config, config_file, me, key, run_dir, state_dir, record }) {
-        Ok(status) => status,
+        Ok(never) => match never {},
         Err(error) => fail(FAILED, &error.to_string()),
-    }
-}
-
-/// The heart's process, with what the guard left it.
-pub(super) fn heart(descriptors: &[RawFd]) -> ExitCode {
-    let inherited = match start::inherit_heart(descriptors) {
-        Ok(inherited) => inherited,
-        Err(error) => return fail(FAILED, &format!("heart: {error}")),
-    };
-    match heart::run(inherited) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let status = if error.is_lasting() { HEART_REFUSES } else { FAILED };
-            fail(status, &format!("heart: {error}"))
-        }
     }
 }
 
 /// The worker's process, with what the guard left it.
 pub(super) fn work(descriptors: &[RawFd]) -> ExitCode {
-    match start::inherit_worker(descriptors).and_then(worker::run) {
+    match inherit::inherit_worker(descriptors).and_then(worker::run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(FAILED, &format!("worker: {error}")),
     }

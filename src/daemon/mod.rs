@@ -1,13 +1,16 @@
 //! The three processes and how they are started.
 //!
-//! `start` reads the config, takes the state directory, makes what the processes share and becomes the
-//! `guard`, which starts the heart and the `worker` as children of its own. Heart and guard share a
+//! `start` takes the state directory and becomes the `guard`, by executing the program `clusterd-heart`
+//! (`heart_program`), which makes what the processes share and starts the heart and the `worker` as children of its own
+//! (`inherit`). Heart and guard share a
 //! `page`, heart and worker a `link` and the `shelf` with the config. When the heart is dead the guard
 //! says its `last_will`.
 
 pub mod guard;
 pub mod guard_netlink;
 pub mod heart;
+pub mod heart_program;
+pub mod inherit;
 pub mod last_will;
 pub mod link;
 pub mod logger;

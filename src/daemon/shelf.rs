@@ -18,14 +18,15 @@ use std::os::unix::fs::FileExt;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
-use crate::limits::CONFIG_BYTES_MAX;
+use crate::config::Config;
+use crate::limits::SHELF_BYTES_MAX;
 
 /// Behind the byte that names the slot in effect.
 const FIRST_SLOT: u64 = 8;
 const HEAD_BYTES: usize = 8 + blake3::OUT_LEN;
-const SLOT_BYTES: u64 = (HEAD_BYTES + CONFIG_BYTES_MAX) as u64;
+const SLOT_BYTES: u64 = (HEAD_BYTES + SHELF_BYTES_MAX) as u64;
 
-/// The shared memory. Configs are in their normal form.
+/// The shared memory. Configs are checked ones, as JSON: who reads them needs no parser of files.
 #[derive(Debug)]
 pub struct Shelf {
     file: File,
@@ -35,8 +36,8 @@ impl Shelf {
     /// Makes one; this config is in effect.
     ///
     /// # Errors
-    /// No memory, or the config is longer than a config file may be.
-    pub fn create(config: &str) -> io::Result<Shelf> {
+    /// No memory, or the config is too long.
+    pub fn create(config: &Config) -> io::Result<Shelf> {
         let file = File::from(memfd_create(c"clusterd-config", MFdFlags::MFD_CLOEXEC)?);
         file.set_len(FIRST_SLOT + 2 * SLOT_BYTES)?;
         let shelf = Shelf { file };
@@ -53,7 +54,7 @@ impl Shelf {
     ///
     /// # Errors
     /// The memory does not hold one.
-    pub fn current(&self) -> io::Result<String> {
+    pub fn current(&self) -> io::Result<Config> {
         self.read(self.slot()?)
     }
 
@@ -61,7 +62,7 @@ impl Shelf {
     ///
     /// # Errors
     /// It is too long.
-    pub fn offer(&self, config: &str) -> io::Result<()> {
+    pub fn offer(&self, config: &Config) -> io::Result<()> {
         self.write(1 - self.slot()?, config)
     }
 
@@ -69,7 +70,7 @@ impl Shelf {
     ///
     /// # Errors
     /// None was, or not to its end.
-    pub fn offered(&self) -> io::Result<String> {
+    pub fn offered(&self) -> io::Result<Config> {
         self.read(1 - self.slot()?)
     }
 
@@ -89,27 +90,28 @@ impl Shelf {
         Ok(slot.min(1))
     }
 
-    fn write(&self, slot: u8, config: &str) -> io::Result<()> {
-        if config.len() > CONFIG_BYTES_MAX {
+    fn write(&self, slot: u8, config: &Config) -> io::Result<()> {
+        let config = serde_json::to_vec(config)?;
+        if config.len() > SHELF_BYTES_MAX {
             let text =
-                format!("with every value in effect it is longer than {CONFIG_BYTES_MAX} bytes");
+                format!("with every value in effect it is longer than {SHELF_BYTES_MAX} bytes");
             return Err(io::Error::other(text));
         }
         let place = FIRST_SLOT + u64::from(slot) * SLOT_BYTES;
-        let (length, hash) = ((config.len() as u64).to_le_bytes(), blake3::hash(config.as_bytes()));
+        let (length, hash) = ((config.len() as u64).to_le_bytes(), blake3::hash(&config));
         let head = [length.as_slice(), hash.as_bytes()];
-        self.file.write_all_at(config.as_bytes(), place + HEAD_BYTES as u64)?;
+        self.file.write_all_at(&config, place + HEAD_BYTES as u64)?;
         self.file.write_all_at(&head.concat(), place)
     }
 
-    fn read(&self, slot: u8) -> io::Result<String> {
+    fn read(&self, slot: u8) -> io::Result<Config> {
         let torn = || io::Error::other("the config in memory is not whole");
         let place = FIRST_SLOT + u64::from(slot) * SLOT_BYTES;
         let mut head = [0; HEAD_BYTES];
         self.file.read_exact_at(&mut head, place)?;
         let (length, hash) = head.split_first_chunk::<8>().ok_or_else(torn)?;
         let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|_| torn())?;
-        if length > CONFIG_BYTES_MAX {
+        if length > SHELF_BYTES_MAX {
             return Err(torn());
         }
         let mut text = vec![0; length];
@@ -117,7 +119,7 @@ impl Shelf {
         if blake3::hash(&text).as_bytes() != hash {
             return Err(torn());
         }
-        String::from_utf8(text).map_err(|_| torn())
+        serde_json::from_slice(&text).map_err(io::Error::from)
     }
 }
 
@@ -130,32 +132,43 @@ impl AsFd for Shelf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config;
+
+    /// A config of that cluster.
+    fn named(cluster: &str) -> Config {
+        let text = format!(
+            "[cluster]\nname = \"{cluster}\"\nkey = \"/k\"\n\
+             [node.a]\naddress = \"192.0.2.11\"\nlan = \"eth0\"\ncrossover = \"eth1\"\n\
+             [node.b]\naddress = \"192.0.2.12\"\nlan = \"eth0\"\ncrossover = \"eth1\"\n\
+             [group.g]\nprefer = \"a\"\naddress = [\"192.0.2.50/24\"]\n"
+        );
+        config::parse(&text, "shelved").unwrap()
+    }
 
     #[test]
     fn what_is_offered_is_in_effect_once_it_is_accepted() {
-        let worker = Shelf::create("one").unwrap();
+        let worker = Shelf::create(&named("one")).unwrap();
         let heart = Shelf::open(worker.as_fd().try_clone_to_owned().unwrap());
         heart.offered().unwrap_err();
-        for (before, text) in [("one", "two"), ("two", "three"), ("three", "")] {
-            worker.offer("never accepted").unwrap();
-            worker.offer(text).unwrap();
-            assert_eq!(
-                (heart.current().unwrap().as_str(), heart.offered().unwrap().as_str()),
-                (before, text)
-            );
+        for (before, name) in [("one", "two"), ("two", "three"), ("three", "four")] {
+            worker.offer(&named("never-accepted")).unwrap();
+            worker.offer(&named(name)).unwrap();
+            assert_eq!(heart.current().unwrap(), named(before));
+            assert_eq!(heart.offered().unwrap(), named(name));
             heart.accept().unwrap();
-            assert_eq!(worker.current().unwrap(), text);
+            assert_eq!(worker.current().unwrap(), named(name));
         }
-        worker.offer(&"x".repeat(CONFIG_BYTES_MAX)).unwrap();
-        worker.offer(&"x".repeat(CONFIG_BYTES_MAX + 1)).unwrap_err();
+        let mut long = named("long");
+        long.cluster = "x".repeat(SHELF_BYTES_MAX);
+        worker.offer(&long).unwrap_err();
     }
 
     #[test]
     fn a_torn_offer_is_none() {
-        let shelf = Shelf::create("one").unwrap();
-        shelf.offer("a longer text").unwrap();
-        shelf.file.write_all_at(b"another", FIRST_SLOT + SLOT_BYTES + HEAD_BYTES as u64).unwrap();
+        let shelf = Shelf::create(&named("one")).unwrap();
+        shelf.offer(&named("another")).unwrap();
+        shelf.file.write_all_at(b"torn", FIRST_SLOT + SLOT_BYTES + HEAD_BYTES as u64).unwrap();
         shelf.offered().unwrap_err();
-        assert_eq!(shelf.current().unwrap(), "one");
+        assert_eq!(shelf.current().unwrap(), named("one"));
     }
 }

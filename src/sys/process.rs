@@ -1,16 +1,18 @@
 //! Children of a process that must neither allocate nor wait: prepared in advance, started by fork and
 //! exec, watched through a pidfd.
 
+use std::convert::Infallible;
 use std::ffi::{CStr, CString, OsString, c_char};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, execv};
 
 use super::pidfd::PidFd;
 
@@ -22,6 +24,8 @@ pub struct Program {
     argv: Texts,
     environment: Texts,
     inherited: Vec<OwnedFd>,
+    /// The program itself, where the path names a descriptor.
+    _file: Option<OwnedFd>,
 }
 
 /// Strings as execve(2) wants them. The pointers point into the strings' own heap memory, which stays
@@ -68,7 +72,21 @@ impl Program {
             argv: Texts::new(argv),
             environment: Texts::new(environment),
             inherited,
+            _file: None,
         })
+    }
+
+    /// Prepares the program in an open file, as it was when it was opened. The rest is as with `new`.
+    ///
+    /// # Errors
+    /// A word with a NUL byte in it.
+    pub fn of_file(
+        file: OwnedFd,
+        argv: &[OsString],
+        inherited: Vec<OwnedFd>,
+    ) -> io::Result<Program> {
+        let program = Program::new(&path_of(&file), argv, &[], inherited)?;
+        Ok(Program { _file: Some(file), ..program })
     }
 
     /// Starts it in a process group of its own, with no signal blocked and none ignored (as `nohup` and a
@@ -87,6 +105,29 @@ impl Program {
             pid => Child::watch(Pid::from_raw(pid)),
         }
     }
+}
+
+/// The path by which this process and its children execute an open file.
+fn path_of(file: &OwnedFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+/// Becomes the program in an open file, which inherits these descriptors under their numbers.
+///
+/// # Errors
+/// The file cannot be executed; this process is what it was, but the descriptors are not close-on-exec any more.
+pub fn become_program(
+    file: &OwnedFd,
+    argv: &[OsString],
+    inherited: &[OwnedFd],
+) -> io::Result<Infallible> {
+    for fd in inherited {
+        fcntl(fd, FcntlArg::F_SETFD(FdFlag::empty()))?;
+    }
+    let text = |text: &OsString| CString::new(text.clone().into_vec()).map_err(io::Error::from);
+    let argv = argv.iter().map(text).collect::<io::Result<Vec<_>>>()?;
+    let path = text(&path_of(file).into_os_string())?;
+    Ok(execv(&path, &argv)?)
 }
 
 /// The standard signals (signal(7)); those above are real-time ones.
@@ -269,7 +310,7 @@ mod tests {
     #[test]
     fn environment_and_descriptors_reach_the_child() {
         let (mut read, write) = std::io::pipe().unwrap();
-        let script = format!("echo $GREETING >&{}", write.as_raw_fd());
+        let script = format!("echo $GREETING >/proc/self/fd/{}", write.as_raw_fd());
         let mut child = shell(&script, vec![write.into()]).start().unwrap();
         assert_eq!(wait(&mut child), Exit::Status(0));
         let mut buffer = [0; 16];

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod documents;
+mod programs;
 mod protocol;
 mod rooms;
 

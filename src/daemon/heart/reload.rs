@@ -1,7 +1,6 @@
 //! A reload: the worker reads the config file and offers what it says, the core takes it in or not.
 
 use super::Heart;
-use crate::config;
 use crate::core::{Event, Time};
 use crate::daemon::link::ToWorker;
 use crate::limits;
@@ -40,9 +39,7 @@ impl Heart {
         }
         let read = match error {
             Some(error) => Err(error),
-            None => self.shelf.offered().map_err(|error| error.to_string()).and_then(|text| {
-                config::parse(&text, "the config file").map_err(|errors| errors.to_string())
-            }),
+            None => self.shelf.offered().map_err(|error| error.to_string()),
         };
         match read {
             Ok(config) => self.handle(Event::Reload { config: Box::new(config) }),

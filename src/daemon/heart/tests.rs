@@ -19,8 +19,8 @@ use crate::control::protocol::Request;
 use crate::control::socket;
 use crate::control::status::{GroupState, PathState, PathStatus, Standing, Status};
 use crate::core::{Command as Effect, DiskState};
+use crate::daemon::inherit::HeartInherits;
 use crate::daemon::link::{self, ToWorker, WorkerLink};
-use crate::daemon::start::HeartInherits;
 use crate::net::LinkInfo;
 use crate::sim::replay::replay;
 use crate::sys::rtnl::HeldRtnl;
@@ -186,7 +186,6 @@ impl Beating {
             }
         });
         let inherits = HeartInherits {
-            config,
             me,
             key: [7; 32],
             run_dir: run_dir.clone(),
@@ -195,7 +194,8 @@ impl Beating {
             link: HeartLink::new(heart_end),
             guard: guard_read.into(),
             lock: std::fs::File::open("/dev/null").unwrap().into(),
-            shelf: Shelf::create(CONFIG).unwrap(),
+            shelf: Shelf::create(&config).unwrap(),
+            config,
         };
         let (thread, pthread) = host.run(|| {
             let (tell, told) = mpsc::channel();

@@ -39,11 +39,12 @@ use self::persist::{Inbox, Store};
 use self::record::Recorder;
 use self::reread::{Rereader, Source};
 use self::services::Supervisors;
+use super::inherit::WorkerInherits;
 use super::link::{ToHeart, ToWorker, WorkerLink};
 use super::logger;
 use super::shelf::Shelf;
-use super::start::{StartError, WorkerInherits, system};
-use crate::config::{self, Config, change};
+use super::start::{StartError, system};
+use crate::config::{Config, change};
 use crate::limits;
 use crate::sys::{process, realtime};
 
@@ -178,11 +179,7 @@ fn serve(link: &WorkerLink, desks: &Desks, shelf: &Shelf, mut config: Config) {
 
 /// Takes note of the config in effect; true: threads of this worker were begun with something else.
 fn is_over(shelf: &Shelf, config: &mut Config) -> bool {
-    let text = shelf.current().map_err(|error| error.to_string());
-    let read = text.and_then(|text| {
-        config::parse(&text, "the config in effect").map_err(|errors| errors.to_string())
-    });
-    match read {
+    match shelf.current() {
         Ok(new) => {
             let change = change::compare(config, &new);
             *config = new;

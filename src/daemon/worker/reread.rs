@@ -56,5 +56,5 @@ fn offer(source: &Source) -> Result<(), String> {
         return Err(format!("{file} holds another key; restart clusterd on both nodes"));
     }
     let refused = |error| format!("{}: {error}", file.display());
-    shelf.offer(&config::normal::print(&config)).map_err(refused)
+    shelf.offer(&config).map_err(refused)
 }

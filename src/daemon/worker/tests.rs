@@ -46,7 +46,7 @@ fn a_worker_does_what_it_is_asked_and_ends_when_the_link_does() {
         record: Some(recording.clone()),
         link: WorkerLink::new(worker),
         lock: std::fs::File::open("/dev/null").unwrap().into(),
-        shelf: Shelf::create(&config::normal::print(&config(&exec))).unwrap(),
+        shelf: Shelf::create(&config(&exec)).unwrap(),
     };
     let thread = std::thread::spawn(move || work(inherited));
     let mut heart = HeartLink::new(heart);
