@@ -11,7 +11,7 @@ use clusterd::config::NodeIndex;
 use clusterd::control::status::{MirrorState, PeerState};
 use nix::sys::signal::Signal;
 
-use crate::mirror::{MIRROR, assert_equal, no_conflicts, sync, wait_in_sync, www};
+use crate::mirror::{MIRROR, assert_equal, conflicts, no_conflicts, sync, wait_in_sync, www};
 use crate::scene::Scene;
 
 /// Serves at the beginning.
@@ -89,7 +89,9 @@ impl Snapshot {
     fn put_back(&self) {
         for (number, to) in self.of.iter().enumerate() {
             let kept = self.kept.path().join(number.to_string());
-            run("rsync", &["-aAXH", "--delete", &format!("{}/", kept.display())], to);
+            // Times alone do not tell what was changed within a second.
+            let from = format!("{}/", kept.display());
+            run("rsync", &["-aAXH", "--delete", "--checksum", "--modify-window=-1", &from], to);
         }
     }
 }
@@ -219,6 +221,97 @@ fn an_owner_that_was_alone_is_set_back(count: u32, writes: bool) {
     stays(&scene, B, "newer", count);
 }
 
+/// How nodes that are off come back.
+#[derive(Clone, Copy)]
+enum Back {
+    /// Both in the same moment.
+    Together,
+    /// This one; the other one when that waits.
+    First(NodeIndex),
+}
+
+fn come_back(scene: &mut Scene, back: Back) {
+    let order = match back {
+        Back::Together => NodeIndex::BOTH,
+        Back::First(node) => [node, node.other()],
+    };
+    for (number, node) in order.into_iter().enumerate() {
+        if matches!(back, Back::First(_)) && number == 1 {
+            // Who hears nobody, and was not alone before, serves nothing.
+            scene.wait("the first one to wait", || match scene.ask(order[0], &["status"]).0 {
+                5 => Ok(()),
+                exit => Err(format!("{exit}")),
+            });
+        }
+        scene.bed.power_on(node).unwrap();
+    }
+}
+
+/// Nobody sees the other one go.
+fn lose_power(scene: &mut Scene) {
+    for node in NodeIndex::BOTH {
+        scene.bed.signal(node, Target::All, Signal::SIGSTOP).unwrap();
+    }
+    for node in NodeIndex::BOTH {
+        scene.bed.power_cut(node).unwrap();
+    }
+}
+
+/// The newest page is in both trees, or kept by who has it.
+fn is_served_or_kept(scene: &Scene, has_it: NodeIndex) {
+    let owner = scene.whole();
+    wait_in_sync(scene);
+    sync(scene, owner);
+    assert_equal(scene);
+    let kept = conflicts(scene, has_it);
+    for path in ["page", "newer1"] {
+        assert!(
+            has(scene, owner, "newer", 1) || kept.iter().any(|one| one["path"] == path),
+            "{path} is lost: {kept:#?}"
+        );
+    }
+}
+
+/// One of them says so.
+fn told_set_back(scene: &Scene, before: [usize; 2]) {
+    scene.wait_until("a word of a disk that was set back", || {
+        NodeIndex::BOTH.into_iter().zip(before).any(|(node, before)| {
+            let events = scene.events(node);
+            events.iter().skip(before).any(|event| event.told.text.contains("set back"))
+        })
+    });
+}
+
+/// A snapshot of a machine at work, as of a volume or of a virtual machine: of who serves, or of who does
+/// not. More is acknowledged in the same reign, then both lose their power, and that node is set back.
+fn set_back_within_a_reign(owner: NodeIndex, whose: NodeIndex, count: u32, back: Back) {
+    let mut scene = few_in_sync();
+    if owner == B {
+        move_from(&scene, A);
+        wait_in_sync(&scene);
+        sync(&scene, B);
+    }
+    scene.bed.signal(whose, Target::Worker, Signal::SIGSTOP).unwrap();
+    let snapshot = Snapshot::take(&scene, whose);
+    scene.bed.signal(whose, Target::Worker, Signal::SIGCONT).unwrap();
+    commits(&scene, owner, "newer", count);
+    lose_power(&mut scene);
+    snapshot.put_back();
+    let before = NodeIndex::BOTH.map(|node| scene.events(node).len());
+    come_back(&mut scene, back);
+    if count == 1 && whose == owner {
+        // A crash may leave an owner one commit behind what its peer has: it may serve, and nothing is lost.
+        is_served_or_kept(&scene, whose.other());
+    } else {
+        // It is served by whoever has it.
+        stays(&scene, whose.other(), "newer", count);
+        for node in NodeIndex::BOTH {
+            no_conflicts(&scene, node);
+        }
+    }
+    told_set_back(&scene, before);
+}
+
 /// A moment after somebody is alone its disk says so.
 pub fn wait_alone_on_disk(scene: &Scene, node: NodeIndex) {
     let file = scene.bed.node(node).dir().join("state/state.json");
@@ -283,4 +376,32 @@ fn p3_an_owner_that_was_alone_is_set_back_and_writes() {
 #[test]
 fn p3_an_owner_that_was_alone_is_set_back_by_one_commit_and_writes() {
     an_owner_that_was_alone_is_set_back(1, true);
+}
+
+#[test]
+fn p3_the_owner_is_set_back_within_its_reign() {
+    for back in [Back::Together, Back::First(A), Back::First(B)] {
+        set_back_within_a_reign(A, A, 3, back);
+    }
+}
+
+#[test]
+fn p3_the_owner_is_set_back_by_one_commit_within_its_reign() {
+    for back in [Back::Together, Back::First(A), Back::First(B)] {
+        set_back_within_a_reign(A, A, 1, back);
+    }
+}
+
+#[test]
+fn p3_an_owner_that_is_not_preferred_is_set_back_within_its_reign() {
+    set_back_within_a_reign(B, B, 3, Back::Together);
+    set_back_within_a_reign(B, B, 1, Back::First(A));
+}
+
+#[test]
+fn p3_the_standby_node_is_set_back_within_a_reign() {
+    for (owner, back) in [(A, Back::Together), (A, Back::First(B)), (B, Back::Together)] {
+        set_back_within_a_reign(owner, owner.other(), 3, back);
+        set_back_within_a_reign(owner, owner.other(), 1, back);
+    }
 }

@@ -18,6 +18,7 @@ mod crash;
 mod gather;
 mod hints;
 mod incoming;
+mod judge;
 mod kept;
 mod links;
 mod look;
@@ -629,6 +630,7 @@ impl Engine {
         let fuzzy_before = self.told.as_ref().map_or(0, |(_, told)| told.status.fuzzy);
         let status = &report.status;
         let news = [
+            self.news.take_set_back(),
             self.news.differs(now),
             self.news.state(now, status.state, &status.why),
             self.news.conflicts(now, &self.setup.group, status.conflicts),

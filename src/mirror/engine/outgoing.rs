@@ -8,6 +8,7 @@ use super::batch::Batch;
 use super::brake::Brake;
 use super::gather::{Chunks, Gather, Series};
 use super::hints::Hints;
+use super::judge::{Here, Judged, is_as_recorded, judge};
 use super::refusals::Refusals;
 use super::report::{News, Skipped};
 use super::rest::Rests;
@@ -18,7 +19,7 @@ use crate::limits;
 use crate::mirror::entry::{Digest, Entry, Key, Kind};
 use crate::mirror::hash;
 use crate::mirror::index::{Index, IndexError, Position};
-use crate::mirror::proto::{Change, Envelope, Op, Past, Refused, ToReceiver, Wanted};
+use crate::mirror::proto::{Change, Differ, Envelope, Op, Past, Refused, ToReceiver, Wanted};
 use crate::mirror::session::sender::{Command, Event, Gathered, Sender, SenderState, Verdict};
 
 /// What the owner's side reports.
@@ -58,6 +59,9 @@ pub struct Outgoing {
     refusals: Refusals,
     barrier: u64,
     next_commit: u64,
+    /// The peer has a commit of this node's that is not on record here: the trees have it, unless this disk
+    /// was set back, or lost what was not durable when the machine died.
+    unrecorded: bool,
     /// For what a person is told.
     group: String,
     node: String,
@@ -119,6 +123,7 @@ impl Outgoing {
             refusals: Refusals::default(),
             barrier: 0,
             next_commit: commit + 1,
+            unrecorded: false,
             group: group.to_owned(),
             node: node.to_owned(),
             was_in_sync: false,
@@ -366,38 +371,22 @@ impl Outgoing {
     }
 
     /// Whether the peer's trees may be replaced by what is here.
-    fn judge(&mut self, past: Past, around: &Around<'_>) -> Result<Event, Fault> {
-        let mut lineage = around.index.lineage()?;
-        let before = lineage.clone();
-        if let Some(position) = past.position.filter(|position| lineage.contains(*position)) {
-            // It was applied there, and the link ended before that was heard.
-            lineage.stand_at(position);
-        }
-        let verdict = match past.position {
-            Some(position) if lineage.contains(position) => Verdict::Follows,
-            None if past.empty => Verdict::Follows,
-            Some(_) | None if around.approved => Verdict::Approved,
-            Some(_) => Verdict::Conflict(format!(
-                "the other node's trees contain what the trees here do not; both are left as they are. To \
-                 keep those of here: `clusterd sync {0} --from {1}`; to serve those of there: `clusterd move \
-                 {0} NODE --accept-loss` with that node",
-                self.group, self.node
-            )),
-            None => Verdict::Conflict(format!(
-                "the other node's trees are not empty and were never synchronised; both are left as they \
-                 are. To replace them by those of here: `clusterd sync {0} --from {1}`; to serve them \
-                 instead: `clusterd move {0} NODE --accept-loss` with that node",
-                self.group, self.node
-            )),
+    fn judge(&mut self, past: Past, around: &mut Around<'_>) -> Result<Event, Fault> {
+        let before = around.index.lineage()?;
+        let here = Here {
+            generation: self.generation,
+            position: around.index.position()?,
+            lineage: before.clone(),
+            approved: around.approved,
+            group: &self.group,
+            node: &self.node,
         };
-        let commits = [around.index.position()?, past.position];
-        let newest = commits.into_iter().flatten().map(|position| position.commit).max();
-        let newest = newest.unwrap_or(0);
-        let next_commit = newest.saturating_add(1);
+        let Judged { verdict, lineage, next_commit, unrecorded, set_back } = judge(here, past);
         self.next_commit = next_commit;
-        // Commits count on from reign to reign: the peer may apply the first one of this reign, and this process
-        // end before it knows.
-        lineage.stand_at(Position { generation: self.generation, commit: newest });
+        self.unrecorded = unrecorded;
+        if let Some(why) = set_back {
+            around.news.set_back(why);
+        }
         if lineage != before && !matches!(verdict, Verdict::Conflict(_)) {
             around.index.set_lineage(lineage.clone())?;
         }
@@ -452,11 +441,20 @@ impl Outgoing {
             interrupted: around.interrupted,
         };
         self.batch = gather.batch(&mut self.series)?;
+        let mut newer = Differ::default();
         for op in &mut self.batch.ops {
-            // Without an entry: somebody changed or deleted it while this node was the standby side.
             let stored = around.index.get(&op.key)?;
-            op.keep = stored.as_ref().is_some_and(|stored| stored.entry.is_none());
+            let newer_there =
+                self.unrecorded && self.forced.contains(&op.key) && is_as_recorded(op, &stored);
+            if newer_there {
+                newer.add(&op.key);
+            }
+            // Without an entry: somebody changed or deleted it while this node was the standby side.
+            op.keep = newer_there || stored.as_ref().is_some_and(|stored| stored.entry.is_none());
             self.brake.count(op, stored.is_some_and(|stored| stored.entry.is_some()));
+        }
+        if newer.names > 0 {
+            around.news.lacks(around.trees, &newer);
         }
         if !self.batch.more {
             let remedy = format!("`clusterd sync {} --from {}`", self.group, self.node);
@@ -612,6 +610,7 @@ impl Outgoing {
         let (forced, rests) = (&mut self.forced, &mut self.rests);
         done.record(around.trees, around.index, Some(position), forced, rests)?;
         self.batch = Batch::default();
+        self.unrecorded = false;
         self.sent.commit = commit;
         self.sent.peer_conflicts = conflicts;
         Ok(Event::Recorded)

@@ -94,6 +94,8 @@ pub struct News {
     /// A change of the copy that is not told yet, and when one was told.
     differs: Option<String>,
     differs_told_at: Option<Instant>,
+    /// What is to be told of a disk that was set back.
+    set_back: Option<String>,
 }
 
 impl News {
@@ -115,6 +117,7 @@ impl News {
             skipped: Vec::new(),
             differs: None,
             differs_told_at: None,
+            set_back: None,
         }
     }
 
@@ -149,6 +152,27 @@ impl News {
              in its conflict store",
             shown(trees, differ)
         ));
+    }
+
+    /// The peer has a later commit than is on record here, and the trees here lack these names of it.
+    pub fn lacks(&mut self, trees: &Trees, differ: &Differ) {
+        let Differ { names, .. } = differ;
+        self.set_back(format!(
+            "{names} names here are as they were before the last commit ({}): this disk was set back, or lost \
+             them when the machine died; they are served so, and the peer keeps the newer ones in its \
+             conflict store",
+            shown(trees, differ)
+        ));
+    }
+
+    /// A disk was set back.
+    pub fn set_back(&mut self, text: String) {
+        self.set_back = Some(text);
+    }
+
+    /// What is to be told of that.
+    pub fn take_set_back(&mut self) -> Option<(Kind, String)> {
+        self.set_back.take().map(|text| (Kind::Mirror, text))
     }
 
     /// What is to be told of a changed copy.
