@@ -288,6 +288,7 @@ impl World {
             still,
             drained,
             complete,
+            known: true,
             copy_of,
             commit: of_copy.map_or(0, |at| at.commit),
             ready_for: engine.ready_for,

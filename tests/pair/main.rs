@@ -13,6 +13,7 @@ mod chaos;
 mod clients;
 mod contract;
 mod crash;
+mod dumb;
 mod flood;
 mod hostile;
 mod interfaces;

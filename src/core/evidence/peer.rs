@@ -140,6 +140,11 @@ impl Peer {
         self.last.as_ref()
     }
 
+    /// When its current incarnation was proven.
+    pub fn met_at(&self) -> Time {
+        self.met_at
+    }
+
     /// A time of mine after which it said its newest word. Each path echoes what came on it, so the newest
     /// frame need not have the newest echo.
     pub fn spoke_after(&self) -> Time {

@@ -9,7 +9,7 @@
 //! Two copies that both were served, and of which neither contains the other, are *forked*: neither ever
 //! replaces the other by itself.
 
-use super::order::Unsent;
+use super::order::{MirrorReport, Unsent};
 use super::right::{Copy, Refusal};
 use super::role::{Active, GroupState, Role};
 use super::worker::Word;
@@ -54,16 +54,14 @@ impl Core {
         if self.peer_has_later_commits(group) {
             return Holds::Older;
         }
-        let Some(report) = group.duties.mirror_report() else {
-            // Who reigned last has what it served; its worker's first word is awaited as long as that works.
-            let reigned = self.disk.served_trees(&group.name).is_some_and(|it| it.owner == self.me);
-            return if reigned && self.worker_word().may_come() {
-                Holds::Newest
-            } else {
-                Holds::Nothing
-            };
+        let served = self.disk.served_trees(&group.name);
+        let Some(report) = known_report(group) else {
+            // Who reigned last has what it served, also while its worker or its file system does not answer:
+            // what the peer has may be older.
+            let reigned = served.is_some_and(|served| served.owner == self.me);
+            return if reigned { Holds::Newest } else { Holds::Nothing };
         };
-        let Some(served) = self.disk.served_trees(&group.name) else {
+        let Some(served) = served else {
             // There was no reign that had trees.
             return report.copy_of.map_or(Holds::Nothing, |_| Holds::Newest);
         };
@@ -98,7 +96,7 @@ impl Core {
     /// know: its disk was set back to an earlier state. The newest one may have been on its way when this
     /// node was cut off from its own power.
     fn peer_has_later_commits(&self, group: &GroupState) -> bool {
-        let known = group.duties.mirror_report().is_some();
+        let known = known_report(group).is_some();
         let served = self.disk.served_trees(&group.name).filter(|_| known);
         let theirs = self.evidence.peer.group(group.index);
         match (served, theirs) {
@@ -130,10 +128,46 @@ impl Core {
             | Life::NeverHeard => 0,
         };
         let silent_s = u16::try_from(silent_s).unwrap_or(UNSENT_UNKNOWN_S);
-        let age_s = part.copy.unsent_s.saturating_add(silent_s);
+        let age_s = match self.told_before_silence(group, served) {
+            Some(age_s) => age_s,
+            None => part.copy.unsent_s.saturating_add(silent_s),
+        };
         let too_far = age_s == UNSENT_UNKNOWN_S || u64::from(age_s) > max_s.as_secs();
         // A peer that holds nothing newer itself knows of nothing that could be missing here.
         (too_far && part.copy.holds == Holds::Newest).then_some(age_s)
+    }
+
+    /// The peer, which reigned last, is back and cannot say what it holds: its worker or its file system does not
+    /// answer. Who heard it reign knows what it had not sent, as if it were silent since; who was off knows
+    /// nothing.
+    fn told_before_silence(&self, group: &GroupState, served: Generation) -> Option<u16> {
+        let (reign, unsent_s, at) = group.told_unsent?;
+        if reign != served || self.peers_worker_word(group) != Word::Never {
+            return None;
+        }
+        let since_s = match self.evidence.peer.life {
+            Life::Alive { .. } => self.evidence.peer.met_at().since(at).as_secs(),
+            Life::Dead { .. } | Life::NeverHeard => return None,
+        };
+        let since_s = u16::try_from(since_s).unwrap_or(UNSENT_UNKNOWN_S);
+        Some(unsent_s.saturating_add(since_s))
+    }
+
+    /// Notes what the peer says of its reign.
+    pub(super) fn note_unsent(&mut self, group: &mut GroupState) {
+        let Some(part) =
+            self.evidence.peer.group(group.index).filter(|_| self.evidence.peer.is_alive())
+        else {
+            return;
+        };
+        match part.stance {
+            Stance::Active | Stance::Offering => {
+                let reign = Generation { number: part.generation, owner: part.owner, id: part.id };
+                let told = (reign, part.copy.unsent_s, self.evidence.peer.spoke_after());
+                group.told_unsent = Some(told);
+            }
+            Stance::Passive | Stance::Unable | Stance::Wanting(_) | Stance::Granting(_) => {}
+        }
     }
 
     /// The newest commit of the newest reign in this copy: none, as long as it only began that reign or handed
@@ -150,7 +184,7 @@ impl Core {
         if !group.duties.has_mirror() {
             return CopyBeat::default();
         }
-        let Some(report) = group.duties.mirror_report() else {
+        let Some(report) = known_report(group) else {
             return CopyBeat { holds: self.holds(group), ..CopyBeat::default() };
         };
         let unsent = self.unsent(group);
@@ -382,6 +416,11 @@ pub(in crate::core) fn is_fork(active: &Active, part: &GroupBeat) -> bool {
         && !names(part, active.generation)
         && part.copy.holds == Holds::Newest
         && !active.known_to_peer
+}
+
+/// What the worker says of the copy, if it knows.
+fn known_report(group: &GroupState) -> Option<&MirrorReport> {
+    group.duties.mirror_report().filter(|report| report.known)
 }
 
 /// Whether a beat names this reign.

@@ -84,6 +84,9 @@ pub struct MirrorReport {
     pub complete: bool,
     /// The generation that this copy belongs to; `None`: never synchronised, never owned.
     pub copy_of: Option<Generation>,
+    /// Whether the copy was looked at: else its index cannot be opened, or its file system does not answer, and
+    /// nothing is known of it.
+    pub known: bool,
     /// Number of the newest commit of that generation in it.
     pub commit: u64,
     /// The generation that the disk says may begin with these trees at any moment.

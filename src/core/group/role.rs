@@ -335,6 +335,8 @@ pub struct GroupState {
     pub handed: Option<(Generation, Generation)>,
     /// Since when the peer has served trees that seem not to contain those of here.
     pub fork_seen_at: Option<Time>,
+    /// What the peer said last of its reign: which one, the age in s of what it had not sent, and when.
+    pub told_unsent: Option<(Generation, u16, Time)>,
     /// When it was last told that a copy waits for the peer.
     pub unsure_told_at: Option<Time>,
     /// Since when the peer has been offering it.
@@ -392,6 +394,7 @@ impl GroupState {
             handing: None,
             handed: None,
             fork_seen_at: None,
+            told_unsent: None,
             unsure_told_at: None,
             offered_at: None,
             unserved_since: None,

@@ -89,6 +89,7 @@ impl Core {
         }
         self.note_begun(group);
         self.note_fork(group);
+        self.note_unsent(group);
         group.able = self.is_able(now, group);
         let role = std::mem::replace(&mut group.role, Role::Passive { granted: None });
         group.role = match role {

@@ -13,6 +13,7 @@ impl Story {
             still: duty == MirrorDuty::Still,
             drained: false,
             complete: true,
+            known: true,
             copy_of,
             commit,
             ready_for: self.nodes[node].ready_for,
@@ -24,6 +25,29 @@ impl Story {
             status: Mirror { state: MirrorState::InSync, ..Mirror::off() },
         };
         self.give(node, Event::Mirror { group: WEB, report });
+    }
+
+    /// The worker works, and knows nothing of the copy: its file system does not answer.
+    fn knows_nothing(&mut self, node: usize) {
+        let (order, _) = self.nodes[node].mirror_ordered.expect("something was ordered");
+        let report = MirrorReport {
+            order,
+            still: false,
+            drained: false,
+            complete: false,
+            known: false,
+            copy_of: None,
+            commit: 0,
+            ready_for: None,
+            empty: false,
+            in_sync: false,
+            unsent: Unsent::Unknown,
+            stuck: 0,
+            held: String::new(),
+            status: Mirror { state: MirrorState::Blocked, ..Mirror::off() },
+        };
+        self.give(node, Event::Mirror { group: WEB, report });
+        self.give(node, Event::WorkerAlive);
     }
 
     fn redundant(&self) -> [bool; 2] {
@@ -119,6 +143,36 @@ fn an_owner_whose_worker_does_not_speak_at_all_is_not_waited_for() {
         story.holds_commit(B, Some(reign), 9);
     }
     assert!(story.nodes[B].holds, "{:?}", story.status(B));
+}
+
+/// B was off while A served on. Both are back, and A cannot say what it holds: its file system hangs, or its
+/// worker. B waits for it, or for a person.
+#[test]
+fn p3_an_older_copy_does_not_replace_one_whose_disk_does_not_answer() {
+    for hangs in [Story::knows_nothing, |_: &mut Story, _| ()] {
+        let (mut story, reign) = in_sync(9);
+        story.power_cut(B);
+        story.run(MS * 2_000);
+        story.power_cut(A);
+        story.run(MS * 1_000);
+        for node in [A, B] {
+            story.power_on(node);
+        }
+        story.run(MS * 50);
+        for _ in 0..100 {
+            hangs(&mut story, A);
+            story.holds_commit(B, Some(reign), 9);
+            story.give(B, Event::WorkerAlive);
+            story.run(MS * 100);
+            assert!(!story.nodes[B].holds, "an older copy is served");
+            assert!(!story.nodes[A].holds, "nobody knows what is served");
+        }
+        let why = &story.status(B).groups[0].why;
+        assert!(why.contains("--accept-loss"), "{why}");
+        story.holds_commit(A, Some(reign), 30);
+        story.run(MS * 1_000);
+        assert!(story.nodes[A].holds, "{:?}", story.status(A));
+    }
 }
 
 /// Lets time pass; the worker of that node says nothing, or none if none is named.

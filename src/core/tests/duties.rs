@@ -45,6 +45,7 @@ impl Story {
             still: true,
             drained: false,
             complete: true,
+            known: true,
             copy_of,
             commit: 0,
             ready_for: self.nodes[node].ready_for,

@@ -25,13 +25,14 @@ pub struct Beginning {
     pub(super) look: Look,
 }
 
-/// The index cannot be used: the trees here are worth nothing until it can.
+/// The index cannot be used: nothing is known of the trees here until it can.
 pub(super) fn unusable(why: &str) -> MirrorReport {
     MirrorReport {
         order: 0,
         still: false,
         drained: false,
         complete: false,
+        known: false,
         copy_of: None,
         commit: 0,
         ready_for: None,
