@@ -164,6 +164,27 @@ fn a_sync_that_waits_for_a_dead_peer_says_so_at_once() {
     assert!(error.contains("is dead"), "{error}");
 }
 
+/// It says what it waits for meanwhile, and at the end.
+#[test]
+fn a_sync_tells_how_far_it_is_and_ends_with_its_timeout() {
+    let scene = in_sync();
+    scene.bed.signal(STANDBY, Target::Worker, Signal::SIGSTOP).unwrap();
+    fs::write(www(&scene, OWNER).join("page"), "two").unwrap();
+    let (code, _, error) = scene.ask(OWNER, &["sync", "web", "--wait", "--timeout", "2s"]);
+    assert_eq!(code, 1, "{error}");
+    assert!(error.contains("not everything is on the peer after 2 s"), "{error}");
+    let meanwhile = error.lines().next().unwrap();
+    assert!(meanwhile.starts_with("waiting for serv2: "), "{error}");
+    scene.bed.signal(STANDBY, Target::Worker, Signal::SIGCONT).unwrap();
+    let (code, out, error) = scene.ask(OWNER, &["sync", "web", "--wait", "--timeout", "1m"]);
+    assert_eq!(code, 0, "{error}");
+    assert!(out.contains("is on the peer"), "{out}");
+    assert_eq!(fs::read_to_string(www(&scene, STANDBY).join("page")).unwrap(), "two");
+    // What is no time is refused before anything is asked.
+    let (code, _, error) = scene.ask(OWNER, &["sync", "web", "--wait", "--timeout", "soon"]);
+    assert_eq!(code, 2, "{error}");
+}
+
 fn index(scene: &Scene, node: NodeIndex) -> PathBuf {
     scene.bed.node(node).events().with_file_name("mirror").join("web/index.redb")
 }
