@@ -181,6 +181,10 @@ pub const SERIAL_SHARE: u32 = 3;
 /// Size of the pair's key, in bytes: what keyed BLAKE3 takes.
 pub const KEY_BYTES: usize = 32;
 
+/// While the key is changed the new one is announced on crossover and LAN with one beat in so many: about once a
+/// second at the default interval, so that the peer counts few frames that do not fit it.
+pub const KEY_ANNOUNCED_EVERY: u32 = 50;
+
 /// Longest sleep of the heart's loop: five of them are the guard's deadline. More than the default
 /// interval, so that at rest the beats alone wake the heart.
 pub const ROUND_MAX: Duration = Duration::from_millis(60);

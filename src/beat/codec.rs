@@ -7,8 +7,10 @@ use super::buffer::FrameBuffer;
 use super::message::{Beat, DropReason, GroupBeat, Incoming, Path, Pulse, PulseKind};
 use super::serial_frame::Heard;
 use super::{frame, pulse, serial_frame};
+use crate::config::key::Key;
+use crate::config::ring::{KeyRing, KeyState, Ring, RingError};
 use crate::config::{GroupTags, NodeIndex};
-use crate::limits::{BEAT_BYTES_MAX, DIGEST_INTRODUCTIONS, INTRODUCE_EVERY};
+use crate::limits::{BEAT_BYTES_MAX, DIGEST_INTRODUCTIONS, INTRODUCE_EVERY, KEY_ANNOUNCED_EVERY};
 
 /// Version of the frames, in the upper half of their first byte.
 const VERSION: u8 = 3;
@@ -36,13 +38,24 @@ pub struct Session {
 /// was meant for its old incarnation, nor I what it sends to mine: so both introduce themselves.
 /// Nor can it read a plain frame under a digest that it does not know: after a reload the first frames
 /// are introductions again.
+///
+/// # Two keys
+/// While the key is changed ([`crate::config::ring`]) both are read. What is sent to an incarnation of the peer is
+/// signed with the newest key once that incarnation was heard with it; once that echoes a beat that was signed so it is
+/// known to do likewise. Until it was heard the newest is *announced*: now and then, on crossover and LAN, a beat goes
+/// out once more, signed with it. A peer that has it hears so that this node has it, too; for one that has not it is
+/// one frame more that does not fit.
 pub struct Codec {
     me: NodeIndex,
     tags: GroupTags,
     cluster: [u8; 8],
-    complete_keys: [[u8; 32]; 3],
-    plain_key: [u8; 32],
-    pulse_key: [u8; 32],
+    cluster_name: String,
+    ring: KeyRing,
+    keys: Ring<Keys>,
+    /// Beats until the newest key is announced again, by path.
+    until_announced: [u32; 3],
+    /// To which incarnation of the peer this node sends with the newest key, and from which time of its own on.
+    newest_from: Option<(u64, u64)>,
     /// The highest number that this node asked with.
     asked: u64,
     /// The peer's incarnation that has echoed mine.
@@ -60,10 +73,15 @@ pub struct Codec {
     heard_other: Heard,
 }
 
-impl Codec {
-    /// A codec for node `me` of `cluster` with the pair's key and these groups.
-    pub fn new(key: &[u8; 32], cluster: &str, tags: GroupTags, me: NodeIndex) -> Codec {
-        let hash = blake3::derive_key("clusterd 1 cluster name in heartbeats", cluster.as_bytes());
+/// What is derived from one key of the pair, one for each use.
+struct Keys {
+    complete: [[u8; 32]; 3],
+    plain: [u8; 32],
+    pulse: [u8; 32],
+}
+
+impl Keys {
+    fn derive(key: &Key, cluster: &str) -> Keys {
         let secret = [key.as_slice(), cluster.as_bytes()].concat();
         let complete_key = |path: Path| {
             let context = match path {
@@ -73,13 +91,37 @@ impl Codec {
             };
             blake3::derive_key(context, &secret)
         };
+        Keys {
+            complete: Path::ALL.map(complete_key),
+            plain: blake3::derive_key("clusterd 1 heartbeat plain serial", &secret),
+            pulse: blake3::derive_key("clusterd 1 pulse serial", &secret),
+        }
+    }
+
+    fn complete(&self, path: Path) -> &[u8; 32] {
+        let [crossover, serial, lan] = &self.complete;
+        match path {
+            Path::Crossover => crossover,
+            Path::Serial => serial,
+            Path::Lan => lan,
+        }
+    }
+}
+
+impl Codec {
+    /// A codec for node `me` of `cluster` with the pair's keys and these groups.
+    pub fn new(ring: impl Into<KeyRing>, cluster: &str, tags: GroupTags, me: NodeIndex) -> Codec {
+        let hash = blake3::derive_key("clusterd 1 cluster name in heartbeats", cluster.as_bytes());
+        let ring = ring.into();
         Codec {
             me,
             tags,
             cluster: hash.first_chunk().copied().unwrap_or_default(),
-            complete_keys: Path::ALL.map(complete_key),
-            plain_key: blake3::derive_key("clusterd 1 heartbeat plain serial", &secret),
-            pulse_key: blake3::derive_key("clusterd 1 pulse serial", &secret),
+            cluster_name: cluster.to_owned(),
+            ring,
+            keys: ring.map(|key| Keys::derive(key, cluster)),
+            until_announced: [0; 3],
+            newest_from: None,
             asked: 0,
             knows_me: 0,
             plain_since_introduction: 0,
@@ -91,20 +133,86 @@ impl Codec {
         }
     }
 
-    fn complete_key(&self, path: Path) -> &[u8; 32] {
-        let [crossover, serial, lan] = &self.complete_keys;
-        match path {
-            Path::Crossover => crossover,
-            Path::Serial => serial,
-            Path::Lan => lan,
+    /// Whether it may go on with these keys: the peer must understand what is sent then, and be understood.
+    ///
+    /// # Errors
+    /// It might not be so.
+    pub fn may_use(&self, ring: &KeyRing, peer_incarnation: u64) -> Result<(), RingError> {
+        self.ring.may_become(ring, self.key_state(peer_incarnation))
+    }
+
+    /// Goes on with these keys, which it may ([`Codec::may_use`]).
+    pub fn set_ring(&mut self, ring: &KeyRing) {
+        if ring.newest != self.ring.newest {
+            for heard in [&mut self.heard, &mut self.heard_other] {
+                (heard.has_newest, heard.answers_newest) = (false, false);
+            }
+            self.newest_from = None;
         }
+        self.ring = *ring;
+        self.keys = ring.map(|key| Keys::derive(key, &self.cluster_name));
+        self.until_announced = [0; 3];
+    }
+
+    /// The keys in use.
+    pub fn ring(&self) -> &KeyRing {
+        &self.ring
+    }
+
+    /// How far a change of the key is, with this incarnation of the peer.
+    pub fn key_state(&self, peer_incarnation: u64) -> KeyState {
+        let heard = [&self.heard, &self.heard_other];
+        // Of incarnation 0, nobody, nothing was heard.
+        let heard = heard.into_iter().find(|heard| heard.incarnation == peer_incarnation);
+        let heard = heard.copied().unwrap_or_default();
+        match (self.ring.before, heard.has_newest, heard.answers_newest) {
+            (None, ..) => KeyState::Settled,
+            (Some(_), false, _) => KeyState::Waiting,
+            (Some(_), true, false) => KeyState::Switched,
+            (Some(_), true, true) => KeyState::Agreed,
+        }
+    }
+
+    /// What is sent to this incarnation of the peer is signed with these.
+    fn keys_for(&self, peer_incarnation: u64) -> &Keys {
+        self.keys.sending(self.key_state(peer_incarnation).peer_has_newest())
+    }
+
+    /// Notes from when on the peer is sent what is signed with the newest key: who answers that has read it.
+    fn note_newest(&mut self, beat: &Beat) {
+        let peer = beat.peer_incarnation;
+        if self.key_state(peer) == KeyState::Waiting {
+            self.newest_from.take_if(|(to, _)| *to == peer);
+        } else if self.newest_from.is_none_or(|(to, _)| to != peer) {
+            self.newest_from = Some((peer, beat.sent_us));
+        }
+    }
+
+    /// Announces the newest key after `beat` has gone out on `path`: writes it once more, signed with that. `false`:
+    /// nothing is to be announced now.
+    pub fn announce(&mut self, path: Path, beat: &Beat, out: &mut FrameBuffer) -> bool {
+        let waiting = self.key_state(beat.peer_incarnation) == KeyState::Waiting;
+        // On serial a frame costs too much.
+        if !waiting || path == Path::Serial {
+            return false;
+        }
+        let Some(until) = self.until_announced.get_mut(path.index()) else { return false };
+        if let Some(fewer) = until.checked_sub(1) {
+            *until = fewer;
+            return false;
+        }
+        *until = KEY_ANNOUNCED_EVERY;
+        let key = self.keys.newest.complete(path);
+        frame::encode(key, self.cluster, &self.tags, beat, &beat.groups, out);
+        true
     }
 
     /// Writes `beat` as a frame for `path`: all groups on crossover and LAN, the next one on serial.
     pub fn encode(&mut self, path: Path, beat: &Beat, out: &mut FrameBuffer) {
+        self.note_newest(beat);
         match path {
             Path::Crossover | Path::Lan => {
-                let key = self.complete_key(path);
+                let key = self.keys_for(beat.peer_incarnation).complete(path);
                 frame::encode(key, self.cluster, &self.tags, beat, &beat.groups, out);
             }
             Path::Serial => {
@@ -116,11 +224,12 @@ impl Codec {
                     self.plain_since_introduction = 0;
                     self.digest_untold = self.digest_untold.saturating_sub(1);
                     let groups = group.map(std::slice::from_ref).unwrap_or_default();
-                    let key = self.complete_key(path);
+                    let key = self.keys_for(beat.peer_incarnation).complete(path);
                     frame::encode(key, self.cluster, &self.tags, beat, groups, out);
                 } else {
                     self.plain_since_introduction += 1;
-                    serial_frame::encode(&self.plain_key, &self.tags, beat, group, out);
+                    let key = &self.keys_for(beat.peer_incarnation).plain;
+                    serial_frame::encode(key, &self.tags, beat, group, out);
                 }
             }
         }
@@ -132,7 +241,7 @@ impl Codec {
             PulseKind::Ask => self.asked = self.asked.max(pulse.number),
             PulseKind::Answer | PulseKind::Life => {}
         }
-        pulse::encode(&self.pulse_key, pulse, out);
+        pulse::encode(&self.keys_for(pulse.peer_incarnation).pulse, pulse, out);
     }
 
     /// Writes a last will as a complete frame for `path`, with as many groups as there is room for. It may
@@ -142,7 +251,7 @@ impl Codec {
             Path::Crossover | Path::Lan => will.groups.as_slice(),
             Path::Serial => will.groups.get(..1).unwrap_or_default(),
         };
-        let key = self.complete_key(path);
+        let key = self.keys_for(will.peer_incarnation).complete(path);
         frame::encode(key, self.cluster, &self.tags, will, groups, out);
     }
 
@@ -181,21 +290,25 @@ impl Codec {
             self.heard_of(session.peer_incarnation);
         }
         let (peer, tags) = (self.me.other(), &self.tags);
-        let beat = match (*bytes.first().ok_or(DropReason::Truncated)?, path) {
-            (frame::HEAD, _) => {
-                frame::decode(self.complete_key(path), self.cluster, tags, peer, bytes)?
-            }
+        let (beat, with_newest) = match (*bytes.first().ok_or(DropReason::Truncated)?, path) {
+            (frame::HEAD, _) => with_each(&self.keys, |keys| {
+                frame::decode(keys.complete(path), self.cluster, tags, peer, bytes)
+            })?,
             (serial_frame::HEAD, Path::Serial) => {
-                let (key, heard) = (&self.plain_key, &self.heard);
-                let read = serial_frame::decode(key, tags, peer, session, heard, bytes);
+                let heard = &self.heard;
+                let read = with_each(&self.keys, |keys| {
+                    serial_frame::decode(&keys.plain, tags, peer, session, heard, bytes)
+                });
                 self.introduce_after(&read);
                 read?
             }
             (pulse::ASK_HEAD | pulse::ANSWER_HEAD | pulse::LIFE_HEAD, Path::Serial) => {
                 let heard = self.heard.sequence;
-                let read = pulse::decode(&self.pulse_key, session, heard, self.asked, bytes);
+                let read = with_each(&self.keys, |keys| {
+                    pulse::decode(&keys.pulse, session, heard, self.asked, bytes)
+                });
                 self.introduce_after(&read);
-                return read.map(Incoming::Pulse);
+                return read.map(|(pulse, _)| Incoming::Pulse(pulse));
             }
             (head, _) if head >> 4 > VERSION => return Err(DropReason::UnknownVersion),
             (head, _) if (1..VERSION).contains(&(head >> 4)) => return Err(DropReason::OldVersion),
@@ -207,10 +320,14 @@ impl Codec {
             // It had only answered an introduction, and does not know me yet.
             self.knows_me = 0;
         }
+        let answers_newest = beat.peer_incarnation == session.my_incarnation
+            && self
+                .newest_from
+                .is_some_and(|(to, from_us)| to == beat.incarnation && beat.echo_us >= from_us);
         if beat.incarnation == self.heard.incarnation {
-            self.heard.raise(&beat);
+            self.heard.raise(&beat, with_newest, answers_newest);
         } else {
-            self.heard_other.raise(&beat);
+            self.heard_other.raise(&beat, with_newest, answers_newest);
         }
         Ok(Incoming::Beat(beat))
     }
@@ -229,6 +346,18 @@ impl Codec {
         } else {
             Heard { incarnation, ..Heard::default() }
         };
+    }
+}
+
+/// Reads with the newest key, and with the one before it what is only signed with another; `true`: it was the newest.
+/// So what is forged costs two hashes at most, and one at rest.
+fn with_each<T>(
+    keys: &Ring<Keys>,
+    read: impl Fn(&Keys) -> Result<T, DropReason>,
+) -> Result<(T, bool), DropReason> {
+    match (read(&keys.newest), &keys.before) {
+        (Err(DropReason::BadTag), Some(before)) => read(before).map(|read| (read, false)),
+        (read, _) => read.map(|read| (read, true)),
     }
 }
 

@@ -16,6 +16,7 @@ use super::line::Unstuffed;
 use super::message::{Beat, DropReason, Incoming, Path, Pulse};
 use super::serial::Serial;
 use super::will::Farewell;
+use crate::config::ring::{KeyRing, KeyState, RingError};
 use crate::config::{Config, NodeIndex};
 
 /// Beats of a path that were not sent, by reason. They are not sent later: a late beat is worthless.
@@ -170,12 +171,10 @@ impl Paths {
                 return Ok(());
             }
             Some(Socket::Crossover(crossover)) => {
-                self.codec.encode(path, beat, &mut self.frame);
-                crossover.send(&self.frame)
+                speak(&mut self.codec, path, beat, &mut self.frame, |frame| crossover.send(frame))
             }
             Some(Socket::Lan(lan)) => {
-                self.codec.encode(path, beat, &mut self.frame);
-                lan.send(&self.frame)
+                speak(&mut self.codec, path, beat, &mut self.frame, |frame| lan.send(frame))
             }
             // A frame that is dropped for want of room must not cost its group the turn.
             Some(Socket::Serial(serial)) => serial.check_room().and_then(|()| {
@@ -201,6 +200,29 @@ impl Paths {
             serial.send(&self.frame)
         });
         slot.after_sending(sent)
+    }
+
+    /// Whether the pair may go on with these keys: see [`Codec::may_use`].
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn may_use(&self, ring: &KeyRing, peer_incarnation: u64) -> Result<(), RingError> {
+        self.codec.may_use(ring, peer_incarnation)
+    }
+
+    /// Goes on with these keys.
+    pub fn set_ring(&mut self, ring: &KeyRing) {
+        self.codec.set_ring(ring);
+    }
+
+    /// The keys in use.
+    pub fn ring(&self) -> &KeyRing {
+        self.codec.ring()
+    }
+
+    /// How far a change of the key is, with this incarnation of the peer.
+    pub fn key_state(&self, peer_incarnation: u64) -> KeyState {
+        self.codec.key_state(peer_incarnation)
     }
 
     /// The port of the serial line while that is open, for who asks for its modem lines.
@@ -286,6 +308,19 @@ impl Paths {
             Path::Lan => lan,
         }
     }
+}
+
+/// Sends a beat, and after it the announcement of a new key if that is due: lost like any frame, it comes again.
+fn speak(
+    codec: &mut Codec,
+    path: Path,
+    beat: &Beat,
+    frame: &mut FrameBuffer,
+    send: impl Fn(&FrameBuffer) -> io::Result<()>,
+) -> io::Result<()> {
+    codec.encode(path, beat, frame);
+    send(frame)?;
+    if codec.announce(path, beat, frame) { send(frame) } else { Ok(()) }
 }
 
 /// Not a method, so that the codec can be used beside it.

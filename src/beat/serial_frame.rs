@@ -37,16 +37,22 @@ pub(super) struct Heard {
     pub incarnation: u64,
     pub sequence: u64,
     pub sent_us: u64,
+    /// It was heard with the newest key of the ring.
+    pub has_newest: bool,
+    /// It has answered what was sent to it with that key.
+    pub answers_newest: bool,
 }
 
 impl Heard {
     /// Takes an authentic beat into account; one of another incarnation begins anew.
-    pub(super) fn raise(&mut self, beat: &Beat) {
+    pub(super) fn raise(&mut self, beat: &Beat, with_newest: bool, answers_newest: bool) {
         if self.incarnation != beat.incarnation {
             *self = Heard { incarnation: beat.incarnation, ..Heard::default() };
         }
         self.sequence = self.sequence.max(beat.sequence);
         self.sent_us = self.sent_us.max(beat.sent_us);
+        self.has_newest |= with_newest;
+        self.answers_newest |= answers_newest;
     }
 }
 

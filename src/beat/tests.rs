@@ -12,6 +12,7 @@ use crate::limits::{
     REACH_HOSTS_MAX, SERIAL_BEAT_BYTES_MAX,
 };
 
+mod rotation;
 mod will;
 
 const KEY: [u8; 32] = [7; 32];

@@ -9,6 +9,7 @@ mod demo;
 mod events;
 mod globals;
 mod hardware;
+mod key;
 mod keygen;
 #[cfg(test)]
 mod man;
@@ -68,6 +69,10 @@ enum Verb {
         /// The file to make
         file: PathBuf,
     },
+    /// Change the pair's key while both nodes serve
+    Key(key::KeyArgs),
+    /// Read the config file and the key file again, and say what came of it
+    Reload,
     /// Show the pair on one screen
     Status {
         /// As JSON, for programs
@@ -190,6 +195,8 @@ fn dispatch(globals: &Globals, verb: Verb) -> ExitCode {
     match verb {
         Verb::Check { hardware } => check::run(globals, hardware),
         Verb::Keygen { file } => keygen::run(&file),
+        Verb::Key(args) => key::run(globals, &args),
+        Verb::Reload => wish::reload(globals),
         Verb::Run { record } => run::run(globals, record),
         Verb::Status { json, watch } => status::run(globals, json, watch),
         Verb::Events { follow, json, since } => events::run(globals, follow, json, since),

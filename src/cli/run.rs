@@ -16,13 +16,13 @@ pub(super) fn run(globals: &Globals, record: Option<PathBuf>) -> ExitCode {
         Ok(loaded) => loaded,
         Err(status) => return status,
     };
-    let key = match key::read(&config.key_file) {
-        Ok(key) => key,
+    let keys = match key::read(&config.key_file) {
+        Ok(keys) => keys,
         Err(error) => return fail(WRONG, &error.to_string()),
     };
     let (run_dir, state_dir) = (globals.run_dir.clone(), globals.state_dir.clone());
     let config_file = globals.config.clone();
-    match start::run(Settings { config, config_file, me, key, run_dir, state_dir, record }) {
+    match start::run(Settings { config, config_file, me, keys, run_dir, state_dir, record }) {
         Ok(never) => match never {},
         Err(error) => fail(FAILED, &error.to_string()),
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::print::{self, Tone, paint};
 use super::{FAILED, Globals, NO_DAEMON};
+use crate::config::ring::KeyState;
 use crate::control::protocol::{Answer, Payload, Request};
 use crate::control::socket::{self, AskError};
 use crate::control::status::{
@@ -77,6 +78,9 @@ fn screen(status: &Status, colours: bool) -> String {
         paint(&status.cluster, Tone::Bold, colours),
         paint(standing.text(), tone, colours)
     );
+    if let Some(text) = key(status) {
+        let _ = writeln!(out, "  {}", paint(&text, Tone::Warn, colours));
+    }
     for trouble in &status.troubles {
         let _ = writeln!(out, "  {}", paint(trouble, Tone::Warn, colours));
     }
@@ -87,6 +91,22 @@ fn screen(status: &Status, colours: bool) -> String {
     }
     out.truncate(out.trim_end().len());
     out
+}
+
+/// How far a change of the key is, and what is to be done.
+fn key(status: &Status) -> Option<String> {
+    let peer = &status.peer.name;
+    match status.key {
+        KeyState::Settled => None,
+        KeyState::Waiting | KeyState::Switched => Some(format!(
+            "the key is being changed, and {peer} is not known to send with the new one: `clusterd key rotate` says \
+             what to do"
+        )),
+        KeyState::Agreed => Some(
+            "the key is being changed, and both nodes send with the new one: `clusterd key rotate --finish` on each"
+                .to_owned(),
+        ),
+    }
 }
 
 fn node(out: &mut String, status: &Status, colours: bool) {

@@ -1,4 +1,4 @@
-//! `standby`, `online` and `move`: what an administrator asks of the pair.
+//! `reload`, `standby`, `online` and `move`: what an administrator asks of the pair.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -16,6 +16,11 @@ pub fn standby(globals: &Globals, node: Option<String>) -> ExitCode {
 /// Takes a node out of standby mode: this one if none is named.
 pub fn online(globals: &Globals, node: Option<String>) -> ExitCode {
     wish(globals, &Request::Online { node })
+}
+
+/// Has the config file and the key file read again.
+pub fn reload(globals: &Globals) -> ExitCode {
+    wish(globals, &Request::Reload {})
 }
 
 /// Moves a group, and returns when its new owner serves.
@@ -40,11 +45,12 @@ fn wish(globals: &Globals, request: &Request) -> ExitCode {
 
 /// Longest time for the answer: slow services and a first full copy take theirs, and the daemon itself
 /// says when it gives up.
-fn patience(request: &Request) -> Duration {
+pub(super) fn patience(request: &Request) -> Duration {
     match request {
-        Request::Status {} | Request::Standby { .. } | Request::Online { .. } => {
-            limits::CONTROL_WISH_PATIENCE
-        }
+        Request::Status {}
+        | Request::Reload {}
+        | Request::Standby { .. }
+        | Request::Online { .. } => limits::CONTROL_WISH_PATIENCE,
         Request::Move { .. } | Request::Sync { .. } => limits::CONTROL_LONG_PATIENCE,
     }
 }

@@ -1,10 +1,12 @@
-//! The key file: 32 random bytes that both nodes share and nobody else can read.
+//! The key file: 32 random bytes that both nodes share and nobody else can read; while the key is changed, the new
+//! one and the one before it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use super::ring::{KeyRing, Ring};
 use crate::limits::KEY_BYTES;
 
 /// The pair's key.
@@ -43,16 +45,16 @@ pub enum KeyError {
         /// Its permission bits.
         mode: u32,
     },
-    /// It does not have 32 bytes.
-    #[error("key file {}: it has {bytes} bytes, not 32; make it with `clusterd keygen`", path.display())]
+    /// It does not have 32 or 64 bytes.
+    #[error("key file {}: it has {bytes} bytes, not 32 (or 64 while the key is changed); make it with `clusterd keygen`", path.display())]
     Size {
         /// The file.
         path: PathBuf,
         /// How many it has.
         bytes: u64,
     },
-    /// Its bytes are all zero, as after a crash before they were on disk.
-    #[error("key file {}: its bytes are all zero; make a new one with `clusterd keygen`", path.display())]
+    /// The bytes of a key are all zero, as after a crash before they were on disk.
+    #[error("key file {}: the bytes of a key are all zero; make a new one with `clusterd keygen`", path.display())]
     Zero {
         /// The file.
         path: PathBuf,
@@ -73,8 +75,8 @@ pub enum KeyError {
     },
 }
 
-/// Reads a key: a regular file of exactly 32 bytes that belongs to root and is closed to all others.
-pub fn read(path: &Path) -> Result<Key, KeyError> {
+/// Reads the keys: a regular file of exactly one or two that belongs to root and is closed to all others.
+pub fn read(path: &Path) -> Result<KeyRing, KeyError> {
     let unreadable = |source| KeyError::Unreadable { path: path.to_owned(), source };
     let path_buf = || path.to_owned();
     // Without O_NONBLOCK a pipe in its place would stop us here.
@@ -94,22 +96,52 @@ pub fn read(path: &Path) -> Result<Key, KeyError> {
     if mode & 0o077 != 0 {
         return Err(KeyError::Mode { path: path_buf(), mode });
     }
-    if about.len() != KEY_BYTES as u64 {
+    let sizes = [KEY_BYTES, 2 * KEY_BYTES];
+    let Some(size) = sizes.into_iter().find(|size| *size as u64 == about.len()) else {
         return Err(KeyError::Size { path: path_buf(), bytes: about.len() });
-    }
+    };
+    let mut bytes = vec![0; size];
+    file.read_exact(&mut bytes).map_err(unreadable)?;
+    KeyRing::from_bytes(&bytes).ok_or_else(|| KeyError::Zero { path: path_buf() })
+}
+
+/// A random key that follows `ring`, with its newest beside it.
+pub fn next(ring: &KeyRing) -> io::Result<KeyRing> {
+    Ok(Ring { newest: random()?, before: Some(ring.newest) })
+}
+
+/// Puts other keys into the key file: whole and durable, or the file is as it was.
+pub fn replace(path: &Path, ring: &KeyRing) -> Result<(), KeyError> {
+    let not_written = |source| KeyError::NotWritten { path: path.to_owned(), source };
+    let write = || {
+        // What a link names is replaced, not the link.
+        let path = path.canonicalize()?;
+        let mut new = path.clone().into_os_string();
+        new.push(".new");
+        let new = PathBuf::from(new);
+        match std::fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+        file.write_all(&ring.to_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&new, &path)?;
+        sync_dir(&path)
+    };
+    write().map_err(not_written)
+}
+
+fn random() -> io::Result<Key> {
     let mut key: Key = [0; KEY_BYTES];
-    file.read_exact(&mut key).map_err(unreadable)?;
-    if key.iter().all(|&byte| byte == 0) {
-        return Err(KeyError::Zero { path: path_buf() });
-    }
+    getrandom::fill(&mut key).map_err(|error| io::Error::other(error.to_string()))?;
     Ok(key)
 }
 
 /// Writes a new random key to a new file, mode 0600, and makes it durable.
 pub fn generate(path: &Path) -> Result<(), KeyError> {
     let not_written = |source| KeyError::NotWritten { path: path.to_owned(), source };
-    let mut key: Key = [0; KEY_BYTES];
-    getrandom::fill(&mut key).map_err(|error| not_written(io::Error::other(error.to_string())))?;
+    let key = random().map_err(not_written)?;
     let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     let mut file = created.map_err(|source| match source.kind() {
         io::ErrorKind::AlreadyExists => KeyError::Exists { path: path.to_owned() },

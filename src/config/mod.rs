@@ -15,6 +15,7 @@ mod parts;
 mod place;
 #[cfg(test)]
 pub(crate) mod reference;
+pub mod ring;
 mod schema;
 mod table;
 mod tags;

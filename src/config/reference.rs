@@ -44,7 +44,8 @@ pub(crate) const SECTIONS: [Section; 10] = [
                 "path",
                 "",
                 "File with the 32 random bytes that authenticate every heartbeat and encrypt the mirror. It must \
-                 belong to root, mode 0600. `clusterd keygen` makes it.",
+                 belong to root, mode 0600. `clusterd keygen` makes it, `clusterd key rotate` changes the key of \
+                 a running pair.",
             ),
         ],
     },

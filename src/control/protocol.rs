@@ -3,6 +3,7 @@
 //! | asked | answered |
 //! | --- | --- |
 //! | `{"verb":"status"}` | `{"ok":{…}}`, the object of `status --json` |
+//! | `{"verb":"reload"}` | `{"ok":"what was done"}` |
 //! | `{"verb":"standby","node":"serv1"}`, `online` alike | `{"ok":"what was done"}` |
 //! | `{"verb":"move","group":"web","node":null,"accept_loss":false}` | `{"ok":"what was done"}` |
 //! | `{"verb":"sync","group":"web","wait":true}` | `{"ok":"what was done"}`, with `wait` when it is done |
@@ -21,6 +22,8 @@ use crate::limits;
 pub enum Request {
     /// The whole state of this node.
     Status {},
+    /// Read the config file and the key file again.
+    Reload {},
     /// Put a node into standby mode.
     Standby {
         /// Its name; the node that is asked if left out.

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::ring::KeyState;
+
 /// How a node is, as it says itself. Names as in `status --json`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -41,6 +43,9 @@ pub struct Status {
     pub peer: Peer,
     /// Who reaches how many reach hosts.
     pub reach: Reach,
+    /// How far a change of the pair's key is.
+    #[serde(default)]
+    pub key: KeyState,
     /// What is wrong though it may be in service, a sentence each.
     #[serde(default)]
     pub troubles: Vec<String>,
@@ -372,6 +377,7 @@ mod tests {
                 paths: Vec::new(),
             },
             reach: Reach { local: 0, peer: 0, of: 0 },
+            key: KeyState::default(),
             troubles: Vec::new(),
             groups: vec![Group {
                 name: "web".into(),

@@ -52,6 +52,7 @@ use io::time::Soonest;
 pub use io::time::Time;
 
 use crate::beat::{Beat, Path};
+use crate::config::ring::KeyState;
 use crate::config::{Config, NodeIndex};
 use crate::control::event::Kind;
 use crate::limits;
@@ -99,6 +100,9 @@ pub struct Core {
     configs_differ: bool,
     /// That the peer speaks a later version was told.
     newer_told: bool,
+    /// How far a change of the key is, and that both nodes have the new one was told.
+    key_state: KeyState,
+    key_agreed_told: bool,
     guarded: bool,
     joined: bool,
     stalled: bool,
@@ -192,6 +196,8 @@ impl Core {
             ending_since: None,
             configs_differ: false,
             newer_told: false,
+            key_state: KeyState::default(),
+            key_agreed_told: false,
             guarded: true,
             joined: false,
             stalled: false,
@@ -368,8 +374,12 @@ impl Core {
             Event::Shutdown => self.shutdown(now),
             Event::GuardGone => self.guard_gone(),
             Event::HeartDied { how } => self.heart_died(now, &how),
-            Event::Reload { config } => self.reload(now, *config),
-            Event::ReloadFailed { error } => self.reload_failed(&error),
+            Event::Reload { config, new_keys, request } => {
+                let outcome = self.reload(now, *config, new_keys);
+                self.reloaded(outcome, request);
+            }
+            Event::ReloadFailed { error, request } => self.reloaded(Err(error), request),
+            Event::KeyIs { state } => self.key_is(state),
         }
     }
 

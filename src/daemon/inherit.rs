@@ -6,7 +6,7 @@
 //!   heart           x      x     x     x        x       reading end                    clusterd heart A B C D E F
 //!   worker          x      x     x              x                                      clusterd work A B C D
 //! ```
-//! The launch is a memfd with what the processes must know, the shelf one with the config; both were read from disk once:
+//! The launch is a memfd with what the processes must know, the shelf one with config and keys; all were read from disk once:
 //! a restarted heart needs no file, and meets no other config than the one in effect. The lock is kept by all three: a
 //! second daemon must not come up while a heart without its guard still serves.
 
@@ -25,9 +25,9 @@ use super::guard::{self, Guarded};
 use super::last_will::LastWill;
 use super::link::{self, HeartLink, WorkerLink};
 use super::page::Page;
-use super::shelf::Shelf;
+use super::shelf::{Shelf, Shelved};
 use super::start::{StartError, system};
-use crate::config::{self, Config, NodeIndex, key::Key};
+use crate::config::{self, Config, NodeIndex, ring::KeyRing};
 use crate::limits::{self, LAUNCH_BYTES_MAX};
 use crate::sys::process::{Program, take_inherited};
 
@@ -45,8 +45,6 @@ pub struct Launch {
     pub config_file: PathBuf,
     /// Which of its nodes this is.
     pub me: NodeIndex,
-    /// The pair's key.
-    pub key: Key,
     /// What must not survive a reboot; absolute.
     pub run_dir: PathBuf,
     /// What must survive a reboot.
@@ -62,8 +60,8 @@ pub struct HeartInherits {
     pub config: Config,
     /// Which of its nodes this is.
     pub me: NodeIndex,
-    /// The pair's key.
-    pub key: Key,
+    /// The pair's keys.
+    pub keys: KeyRing,
     /// Where the control socket is made.
     pub run_dir: PathBuf,
     /// Every input is recorded: the config's text, for the recording's first line.
@@ -89,8 +87,8 @@ pub struct WorkerInherits {
     pub config_file: PathBuf,
     /// Which of its nodes this is.
     pub me: NodeIndex,
-    /// The pair's key.
-    pub key: Key,
+    /// The pair's keys.
+    pub keys: KeyRing,
     /// What must not survive a reboot; absolute.
     pub run_dir: PathBuf,
     /// What must survive a reboot.
@@ -130,7 +128,7 @@ pub fn run_guard(descriptors: &[RawFd]) -> Result<ExitCode, StartError> {
         return Err(StartError::Inherited(format!("{versions}: install both of one version")));
     }
     let shelf = Shelf::open(shelf);
-    let config = in_effect(&shelf)?;
+    let Shelved { config, .. } = in_effect(&shelf)?;
     let page = Page::create().map_err(system("share memory"))?;
     page.set_end_patience(config.hand_over_time() + limits::HEART_END_PATIENCE);
     let (heart_end, worker_end) = link::pair().map_err(system("make a socket pair"))?;
@@ -161,10 +159,10 @@ pub fn inherit_heart(descriptors: &[RawFd]) -> Result<HeartInherits, StartError>
     let [launched, lock, shelf, page, link, guard] = inherit(descriptors)?;
     let launch = read_launch(&launched)?;
     let shelf = Shelf::open(shelf);
-    let config = in_effect(&shelf)?;
+    let Shelved { config, keys } = in_effect(&shelf)?;
     Ok(HeartInherits {
         me: launch.me,
-        key: launch.key,
+        keys,
         run_dir: launch.run_dir,
         record: launch.record.map(|_| config::normal::print(&config)),
         config,
@@ -182,16 +180,16 @@ pub fn inherit_heart(descriptors: &[RawFd]) -> Result<HeartInherits, StartError>
 /// The descriptors are not these.
 pub fn inherit_worker(descriptors: &[RawFd]) -> Result<WorkerInherits, StartError> {
     let [launched, lock, shelf, link] = inherit(descriptors)?;
-    let Launch { version: _, config_file, me, key, run_dir, state_dir, record } =
+    let Launch { version: _, config_file, me, run_dir, state_dir, record } =
         read_launch(&launched)?;
     let shelf = Shelf::open(shelf);
-    let config = in_effect(&shelf)?;
+    let Shelved { config, keys } = in_effect(&shelf)?;
     let link = WorkerLink::new(link);
     Ok(WorkerInherits {
         config,
         config_file,
         me,
-        key,
+        keys,
         run_dir,
         state_dir,
         record,
@@ -201,7 +199,7 @@ pub fn inherit_worker(descriptors: &[RawFd]) -> Result<WorkerInherits, StartErro
     })
 }
 
-fn in_effect(shelf: &Shelf) -> Result<Config, StartError> {
+fn in_effect(shelf: &Shelf) -> Result<Shelved, StartError> {
     shelf.current().map_err(|error| StartError::Inherited(error.to_string()))
 }
 
@@ -263,7 +261,6 @@ mod tests {
             version: VERSION.to_owned(),
             config_file: "/etc/clusterd/clusterd.toml".into(),
             me: NodeIndex::Upper,
-            key: [7; 32],
             run_dir: "/run/clusterd".into(),
             state_dir: "/var/lib/clusterd".into(),
             record: Some("r".into()),

@@ -118,6 +118,8 @@ enum Queued {
     Mirror(GroupIndex),
     /// An order for its clients.
     Clients(GroupIndex),
+    /// Whether the peer has the newest key.
+    Keys,
     /// Something asked for once.
     Request,
     /// An event to keep and to tell.
@@ -128,7 +130,7 @@ impl Queued {
     /// Whether the next of its kind says all that it says.
     fn is_order(self) -> bool {
         match self {
-            Queued::Services(_) | Queued::Mirror(_) | Queued::Clients(_) => true,
+            Queued::Services(_) | Queued::Mirror(_) | Queued::Clients(_) | Queued::Keys => true,
             Queued::Request | Queued::Event => false,
         }
     }
@@ -229,6 +231,7 @@ impl HeartLink {
             ToWorker::Services { group, .. } => self.queue(Queued::Services(*group), bytes),
             ToWorker::Mirror { group, .. } => self.queue(Queued::Mirror(*group), bytes),
             ToWorker::Clients { group, .. } => self.queue(Queued::Clients(*group), bytes),
+            ToWorker::PeerHasNewest(_) => self.queue(Queued::Keys, bytes),
             ToWorker::Tell(_) => self.queue(Queued::Event, bytes),
             ToWorker::Ready
             | ToWorker::Hello { .. }

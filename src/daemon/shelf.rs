@@ -1,4 +1,4 @@
-//! The config in effect, and one that is offered, in memory that heart and worker share: a restarted
+//! The config in effect with the pair's keys, and others that are offered, in memory that heart and worker share: a restarted
 //! heart or worker begins with the one in effect, and reads no file.
 //!
 //! ```text
@@ -17,14 +17,25 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
+use crate::config::ring::KeyRing;
 use crate::limits::SHELF_BYTES_MAX;
 
 /// Behind the byte that names the slot in effect.
 const FIRST_SLOT: u64 = 8;
 const HEAD_BYTES: usize = 8 + blake3::OUT_LEN;
 const SLOT_BYTES: u64 = (HEAD_BYTES + SHELF_BYTES_MAX) as u64;
+
+/// What a slot holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Shelved {
+    /// The config.
+    pub config: Config,
+    /// What the key file holds.
+    pub keys: KeyRing,
+}
 
 /// The shared memory. Configs are checked ones, as JSON: who reads them needs no parser of files.
 #[derive(Debug)]
@@ -33,15 +44,15 @@ pub struct Shelf {
 }
 
 impl Shelf {
-    /// Makes one; this config is in effect.
+    /// Makes one; this is in effect.
     ///
     /// # Errors
     /// No memory, or the config is too long.
-    pub fn create(config: &Config) -> io::Result<Shelf> {
+    pub fn create(first: &Shelved) -> io::Result<Shelf> {
         let file = File::from(memfd_create(c"clusterd-config", MFdFlags::MFD_CLOEXEC)?);
         file.set_len(FIRST_SLOT + 2 * SLOT_BYTES)?;
         let shelf = Shelf { file };
-        shelf.write(0, config)?;
+        shelf.write(0, first)?;
         Ok(shelf)
     }
 
@@ -50,27 +61,27 @@ impl Shelf {
         Shelf { file: fd.into() }
     }
 
-    /// The config in effect.
+    /// What is in effect.
     ///
     /// # Errors
     /// The memory does not hold one.
-    pub fn current(&self) -> io::Result<Config> {
+    pub fn current(&self) -> io::Result<Shelved> {
         self.read(self.slot()?)
     }
 
-    /// Offers another config.
+    /// Offers something else.
     ///
     /// # Errors
     /// It is too long.
-    pub fn offer(&self, config: &Config) -> io::Result<()> {
-        self.write(1 - self.slot()?, config)
+    pub fn offer(&self, other: &Shelved) -> io::Result<()> {
+        self.write(1 - self.slot()?, other)
     }
 
-    /// The config that is offered.
+    /// What is offered.
     ///
     /// # Errors
     /// None was, or not to its end.
-    pub fn offered(&self) -> io::Result<Config> {
+    pub fn offered(&self) -> io::Result<Shelved> {
         self.read(1 - self.slot()?)
     }
 
@@ -90,21 +101,21 @@ impl Shelf {
         Ok(slot.min(1))
     }
 
-    fn write(&self, slot: u8, config: &Config) -> io::Result<()> {
-        let config = serde_json::to_vec(config)?;
-        if config.len() > SHELF_BYTES_MAX {
+    fn write(&self, slot: u8, shelved: &Shelved) -> io::Result<()> {
+        let bytes = serde_json::to_vec(shelved)?;
+        if bytes.len() > SHELF_BYTES_MAX {
             let text =
                 format!("with every value in effect it is longer than {SHELF_BYTES_MAX} bytes");
             return Err(io::Error::other(text));
         }
         let place = FIRST_SLOT + u64::from(slot) * SLOT_BYTES;
-        let (length, hash) = ((config.len() as u64).to_le_bytes(), blake3::hash(&config));
+        let (length, hash) = ((bytes.len() as u64).to_le_bytes(), blake3::hash(&bytes));
         let head = [length.as_slice(), hash.as_bytes()];
-        self.file.write_all_at(&config, place + HEAD_BYTES as u64)?;
+        self.file.write_all_at(&bytes, place + HEAD_BYTES as u64)?;
         self.file.write_all_at(&head.concat(), place)
     }
 
-    fn read(&self, slot: u8) -> io::Result<Config> {
+    fn read(&self, slot: u8) -> io::Result<Shelved> {
         let torn = || io::Error::other("the config in memory is not whole");
         let place = FIRST_SLOT + u64::from(slot) * SLOT_BYTES;
         let mut head = [0; HEAD_BYTES];
@@ -134,15 +145,17 @@ mod tests {
     use super::*;
     use crate::config;
 
-    /// A config of that cluster.
-    fn named(cluster: &str) -> Config {
+    /// A config of that cluster, and keys that are its own.
+    fn named(cluster: &str) -> Shelved {
         let text = format!(
             "[cluster]\nname = \"{cluster}\"\nkey = \"/k\"\n\
              [node.a]\naddress = \"192.0.2.11\"\nlan = \"eth0\"\ncrossover = \"eth1\"\n\
              [node.b]\naddress = \"192.0.2.12\"\nlan = \"eth0\"\ncrossover = \"eth1\"\n\
              [group.g]\nprefer = \"a\"\naddress = [\"192.0.2.50/24\"]\n"
         );
-        config::parse(&text, "shelved").unwrap()
+        let key = *blake3::hash(cluster.as_bytes()).as_bytes();
+        let keys = KeyRing { newest: key, before: (cluster.len() > 3).then_some([7; 32]) };
+        Shelved { config: config::parse(&text, "shelved").unwrap(), keys }
     }
 
     #[test]
@@ -159,7 +172,7 @@ mod tests {
             assert_eq!(worker.current().unwrap(), named(name));
         }
         let mut long = named("long");
-        long.cluster = "x".repeat(SHELF_BYTES_MAX);
+        long.config.cluster = "x".repeat(SHELF_BYTES_MAX);
         worker.offer(&long).unwrap_err();
     }
 

@@ -12,8 +12,8 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{self, Path, PathBuf};
 
 use super::inherit::{self, Launch};
-use super::shelf::Shelf;
-use crate::config::{Config, NodeIndex, key::Key};
+use super::shelf::{Shelf, Shelved};
+use crate::config::{Config, NodeIndex, ring::KeyRing};
 use crate::sys::process;
 
 /// The program of guard and heart; it lies beside this one.
@@ -28,8 +28,8 @@ pub struct Settings {
     pub config_file: PathBuf,
     /// Which of its nodes this is.
     pub me: NodeIndex,
-    /// The pair's key.
-    pub key: Key,
+    /// The pair's keys.
+    pub keys: KeyRing,
     /// Where the control socket will be.
     pub run_dir: PathBuf,
     /// What must survive a reboot.
@@ -105,12 +105,12 @@ pub fn run(settings: Settings) -> Result<Infallible, StartError> {
     let heart_program =
         File::open(&heart).map_err(|source| StartError::HeartProgram { path: heart, source })?;
     let own_program = File::open("/proc/self/exe").map_err(system("open this program"))?;
-    let shelf = Shelf::create(&settings.config).map_err(system("keep the config in memory"))?;
+    let shelf = Shelf::create(&Shelved { config: settings.config, keys: settings.keys });
+    let shelf = shelf.map_err(system("keep the config in memory"))?;
     let launch = Launch {
         version: inherit::VERSION.to_owned(),
         config_file: path::absolute(&settings.config_file).map_err(system("find the config"))?,
         me: settings.me,
-        key: settings.key,
         // Services are started in `/`.
         run_dir: path::absolute(&settings.run_dir).map_err(system("find the run directory"))?,
         state_dir: settings.state_dir,

@@ -325,7 +325,7 @@ impl World {
         let changed = self.files[node].digest == self.config.digest;
         self.files[node] = if changed { other } else { self.config.clone() };
         let config = Box::new(Config::clone(&self.files[node]));
-        self.tell_heart(node, Event::Reload { config });
+        self.tell_heart(node, Event::Reload { config, new_keys: false, request: None });
     }
 
     fn foreign_add(&mut self, group: GroupIndex) {

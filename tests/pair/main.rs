@@ -28,6 +28,7 @@ mod orders;
 mod reach;
 mod reload;
 mod replays;
+mod rotate;
 mod scene;
 mod services;
 mod setback;

@@ -15,7 +15,7 @@ use crate::cables::{Frame, MARKS_AT, Plug};
 use crate::scene::Scene;
 
 /// Signals the owner's heart, and wants that the other node takes over because of its will.
-fn taken_over_by_will(scene: &mut Scene, owner: NodeIndex, signal: Signal) {
+pub fn taken_over_by_will(scene: &mut Scene, owner: NodeIndex, signal: Signal) {
     let heir = owner.other();
     let events = scene.events(heir).len();
     let mark = Instant::now();

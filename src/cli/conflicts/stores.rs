@@ -258,9 +258,9 @@ fn whose(config: &Config, me: NodeIndex, group: &Group) -> Whose {
 fn reach(config: &Config, me: NodeIndex, group: &Group) -> Result<Peer, String> {
     let (own, peer) = (config.node(me), config.node(me.other()));
     let failed = |why: String| format!("{} does not answer: {why}", peer.name);
-    let key = key::read(&config.key_file).map_err(|error| failed(error.to_string()))?;
+    let keys = key::read(&config.key_file).map_err(|error| failed(error.to_string()))?;
     let dialler = Dialler {
-        secret: Secret::new(&key, &config.cluster),
+        secret: Secret::new(&keys, &config.cluster),
         interface: own.crossover.clone(),
         lan: peer.address,
         own_lan: own.address,

@@ -45,7 +45,11 @@ impl Running {
                         Some((number, Request::Standby { .. } | Request::Online { .. })) => {
                             server.answer(number, &Answer::Refused("no".into()), now);
                         }
-                        Some((_, Request::Move { .. } | Request::Sync { .. })) | None => {}
+                        Some((
+                            _,
+                            Request::Reload {} | Request::Move { .. } | Request::Sync { .. },
+                        ))
+                        | None => {}
                     }
                 }
                 server.keep_house(poll.registry(), now);

@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use crate::config::ring::KeyState;
 use crate::config::{Config, ServiceAddress, change};
 use crate::control::event::Kind;
 use crate::core::evidence::probe::{Patience, Probe, Verdict};
@@ -44,32 +45,59 @@ impl Core {
         &self.config
     }
 
-    /// A reload could not be read: nothing changes.
-    pub(in crate::core) fn reload_failed(&mut self, error: &str) {
-        self.tell(Kind::Config, None, format!("not reloaded, nothing was changed: {error}"));
+    /// Tells what became of a reload; if it failed nothing has changed.
+    pub(in crate::core) fn reloaded(
+        &mut self,
+        outcome: Result<String, String>,
+        request: Option<u64>,
+    ) {
+        let failed = |error| format!("not reloaded, nothing was changed: {error}");
+        let outcome = outcome.map_err(failed);
+        let (Ok(text) | Err(text)) = &outcome;
+        self.tell(Kind::Config, None, text.clone());
+        self.out.extend(request.map(|request| Command::Answer { request, outcome }));
     }
 
-    /// Takes another config in, or nothing of it.
-    pub(in crate::core) fn reload(&mut self, now: Time, new: Config) {
-        if self.is_ending() || self.phase != Phase::Running {
-            return self.reload_failed("this daemon is starting or ending");
-        }
-        let keys = match change::compare(&self.config, &new) {
-            Ok(change) => change.keys,
-            Err(fixed) => {
-                let fixed = fixed.join(", ");
-                return self.reload_failed(&format!(
-                    "these cannot change while the daemon runs: {fixed}; restart clusterd on this \
-                     node, standby first"
-                ));
+    /// How far a change of the key is now. That the peer has the new one is told once, not at each of its restarts.
+    pub(in crate::core) fn key_is(&mut self, state: KeyState) {
+        self.key_state = state;
+        match state {
+            KeyState::Settled => self.key_agreed_told = false,
+            KeyState::Waiting | KeyState::Switched => {}
+            KeyState::Agreed if self.key_agreed_told => {}
+            KeyState::Agreed => {
+                self.key_agreed_told = true;
+                let text = "both nodes have the new key and send with it; the old one is accepted \
+                            until `clusterd key rotate --finish` on each";
+                self.tell(Kind::Config, None, text.to_owned());
             }
-        };
+        }
+    }
+
+    /// Takes another config in, or nothing of it. `new_keys`: the key file has changed, too.
+    pub(in crate::core) fn reload(
+        &mut self,
+        now: Time,
+        new: Config,
+        new_keys: bool,
+    ) -> Result<String, String> {
+        if self.is_ending() || self.phase != Phase::Running {
+            return Err("this daemon is starting or ending".to_owned());
+        }
+        let mut keys = change::compare(&self.config, &new).map(|change| change.keys).map_err(|fixed| {
+            format!(
+                "these cannot change while the daemon runs: {}; restart clusterd on this node, standby first",
+                fixed.join(", ")
+            )
+        })?;
+        if new_keys {
+            keys.push("the key file".to_owned());
+        }
         if keys.is_empty() {
-            return self.tell(Kind::Config, None, "reloaded: nothing has changed".to_string());
+            return Ok("reloaded: nothing has changed".to_owned());
         }
         let old = std::mem::replace(&mut self.config, std::sync::Arc::new(new));
         self.out.push_back(Command::Configured);
-        self.tell(Kind::Config, None, format!("reloaded: {} changed", keys.join(", ")));
         self.evidence.reach.set_hosts(now, &old.reach_hosts, &self.config.reach_hosts);
         self.keep_to(self.evidence.pace.or(self.config.heartbeat));
         let mut groups = std::mem::take(&mut self.groups);
@@ -87,6 +115,7 @@ impl Core {
         {
             self.compare_configs(digest);
         }
+        Ok(format!("reloaded: {} changed", keys.join(", ")))
     }
 
     fn reload_group(&mut self, now: Time, group: &mut GroupState, old: &Config) {

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use serde::{Deserialize, Serialize};
 
 use crate::beat::{Beat, DropReason, Path, Pulse};
+use crate::config::ring::KeyState;
 use crate::config::{Config, GroupIndex, NodeIndex};
 use crate::control::event::Kind;
 use crate::core::group::order::{MirrorReport, ServiceReport, Tickled};
@@ -263,14 +264,28 @@ pub enum Event {
     },
     /// The guard is gone: nobody takes the addresses away if this process dies.
     GuardGone,
-    /// The config file was read anew (SIGHUP) and is a good one.
+    /// The config file and the key file were read anew, and are good ones.
     Reload {
-        /// What it says.
+        /// What the config file says.
         config: Box<Config>,
+        /// The key file holds other keys than before.
+        #[serde(default)]
+        new_keys: bool,
+        /// Number of the operator's request; `None`: it was a signal.
+        #[serde(default)]
+        request: Option<u64>,
     },
-    /// The config file was to be read anew and could not be.
+    /// The files were to be read anew and could not be, or are no good ones.
     ReloadFailed {
         /// Why.
         error: String,
+        /// Number of the operator's request; `None`: it was a signal.
+        #[serde(default)]
+        request: Option<u64>,
+    },
+    /// How far a change of the key is now.
+    KeyIs {
+        /// How far.
+        state: KeyState,
     },
 }

@@ -34,6 +34,7 @@ impl Core {
                 peer: self.evidence.peer.last().map_or(0, |beat| beat.reach),
                 of: count(self.evidence.reach.hosts()),
             },
+            key: self.key_state,
             troubles: self.troubles(now),
             groups: self.groups.iter().map(|group| self.group_status(now, group)).collect(),
         }

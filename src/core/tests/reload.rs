@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::Config;
+use crate::config::ring::KeyState;
 
 const SECOND: &str = "203.0.113.51/24";
 
@@ -28,7 +29,10 @@ fn with_addresses(all: &str) -> Config {
 
 impl Story {
     fn reload(&mut self, node: usize, config: &Config) {
-        self.give(node, Event::Reload { config: Box::new(config.clone()) });
+        self.give(
+            node,
+            Event::Reload { config: Box::new(config.clone()), new_keys: false, request: None },
+        );
     }
 
     fn beats_on_lan(&mut self, node: usize, span: Duration) -> usize {
@@ -114,7 +118,10 @@ fn what_cannot_change_refuses_the_whole() {
     let digest = story.nodes[A].core.config.digest;
     story
         .reload(A, &edited(&[("\"5s\"", "\"6s\""), ("prefer  = \"serv1\"", "prefer = \"serv2\"")]));
-    story.give(A, Event::ReloadFailed { error: "clusterd.toml:3:1: a wrong key".to_owned() });
+    story.give(
+        A,
+        Event::ReloadFailed { error: "clusterd.toml:3:1: a wrong key".to_owned(), request: None },
+    );
     story.run(MS * 1_000);
     assert_eq!(story.nodes[A].configured, 0);
     assert_eq!(story.nodes[A].core.config.digest, digest);
@@ -127,6 +134,29 @@ fn what_cannot_change_refuses_the_whole() {
         1
     );
     assert_eq!(story.told(A, Kind::Config, "nothing was changed: clusterd.toml:3:1"), 1);
+    story.is_calm();
+}
+
+#[test]
+fn another_key_alone_is_taken_in_and_told_once() {
+    let mut story = Story::settled();
+    let config = Box::new((*story.nodes[A].core.config).clone());
+    story.give(A, Event::Reload { config, new_keys: true, request: Some(7) });
+    assert_eq!(story.nodes[A].configured, 1);
+    assert_eq!(story.nodes[A].answers[&7], Ok("reloaded: the key file changed".to_owned()));
+    assert_eq!(story.told(A, Kind::Config, "reloaded: the key file changed"), 1);
+    // The other node begins anew in between, with both keys.
+    use KeyState::{Agreed, Settled, Waiting};
+    for state in [Waiting, Agreed, Waiting, Agreed] {
+        story.give(A, Event::KeyIs { state });
+        assert_eq!(story.status(A).key, state);
+    }
+    assert_eq!(story.told(A, Kind::Config, "both nodes have the new key"), 1);
+    // The next change is another one.
+    for state in [Settled, Waiting, Agreed] {
+        story.give(A, Event::KeyIs { state });
+    }
+    assert_eq!(story.told(A, Kind::Config, "both nodes have the new key"), 2);
     story.is_calm();
 }
 

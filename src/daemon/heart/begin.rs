@@ -22,6 +22,7 @@ use super::{FIRST_CONTROL, FIRST_WIRE, GUARD, Heart, NET_THREAD, SIGNALS, WORKER
 use crate::beat::codec::Codec;
 use crate::beat::paths::Paths;
 use crate::config::NodeIndex;
+use crate::config::ring::KeyState;
 use crate::control::socket::Server;
 use crate::core::{Core, Event, Time};
 use crate::daemon::inherit::HeartInherits;
@@ -84,7 +85,7 @@ impl BeginError {
 /// # Errors
 /// It could not begin, or its poll failed.
 pub fn run(inherits: HeartInherits) -> Result<(), BeginError> {
-    let HeartInherits { config, me, key, run_dir, record, page, mut link, guard, lock, shelf } =
+    let HeartInherits { config, me, keys, run_dir, record, page, mut link, guard, lock, shelf } =
         inherits;
     let config = Arc::new(config);
     nix::sys::prctl::set_name(c"clusterd-heart").map_err(io::Error::from)?;
@@ -123,7 +124,7 @@ pub fn run(inherits: HeartInherits) -> Result<(), BeginError> {
         let _ = realtime::set_thread_priority(limits::HEART_PRIORITY);
     };
     let handle = crate::net::start(setup.clone(), sender, Box::new(wake()), on_start)?;
-    let codec = Codec::new(&key, &config.cluster, config.group_tags(), me);
+    let codec = Codec::new(keys, &config.cluster, config.group_tags(), me);
     let paths = Paths::new(&config, me, codec);
     let registry = poll.registry().try_clone()?;
     let line = config.node(me).serial.clone();
@@ -166,6 +167,7 @@ pub fn run(inherits: HeartInherits) -> Result<(), BeginError> {
         signals,
         shelf,
         reload: Reload::default(),
+        key_state: KeyState::default(),
         guard: Some(guard),
         recording,
         _lock: lock,

@@ -9,6 +9,8 @@ use crate::core::Wish;
 pub enum Asked {
     /// Show the state.
     Status,
+    /// Read the config file and the key file again.
+    Reload,
     /// Hand this to the core; it answers.
     Wish(Wish),
     /// It names what does not exist: say so.
@@ -19,6 +21,7 @@ pub enum Asked {
 pub fn read(request: Request, config: &Config, me: NodeIndex) -> Asked {
     match request {
         Request::Status {} => Asked::Status,
+        Request::Reload {} => Asked::Reload,
         Request::Standby { node } => node_or_me(node, config, me, Wish::Standby),
         Request::Online { node } => node_or_me(node, config, me, Wish::Online),
         Request::Sync { group, wait, from } => {

@@ -20,7 +20,7 @@
 //! | `aside` | a thread for what a driver, or the kernel, is slow at: the serial line's device, closing sockets |
 //! | `line_tail` | when to look for the end of a frame on the serial line |
 //! | `senses` | what was seen on the LAN, in the core's words |
-//! | `reload` | the config file, read anew by the worker |
+//! | `reload` | the config file and the key file, read anew by the worker; how far a change of the key is |
 //! | `hands` | the netlink thread, and what is sealed for the guard |
 //! | `desk` | what administrators ask, in the core's words |
 //! | `effects` | doing the core's commands |
@@ -61,6 +61,7 @@ use self::senses::Senses;
 use self::wires::Wires;
 use crate::beat::codec::Session;
 use crate::beat::{Beat, DropReason, Incoming, Path};
+use crate::config::ring::KeyState;
 use crate::config::{Config, Nic, NodeIndex};
 use crate::control::protocol::{Answer, Payload};
 use crate::control::socket::Server;
@@ -98,6 +99,8 @@ struct Heart {
     /// The config in effect, for the next heart, and one that the worker offers.
     shelf: Shelf,
     reload: Reload,
+    /// How far a change of the key was when it was told last.
+    key_state: KeyState,
     /// Readable when the guard is gone; `None`: that is known.
     guard: Option<OwnedFd>,
     /// Every event is recorded.
@@ -271,6 +274,7 @@ impl Heart {
             }
             let session = self.session();
             self.wires.read_path(path, &session, &mut frames);
+            self.note_keys();
             if path == Path::Serial && self.wires.is_line_busy() && self.core.is_asking() {
                 self.handle(Event::LineBusy);
             }
@@ -284,6 +288,8 @@ impl Heart {
             self.tick_if_due();
         }
         self.frames = frames;
+        // The core may have met another incarnation of the peer.
+        self.note_keys();
     }
 
     fn session(&self) -> Session {
@@ -371,6 +377,7 @@ impl Heart {
                 // The link itself sends it the newest write again.
                 Ok(Some(ToHeart::WorkerStarted)) => {
                     self.reload_lost();
+                    self.tell_worker_of_keys();
                     self.handle(Event::WorkerStarted);
                 }
                 Ok(Some(ToHeart::Alive)) => self.handle(Event::WorkerAlive),
@@ -391,7 +398,7 @@ impl Heart {
         // Only these two are in the set.
         while let Ok(Some(info)) = self.signals.read_signal() {
             if info.ssi_signo == Signal::SIGHUP as u32 {
-                self.begin_reload();
+                self.begin_reload(None);
             } else {
                 self.handle(Event::Shutdown);
             }
@@ -414,6 +421,7 @@ impl Heart {
             return;
         };
         match desk::read(request, &self.config, self.me) {
+            Asked::Reload => self.begin_reload(Some(number)),
             Asked::Wish(wish) => self.handle(Event::Wished { request: number, wish }),
             Asked::Unknown(what) => self.server.answer(number, &Answer::Unknown(what), now),
             Asked::Status => {

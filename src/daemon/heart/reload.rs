@@ -1,54 +1,71 @@
-//! A reload: the worker reads the config file and offers what it says, the core takes it in or not.
+//! A reload: the worker reads the config file and the key file and offers what they say, the core takes the config in
+//! or not, and the keys with it. How far a change of the key is, is noted here for all who must know.
 
 use super::Heart;
 use crate::core::{Event, Time};
 use crate::daemon::link::ToWorker;
+use crate::daemon::shelf::Shelved;
 use crate::limits;
 
-/// A reload under way: its number, and when it was asked for.
+/// A reload under way: its number, when it was asked for, and whom to answer.
 #[derive(Debug, Default)]
-pub struct Reload(Option<(u64, Time)>);
+pub struct Reload(Option<(u64, Time, Option<u64>)>);
 
 impl Heart {
-    /// SIGHUP: has the file read. One at a time: the worker must not write what is being read here.
-    pub(super) fn begin_reload(&mut self) {
+    /// Has the files read; `request`: who asked on the control socket. One at a time: the worker must not write what
+    /// is being read here.
+    pub(super) fn begin_reload(&mut self, request: Option<u64>) {
         let now = self.clock.now();
-        if self.reload.0.is_some_and(|(_, at)| now.since(at) < limits::RELOAD_PATIENCE) {
+        if self.reload.0.is_some_and(|(_, at, _)| now.since(at) < limits::RELOAD_PATIENCE) {
             let error = "another reload is under way; try again".to_owned();
-            return self.handle(Event::ReloadFailed { error });
+            return self.handle(Event::ReloadFailed { error, request });
         }
         let (incarnation, ..) = self.core.session();
         let nonce = incarnation ^ now.0;
-        self.reload = Reload(Some((nonce, now)));
+        self.reload = Reload(Some((nonce, now, request)));
         self.worker.send(&ToWorker::Reread { nonce });
     }
 
     /// A worker has started: what the one before was asked for does not come.
     pub(super) fn reload_lost(&mut self) {
-        if self.reload.0.take().is_some() {
+        if let Some((_, _, request)) = self.reload.0.take() {
             let error = "the worker process was restarted; try again".to_owned();
-            self.handle(Event::ReloadFailed { error });
+            self.handle(Event::ReloadFailed { error, request });
         }
     }
 
-    /// The file was read, or could not be.
+    /// The files were read, or could not be.
     pub(super) fn offered(&mut self, nonce: u64, error: Option<String>) {
-        if self.reload.0.take_if(|(asked, _)| *asked == nonce).is_none() {
+        let Some((_, _, request)) = self.reload.0.take_if(|(asked, ..)| *asked == nonce) else {
             log::info!("the config file was read for nobody: the answer came late");
             return;
-        }
-        let read = match error {
-            Some(error) => Err(error),
-            None => self.shelf.offered().map_err(|error| error.to_string()),
         };
+        let read = error.map_or_else(|| self.read_offer(), Err);
         match read {
-            Ok(config) => self.handle(Event::Reload { config: Box::new(config) }),
-            Err(error) => self.handle(Event::ReloadFailed { error }),
+            Ok(Shelved { config, keys }) => {
+                let new_keys = keys != *self.wires.ring();
+                self.handle(Event::Reload { config: Box::new(config), new_keys, request });
+            }
+            Err(error) => self.handle(Event::ReloadFailed { error, request }),
         }
     }
 
-    /// The core has taken another config in.
+    fn read_offer(&self) -> Result<Shelved, String> {
+        let offer = self.shelf.offered().map_err(|error| error.to_string())?;
+        let (_, peer_incarnation, _) = self.core.session();
+        let may_use = self.wires.may_use(&offer.keys, peer_incarnation);
+        may_use
+            .map_err(|error| format!("key file {}: {error}", offer.config.key_file.display()))?;
+        Ok(offer)
+    }
+
+    /// The core has taken in what is offered.
     pub(super) fn configured(&mut self) {
+        match self.shelf.offered() {
+            Ok(offer) => self.wires.set_ring(&offer.keys),
+            // It was whole when the core was told of it.
+            Err(error) => log::error!("the keys before stay in use: {error}"),
+        }
         // First for a heart after this one: what it does not know it would not delete.
         if let Err(error) = self.shelf.accept() {
             log::error!("a restarted heart will begin with the config before: {error}");
@@ -59,5 +76,25 @@ impl Heart {
         self.senses.configured(&self.config);
         self.wires.configured(&self.config, self.clock.now());
         self.worker.send(&ToWorker::Configured);
+        // What the guard would say may be signed with a key that goes; who sends is told in the next round.
+        self.seal_will();
+    }
+
+    /// Tells what has changed with the keys. The guard first: its last will must be one that the peer reads.
+    pub(super) fn note_keys(&mut self) {
+        let (_, peer_incarnation, _) = self.core.session();
+        let state = self.wires.key_state(peer_incarnation);
+        if state == self.key_state {
+            return;
+        }
+        self.key_state = state;
+        self.seal_will();
+        self.tell_worker_of_keys();
+        self.handle(Event::KeyIs { state });
+    }
+
+    /// Those who send for this node in the worker.
+    pub(super) fn tell_worker_of_keys(&mut self) {
+        self.worker.send(&ToWorker::PeerHasNewest(self.key_state.peer_has_newest()));
     }
 }

@@ -21,6 +21,7 @@ use crate::control::status::{GroupState, PathState, PathStatus, Standing, Status
 use crate::core::{Command as Effect, DiskState};
 use crate::daemon::inherit::HeartInherits;
 use crate::daemon::link::{self, ToWorker, WorkerLink};
+use crate::daemon::shelf::Shelved;
 use crate::net::LinkInfo;
 use crate::sim::replay::replay;
 use crate::sys::rtnl::HeldRtnl;
@@ -178,6 +179,7 @@ impl Beating {
                     | ToWorker::Mirror { .. }
                     | ToWorker::Reread { .. }
                     | ToWorker::Configured
+                    | ToWorker::PeerHasNewest(_)
                     | ToWorker::Clients { .. }
                     | ToWorker::Tickle { .. }
                     | ToWorker::Approve { .. }
@@ -187,14 +189,15 @@ impl Beating {
         });
         let inherits = HeartInherits {
             me,
-            key: [7; 32],
+            keys: (&[7; 32]).into(),
             run_dir: run_dir.clone(),
             record: Some(CONFIG.to_owned()),
             page: Page::open(page.as_fd().try_clone_to_owned().unwrap()).unwrap(),
             link: HeartLink::new(heart_end),
             guard: guard_read.into(),
             lock: std::fs::File::open("/dev/null").unwrap().into(),
-            shelf: Shelf::create(&config).unwrap(),
+            shelf: Shelf::create(&Shelved { config: config.clone(), keys: (&[7; 32]).into() })
+                .unwrap(),
             config,
         };
         let (thread, pthread) = host.run(|| {

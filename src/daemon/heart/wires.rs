@@ -17,6 +17,7 @@ use crate::beat::codec::Session;
 use crate::beat::paths::Paths;
 use crate::beat::pulse_time;
 use crate::beat::{Beat, DropReason, Farewell, Incoming, Path, Pulse};
+use crate::config::ring::{KeyRing, KeyState, RingError};
 use crate::config::{Config, Mac, Nic, NodeIndex};
 use crate::core::Time;
 use crate::limits;
@@ -266,6 +267,29 @@ impl Wires {
     /// Whether the serial line is in the middle of bringing a frame.
     pub fn is_line_busy(&self) -> bool {
         self.line_tail.is_busy()
+    }
+
+    /// Whether the heart may go on with these keys.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn may_use(&self, ring: &KeyRing, peer_incarnation: u64) -> Result<(), RingError> {
+        self.paths.may_use(ring, peer_incarnation)
+    }
+
+    /// Goes on with these keys.
+    pub fn set_ring(&mut self, ring: &KeyRing) {
+        self.paths.set_ring(ring);
+    }
+
+    /// The keys in use.
+    pub fn ring(&self) -> &KeyRing {
+        self.paths.ring()
+    }
+
+    /// How far a change of the key is, with this incarnation of the peer.
+    pub fn key_state(&self, peer_incarnation: u64) -> KeyState {
+        self.paths.key_state(peer_incarnation)
     }
 
     /// The last will as frames for the paths that are open.

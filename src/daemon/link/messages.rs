@@ -74,13 +74,15 @@ pub enum ToWorker {
         /// Which group.
         group: GroupIndex,
     },
-    /// Read the config file anew and offer it on the shelf; answer `Offered`.
+    /// Read the config file and the key file anew and offer them on the shelf; answer `Offered`.
     Reread {
         /// Comes back in the answer.
         nonce: u64,
     },
     /// What was offered is in effect now.
     Configured,
+    /// While the key is changed: whether the peer is known to have the newest.
+    PeerHasNewest(bool),
     /// Keep, show and notify this event.
     Tell(Record),
     /// A line for the log.
@@ -157,7 +159,7 @@ pub enum ToHeart {
     },
     /// Link-local address of the crossover interface: goes into the heartbeats.
     SyncAddress(Option<Ipv6Addr>),
-    /// Answer to `Reread`: the config is on the shelf, or why not.
+    /// Answer to `Reread`: both are on the shelf, or why not.
     Offered {
         /// From the question.
         nonce: u64,

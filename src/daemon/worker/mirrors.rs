@@ -11,7 +11,6 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::spawn;
 use super::stores::StoreDesk;
-use crate::config::key::Key;
 use crate::config::{Config, Group, GroupIndex, NodeIndex};
 use crate::control::event::Kind;
 use crate::core::{MirrorDuty, MirrorTerms, PeerSync};
@@ -37,7 +36,7 @@ pub(super) struct Mirrors {
 pub(super) struct Pair<'a> {
     pub(super) config: &'a Config,
     pub(super) me: NodeIndex,
-    pub(super) key: &'a Key,
+    pub(super) secret: Secret,
     pub(super) state_dir: &'a Path,
 }
 
@@ -50,7 +49,7 @@ pub(super) fn begin(
     link: &Arc<WorkerLink>,
     done: &Sender<()>,
 ) -> io::Result<Mirrors> {
-    let secret = Secret::new(pair.key, &pair.config.cluster);
+    let secret = pair.secret.clone();
     let mut engines: Vec<Option<Handle>> = Vec::new();
     let mut by_name = Vec::new();
     for (index, group) in pair.config.groups() {

@@ -5,7 +5,7 @@
 //! link -> this thread ---+-> keeper      events.jsonl, standard error
 //!                        +-> notifier    notify.exec
 //!                        +-> recorder    run --record FILE
-//!                        +-> rereader    the config file, anew           -> shelf, link
+//!                        +-> rereader    config and key file, anew       -> shelf, link
 //!                        +-> supervisor  services, one for each group    -> link
 //!                        +-> engine      mirrored trees, the same         -> link
 //!                        +-> clients     their connections               -> link
@@ -42,10 +42,13 @@ use self::services::Supervisors;
 use super::inherit::WorkerInherits;
 use super::link::{ToHeart, ToWorker, WorkerLink};
 use super::logger;
-use super::shelf::Shelf;
+use super::shelf::{Shelf, Shelved};
 use super::start::{StartError, system};
+use crate::config::ring::SharedRing;
 use crate::config::{Config, change};
 use crate::limits;
+use crate::mirror::transport::Secret;
+use crate::net::clients::Codec;
 use crate::sys::{process, realtime};
 
 /// Becomes the worker, until the link ends.
@@ -72,7 +75,7 @@ fn work(inherited: WorkerInherits) -> Result<(), StartError> {
         config,
         config_file,
         me,
-        key,
+        keys,
         run_dir,
         state_dir,
         record,
@@ -83,6 +86,7 @@ fn work(inherited: WorkerInherits) -> Result<(), StartError> {
     let shelf = Arc::new(shelf);
     let link = Arc::new(link);
     let (done, all_done) = bounded::<()>(0);
+    let keys = SharedRing::from(&keys);
     let threads = || {
         let inbox = Arc::new(Inbox::default());
         let (store, to_heart, work) =
@@ -92,12 +96,14 @@ fn work(inherited: WorkerInherits) -> Result<(), StartError> {
         let events_dir = state_dir.clone();
         spawn("keeper", &done, move || events::run(&events_dir, &kept))?;
         let supervisors = services::begin(&config, me, &run_dir, &link, &done)?;
-        let pair = Pair { config: &config, me, key: &key, state_dir: &state_dir };
+        let secret = Secret::new(&keys, &config.cluster);
+        let pair = Pair { config: &config, me, secret, state_dir: &state_dir };
         let mirrors = mirrors::begin(&pair, &link, &done)?;
-        let clients = clients::begin(&config, me, &key, &link, &done)?;
+        let codec = Codec::new(&keys, &config, me);
+        let clients = clients::begin(&config, me, codec, &link, &done)?;
         let (rereader, asked) = Rereader::new();
         let (source, to_heart) =
-            (Source { file: config_file, key, shelf: Arc::clone(&shelf) }, Arc::clone(&link));
+            (Source { file: config_file, shelf: Arc::clone(&shelf) }, Arc::clone(&link));
         // It may sit in a disk that hangs: nothing waits for its end.
         std::thread::Builder::new()
             .name("rereader".to_owned())
@@ -114,7 +120,18 @@ fn work(inherited: WorkerInherits) -> Result<(), StartError> {
             spawn("recorder", &done, move || record::run(&file, &lines)).map(|()| recorder)
         });
         let (notifier, recorder) = (notifier.transpose()?, recorder.transpose()?);
-        Ok(Desks { inbox, keeper, supervisors, mirrors, clients, rereader, notifier, recorder })
+        let keys = keys.clone();
+        Ok(Desks {
+            inbox,
+            keeper,
+            supervisors,
+            mirrors,
+            clients,
+            rereader,
+            notifier,
+            recorder,
+            keys,
+        })
     };
     let desks = threads().map_err(system("start a thread"))?;
     drop(done);
@@ -146,6 +163,8 @@ struct Desks {
     rereader: Rereader,
     notifier: Option<Notifier>,
     recorder: Option<Recorder>,
+    /// Used by the mirrors and the clients' thread.
+    keys: SharedRing,
 }
 
 fn serve(link: &WorkerLink, desks: &Desks, shelf: &Shelf, mut config: Config) {
@@ -159,7 +178,7 @@ fn serve(link: &WorkerLink, desks: &Desks, shelf: &Shelf, mut config: Config) {
                 // A new heart may be ahead of this worker: the one before it may have died between
                 // taking a config in and telling of it.
                 let news = matches!(message, ToWorker::Configured | ToWorker::Hello { .. });
-                let anew = news && is_over(shelf, &mut config);
+                let anew = news && is_over(shelf, &mut config, &desks.keys);
                 if news {
                     desks.clients.configured(&config);
                 }
@@ -177,10 +196,11 @@ fn serve(link: &WorkerLink, desks: &Desks, shelf: &Shelf, mut config: Config) {
     }
 }
 
-/// Takes note of the config in effect; true: threads of this worker were begun with something else.
-fn is_over(shelf: &Shelf, config: &mut Config) -> bool {
+/// Takes note of the config and the keys in effect; true: threads of this worker were begun with something else.
+fn is_over(shelf: &Shelf, config: &mut Config, keys: &SharedRing) -> bool {
     match shelf.current() {
-        Ok(new) => {
+        Ok(Shelved { config: new, keys: ring }) => {
+            keys.set_ring(&ring);
             let change = change::compare(config, &new);
             *config = new;
             change.map_or(true, |change| change.worker)
@@ -217,6 +237,7 @@ impl Desks {
             ToWorker::Approve { group } => self.mirrors.approve(group),
             ToWorker::Sync { request, group } => self.mirrors.sync(link, group, request),
             ToWorker::Reread { nonce } => self.rereader.ask(nonce),
+            ToWorker::PeerHasNewest(has) => self.keys.set_peer_has_newest(has),
             // Looked at before.
             ToWorker::Configured => {}
             ToWorker::Tell(record) => {

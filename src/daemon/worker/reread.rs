@@ -1,13 +1,13 @@
-//! Reading the config file anew: it may be on a disk that hangs, so this has a thread of its own.
+//! Reading the config file and the key file anew: they may be on a disk that hangs, so this has a thread of its own.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::config::{self, key, key::Key};
+use crate::config::{self, key};
 use crate::daemon::link::{ToHeart, WorkerLink};
-use crate::daemon::shelf::Shelf;
+use crate::daemon::shelf::{Shelf, Shelved};
 
 /// Where the thread's questions are put.
 pub(super) struct Rereader(Sender<u64>);
@@ -16,9 +16,7 @@ pub(super) struct Rereader(Sender<u64>);
 pub(super) struct Source {
     /// The config file.
     pub(super) file: PathBuf,
-    /// The key in use.
-    pub(super) key: Key,
-    /// Where the config is offered to the heart.
+    /// Where both are offered to the heart.
     pub(super) shelf: Arc<Shelf>,
 }
 
@@ -48,13 +46,9 @@ pub(super) fn run(source: &Source, asked: &Receiver<u64>, link: &WorkerLink) {
 }
 
 fn offer(source: &Source) -> Result<(), String> {
-    let Source { file, key, shelf } = source;
+    let Source { file, shelf } = source;
     let config = config::load(file).map_err(|errors| errors.to_string())?;
-    let of_file = |file: &Path| key::read(file).map_err(|error| error.to_string());
-    if of_file(&config.key_file)? != *key {
-        let file = config.key_file.display();
-        return Err(format!("{file} holds another key; restart clusterd on both nodes"));
-    }
+    let keys = key::read(&config.key_file).map_err(|error| error.to_string())?;
     let refused = |error| format!("{}: {error}", file.display());
-    shelf.offer(&config).map_err(refused)
+    shelf.offer(&Shelved { config, keys }).map_err(refused)
 }

@@ -7,6 +7,7 @@ use crate::config::{Config, GroupIndex, NodeIndex};
 use crate::control::event::{Kind, Record, Told};
 use crate::core::{DiskState, ServiceDuty, ServiceWord};
 use crate::daemon::link::{HeartLink, pair};
+use crate::daemon::shelf::Shelved;
 
 /// An event that says `text`.
 pub(super) fn record(text: &str) -> Record {
@@ -40,13 +41,13 @@ fn a_worker_does_what_it_is_asked_and_ends_when_the_link_does() {
         config: config(&exec),
         config_file: state_dir.join("clusterd.toml"),
         me: NodeIndex::Lower,
-        key: [7; 32],
+        keys: (&[7; 32]).into(),
         run_dir: state_dir.join("run"),
         state_dir: state_dir.clone(),
         record: Some(recording.clone()),
         link: WorkerLink::new(worker),
         lock: std::fs::File::open("/dev/null").unwrap().into(),
-        shelf: Shelf::create(&config(&exec)).unwrap(),
+        shelf: Shelf::create(&Shelved { config: config(&exec), keys: (&[7; 32]).into() }).unwrap(),
     };
     let thread = std::thread::spawn(move || work(inherited));
     let mut heart = HeartLink::new(heart);

@@ -70,8 +70,19 @@ impl Dialler {
 
     fn link(&self, path: LinkPath, to: SocketAddr, from: IpAddr) -> Result<Link, LinkError> {
         let deadline = Instant::now() + self.patience;
-        let stream = socket::reach(to, from, deadline)?;
-        let noise = self.secret.initiate(&stream, deadline)?;
-        Ok(Link::new(Arc::new(stream), noise, path, limits::MIRROR_STALL_MAX))
+        let mut refused = LinkError::Refused;
+        // A second key only while the pair's is changed, for a peer that does not take the first.
+        for psk in self.secret.offers() {
+            let stream = socket::reach(to, from, deadline)?;
+            match self.secret.initiate(&psk, &stream, deadline) {
+                Ok(noise) => {
+                    let stream = Arc::new(stream);
+                    return Ok(Link::new(stream, noise, path, limits::MIRROR_STALL_MAX));
+                }
+                Err(error @ (LinkError::Refused | LinkError::Secret)) => refused = error,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(refused)
     }
 }

@@ -31,7 +31,8 @@ pub fn noises(secret: &Secret) -> (StatelessTransportState, StatelessTransportSt
     let deadline = Instant::now() + PATIENCE;
     thread::scope(|scope| {
         let responder = scope.spawn(|| secret.respond(&far, deadline).unwrap());
-        (secret.initiate(&near, deadline).unwrap(), responder.join().unwrap())
+        let psk = secret.offers()[0];
+        (secret.initiate(&psk, &near, deadline).unwrap(), responder.join().unwrap())
     })
 }
 

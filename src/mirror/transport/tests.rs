@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::loopback::{PATIENCE, noises, streams};
 use super::*;
+use crate::config::ring::{KeyRing, SharedRing};
 use crate::limits::{LINK_BUFFER_BYTES, MIRROR_MESSAGE_BYTES_MAX};
 
 /// For what is meant to be too slow.
@@ -219,6 +220,31 @@ proptest! {
     }
 }
 
+/// While the key is changed both are taken; what is offered first is what the peer is known to have.
+#[test]
+fn a_secret_of_two_keys() {
+    let [old, new] = [[7; 32], [8; 32]];
+    let ring = SharedRing::from(&KeyRing { newest: new, before: Some(old) });
+    let both = Secret::new(&ring, "pair");
+    let [only_old, only_new] = [old, new].map(|key| Secret::new(&key, "pair").offers()[0]);
+    assert_eq!(both.offers(), [only_old, only_new]);
+    for psk in both.offers() {
+        let (near, far) = streams();
+        let (here, there) = thread::scope(|scope| {
+            let responder = scope.spawn(|| both.respond(&far, soon()));
+            (secret().initiate(&psk, &near, soon()), responder.join().unwrap())
+        });
+        assert!(here.is_ok() && there.is_ok());
+    }
+    ring.set_peer_has_newest(true);
+    assert_eq!(both.offers(), [only_new, only_old]);
+    // The next key is not yet known to anybody.
+    ring.set_ring(&KeyRing { newest: [9; 32], before: Some(new) });
+    assert_eq!(both.offers()[0], only_new);
+    ring.set_ring(&KeyRing { newest: [9; 32], before: None });
+    assert_eq!(both.offers().len(), 1);
+}
+
 #[test]
 fn a_secret_is_of_both_key_and_name() {
     let same = Secret::new(&[7; 32], "pair");
@@ -230,7 +256,7 @@ fn a_secret_is_of_both_key_and_name() {
         let (near, far) = streams();
         let (here, there) = thread::scope(|scope| {
             let responder = scope.spawn(move || secret().respond(&far, soon()));
-            (other.initiate(&near, soon()), responder.join().unwrap())
+            (other.initiate(&other.offers()[0], &near, soon()), responder.join().unwrap())
         });
         assert_eq!(here.is_ok(), fits);
         assert_eq!(there.is_ok(), fits);

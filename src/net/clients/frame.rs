@@ -18,6 +18,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::Connection;
 use crate::config::key::Key;
+use crate::config::ring::SharedRing;
 use crate::config::{Config, Group, GroupIndex, GroupTags, NodeIndex};
 use crate::limits::{CONNECTIONS_MAX, SHARE_BYTES_MAX};
 
@@ -98,7 +99,8 @@ pub struct Part {
 /// Writes and reads the frames of one node of one pair.
 pub struct Codec {
     me: NodeIndex,
-    key: [u8; 32],
+    ring: SharedRing,
+    cluster_name: String,
     cluster: [u8; 8],
     tags: GroupTags,
     /// The service addresses of each group.
@@ -106,18 +108,25 @@ pub struct Codec {
 }
 
 impl Codec {
-    /// For node `me`, with the pair's key.
-    pub fn new(key: &Key, config: &Config, me: NodeIndex) -> Codec {
+    /// For node `me`, with the pair's keys.
+    pub fn new(ring: impl Into<SharedRing>, config: &Config, me: NodeIndex) -> Codec {
         let name = config.cluster.as_bytes();
         let cluster = blake3::derive_key("clusterd 1 cluster name in shared connections", name);
-        let secret = [key.as_slice(), name].concat();
         Codec {
             me,
-            key: blake3::derive_key("clusterd 1 shared connections", &secret),
+            ring: ring.into(),
+            cluster_name: config.cluster.clone(),
             cluster: cluster.first_chunk().copied().unwrap_or_default(),
             tags: config.group_tags(),
             groups: config.groups.iter().map(Group::ips).collect(),
         }
+    }
+
+    /// The tag of these bytes with what is derived from `key`.
+    fn tag(&self, key: &Key, signed: &[u8]) -> blake3::Hash {
+        let secret = [key.as_slice(), self.cluster_name.as_bytes()].concat();
+        let key = blake3::derive_key("clusterd 1 shared connections", &secret);
+        blake3::keyed_hash(&key, signed)
     }
 
     /// The groups have these addresses from now on.
@@ -147,6 +156,7 @@ impl Codec {
             }
         }
         let of = parts.len() as u16;
+        let key = self.ring.sending();
         let frame = |(index, (count, body)): (u16, (u16, Vec<u8>))| {
             let mut out = Vec::with_capacity(HEADER_BYTES + body.len() + TAG_BYTES);
             out.push(HEAD);
@@ -157,7 +167,7 @@ impl Codec {
             out.extend(number.to_be_bytes());
             out.extend([index, of, count].map(u16::to_be_bytes).concat());
             out.extend(body);
-            let tag = blake3::keyed_hash(&self.key, &out);
+            let tag = self.tag(&key, &out);
             out.extend(tag.as_bytes());
             out
         };
@@ -186,7 +196,8 @@ impl Codec {
             return Err(Refusal::NotPeer);
         }
         // Comparing two hashes takes the same time wherever they differ.
-        if blake3::keyed_hash(&self.key, signed) != blake3::Hash::from_bytes(*tag) {
+        let tag = blake3::Hash::from_bytes(*tag);
+        if !self.ring.ring().all().any(|key| self.tag(key, signed) == tag) {
             return Err(Refusal::BadTag);
         }
         let epoch = u64::from_be_bytes(reader.take()?);

@@ -3,6 +3,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::ring::{KeyRing, SharedRing};
 use crate::config::{Config, GroupIndex, NodeIndex};
 use crate::limits::{CONNECTIONS_MAX, SHARE_BYTES_MAX, SHARE_EPOCH_SILENCE, SHARE_KEPT};
 
@@ -131,6 +132,14 @@ fn hostile_frames_are_refused_by_their_reason() {
     assert_eq!(refusal(&frame(&other)), Refusal::UnknownGroup);
     let other = Codec::new(&[8; 32], &config("c", "web"), node);
     assert_eq!(refusal(&frame(&other)), Refusal::BadTag);
+    // While the key is changed both are read, and the old one is sent with until the peer has the new one.
+    let ring = SharedRing::from(&KeyRing { newest: [8; 32], before: Some(KEY) });
+    let changing = Codec::new(&ring, &config("c", "web"), NodeIndex::Upper);
+    assert!(changing.decode(&frame(&lower)).is_ok() && changing.decode(&frame(&other)).is_ok());
+    let upper_too = Codec::new(&ring, &config("c", "web"), node);
+    assert!(upper.decode(&frame(&upper_too)).is_ok());
+    ring.set_peer_has_newest(true);
+    assert_eq!(refusal(&frame(&upper_too)), Refusal::BadTag);
     let mut other = codec(NodeIndex::Upper);
     other.set_addresses(&[vec!["192.0.2.99".parse().unwrap()], Vec::new()]);
     assert_eq!(other.decode(&frame(&lower)).unwrap_err(), Refusal::OtherAddress);

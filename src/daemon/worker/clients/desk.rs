@@ -7,7 +7,6 @@ use std::time::Instant;
 
 use super::Order;
 use super::campaign::{Campaign, Outcome};
-use crate::config::key::Key;
 use crate::config::{Config, GroupIndex, NodeIndex};
 use crate::core::{ClientDuty, Tickled};
 use crate::limits::{
@@ -52,7 +51,12 @@ impl Desk {
     ///
     /// # Errors
     /// No random numbers.
-    pub(super) fn new(config: &Config, me: NodeIndex, key: &Key, tell: Tell) -> io::Result<Desk> {
+    pub(super) fn new(
+        config: &Config,
+        me: NodeIndex,
+        codec: Codec,
+        tell: Tell,
+    ) -> io::Result<Desk> {
         let now = Instant::now();
         let groups = config.groups().map(|(index, group)| Group {
             index,
@@ -62,7 +66,7 @@ impl Desk {
         });
         Ok(Desk {
             tell,
-            codec: Codec::new(key, config, me),
+            codec,
             table: Table::new(config.groups.len()),
             groups: groups.collect(),
             epoch: getrandom::u64().map_err(|error| io::Error::other(error.to_string()))?,

@@ -23,11 +23,10 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use self::desk::Desk;
 use super::spawn;
-use crate::config::key::Key;
 use crate::config::{Config, Group, GroupIndex, NodeIndex};
 use crate::core::ClientDuty;
 use crate::daemon::link::{ToHeart, WorkerLink};
-use crate::net::clients::Wire;
+use crate::net::clients::{Codec, Wire};
 
 /// The way to the thread.
 pub(super) struct Clients {
@@ -65,7 +64,7 @@ struct Order {
 pub(super) fn begin(
     config: &Config,
     me: NodeIndex,
-    key: &Key,
+    codec: Codec,
     link: &Arc<WorkerLink>,
     done: &Sender<()>,
 ) -> io::Result<Clients> {
@@ -78,7 +77,7 @@ pub(super) fn begin(
             log::warn!("the heart could not be told of tickled clients: {error}");
         }
     };
-    let mut desk = Desk::new(config, me, key, Box::new(tell))?;
+    let mut desk = Desk::new(config, me, codec, Box::new(tell))?;
     let in_thread = Arc::clone(&board);
     spawn("clients", done, move || {
         while let Some((orders, addresses)) = in_thread.take() {

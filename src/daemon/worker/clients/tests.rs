@@ -114,7 +114,8 @@ impl Node {
         let config = crate::config::parse(&text, "test").unwrap();
         let (sender, told) = channel();
         let tell = Box::new(move |_, tickled| sender.send(tickled).unwrap());
-        Node { desk: Desk::new(&config, me, &[7; 32], tell).unwrap(), told }
+        let codec = Codec::new(&[7; 32], &config, me);
+        Node { desk: Desk::new(&config, me, codec, tell).unwrap(), told }
     }
 
     fn order(&mut self, duty: ClientDuty, tickle: bool) {

@@ -1,0 +1,181 @@
+//! `key rotate`: another key for a running pair.
+//!
+//! The file is written, then read by this node's daemon; a person brings it to the other node. Power that goes in
+//! between leaves a file with which both nodes understand each other, and the verb again goes on from there.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use super::{DONE, FAILED, Globals, fail, say, status, wish};
+use crate::config::key;
+use crate::config::ring::{KeyRing, KeyState};
+use crate::control::protocol::Request;
+use crate::control::socket;
+
+#[derive(Debug, Args)]
+pub(super) struct KeyArgs {
+    #[command(subcommand)]
+    verb: KeyVerb,
+}
+
+#[derive(Debug, Subcommand)]
+enum KeyVerb {
+    /// Begin to change the key, or say what is left to do
+    Rotate {
+        /// Drop the old key on this node: refused until the other node sends with the new one
+        #[arg(long)]
+        finish: bool,
+    },
+}
+
+/// Does it; both daemons serve on.
+pub(super) fn run(globals: &Globals, args: &KeyArgs) -> ExitCode {
+    let KeyVerb::Rotate { finish } = args.verb;
+    let (config, me) = match globals.load_config() {
+        Ok(loaded) => loaded,
+        Err(status) => return status,
+    };
+    let peer = &config.node(me.other()).name;
+    let change = Change { globals, file: &config.key_file, peer };
+    match if finish { change.finish() } else { change.begin() } {
+        Ok(text) => {
+            say(&text);
+            ExitCode::from(DONE)
+        }
+        Err((status, why)) => fail(status, &why),
+    }
+}
+
+/// What ends it.
+const FINISH: &str = "  clusterd key rotate --finish";
+
+struct Change<'a> {
+    globals: &'a Globals,
+    file: &'a Path,
+    /// Name of the other node.
+    peer: &'a str,
+}
+
+/// What to say, or the exit status and why.
+type Outcome = Result<String, (u8, String)>;
+
+impl Change<'_> {
+    fn begin(&self) -> Outcome {
+        let _alone = self.alone()?;
+        let ring = self.read()?;
+        match (ring.before, self.state()?) {
+            (Some(_), KeyState::Agreed) => Ok(format!(
+                "{} sends with the new key, too; what is left is to drop the old one, on each node:\n{}",
+                self.peer, FINISH
+            )),
+            // It was begun before, perhaps up to here.
+            (Some(_), KeyState::Waiting | KeyState::Switched | KeyState::Settled) => {
+                self.reload().map(|_| self.steps())
+            }
+            (None, KeyState::Settled) => {
+                let next = key::next(&ring).map_err(|error| (FAILED, error.to_string()))?;
+                self.put(&ring, &next)?;
+                Ok(self.steps())
+            }
+            (None, KeyState::Waiting | KeyState::Switched | KeyState::Agreed) => {
+                Err((FAILED, self.other_file()))
+            }
+        }
+    }
+
+    fn finish(&self) -> Outcome {
+        let _alone = self.alone()?;
+        let ring = self.read()?;
+        let dropped = || {
+            format!(
+                "the old key does not count on this node any more; do the same on {}",
+                self.peer
+            )
+        };
+        match (ring.before, self.state()?) {
+            (Some(_), KeyState::Agreed) => {
+                self.put(&ring, &KeyRing { before: None, ..ring })?;
+                Ok(dropped())
+            }
+            (Some(_), KeyState::Waiting | KeyState::Switched | KeyState::Settled) => Err((
+                FAILED,
+                format!(
+                    "{} is not known to send with the new key, and would not be understood without the old one; \
+                     `clusterd key rotate` says what is to be done first",
+                    self.peer
+                ),
+            )),
+            (None, KeyState::Settled) => {
+                Ok(format!("{} holds one key: no change is under way", self.file.display()))
+            }
+            // The file was written before, and the daemon did not read it.
+            (None, KeyState::Agreed) => self.reload().map(|_| dropped()),
+            (None, KeyState::Waiting | KeyState::Switched) => Err((FAILED, self.other_file())),
+        }
+    }
+
+    /// Who changes the file has it alone.
+    fn alone(&self) -> Result<File, (u8, String)> {
+        let parent = self.file.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let locked = || -> io::Result<File> {
+            let directory = File::open(parent.unwrap_or(Path::new(".")))?;
+            directory.lock()?;
+            Ok(directory)
+        };
+        locked().map_err(|error| (FAILED, format!("{}: {error}", self.file.display())))
+    }
+
+    fn read(&self) -> Result<KeyRing, (u8, String)> {
+        key::read(self.file).map_err(|error| (FAILED, error.to_string()))
+    }
+
+    /// What the daemon says.
+    fn state(&self) -> Result<KeyState, (u8, String)> {
+        status::ask(self.globals).map(|status| status.key)
+    }
+
+    /// Writes other keys and has the daemon read them; what it refuses is undone.
+    fn put(&self, old: &KeyRing, new: &KeyRing) -> Result<(), (u8, String)> {
+        let write = |ring| key::replace(self.file, ring);
+        write(new).map_err(|error| (FAILED, error.to_string()))?;
+        self.reload().map(|_| ()).map_err(|(status, why)| match write(old) {
+            Ok(()) => (status, why),
+            Err(error) => {
+                (status, format!("{why}; and the key file could not be put back: {error}"))
+            }
+        })
+    }
+
+    fn reload(&self) -> Outcome {
+        let request = Request::Reload {};
+        let answer = socket::ask(&self.globals.run_dir, &request, wish::patience(&request));
+        match wish::outcome(answer) {
+            (DONE, text) => Ok(text),
+            (status, why) => Err((status, why)),
+        }
+    }
+
+    fn steps(&self) -> String {
+        let (file, peer) = (self.file.display(), self.peer);
+        format!(
+            "{file} holds a new key and the one in use, which still counts. Bring the file to {peer} and have it \
+             read there:\n  scp -p {file} {peer}:{file}\n  ssh {peer} clusterd reload\nBoth send with the new key as \
+             soon as each has heard it from the other: `clusterd status` says so. Then drop the old one, on each \
+             node:\n{}",
+            FINISH
+        )
+    }
+
+    fn other_file(&self) -> String {
+        format!(
+            "{} holds one key, and the daemon is about to change another; copy the key file of {} here, or restart \
+             clusterd on this node if this file is meant",
+            self.file.display(),
+            self.peer
+        )
+    }
+}
