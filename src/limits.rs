@@ -246,6 +246,8 @@ pub const HEART_PRIORITY: i32 = 30;
 pub const GUARD_PRIORITY: i32 = 31;
 /// Stack that is touched in advance by a real-time process, in bytes: ours use a few KiB of it.
 pub const STACK_TOUCHED_BYTES: usize = 64 * 1024;
+/// Stack of the heart's other threads, in bytes: all of it counts as locked, whether it is used or not.
+pub const HEART_THREAD_STACK_BYTES: usize = 256 * 1024;
 /// Heap that is touched in advance and never given back, in bytes: spare, beside the 400 KiB that a heart uses.
 pub const HEAP_TOUCHED_BYTES: usize = 128 * 1024;
 

@@ -28,7 +28,10 @@ use super::request::{LinkInfo, NetReply, NetRequest, NetSetup};
 use super::route_socket::{Monitor, RouteSocket};
 use super::virtual_links::VirtualLinks;
 use crate::config::{GroupIndex, Nic, ServiceAddress};
-use crate::limits::{CLAIM_AGE_MAX, LEASE, NET_REQUESTS_MAX, NET_REST, NET_TRIES, RELEASE_RETRY};
+use crate::limits::{
+    CLAIM_AGE_MAX, HEART_THREAD_STACK_BYTES, LEASE, NET_REQUESTS_MAX, NET_REST, NET_TRIES,
+    RELEASE_RETRY,
+};
 
 /// A request that was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -119,7 +122,8 @@ pub fn start(
     let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
     let shared = Arc::new(Shared { bell, end: AtomicBool::new(false) });
     let mut worker = Worker::open(setup, incoming, replies, wake, Arc::clone(&shared))?;
-    std::thread::Builder::new().name("clusterd-net".into()).spawn(move || {
+    let thread = std::thread::Builder::new().name("clusterd-net".into());
+    thread.stack_size(HEART_THREAD_STACK_BYTES).spawn(move || {
         on_start();
         worker.run();
     })?;

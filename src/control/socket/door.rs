@@ -12,6 +12,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::path;
 use crate::limits;
+use crate::sys::realtime::set_thread_priority;
 
 /// A look now and then whether the socket is still there.
 #[derive(Debug)]
@@ -32,6 +33,8 @@ impl Door {
         let run_dir = run_dir.to_owned();
         let mut trouble = None;
         let look = move || {
+            // It shares the heart's heap: nothing may keep it from giving a lock of that back.
+            let _ = set_thread_priority(limits::HEART_PRIORITY);
             while over.recv_timeout(limits::CONTROL_LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
                 if identity(&run_dir).is_ok_and(|there| there == known) {
                     continue;
@@ -57,7 +60,8 @@ impl Door {
                 }
             }
         };
-        thread::Builder::new().name("control-door".to_owned()).spawn(look)?;
+        let thread = thread::Builder::new().name("control-door".to_owned());
+        thread.stack_size(limits::HEART_THREAD_STACK_BYTES).spawn(look)?;
         Ok((Door { news, _open: open }, listener))
     }
 

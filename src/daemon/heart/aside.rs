@@ -79,7 +79,8 @@ impl Aside {
         let (orders, todo) = crossbeam_channel::bounded(limits::ASIDE_ORDERS_MAX);
         // Two questions, one of each on the way: there is always room.
         let (answer, done) = crossbeam_channel::bounded(2);
-        std::thread::Builder::new().name("clusterd-aside".into()).spawn(move || {
+        let thread = std::thread::Builder::new().name("clusterd-aside".into());
+        thread.stack_size(limits::HEART_THREAD_STACK_BYTES).spawn(move || {
             on_start();
             for order in todo {
                 let done = match (order, &mut driver) {
