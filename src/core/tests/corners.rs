@@ -401,3 +401,30 @@ fn the_preferred_node_goes_on_where_the_other_backs_off() {
     assert!(claims_although_the_peer_probes(A));
     assert!(!claims_although_the_peer_probes(B));
 }
+
+/// How long until a node calls its peer dead.
+fn time_until_dead(story: &mut Story, node: usize) -> Duration {
+    let began = story.now;
+    while story.status(node).peer.state != PeerState::Dead {
+        assert!(story.now.since(began) < MS * 1_000, "{:?}", story.status(node).peer);
+        story.run(MS);
+    }
+    story.now.since(began)
+}
+
+/// A peer that has just said that its LAN cable is out, and whose other cables follow: nothing that it does not
+/// answer on the LAN shows that it is dead.
+#[test]
+fn p1_a_peer_without_a_lan_carrier_is_given_up_by_silence_alone() {
+    let mut story = Story::settled();
+    story.run(MS * 220);
+    story.lan[B] = false;
+    story.give(B, Event::Carrier { link: Link::Lan, up: false });
+    story.run(MS * 20);
+    let said = newest(&story, B, Path::Crossover);
+    assert!(!said.lan_carrier, "it says so at once");
+    story.cut = PathSet::default().with(Path::Crossover).with(Path::Serial);
+    story.give(A, Event::Carrier { link: Link::Crossover, up: false });
+    let took = time_until_dead(&mut story, A);
+    assert!(took >= MS * 80, "{took:?}");
+}

@@ -253,6 +253,7 @@ impl Bed {
         let network = format!("--net={network}");
         let arguments = [&network, "ip", "-brief", "address"];
         let output = Command::new("nsenter").args(arguments).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
         let shown = String::from_utf8(output.stdout).unwrap();
         ADDRESSES.iter().filter(|address| shown.contains(**address)).count()
     }

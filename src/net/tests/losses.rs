@@ -108,7 +108,7 @@ impl Heart {
         }
     }
 
-    /// Renews until it succeeds; a claim that is refused its renewal is made anew.
+    /// Renews until it succeeds; a claim whose renewal is refused is made again.
     fn renew(&mut self, mut claim: u32) -> u32 {
         loop {
             self.worker.serve(NetRequest::Renew { group: WEB, claim });
