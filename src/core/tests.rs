@@ -22,6 +22,7 @@ mod lan;
 mod pulses;
 mod reload;
 mod storms;
+mod transitions;
 mod unsure;
 mod wills;
 

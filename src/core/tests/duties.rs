@@ -146,7 +146,7 @@ fn p3_services_start_once_the_disk_holds_that_this_node_serves() {
 }
 
 /// A was asked to hand over, has released, and sends the last changes of that reign.
-fn draining() -> (Story, Generation) {
+pub(super) fn draining() -> (Story, Generation) {
     let mut story = with_tree();
     let generation = mirrored(&mut story);
     let wish = Wish::Move { group: WEB, to: None, accept_loss: false };
