@@ -1,10 +1,11 @@
-//! The log of guard and worker: one line on standard error, with time, level and process. It does not
+//! The log of guard and worker: one line on standard error, with time, level and process. The journal of systemd adds
+//! time and level itself, so it gets the level as a priority in front of the line (sd-daemon(3)). The log does not
 //! allocate, and waits for a standard error that nobody reads only as long as it is told to.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -22,10 +23,15 @@ struct Logger {
 }
 
 static LOST: AtomicU64 = AtomicU64::new(0);
+/// Standard error is a stream of the journal.
+static IN_JOURNAL: AtomicBool = AtomicBool::new(false);
 
 /// Makes this the logger of the process. A line is dropped, and counted in the next one, if standard
 /// error cannot take it within `patience`.
 pub fn install(process: &'static str, patience: Duration) {
+    let named = std::env::var("JOURNAL_STREAM").ok();
+    let is_named = named.is_some_and(|named| is_stream(std::io::stderr().as_fd(), &named));
+    IN_JOURNAL.store(is_named, Ordering::Relaxed);
     // A second call can only happen in tests, and changes nothing.
     if log::set_boxed_logger(Box::new(Logger { process, patience })).is_ok() {
         log::set_max_level(log::LevelFilter::Info);
@@ -51,9 +57,9 @@ impl log::Log for Logger {
 
 fn write_line(process: &str, level: log::Level, text: std::fmt::Arguments<'_>, patience: Duration) {
     let mut line = Line { bytes: [0; LINE_BYTES], length: 0 };
-    let stamp = Stamp(SystemTime::now());
     // Writing into a `Line` cuts, and never fails.
-    let _ = write!(line, "{stamp} {level:5} {process}: {text}");
+    let _ = begin(&mut line, IN_JOURNAL.load(Ordering::Relaxed), level);
+    let _ = write!(line, "{process}: {text}");
     match LOST.swap(0, Ordering::Relaxed) {
         0 => {}
         lost => _ = write!(line, " ({lost} lines before this were lost)"),
@@ -63,6 +69,32 @@ fn write_line(process: &str, level: log::Level, text: std::fmt::Arguments<'_>, p
     let writable = poll(&mut [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)], timeout);
     if !matches!(writable, Ok(1..)) || stderr.lock().write_all(line.finish()).is_err() {
         LOST.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn begin(line: &mut Line, in_journal: bool, level: log::Level) -> std::fmt::Result {
+    match in_journal {
+        true => write!(line, "<{}>", priority(level)),
+        false => write!(line, "{} {level:5} ", Stamp(SystemTime::now())),
+    }
+}
+
+/// Whether a descriptor is the stream that `JOURNAL_STREAM` names by its device and inode. A program that is started
+/// with another standard error keeps the variable (systemd.exec(5)).
+fn is_stream(descriptor: BorrowedFd<'_>, named: &str) -> bool {
+    let Ok(stat) = nix::sys::stat::fstat(descriptor) else { return false };
+    named.split_once(':').is_some_and(|(device, inode)| {
+        device.parse() == Ok(stat.st_dev) && inode.parse() == Ok(stat.st_ino)
+    })
+}
+
+/// The priority of syslog(3).
+fn priority(level: log::Level) -> u8 {
+    match level {
+        log::Level::Error => 3,
+        log::Level::Warn => 4,
+        log::Level::Info => 6,
+        log::Level::Debug | log::Level::Trace => 7,
     }
 }
 
@@ -99,6 +131,32 @@ impl std::fmt::Write for Line {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_journal_gets_a_priority_and_others_time_and_level() {
+        let begun = |in_journal, level| {
+            let mut line = Line { bytes: [0; LINE_BYTES], length: 0 };
+            begin(&mut line, in_journal, level).unwrap();
+            String::from_utf8(line.finish().to_vec()).unwrap()
+        };
+        assert_eq!(begun(true, log::Level::Error), "<3>\n");
+        assert_eq!(begun(true, log::Level::Warn), "<4>\n");
+        assert_eq!(begun(true, log::Level::Info), "<6>\n");
+        let elsewhere = begun(false, log::Level::Warn);
+        assert!(elsewhere.starts_with("20") && elsewhere.ends_with("Z WARN  \n"), "{elsewhere}");
+    }
+
+    #[test]
+    fn the_journal_is_known_by_device_and_inode() {
+        let file = tempfile::tempfile().unwrap();
+        let stat = nix::sys::stat::fstat(&file).unwrap();
+        let (device, inode) = (stat.st_dev, stat.st_ino);
+        assert!(is_stream(file.as_fd(), &format!("{device}:{inode}")));
+        for other in [format!("{device}:{}", inode + 1), format!("{inode}"), "1:".into(), "".into()]
+        {
+            assert!(!is_stream(file.as_fd(), &other), "{other}");
+        }
+    }
 
     #[test]
     fn lines_are_cut_and_stay_one_line() {

@@ -35,8 +35,8 @@ fn carrier_text(link: Link, up: bool) -> &'static str {
         (Link::Lan, false) => "the LAN interface lost its carrier",
         (Link::Crossover, true) => "the crossover interface has a carrier",
         (Link::Crossover, false) => "the crossover interface lost its carrier",
-        (Link::Serial, true) => "the serial line's far end shows (DSR or DCD)",
-        (Link::Serial, false) => "the serial line's far end went dark (DSR and DCD)",
+        (Link::Serial, true) => "the serial line's far end is on (DSR or DCD)",
+        (Link::Serial, false) => "the serial line's far end is off (DSR and DCD)",
     }
 }
 
@@ -107,7 +107,8 @@ impl Core {
     /// Tells that a path is late, and how much was left.
     pub(in crate::core) fn tell_late(&mut self, path: Path, silence: Duration, left: Duration) {
         let (name, ms, left_ms) = (path.name(), silence.as_millis(), left.as_millis());
-        let text = format!("{name} is late: {ms} ms of silence, {left_ms} ms were left");
+        let text =
+            format!("{name} is late: {ms} ms of silence, {left_ms} ms before it counted as silent");
         self.tell(Kind::Late, None, text);
     }
 
@@ -121,15 +122,21 @@ impl Core {
             PathState::Late | PathState::Off => return,
         };
         let text = flap_damping::after_untold(format!("{} {what}", path.name()), untold);
-        self.tell(Kind::Path, None, text);
+        self.tell_with(Kind::Path, None, text, &[("now", json!(is))]);
     }
 
     /// Tells that a link's carrier has changed: at once, or once it is known what came of a storm.
     pub(in crate::core) fn tell_carrier(&mut self, now: Time, link: Link, up: bool) {
         let told = self.carriers_told.iter_mut().find(|(one, _)| *one == link);
         if told.is_some_and(|(_, told)| told.changed(now, up)) {
-            self.tell(Kind::Carrier, None, carrier_text(link, up).to_string());
+            self.tell_carrier_is(link, up, 0);
         }
+    }
+
+    fn tell_carrier_is(&mut self, link: Link, up: bool, untold: u64) {
+        let text = flap_damping::after_untold(carrier_text(link, up).to_string(), untold);
+        let now = if up { "up" } else { "down" };
+        self.tell_with(Kind::Carrier, None, text, &[("now", json!(now))]);
     }
 
     /// Tells how the carriers stand of which changes were not told. No deadline is set for it: the
@@ -138,8 +145,7 @@ impl Core {
         let mut told = self.carriers_told;
         for (link, one) in &mut told {
             if let Some((up, untold)) = one.take_due(now) {
-                let text = flap_damping::after_untold(carrier_text(*link, up).to_string(), untold);
-                self.tell(Kind::Carrier, None, text);
+                self.tell_carrier_is(*link, up, untold);
             }
         }
         self.carriers_told = told;

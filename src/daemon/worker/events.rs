@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::control::event::{Kind, Record};
+use crate::control::event::{Kind, Record, Told};
 use crate::daemon::logger;
 use crate::limits::{EVENTS_BYTES_MAX, KEEPER_EVENTS_MAX, LOG_PATIENCE};
 
@@ -73,7 +73,7 @@ pub fn run(state_dir: &Path, end: &KeeperEnd) {
                 continue;
             }
         };
-        logger::relay("event", level(record.told.kind), &sentence(&record), LOG_PATIENCE);
+        logger::relay("event", level(&record.told), &sentence(&record), LOG_PATIENCE);
         match journal.append(&record) {
             Ok(()) => failing = None,
             Err(error) => {
@@ -88,12 +88,15 @@ pub fn run(state_dir: &Path, end: &KeeperEnd) {
 }
 
 /// A warning is what somebody must look at; the rest is the course of things.
-fn level(kind: Kind) -> log::Level {
-    match kind {
+fn level(told: &Told) -> log::Level {
+    match told.kind {
+        // A start brings them up, and so does a repair.
+        Kind::Path | Kind::Carrier if told.evidence.get("now").is_some_and(|now| now == "up") => {
+            log::Level::Info
+        }
         Kind::PeerDead
         | Kind::Path
         | Kind::Carrier
-        | Kind::Takeover
         | Kind::Refused
         | Kind::Address
         | Kind::Stall
@@ -107,6 +110,8 @@ fn level(kind: Kind) -> log::Level {
         | Kind::PeerState
         | Kind::Late
         | Kind::Reach
+        // The death before it is the warning.
+        | Kind::Takeover
         | Kind::Switchover
         | Kind::Failback
         | Kind::Release
@@ -202,6 +207,22 @@ mod tests {
             let read: Record = serde_json::from_str(line).unwrap();
             assert!(read.told.text.starts_with(&format!("{number} ")));
         }
+    }
+
+    #[test]
+    fn what_comes_up_is_no_warning() {
+        let told = |kind, now: &str| Told {
+            kind,
+            evidence: [("now".to_string(), now.into())].into(),
+            ..record("x").told
+        };
+        for kind in [Kind::Path, Kind::Carrier] {
+            assert_eq!(level(&told(kind, "up")), log::Level::Info);
+            for now in ["down", "silent", "one-way"] {
+                assert_eq!(level(&told(kind, now)), log::Level::Warn, "{now}");
+            }
+        }
+        assert_eq!(level(&told(Kind::PeerDead, "up")), log::Level::Warn);
     }
 
     #[test]
