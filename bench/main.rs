@@ -49,11 +49,11 @@ struct Arguments {
     /// Failover: only those whose name contains this, for example "heartbeat"
     #[arg(long, value_name = "NAME", default_value = "")]
     only: String,
-    /// Stress: for so long
+    /// Stress: for this long
     #[arg(long, value_name = "N", default_value_t = 10)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     minutes: u32,
-    /// Chaos: for so long
+    /// Chaos: for this long
     #[arg(long, value_name = "N", default_value_t = 600)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,

@@ -53,28 +53,28 @@ pub const LAN_PRIORITY: i32 = 6;
 /// Limits of the counts of the loop's lateness in `status`, in ms: from what nobody feels to what costs
 /// beats.
 pub const LATENESS_BELOW_MS: [u64; 7] = [1, 2, 5, 10, 25, 50, 100];
-/// Patience for a config file that is read anew: a disk that spins up takes less.
+/// Patience for a config file that is read again: a disk that spins up takes less.
 pub const RELOAD_PATIENCE: Duration = Duration::from_secs(10);
 /// Default time between two heartbeats on a path: where no carrier tells of a power cut, it is over within 60 ms.
 pub const INTERVAL: Duration = Duration::from_millis(20);
 /// Default silence after which a path is silent, in intervals: one lost heartbeat is no death, nor are two.
 pub const DEAD_AFTER_INTERVALS: u32 = 3;
-/// On serial heartbeats are at least this far apart: while the other paths are well they need not be quicker there,
-/// and when those fall silent the line is asked.
+/// Shortest interval of heartbeats on serial: they need not be faster while the other paths work, and when those
+/// fall silent the line is asked.
 pub const SERIAL_INTERVAL_MIN: Duration = Duration::from_millis(50);
-/// Default patience after a start without hearing anybody: a reboot of both takes less than this
-/// difference between two servers' boot times, and spanning tree less than 50 s.
+/// Default time that a node without a heard peer waits after its start: more than the boot times of two servers
+/// differ, and more than the 50 s of spanning tree.
 pub const BOOT_PATIENCE: Duration = Duration::from_secs(60);
 /// Default time for which the preferred node must be well before an automatic failback.
 pub const STABLE_FOR: Duration = Duration::from_secs(30);
-/// Default age of what a copy may lack and still be served when its owner is gone: a mirror that works is
-/// some ms behind, one that catches up some seconds; a minute is what an administrator may accept unasked.
+/// Default age of the missing changes with which a copy is still served when its owner is gone. A working mirror is
+/// some ms behind, one that catches up some seconds; an administrator may accept a minute without being asked.
 pub const MAX_BEHIND: Duration = Duration::from_secs(60);
 /// Missed intervals after which a path is late.
 pub const LATE_AFTER_INTERVALS: u32 = 2;
 
-/// A claim that waited this long for the kernel is given up, and taken back if the kernel had already done it: this
-/// process was stopped meanwhile, or somebody held the kernel's rtnl lock. That was never seen for half of it.
+/// A claim that waited this long for the kernel is given up, and reversed if the kernel has already done it: this
+/// process was stopped, or another held the kernel's rtnl lock. The longest such wait seen was half of this.
 pub const CLAIM_AGE_MAX: Duration = Duration::from_millis(200);
 /// The kernel's lease on a service address (`valid_lft`, whole seconds).
 pub const LEASE: Duration = Duration::from_secs(2);
@@ -83,7 +83,7 @@ pub const LEASE_GRACE: Duration = Duration::from_secs(1);
 /// Time between two renewals of the lease: six chances within one lease.
 pub const RENEW_EVERY: Duration = Duration::from_millis(300);
 
-/// Without a tick of the heart for this long, the guard kills it and takes the addresses away.
+/// Without a tick of the heart for this long, the guard kills it and deletes the addresses.
 pub const TICK_DEADLINE: Duration = Duration::from_millis(300);
 
 /// Longest request on the control socket, in bytes: names are at most 64 bytes, three in a request.
@@ -104,7 +104,7 @@ pub const CONTROL_WISH_PATIENCE: Duration = Duration::from_secs(30);
 pub const SYNC_LOOK_EVERY: Duration = Duration::from_millis(500);
 /// ... tells it this often where that is no terminal ...
 pub const SYNC_LINE_EVERY: Duration = Duration::from_secs(10);
-/// ... and gives up when nothing has gone on for this long: a session that begins anew takes less.
+/// ... and gives up when nothing has gone on for this long: a session that starts again takes less.
 pub const SYNC_STUCK_PATIENCE: Duration = Duration::from_secs(5);
 /// Longest wait of a client for what may take as long as services or a first full copy do.
 pub const CONTROL_LONG_PATIENCE: Duration = Duration::from_secs(24 * 3600);
@@ -118,20 +118,20 @@ pub const LINK_BYTES_MAX: usize = 64 * 1024;
 pub const LINK_EVENTS_MAX: usize = 256;
 /// Log and recorder lines that the heart keeps while the worker does not read.
 pub const LINK_LINES_MAX: usize = 1024;
-/// The heart's patience with the worker for the first state from disk; below [`HEART_START_PATIENCE`].
+/// How long the heart waits for the worker's first state from disk; below [`HEART_START_PATIENCE`].
 pub const HELLO_PATIENCE: Duration = Duration::from_secs(4);
-/// The worker's patience with a heart that does not read: the guard replaces such a heart sooner.
+/// How long the worker waits for a heart that does not read: the guard replaces such a heart sooner.
 pub const LINK_SEND_PATIENCE: Duration = Duration::from_secs(1);
 
-/// The worker says this often that it works.
+/// The worker reports this often that it is alive.
 pub const WORKER_SAYS_EVERY: Duration = Duration::from_secs(1);
-/// A worker that says nothing for so long stands still: two words of it may be late, or lost by a full socket.
+/// A worker without a report for this time has stalled: two reports may be late, or lost by a full socket.
 pub const WORKER_SILENT: Duration = Duration::from_secs(3);
 
 /// Looks for addresses in one round of the guard: one that deletes, one that finds nothing, one to spare.
 pub const GUARD_LOOKS_A_ROUND: usize = 3;
 
-/// `check --hardware` asks so often for each address, in each form.
+/// `check --hardware` asks this often for each address, in each form.
 pub const CHECK_ASKS: usize = 5;
 /// ... and waits so long for an answer: a network with such round trips is no LAN.
 pub const CHECK_ASK_PATIENCE: Duration = Duration::from_millis(200);
@@ -161,9 +161,9 @@ pub const BOOT_PATIENCE_MAX: Duration = Duration::from_secs(3600);
 pub const STABLE_FOR_MAX: Duration = Duration::from_secs(86_400);
 /// Longest `max_behind`: heartbeats tell an age of up to 18 h.
 pub const MAX_BEHIND_MAX: Duration = Duration::from_secs(65_000);
-/// Trees that seem forked are after this: an owner learns of another reign within some heartbeats.
+/// Trees that seem forked for this time are forked: an owner learns of another generation within a few heartbeats.
 pub const FORK_SURE_AFTER: Duration = Duration::from_secs(3);
-/// That a group waits for the peer because its trees may be old is told again after this.
+/// Time between two events that a group waits for the peer because its trees may be old.
 pub const UNSURE_TOLD_EVERY: Duration = Duration::from_secs(900);
 
 /// Default speed of the serial line, in bits a second: the most that every UART does.
@@ -223,7 +223,7 @@ pub const HEART_START_PATIENCE: Duration = Duration::from_secs(5);
 /// After SIGKILL, the guard waits this long for the heart's exit before it deletes addresses anyway.
 pub const EXIT_PATIENCE: Duration = Duration::from_millis(100);
 /// After a last will the heart is not started before this: the peer's three probes and its claim take a
-/// fourth of it, and a heart that is heard in their middle would make the peer ask anew.
+/// fourth of it, and a heart that is heard in their middle would make the peer ask again.
 pub const WILL_REST: Duration = Duration::from_millis(40);
 
 /// The worker's time to write and notify what it was told before the end.
@@ -319,19 +319,19 @@ pub const WRITES_UNDER_WAY_MAX: usize = 64;
 pub const STALL_MIN: Duration = Duration::from_millis(25);
 /// A second look at a lost carrier comes after this: a glitch of the PHY is over by then.
 pub const CARRIER_SECOND_LOOK: Duration = Duration::from_millis(5);
-/// A LAN carrier that came back lets a claim by silence wait for so long, unless the peer was heard to know
-/// of it: an owner that does not may still serve (see below).
+/// A claim after silence waits for this time after the LAN carrier came back, unless the peer has reported that it
+/// knows: an owner that does not know may still serve; see [`LAN_LOSS_TRUSTED`].
 pub const LAN_SETTLES: Duration = Duration::from_secs(1);
-/// For so long an owner trusts the peer's word that it has no LAN carrier either, and so cannot claim: half
-/// of the above, so that even a slow release is over before the peer may.
+/// How long to trust the peer's report of its own LAN loss. Half of [`LAN_SETTLES`], so that a slow release ends
+/// before the peer may claim.
 pub const LAN_LOSS_TRUSTED: Duration = Duration::from_millis(500);
-/// Least time for which an ask must be unanswered, after the crossover's carrier was lost, to make a
-/// path silent. Five times the scheduling noise of an idle host; what a busy one shows is added.
+/// After the loss of the crossover's carrier, an ask that is unanswered for at least this time makes a path silent.
+/// Five times the scheduling noise of an idle host; the measured noise of a busy host is added.
 pub const ASK_PATIENCE_MIN: Duration = Duration::from_millis(10);
 /// ... and in measured round trips, if that is longer.
 pub const ASK_PATIENCE_ROUND_TRIPS: u32 = 3;
-/// An owner without LAN and crossover carrier lets go if nothing is answered on its last line for so long after the
-/// crossover was lost. Before the peer may claim: that is after [`ASK_PATIENCE_MIN`] at the earliest.
+/// An owner without LAN and crossover carrier releases the group if the serial line answers nothing for this time
+/// after the crossover was lost. Shorter than [`ASK_PATIENCE_MIN`], the earliest claim of the peer.
 pub const LET_GO_PATIENCE: Duration = Duration::from_millis(8);
 /// ... or for so many round trips of a slow line: fewer than the peer waits for.
 pub const LET_GO_ROUND_TRIPS: u32 = 2;
@@ -379,7 +379,7 @@ pub const TROUBLE_TOLD_AFTER: Duration = Duration::from_secs(6);
 pub const TROUBLE_REFUSALS_MIN: u64 = 3;
 /// That the heart before died is shown in `status` for this.
 pub const HEART_DEATH_SHOWN: Duration = Duration::from_secs(3600);
-/// That a node waits for its peer after a start is told after this: mostly it is there by then.
+/// A node reports that it waits for its peer this long after its start: usually the peer is there by then.
 pub const PATIENCE_TOLD_AFTER: Duration = Duration::from_secs(1);
 /// A path's late warnings are at least this far apart.
 pub const LATE_TOLD_EVERY: Duration = Duration::from_secs(10);
@@ -404,13 +404,11 @@ pub const REACH_PATIENCE: Duration = Duration::from_millis(30);
 /// ... and twice the round trip of the quickest host besides, up to this: a host beyond the LAN answers
 /// late. Longer waits would be felt in every takeover.
 pub const REACH_PATIENCE_MAX: Duration = Duration::from_millis(500);
-/// Handovers of a group that a node may make by itself within [`MOVES_WITHIN`] though it could serve on:
-/// because it reaches less than the peer, or because the group goes home. Moves that clients need (a lost
-/// carrier, a failed service), that somebody asked for, and takeovers from a dead node are not counted.
-/// The other node may do as many: four in all.
+/// Automatic handovers of a group that a node may make within [`MOVES_WITHIN`] while it could serve on: it reaches
+/// fewer hosts than the peer, or it fails back. Moves that clients need (a lost carrier, a failed service), requested
+/// moves and takeovers from a dead node do not count. The other node may make as many: four in all.
 pub const MOVES_MAX: usize = 2;
-/// See [`MOVES_MAX`]: longer than any restart of a switch, short enough that a person who mends it need
-/// not wait.
+/// See [`MOVES_MAX`]: longer than any restart of a switch, short enough that nobody has to wait after a repair.
 pub const MOVES_WITHIN: Duration = Duration::from_secs(600);
 /// A node that no reach host answers any more hands over after this even when [`MOVES_MAX`] is used up.
 pub const REACH_LOST_AGAIN: Duration = Duration::from_secs(60);
@@ -419,7 +417,7 @@ pub const REACH_MEMORY: Duration = Duration::from_millis(2_500);
 /// Reach that a claim rests on, outside any suspicion, is not older than this.
 pub const REACH_FRESH: Duration = Duration::from_millis(1_500);
 
-/// A generation above this is no count of owners but damage: nobody learns it.
+/// A generation above this is damage, not a count of owners: no node adopts it.
 pub const GENERATION_LEARNED_MAX: u32 = 1 << 30;
 /// Time between the three probes before a claim: ten times what a host on a LAN takes to answer.
 pub const PROBE_GAP: Duration = Duration::from_millis(3);
@@ -434,10 +432,10 @@ pub const BLOCKED_RETRY: Duration = Duration::from_secs(2);
 /// An owner that overslept asks and probes for at most this long before it renews.
 pub const STALL_CHECK: Duration = Duration::from_millis(300);
 
-/// A want that the peer does not answer is dropped after this, and made anew.
+/// A want that the peer does not answer is dropped after this, and repeated with a new number.
 pub const WANT_PATIENCE: Duration = Duration::from_secs(1);
-/// How long the better placed node is given to want a group that nobody serves: a heart that has just
-/// started knows its reach within a tenth of this.
+/// How long a node lets the better placed node want a group that nobody serves: a heart that has just started knows
+/// its reach within a tenth of this.
 pub const YIELD_PATIENCE: Duration = Duration::from_millis(300);
 /// A release that the kernel has not confirmed is commanded again after this.
 pub const RELEASE_REPEAT: Duration = Duration::from_millis(200);
@@ -458,33 +456,33 @@ pub const ANNOUNCE_EVERY: Duration = Duration::from_secs(30);
 pub const PROBE_VALID: Duration = Duration::from_millis(60);
 /// A beat is sent, and is missed, so much later than planned on a loaded machine.
 pub const BEAT_LATENESS: Duration = Duration::from_millis(10);
-/// Where nothing but silence tells of the peer's death, nobody on the LAN must have answered for so long, however
-/// short `dead_after` is: six questions, and more than a loaded kernel takes to answer one.
+/// When only silence shows the peer's death, the LAN must be silent for at least this time, however short `dead_after`
+/// is: six questions, and more than a loaded kernel takes to answer one.
 pub const LAN_SILENCE_MIN: Duration = Duration::from_millis(18);
-/// ... and for so many of the longest round trips that the LAN has shown lately.
+/// ... and for this many of the longest recent round trips of the LAN.
 pub const LAN_SILENCE_ROUND_TRIPS: u32 = 3;
-/// They are remembered for so long, at most twice: a LAN that is slow in bursts is slow again.
+/// Round trips are remembered for this time, at most for twice as long: a LAN that is slow in bursts is slow again.
 pub const LAN_MEMORY: Duration = Duration::from_secs(60);
-/// So many heartbeats in a row that were late show a slow network, and not a peer that was late once ...
+/// This many late heartbeats in a row show a slow network rather than a peer that was late once ...
 pub const BEATS_IN_A_ROW: usize = 3;
-/// ... and so many answers for an address: a kernel is late less often than a process.
+/// ... and this many late answers for an address: a kernel is late less often than a process.
 pub const LAN_ASKS_IN_A_ROW: usize = 2;
 /// The standby asks for the addresses that the peer serves this often at rest ...
 pub const LAN_ASK_EVERY: Duration = Duration::from_secs(1);
 /// ... and for the first time so soon after it has heard that the peer serves them.
 pub const LAN_ASK_FIRST: Duration = Duration::from_millis(100);
-/// Questions without an answer after which they are asked in the other form; after twice as many that is told.
+/// Unanswered questions after which the other form is tried; after twice as many an event reports it.
 pub const LAN_ASKS_A_FORM: u32 = 3;
-/// That the crossover's interface has no link-local address is told after this: it gets one 2 s after its carrier.
+/// A missing link-local address of the crossover is reported after this: it appears 2 s after the carrier.
 pub const SYNC_ADDRESS_PATIENCE: Duration = Duration::from_secs(3);
-/// An answer proves so long that silence would mean something: ten questions, of which a LAN that loses a third of
-/// all frames answers one in 999 of 1 000 cases.
+/// How long an answer proves that silence would mean something: ten questions, of which a LAN that loses a third of
+/// its frames answers at least one in 999 of 1 000 cases.
 pub const LAN_PROVEN_FOR: Duration = Duration::from_secs(10);
 
-/// An owner whose peer falls silent asks the LAN for so long whether the peer serves, too: a kernel that has just
-/// woken, or that is busy, answers late.
+/// How long an owner whose peer fell silent asks the LAN whether the peer serves, too: a kernel that has just woken
+/// up, or is busy, answers late.
 pub const RIVAL_ASKED_FOR: Duration = STALL_CHECK;
-/// A peer that says for so long that it cannot serve was away: what passes by itself takes less.
+/// A peer that reports itself unable for this time was away: passing causes take less.
 pub const AWAY_AFTER: Duration = Duration::from_secs(1);
 /// Trees come to rest within this before a claim: what was acknowledged is on disk, and has only to be put in place.
 pub const TREES_SETTLE_WITHIN: Duration = Duration::from_secs(10);
@@ -492,25 +490,25 @@ pub const TREES_SETTLE_WITHIN: Duration = Duration::from_secs(10);
 pub const SERVICES_START_SLACK: Duration = Duration::from_secs(5);
 /// Added to the services' own stop timeouts before a handover goes on without their word.
 pub const SERVICES_STOP_SLACK: Duration = Duration::from_secs(5);
-/// Services that may write to mirrored trees wait at most so long for the disk to write that this node serves. A busy
-/// disk takes some 100 ms; one that takes longer hangs.
+/// Longest time that services which may write to mirrored trees wait for the new generation on disk. A busy disk takes
+/// some 100 ms; one that takes longer hangs.
 pub const RECORD_PATIENCE: Duration = Duration::from_secs(5);
 /// A node on which a service failed does not take the group again before this, if the peer can.
 pub const SERVICE_UNFIT: Duration = Duration::from_secs(300);
-/// ... doubled each time in a row, up to so often: about a day.
+/// ... doubled each time in a row, at most this often: about a day.
 pub const SERVICE_UNFIT_DOUBLED_MAX: u32 = 8;
-/// Sending the last changes in a move that was only wished for: it pauses the service.
+/// Longest time for the last changes in an optional move: the service pauses meanwhile.
 pub const DRAIN_PATIENCE: Duration = Duration::from_secs(2);
-/// ... when the daemon ends or the node goes to standby mode: nobody is in a hurry.
+/// ... when the daemon shuts down or the node goes to standby mode: there is no hurry.
 pub const DRAIN_PATIENCE_ENDING: Duration = Duration::from_secs(10);
-/// ... when this node serves nobody any more.
+/// ... when this node serves no client any more.
 pub const DRAIN_PATIENCE_FAILED: Duration = Duration::from_secs(1);
 
 /// An operator's request that waits for the other node is answered after this at the latest.
 pub const REQUEST_PATIENCE: Duration = Duration::from_secs(10);
 /// Requests that wait at the same time.
 pub const REQUESTS_MAX: usize = 16;
-/// An orderly end hands everything over within this, or releases it.
+/// A shutdown hands everything over within this time, or releases it.
 pub const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(2);
 /// The guard kills a heart that was asked to end and has not after this: the heart's own patience,
 /// its releases and goodbyes, and a margin.

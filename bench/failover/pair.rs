@@ -220,7 +220,7 @@ impl Contestant for Pair {
         &self.bed
     }
 
-    /// If the pair does not become whole by itself, both nodes begin anew.
+    /// If the pair does not become whole by itself, both nodes start again.
     fn make_whole(&mut self) -> Result<NodeIndex, BenchError> {
         if self.bed.plugs().power == [true; 2] {
             match self.wait_whole() {

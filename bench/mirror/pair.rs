@@ -181,7 +181,7 @@ impl Contender for Pair {
         work != Work::Proved
     }
 
-    /// From here on memory is measured anew.
+    /// From here on memory is measured again.
     fn prepare(&self) -> Result<(), BenchError> {
         Ok(self.workers()?.into_iter().try_for_each(meter::reset_peak)?)
     }

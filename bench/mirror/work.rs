@@ -40,7 +40,7 @@ const GOAL_FILES: f64 = 50_000.0;
 pub struct Change {
     /// Bytes of content that were written, and are new.
     pub bytes: u64,
-    /// Files that were written anew.
+    /// Files that were written again.
     pub rewritten: Vec<PathBuf>,
 }
 
@@ -334,7 +334,7 @@ impl Field {
         let mut left = count;
         let mut picked = Vec::with_capacity(count);
         for (place, path) in self.small.iter().enumerate() {
-            // Each is taken with the chance that leaves all the same (Knuth, algorithm S).
+            // Each is taken with the chance that leaves anyway (Knuth, algorithm S).
             if self.rng.below((self.small.len() - place) as u64) < left as u64 {
                 picked.push(path.clone());
                 left -= 1;

@@ -2,7 +2,7 @@
 //!
 //! A frame is stuffed so that it holds no zero, and stands between two zeros. Noise, a BREAK (read as
 //! a zero) and the end of a frame whose beginning was lost spoil at most the frame that they touch:
-//! the next zero begins anew. There is no checksum: the frame's tag is better than any.
+//! the next zero starts again. There is no checksum: the frame's tag is better than any.
 
 use super::message::DropReason;
 use crate::limits::INTRODUCTION_BYTES_MAX;

@@ -525,7 +525,7 @@ fn replays_of_an_ended_incarnation_disturb_nothing() {
 }
 
 /// The other paths are faster: when a plain frame comes, newer beats were heard already. And the low
-/// halves of sequence and time may have begun anew in between, in either direction.
+/// halves of sequence and time may have started again in between, in either direction.
 #[test]
 fn a_plain_frame_may_be_older_or_newer_than_what_was_heard() {
     const WRAP: u64 = 1 << 32;
@@ -549,7 +549,7 @@ fn a_plain_frame_may_be_older_or_newer_than_what_was_heard() {
 }
 
 /// The echo comes back as this node's own time, though the session may be a moment older than it, and
-/// though the peer may have held it longer than it takes 32 bits to begin anew.
+/// though the peer may have held it longer than it takes 32 bits to start again.
 #[test]
 fn an_echo_is_restored_from_when_it_was_held() {
     const WRAP: u64 = 1 << 32;

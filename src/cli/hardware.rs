@@ -45,7 +45,7 @@ pub(super) fn look(globals: &Globals, config: &Config, me: NodeIndex) -> Result<
         match Asker::open(config, name) {
             Ok(mut asker) => {
                 asker.ask(node.address, &mut asked).map_err(|error| {
-                    format!("nothing can be asked on {name}: {error}; is it up?")
+                    format!("no probe can be sent on {name}: {error}; is it up?")
                 })?;
                 found.asked.extend(asked);
                 // A socket does not hear what this node itself sends.
@@ -57,7 +57,7 @@ pub(super) fn look(globals: &Globals, config: &Config, me: NodeIndex) -> Result<
                 found.missing.push(name.clone());
             }
             Err(error) => {
-                return Err(format!("nothing can be asked on {name}: {error}; root may"));
+                return Err(format!("no probe can be sent on {name}: {error}; run this as root"));
             }
         }
     }

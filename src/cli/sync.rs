@@ -57,7 +57,7 @@ fn wait_for(
     }
     let mut line = Line::new();
     let mut stuck_since: Option<Instant> = None;
-    let mut what = "the daemon has not said how far it is".to_owned();
+    let mut what = "the daemon has not reported its progress".to_owned();
     loop {
         let left = timeout.map(|timeout| timeout.saturating_sub(begun.elapsed()));
         let pause = left.unwrap_or(limits::SYNC_LOOK_EVERY).min(limits::SYNC_LOOK_EVERY);
@@ -65,7 +65,7 @@ fn wait_for(
             Ok(answer) => return outcome(answer),
             Err(mpsc::RecvTimeoutError::Timeout) => {}
             Err(mpsc::RecvTimeoutError::Disconnected) => {
-                return (FAILED, "the question to the daemon was lost; try again".to_owned());
+                return (FAILED, "the request to the daemon was lost; try again".to_owned());
             }
         }
         // Whether a daemon is there at all, the request itself tells.
@@ -112,7 +112,7 @@ fn look(status: &Status, name: &str) -> Seen {
     match status.peer.state {
         PeerState::Dead => {
             return Seen::Hopeless(format!(
-                "{peer} is dead: what was written is only here, and goes to it when it is back"
+                "{peer} is dead: the changes are only on this node, and go to {peer} when it is back"
             ));
         }
         PeerState::Standby if !moves => {
@@ -128,8 +128,8 @@ fn look(status: &Status, name: &str) -> Seen {
     match mirror.state {
         MirrorState::InSync | MirrorState::Syncing | MirrorState::Paused => {
             let left = match (mirror.pending_files, mirror.pending_bytes) {
-                (0, 0) => "what was written is looked for".to_owned(),
-                (files, bytes) => format!("{files} files to go, {} of them at hand", amount(bytes)),
+                (0, 0) => "searching for changes".to_owned(),
+                (files, bytes) => format!("{files} files to send, {} of them read", amount(bytes)),
             };
             let why = match mirror.why.as_str() {
                 "" => String::new(),

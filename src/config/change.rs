@@ -15,7 +15,7 @@ use crate::limits::ADDRESSES_MAX;
 pub struct Change {
     /// The keys that changed, as an administrator knows them.
     pub keys: Vec<String>,
-    /// The worker has to begin anew for it: services or notifications changed.
+    /// The worker has to start again for it: services or notifications changed.
     pub worker: bool,
 }
 

@@ -36,7 +36,7 @@ pub(super) const GLOB: Form<String> =
     Form { expected: "a glob below the tree such as \"cache/**\"", parse: glob };
 
 pub(super) const PERCENT: Form<u8> =
-    Form { expected: "a share such as \"10%\", from 1% to 100%", parse: percent };
+    Form { expected: "a percentage such as \"10%\", from 1% to 100%", parse: percent };
 
 pub(super) const URL: Form<String> =
     Form { expected: "a URL such as \"http://127.0.0.1/\"", parse: url };
@@ -164,7 +164,7 @@ fn tree(text: &str) -> Result<PathBuf, &'static str> {
 
 fn percent(text: &str) -> Result<u8, &'static str> {
     let number = text.strip_suffix('%').and_then(|digits| digits.parse().ok());
-    number.filter(|number| (1..=100).contains(number)).ok_or("is no share from 1% to 100%")
+    number.filter(|number| (1..=100).contains(number)).ok_or("is not a percentage from 1% to 100%")
 }
 
 fn glob(text: &str) -> Result<String, &'static str> {

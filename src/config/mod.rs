@@ -173,7 +173,7 @@ impl Config {
     /// or neighbour solicitation, which every host answers. All others are asked by ICMP echo, by the
     /// kernel's routes. The networks of the service addresses say what is on the LAN: both nodes then ask
     /// a host in the same way, which what a kernel has at the moment could not promise; and a host on the
-    /// LAN that is taken for one beyond it is found by the kernel all the same.
+    /// LAN that is taken for one beyond it is found by the kernel anyway.
     pub fn is_on_lan(&self, host: IpAddr) -> bool {
         let services = self.groups.iter().flat_map(|group| &group.addresses);
         self.nodes.iter().all(|node| node.address.is_ipv4() == host.is_ipv4())

@@ -151,10 +151,10 @@ fn written_check(table: &Table<'_>, problems: &mut Problems) -> CheckWritten {
         }
     }
     if probes.is_empty() {
-        problems.report(&table.place, "this check asks nothing".to_owned(), expected);
+        problems.report(&table.place, "this check has no target".to_owned(), expected);
     }
     if let Some((key, _)) = probes.get(1) {
-        problems.report(key, "this check asks more than one thing".to_owned(), expected);
+        problems.report(key, "this check has more than one target".to_owned(), expected);
     }
     CheckWritten {
         probe: probes.into_iter().next().and_then(|(_, probe)| probe),

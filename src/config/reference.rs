@@ -143,13 +143,14 @@ pub(crate) const SECTIONS: [Section; 10] = [
                 "failback",
                 "\"auto\" or \"manual\"",
                 "\"manual\"",
-                "Whether the group goes home by itself.",
+                "Whether the group returns to its preferred node by itself.",
             ),
             row(
                 "stable_for",
                 "0s to 1440m",
                 "\"30s\"",
-                "With `failback = \"auto\"`: how long the preferred node must be well before the group goes home.",
+                "With `failback = \"auto\"`: how long the preferred node must be well before the group returns to \
+                 its preferred node.",
             ),
             row(
                 "when_unsure",

@@ -10,8 +10,8 @@ pub fn warnings(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
     match config.reach_hosts.as_slice() {
         [] => warnings.push(
-            "no reach hosts: a node cannot tell that it alone lost the LAN, so nothing arbitrates; \
-             name the gateway and another host in [reach]"
+            "no reach hosts: a node cannot tell that it alone lost the LAN, so there is no arbitration; name the \
+             gateway and another host in [reach]"
                 .to_owned(),
         ),
         [only] => warnings.push(format!(
@@ -33,7 +33,7 @@ pub fn warnings(config: &Config) -> Vec<String> {
     let heartbeat = &config.heartbeat;
     if heartbeat.dead_after < heartbeat.interval * 3 {
         warnings.push(format!(
-            "dead_after {} is less than three intervals: one lost heartbeat is nearly a death",
+            "dead_after {} is less than three intervals: one lost heartbeat nearly makes the peer dead",
             show_duration(heartbeat.dead_after)
         ));
     }
@@ -41,15 +41,15 @@ pub fn warnings(config: &Config) -> Vec<String> {
         let mut nodes = config.nodes.iter().filter(|n| n.address.is_ipv4() == address.ip.is_ipv4());
         if nodes.clone().next().is_some() && !nodes.any(|node| is_on_link(node.address, *address)) {
             warnings.push(format!(
-                "{address}: no node has its own address in that network; its routes are yours to make"
+                "{address}: no node has its own address in that network; you must set its routes yourself"
             ));
         }
     }
     for group in &config.groups {
         if let Some(mac) = group.mac.filter(|mac| !mac.is_local()) {
             warnings.push(format!(
-                "the mac {mac} of group {} is one that a maker gives to a card: if any has it, both \
-                 are unreachable; one that begins with 02 is nobody's",
+                "the mac {mac} of group {} is in the range of manufacturers: if a card has it, both are \
+                 unreachable; use one that begins with 02",
                 group.name
             ));
         }
@@ -58,8 +58,8 @@ pub fn warnings(config: &Config) -> Vec<String> {
                 && config.groups.iter().flat_map(|group| &group.addresses).any(|at| at.ip == ip)
             {
                 warnings.push(format!(
-                    "the check of {} asks the service address {ip}: whoever holds that answers, and a \
-                     service is checked before its node does; ask 127.0.0.1 or [::1]",
+                    "the check of {} asks the service address {ip}: the other node may answer there, and the check \
+                     runs before this node holds the address; use 127.0.0.1 or [::1]",
                     service.name()
                 ));
             }
@@ -81,5 +81,5 @@ fn asked(service: &Service) -> Option<IpAddr> {
 }
 
 fn one_ended(has: &str, lacks: &str) -> String {
-    format!("{has} has a serial line and {lacks} has none: nothing will be heard on it")
+    format!("{has} has a serial line and {lacks} has none: it will carry no heartbeats")
 }

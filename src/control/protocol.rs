@@ -89,7 +89,7 @@ pub enum BadRequest {
     #[error("the request is longer than {} bytes", limits::CONTROL_REQUEST_BYTES_MAX)]
     Oversized,
     /// No request of this protocol.
-    #[error("the request was not understood: {0}")]
+    #[error("the request cannot be parsed: {0}")]
     Malformed(String),
 }
 

@@ -5,7 +5,7 @@
 //! answer. [`ask`] is the other end, for the verbs.
 //!
 //! The run directory may vanish under it: a cleaner removes it, a file system is mounted over it late in
-//! the boot. A thread looks now and then and makes directory and socket anew (`door`).
+//! the boot. A thread checks periodically and creates directory and socket again (`door`).
 //!
 //! A connection:
 //! ```text
@@ -137,7 +137,7 @@ impl Server {
     }
 
     /// Closes what was idle for too long, takes whom a busy moment left waiting, and listens on a socket
-    /// that had to be made anew. Call it about once a second.
+    /// that had to be created again. Call it about once a second.
     pub fn keep_house(&mut self, registry: &Registry, now: Instant) {
         if let Some(listener) = self.door.made_anew() {
             let mut listener = UnixListener::from_std(listener);
@@ -145,7 +145,7 @@ impl Server {
             match registry.register(&mut listener, token, Interest::READABLE) {
                 // The one before is closed by this, and leaves the poll with it.
                 Ok(()) => self.listener = listener,
-                Err(error) => log::error!("the new control socket cannot be waited for: {error}"),
+                Err(error) => log::error!("the new control socket cannot be polled: {error}"),
             }
         }
         for slot in &mut self.connections {
@@ -287,7 +287,9 @@ pub enum AskError {
         error: io::Error,
     },
     /// Whatever answered does not speak this protocol.
-    #[error("the answer on {path} was not understood: {reason}; is the daemon of another version?")]
+    #[error(
+        "the answer on {path} cannot be parsed: {reason}; does the daemon have another version?"
+    )]
     NotUnderstood {
         /// The socket.
         path: PathBuf,

@@ -193,7 +193,7 @@ impl Guard {
             if info.ssi_signo == Signal::SIGHUP as u32 {
                 self.reload_waits = true;
             } else if self.stopping.is_none() {
-                log::info!("asked to end: the heart hands over");
+                log::info!("shutting down: the heart hands over");
                 self.stopping = Some(now);
                 if let Heart::Running { child, .. } = &self.heart {
                     child.signal(Signal::SIGTERM);
@@ -365,7 +365,7 @@ impl Guard {
             match exit {
                 _ if self.programs.is_none() => {}
                 Exit::Status(0) => {
-                    log::info!("the worker begins anew, with another config");
+                    log::info!("the worker restarts with another config");
                     self.worker_restarts = Restarts::new(now);
                 }
                 Exit::Status(_) | Exit::Signal(_) => {

@@ -87,7 +87,7 @@ impl Page {
         Duration::from_millis(self.words().end_patience_ms.load(Ordering::Acquire))
     }
 
-    /// The heart has not ticked for so long that it is killed (the guard).
+    /// The heart has missed its tick deadline and is killed (the guard).
     pub fn note_hung(&self, late: Duration) {
         let ms = u64::try_from(late.as_millis()).unwrap_or(u64::MAX);
         self.words().hung_ms.store(ms.max(1), Ordering::Release);

@@ -30,7 +30,7 @@ pub const OP_BYTES: usize = 64;
 pub const CONTENT_WEIGHT: usize = 16;
 /// Names above which one syncfs(2) writes back what is dirty, instead of a call for each file.
 pub const SYNCFS_ABOVE: usize = 64;
-/// Times that a file is read anew because it changed meanwhile; then it is taken as it is.
+/// Times that a file is read again because it changed meanwhile; then it is taken as it is.
 pub const FILE_READS_MAX: u32 = 3;
 /// Rounds in which a commit's names may change while they are read; then it is fuzzy. Each round has only
 /// what changed in the one before: if reading is quicker than writing, a handful is enough.
@@ -69,7 +69,7 @@ pub const WALK_LOOKS_UP: u64 = 1024;
 pub const SKIPPED_SHOWN: usize = 20;
 /// Names that the watch may tell of before they are read; more, and the trees are walked.
 pub const HINTS_MAX: usize = 50_000;
-/// What was told is read again after so long at the soonest: few enough names for one series are told in it.
+/// A name that the watch reported is read no sooner than this: fewer names than one series holds arrive in it.
 pub const HINT_PAUSE: Duration = Duration::from_millis(2);
 /// Names that a series takes of many: a takeover waits until they are renamed, 60 us each.
 pub const SERIES_NAMES: usize = 1000;
@@ -79,7 +79,7 @@ pub const PACK_NAMES_MIN: usize = 64;
 pub const READS_LISTEN_AFTER: usize = 32;
 /// Names that are shown of those that somebody changed in the copy on the standby side.
 pub const DIFFER_SHOWN: usize = 3;
-/// The copy is looked at this often while something is told of it, and compared anew at most so often ...
+/// The copy is looked at this often while something is told of it, and compared again at most this often ...
 pub const RESTORE_PAUSE_MIN: Duration = Duration::from_secs(1);
 /// ... and after this pause at last, if somebody changes it all the time: each time what is written there
 /// goes to the conflict store, two files a minute.
@@ -134,16 +134,15 @@ pub const REFUSED_WHY_BYTES_MAX: usize = 300;
 pub const STUCK_RETRY_MIN: Duration = Duration::from_secs(1);
 /// ... then after twice as long, up to this: an obstacle that is gone heals in so many seconds.
 pub const STUCK_RETRY_MAX: Duration = Duration::from_secs(15);
-/// What a whole file system refuses (read-only, full) is tried again for so long while an acknowledged
+/// What a whole file system refuses (read-only, full) is tried again for this long while an acknowledged
 /// series is to be applied. Then it is left open, so that nothing hangs on it for ever: the copy is then
 /// not whole, and an administrator decides.
 pub const SETTLE_PATIENCE: Duration = Duration::from_secs(10);
-/// Any share of a tree's names may go at once, unless the config says less: what a program deletes is not for
-/// us to judge.
+/// Default `max_delete`: any share of a tree's names may be deleted at once. Programs may delete what they want.
 pub const MAX_DELETE_PERCENT: u8 = 100;
-/// Fewer names than this are no mass, whatever share of a small tree they are.
+/// Fewer names than this are no mass deletion, whatever share of a small tree they are.
 pub const MASS_DELETE_NAMES_MIN: i64 = 10;
-/// What goes within this time goes at once.
+/// Deletions within this time are counted together.
 pub const MASS_DELETE_FOR: Duration = Duration::from_secs(60);
 /// Looks that are remembered of what a series replaces or removes, until that is judged: 6 MB. Beyond it,
 /// it is judged by its content.
@@ -157,18 +156,18 @@ pub const AHEAD_SLICE_BYTES: u64 = 2 << 20;
 pub const AHEAD_TURN_MAX: Duration = Duration::from_millis(500);
 /// Files that wait to be sent ahead, or of which something came: others go with their series.
 pub const AHEAD_FILES_MAX: usize = 16;
-/// So often a file is sent ahead that changes meanwhile: then it goes with its series, however long that takes.
+/// A file that changes meanwhile is sent ahead this often; then it goes with its series, however long that takes.
 pub const AHEAD_ROUNDS_MAX: u32 = 3;
-/// Smaller files are built anew and exchanged by a rename, whatever changed in them: that costs little.
+/// Smaller files are rebuilt and exchanged by a rename, whatever changed in them: that costs little.
 pub const PATCH_FILE_BYTES_MIN: u64 = 1 << 20;
 /// Bytes that one series writes into files of the trees: a claim waits for them, some 20 ms.
 pub const PATCH_SERIES_BYTES_MAX: u64 = 16 << 20;
 /// Names after which what follows an applied series looks whether an order waits: some ms.
 pub const FINISH_LOOKS_UP: usize = 64;
-/// So long a directory's handle is used for the names in it, before its path is resolved again: long enough
-/// for hundreds of them, and short as the moment between a look and a rename is.
+/// How long a directory's handle is used for the names in it before its path is resolved again: long enough for
+/// hundreds of names, and as short as the time between a look and a rename.
 pub const PARENT_HANDLE_FOR: Duration = Duration::from_millis(5);
-/// Up to so many files or directories are synced one by one, more by syncfs(2): 1 000 small files take
+/// Up to this many files or directories are synced one by one, more by syncfs(2): 1 000 small files take
 /// 123 ms or 35 ms, but syncfs also waits for what others wrote.
 pub const SYNC_EACH_MAX: usize = 16;
 /// Threads that hash a file which is in the way of a new one: the owner waits, both cores may work.
@@ -179,9 +178,9 @@ pub const STAGED_RECORD_BYTES_MAX: u64 = 2 * MIRROR_MESSAGE_BYTES_MAX as u64;
 pub const APPLY_CHANGES_MAX: usize = 2048;
 /// Longest `about.json` in a conflict store, in bytes: extended attributes of 1 MiB in hex, a path.
 pub const CONFLICT_ABOUT_BYTES_MAX: u64 = 4 * 1024 * 1024;
-/// A conflict is kept for so long, whatever room it takes: whoever is away for a holiday finds it ...
+/// A conflict is kept for at least this long, whatever space it takes: longer than a holiday ...
 pub const CONFLICT_KEPT_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
-/// ... and for no longer than this: nobody misses it any more.
+/// ... and at most for this long: nobody needs it after that.
 pub const CONFLICT_KEPT_FOR_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Conflicts in one store above which old ones go, and a person is told: a list that can still be read, and
 /// a directory that is read in some milliseconds.
@@ -191,7 +190,7 @@ pub const CONFLICT_ROOM_PART: u64 = 10;
 /// Versions of one path that are kept of a day: what a person wrote by mistake again and again, but not
 /// what a program writes all night.
 pub const CONFLICT_VERSIONS_MAX: usize = 16;
-/// After so long no other version of a path is kept under the same second.
+/// After this long no other version of a path is kept under the same second.
 pub const CONFLICT_SECOND_OVER: Duration = Duration::from_secs(2);
 /// Conflicts that are removed at a time because they had their time: some milliseconds, as a takeover may
 /// wait for it.
@@ -209,7 +208,7 @@ pub const PARCEL_PIECE_BYTES: u64 = 1024 * 1024;
 pub const STORE_PAGE: usize = 256;
 /// Patience for an answer about a conflict store: a large file is read from a busy disk, or synced.
 pub const STORE_ANSWER_PATIENCE: Duration = Duration::from_secs(120);
-/// Whoever asks about a conflict store and then nothing for this long is gone.
+/// A client of the conflict store that asks nothing for this long is disconnected.
 pub const STORE_IDLE_MAX: Duration = Duration::from_secs(300);
 /// Links for the conflict stores at a time: one for each of a few administrators; with one more the oldest
 /// ends.
@@ -248,8 +247,8 @@ pub const DIRTY_JOURNAL_BYTES_MIN: u64 = 256 * 1024;
 pub const WATCH_BUFFER_BYTES: usize = 64 * 1024;
 /// Directories whose path is remembered by handle: the busy ones; one more costs 7 us.
 pub const WATCH_PATHS_MAX: usize = 8192;
-/// So long a directory's handle that finds no memory is tried again, for that may mean another thing: it
-/// took up to 4 ms beside two busy writers, and 50 ms on a loaded machine. What is spent in vain is spent once a drain.
+/// How long a directory handle that fails with ENOMEM is retried, because the error may have another cause: up to
+/// 4 ms beside two busy writers, and 50 ms on a loaded machine. A wait in vain happens once per drain.
 pub const WATCH_NUMBER_REUSED: Duration = Duration::from_millis(250);
 
 /// Extended attributes of one name, values and names together, in bytes: ext4 holds a few KiB; more is
@@ -324,7 +323,7 @@ pub const MIRROR_SOURCE_PORTS: std::ops::RangeInclusive<u16> = 914..=952;
 /// this often ...
 pub const CROSSOVER_AGAIN_EVERY: Duration = Duration::from_secs(15);
 /// ... and when it answers, the session changes over between two series, or after this: a long series
-/// over the LAN takes longer than beginning it anew over the crossover.
+/// over the LAN takes longer than starting it again over the crossover.
 pub const CROSSOVER_CHANGE_PATIENCE: Duration = Duration::from_secs(20);
 
 /// The listener looks this often whether an interface or its address came, changed or went.
@@ -335,8 +334,8 @@ pub const LAN_MIRROR_BYTES_PER_S: u64 = 10_000_000;
 /// ... after a burst of this, in bytes: a small change goes at once. 26 ms of the pace.
 pub const LAN_MIRROR_BURST_BYTES: u64 = 256 * 1024;
 
-/// Reigns that a copy of the trees is known to contain: more than a year of daily moves. A peer that stands
-/// at an older one is asked about.
+/// Generations that a copy of the trees is known to contain: more than a year of daily moves. Of an older one the
+/// administrator decides.
 pub const ANCESTORS_MAX: usize = 400;
 /// Generations that are on record with the trees before they begin: one for each start of the daemon.
 pub const READY_FOR_MAX: usize = 16;

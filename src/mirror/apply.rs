@@ -1,6 +1,6 @@
 //! Bringing a staged series into the trees.
 //!
-//! Everything here can be done again: after a crash at any point, [`apply`] called anew ends in the same
+//! Everything here can be done again: after a crash at any point, [`apply`] called again ends in the same
 //! trees, index and conflict store. The order:
 //!
 //! 1. directories, parents first; a new one mostly with all that will be in it;

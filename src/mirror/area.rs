@@ -38,7 +38,9 @@ pub enum StageError {
     )]
     MountPoint(PathBuf),
     /// Somebody else made it.
-    #[error("{0} belongs to somebody else; remove it, or move it away, and it is made anew")]
+    #[error(
+        "{0} belongs to another user; remove it or move it away, and clusterd creates it again"
+    )]
     NotOurs(PathBuf),
     /// The system refused.
     #[error("{path}: {source}")]

@@ -4,7 +4,7 @@
 //! telling everything; `<dir>/dirty` is the journal of dirty names (`journal`). `rows` has rows
 //! and ranges of the database, `edit` its changes, `compare` its digests.
 //!
-//! The database is never made anew in silence: an index is the common base without which a conflict
+//! The database is never recreated silently: an index is the common base without which a conflict
 //! looks like a change. One that is damaged is set aside, and told; what the copy here is, and which
 //! directories its roots are, is kept besides (`worth`). A missing file is an empty index.
 //!

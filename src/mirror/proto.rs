@@ -235,7 +235,7 @@ impl Refused {
     }
 }
 
-/// Why the standby side cannot go on now. It tries again by itself, or when asked anew.
+/// Why the standby side cannot go on now. It tries again by itself, or when asked again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Trouble {
     /// Not enough room for the series.
@@ -341,7 +341,7 @@ pub enum ToSender {
     Trouble(Trouble),
     /// Answer to `Ping`.
     Pong,
-    /// Somebody changed the copy: the index here says so by now. Compare anew.
+    /// Somebody changed the copy: the index here says so by now. Compare again.
     Differs(Differ),
     /// Answer to `Verify`: what differed was told before.
     Verified {

@@ -80,7 +80,7 @@ pub enum LinkError {
     #[error("the mirror link failed: {0}")]
     Failed(io::Error),
     /// Bytes came that the peer's daemon did not send.
-    #[error("the mirror link brought bytes that the peer did not send; it is closed")]
+    #[error("the mirror link received bytes that the peer did not send; it is closed")]
     Forged,
     /// A message is longer than it may be, in bytes.
     #[error("a mirror message of {0} bytes is too long")]

@@ -27,7 +27,7 @@ use crate::sys::uuid;
 pub enum TreeError {
     /// The root is not there.
     #[error(
-        "{0} is missing: mount its file system, or bring it back; until then nothing of it is mirrored"
+        "{0} is missing: mount its file system or restore it; until then nothing of it is mirrored"
     )]
     Missing(String),
     /// The root is something else.

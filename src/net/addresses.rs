@@ -119,7 +119,7 @@ impl Addresses {
         self.groups.get(usize::from(group.0)).map_or(Hold::Free, |group| group.hold)
     }
 
-    /// Sets what is wanted with the group; what is told about it starts anew.
+    /// Sets what is wanted with the group; what is told about it starts again.
     pub fn set(&mut self, group: GroupIndex, hold: Hold) {
         if let Some(group) = self.groups.get_mut(usize::from(group.0)) {
             group.hold = hold;

@@ -108,7 +108,7 @@ impl Echo {
     /// answer a question. Returns whether there may be more.
     ///
     /// # Errors
-    /// As recvfrom(2). The other socket has been read all the same.
+    /// As recvfrom(2). The other socket has been read anyway.
     pub fn receive(&mut self, limit: usize, each: &mut dyn FnMut(IpAddr, u32)) -> io::Result<bool> {
         let v4 = self.receive_from(true, limit, each);
         let v6 = self.receive_from(false, limit, each);

@@ -140,7 +140,7 @@ impl LanWatch {
     /// whether there may be more.
     ///
     /// # Errors
-    /// As recvfrom(2), for example ENETDOWN. The other socket has been read all the same.
+    /// As recvfrom(2), for example ENETDOWN. The other socket has been read anyway.
     pub fn receive(&mut self, limit: usize, each: &mut dyn FnMut(Seen)) -> io::Result<bool> {
         let LanWatch { arp, nd, mac, refused } = self;
         let mut receive =

@@ -243,7 +243,7 @@ impl Worker {
     fn refuse_stale(&mut self, request: NetRequest) {
         match request {
             NetRequest::Claim { group, claim } => {
-                let error = "this process stood still after the claim was decided".to_owned();
+                let error = "this process stalled after the claim was decided".to_owned();
                 self.outbox.put(NetReply::HoldFailed { group, claim, error });
             }
             // What is new is leased with the next claim or renewal, if there is one.

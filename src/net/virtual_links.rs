@@ -255,7 +255,7 @@ impl VirtualLinks {
         for interface in lan {
             let index = interface.index;
             let Some(ipv4) = self.before(interface) else {
-                return Err(format!("the kernel tells no IPv4 settings of {}", interface.name));
+                return Err(format!("the kernel reports no IPv4 settings of {}", interface.name));
             };
             if !self.before.iter().any(|before| before.index == index) {
                 self.before.push(Before { index, ipv4 });
@@ -263,7 +263,7 @@ impl VirtualLinks {
             change(route, &[LinkChange::Set { index, ipv4: ipv4.modest() }])?;
             let now = look(route, &interface.name)?.and_then(|interface| interface.ipv4);
             if now != Some(ipv4.modest()) {
-                return Err(format!("the settings of {} do not stay: {now:?}", interface.name));
+                return Err(format!("the settings of {} do not persist: {now:?}", interface.name));
             }
         }
         Ok(())

@@ -184,7 +184,7 @@ impl Begin<'_> {
                     wait(&[answer.as_fd(), collar.as_fd()], Some(deadline));
                     continue;
                 }
-                Tug::Dropped => return Err("it was left alone".to_owned()),
+                Tug::Dropped => return Err("it was left running".to_owned()),
                 Tug::Pulled => "`start` was interrupted".to_owned(),
             };
             return match hold.kill() {

@@ -121,7 +121,7 @@ fn stop(site: &Site, collar: &Collar) -> Done {
     let outcome = end_hold(site, collar, &mut notes).and_then(|()| match gone(site, collar) {
         Says::Not(_) => Ok(()),
         Says::Runs => Err(format!("`status` says that it still runs{said}")),
-        Says::NoAnswer(why) => Err(format!("nobody knows whether it has stopped: {why}{said}")),
+        Says::NoAnswer(why) => Err(format!("it is not known whether it has stopped: {why}{said}")),
     });
     Done { outcome: Outcome::Stopped(outcome), hold: None, notes }
 }
@@ -151,7 +151,9 @@ fn end_hold(site: &Site, collar: &Collar, notes: &mut Vec<String>) -> Result<(),
     hold.kill().map_err(|error| format!("its processes cannot be killed: {error}"))?;
     if !hold.wait(collar, Some(SERVICE_KILL_PATIENCE)) {
         let pid = hold.pid;
-        return Err(format!("its processes do not end, even killed; their shim is process {pid}"));
+        return Err(format!(
+            "its processes do not end even after SIGKILL; their shim is process {pid}"
+        ));
     }
     notes.push(format!("{}: what it left running after `stop` was killed", site.service.name()));
     Ok(())

@@ -110,7 +110,7 @@ impl Shim {
     }
 
     /// Only the direct ones: nobody but this process waits for them, so their numbers are their own.
-    /// Those that they leave behind come next. Parents first: nothing that is killed is started anew.
+    /// Those that they leave behind come next. Parents first: nothing that is killed is started again.
     fn kill_children(&self) {
         match proc::children(Pid::this().as_raw()) {
             Ok(children) => {
@@ -133,7 +133,7 @@ fn write_record(record: &Path, program: &Path) -> io::Result<()> {
     fs::rename(&new, record)
 }
 
-/// Writes the record anew if the run directory was emptied, or another one was mounted over it: without
+/// Writes the record again if the run directory was emptied, or another one was mounted over it: without
 /// it the next worker would start the service a second time.
 fn keep_record(record: &Path, program: &Path) {
     if record.try_exists().is_ok_and(|there| !there) {

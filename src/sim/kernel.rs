@@ -6,7 +6,7 @@ use crate::limits;
 /// One group's addresses on a node (they are added and taken away together).
 #[derive(Clone, Copy, Debug)]
 pub struct Lease {
-    /// When the kernel takes them away, in its own time (it stands still while the machine is
+    /// When the kernel takes them away, in its own time (it is stalled while the machine is
     /// paused); `None`: never, because somebody else added them.
     pub due_us: Option<u64>,
     /// Tells a renewed lease from the one before.

@@ -26,7 +26,7 @@ pub struct Setup {
     pub modem_lines: bool,
     /// The groups.
     pub groups: Vec<GroupSetup>,
-    /// A paused machine's clock stands still, too (else it counts the pause).
+    /// A paused machine's clock is stalled, too (else it counts the pause).
     pub clock_stops_in_pause: bool,
     /// Another version of the config file, which one of the nodes may have.
     pub other: Option<Box<Setup>>,

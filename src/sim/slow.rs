@@ -86,7 +86,7 @@ const GROUP: GroupIndex = GroupIndex(0);
 /// What may happen to a pair on a slow LAN.
 #[derive(Clone, Copy, Debug)]
 pub enum Blow {
-    /// The owner's heart stands still.
+    /// The owner's heart is stalled.
     HeartFrozen,
     /// All of the owner's processes do.
     AllFrozen,

@@ -265,7 +265,7 @@ fn a_recording_that_cannot_be_read_is_refused() {
 }
 
 /// The recorded takeover in `tests/replay`, and the commands that came of it. Heartbeats are left out
-/// of the commands: there are too many to read. `UPDATE_GOLDENS=1` writes both anew.
+/// of the commands: there are too many to read. `UPDATE_GOLDENS=1` writes both again.
 #[test]
 fn the_recorded_takeover_is_decided_as_before() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/replay");

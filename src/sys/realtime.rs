@@ -31,7 +31,7 @@ pub fn set_up(priority: i32, touched: Touched) -> Vec<String> {
     // Without the privilege the limit stays, and locking says whether it is enough.
     let unlimited = nix::sys::resource::RLIM_INFINITY;
     let _ = setrlimit(Resource::RLIMIT_MEMLOCK, unlimited, unlimited);
-    note("what only the start needed stays in memory", let_go_of_start());
+    note("memory that only the start needed could not be freed", let_go_of_start());
     // Pages are locked as they come (MCL_ONFAULT): nothing that is mapped and never touched costs memory.
     let flags = MlockAllFlags::MCL_CURRENT
         | MlockAllFlags::MCL_FUTURE

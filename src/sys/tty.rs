@@ -54,7 +54,7 @@ pub fn descriptor(port: &TTYPort) -> BorrowedFd<'_> {
 }
 
 /// From now on poll(2) tells of the line when so many bytes wait there. A read that does not block brings what
-/// is there all the same (termios(3), VMIN; `n_tty_poll`, `n_tty_read`).
+/// is there anyway (termios(3), VMIN; `n_tty_poll`, `n_tty_read`).
 ///
 /// # Errors
 /// As ioctl(2): EIO after a hang-up.

@@ -1,7 +1,7 @@
 //! Golden files. `good/X.toml` is accepted, and `X.ok` is its normal form and its warnings.
 //! `bad/X.toml` is refused, and `X.err` is the exact text of the errors.
 //!
-//! `UPDATE_GOLDENS=1 cargo test --test config` writes them anew; read the difference before you commit.
+//! `UPDATE_GOLDENS=1 cargo test --test config` writes them again; read the difference before you commit.
 
 // Helpers of tests are tests: a panic is how they fail.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]

@@ -131,7 +131,7 @@ fn p2_a_service_that_cannot_run_here_moves() {
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
     scene.wait_served_by(owner.other());
     wait_active(&scene, owner.other());
-    scene.wait_event(owner, 0, Kind::Release, "a service does not run on this node");
+    scene.wait_event(owner, 0, Kind::Release, "a service failed on this node");
 }
 
 #[test]

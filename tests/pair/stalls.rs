@@ -1,4 +1,4 @@
-//! An owner that stands still for a while and then goes on, for lengths around each deadline.
+//! An owner that is stalled for a while and then goes on, for lengths around each deadline.
 
 use std::time::{Duration, Instant};
 

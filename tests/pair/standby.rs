@@ -122,7 +122,7 @@ fn p3_what_was_deleted_on_the_standby_side_is_there_after_a_move() {
     assert_eq!(fs::read_to_string(www(&scene, owner.other()).join("d/in")).unwrap(), "in");
 }
 
-/// The owner stands still and dies: nobody restores. What it had is kept when it is back.
+/// The owner is stalled and dies: nobody restores. What it had is kept when it is back.
 #[test]
 fn p3_what_could_not_be_restored_before_a_takeover_is_kept_by_the_old_owner() {
     let (mut scene, owner) = with_files();

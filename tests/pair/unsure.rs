@@ -42,7 +42,7 @@ fn in_sync(heartbeat: &str, group: &str) -> Scene {
     scene
 }
 
-/// B was away while A served on; A has lost its power; B is back and heard nobody. `anew`: A was restarted
+/// B was away while A served on; A has lost its power; B is back and heard nobody. `again`: A was restarted
 /// meanwhile, so that it served in a reign that B knows nothing of.
 fn stale(heartbeat: &str, group: &str, anew: bool) -> Scene {
     let mut scene = in_sync(heartbeat, group);
@@ -73,7 +73,7 @@ fn wait_reign_on_disk(scene: &Scene, node: NodeIndex) {
     });
 }
 
-/// The same, B was told to serve all the same, and wrote; then A is back.
+/// The same, B was told to serve anyway, and wrote; then A is back.
 fn forked() -> Scene {
     let mut scene = stale("boot_patience = \"600s\"", "", true);
     scene.wait_event(B, 0, Kind::Mirror, "not served");

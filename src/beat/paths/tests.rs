@@ -472,7 +472,7 @@ fn a_line_that_takes_nothing_drops_beats_and_recovers() {
         assert!(sequence < 100_000, "the line takes everything");
         lower.send(Path::Serial, &beat(NodeIndex::Lower, sequence)).unwrap();
     }
-    // What is read now ends inside a frame; the next one arrives whole all the same.
+    // What is read now ends inside a frame; the next one arrives whole anyway.
     let mut deframer = Deframer::new();
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
@@ -538,7 +538,7 @@ fn pulses_cross_the_line() {
     }
 }
 
-/// The heart is woken once for a pulse, not for its first bytes; what is there can be read all the same.
+/// The heart is woken once for a pulse, not for its first bytes; what is there can be read anyway.
 #[test]
 fn the_line_tells_of_a_whole_pulse() {
     let mut far = FarEnd::new();

@@ -277,7 +277,7 @@ impl Health {
         self.plug_all(bed)
     }
 
-    /// Lets a node go on; gives it power; starts its daemon anew if it is not whole. What was done, in words.
+    /// Lets a node go on; gives it power; starts its daemon again if it is not whole. What was done, in words.
     pub(super) fn mend_node(
         &mut self,
         bed: &mut Bed,

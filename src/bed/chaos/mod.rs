@@ -41,7 +41,7 @@ pub struct Plan {
     pub exe: PathBuf,
     /// Where all chance comes from.
     pub seed: u64,
-    /// For so long; a round that has begun is ended.
+    /// For this long; a round that has begun is ended.
     pub time: Duration,
     /// It ends earlier after so many failovers.
     pub failovers: Option<u64>,

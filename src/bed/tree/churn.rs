@@ -24,7 +24,7 @@ const ATTRIBUTE: &CStr = c"user.churn";
 pub enum Change {
     /// A new file.
     Create,
-    /// All of a file is written anew, in place.
+    /// All of a file is written again, in place.
     Rewrite,
     /// Some bytes of a file are overwritten; its length stays.
     Overwrite,

@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::limits;
 
 const MANIFEST: &str = "manifest";
-/// Lines in a file, all the same: so it is longer than a page, and half a write is seen.
+/// Lines in a file, all equal: so it is longer than a page, and half a write is seen.
 const LINES: usize = 300;
 
 /// How a file is written.

@@ -26,7 +26,7 @@ use trial::{Judge, Trial};
 /// What `demo` takes.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct DemoArgs {
-    /// Try every fault so many times
+    /// Try every fault this many times
     #[arg(long, value_name = "N", default_value_t = 1)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,

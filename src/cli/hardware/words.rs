@@ -195,8 +195,8 @@ fn about_times(heartbeat: Heartbeat, found: &Found, said: &mut Findings) {
     let least = interval + *round_trip + limits::BEAT_LATENESS;
     if dead_after < least {
         said.warnings.push(format!(
-            "heartbeat.dead_after = \"{dead}ms\" is too short for {name}, whose round trip is {trip}: a beat that is \
-             late once is a death; at least \"{}ms\" with this interval, or a longer interval",
+            "heartbeat.dead_after = \"{dead}ms\" is too short for {name}, whose round trip is {trip}: one late \
+             heartbeat makes the peer dead; at least \"{}ms\" with this interval, or a longer interval",
             least.as_millis() + 1
         ));
     }

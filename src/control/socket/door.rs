@@ -69,11 +69,13 @@ impl Door {
     pub(super) fn made_anew(&self) -> Option<UnixListener> {
         match self.news.try_recv().ok()? {
             Ok(listener) => {
-                log::warn!("the control socket had gone from the run directory; it was made anew");
+                log::warn!(
+                    "the control socket was missing from the run directory; it was created again"
+                );
                 Some(listener)
             }
             Err(why) => {
-                log::error!("the control socket has gone and cannot be made anew: {why}");
+                log::error!("the control socket is missing and cannot be created again: {why}");
                 None
             }
         }

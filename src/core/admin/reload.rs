@@ -174,7 +174,7 @@ impl Core {
                 Verdict::Held => "the peer's kernel answers for it".to_string(),
                 Verdict::Conflict(mac) => {
                     let mac = crate::core::talk::events::mac_text(mac);
-                    format!("another machine ({mac}) has it; take it away from there")
+                    format!("another machine ({mac}) has it; remove it from that machine")
                 }
             };
             let text = format!("not yet serving {}: {why}", list(&adding.ips));

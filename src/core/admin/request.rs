@@ -88,7 +88,7 @@ impl Core {
         let effect = match outcome {
             Ok(effect) if self.wishes.waiting.len() < limits::REQUESTS_MAX => effect,
             Ok(_) => {
-                let busy = "too many requests wait already; try again later".to_string();
+                let busy = "too many requests are waiting; try again later".to_string();
                 self.out.push_back(Command::Answer { request, outcome: Err(busy) });
                 return;
             }
@@ -133,7 +133,7 @@ impl Core {
     fn send_wish(&mut self, ask: Ask) -> Result<(), String> {
         let peer = &self.config.node(self.me.other()).name;
         if !self.evidence.peer.is_alive() {
-            return Err(format!("{peer} is not heard; ask it there when it is back"));
+            return Err(format!("{peer} is not heard; repeat the request there when it is back"));
         }
         if self.wishes.outgoing.is_some_and(|(_, under_way)| under_way != ask) {
             return Err(format!("another request to {peer} is under way; try again"));
@@ -193,7 +193,7 @@ impl Core {
             };
         }
         if self.wishes.syncs.len() >= limits::REQUESTS_MAX {
-            return Err("too many requests wait already; try again later".to_string());
+            return Err("too many requests are waiting; try again later".to_string());
         }
         self.out.push_back(Command::Sync { request, group: index });
         Ok(())
@@ -353,7 +353,7 @@ impl Core {
 
     fn refuse_waiting(&mut self, ask: Ask) {
         let peer = &self.config.node(self.me.other()).name;
-        let why = format!("{peer} refused: ask it there for the reason (`clusterd status`)");
+        let why = format!("{peer} refused: run `clusterd status` there to see why");
         let (refused, waiting) =
             self.wishes.waiting.iter().partition(|waiting| is_for(ask, waiting.effect));
         let refused: Vec<Waiting> = refused;

@@ -91,7 +91,7 @@ impl Core {
             return;
         }
         let text = format!(
-            "both nodes' LAN interfaces have the MAC {}: give one of them another; until then a takeover by \
+            "both nodes' LAN interfaces have the same MAC, {}: change one of them; until then a takeover after \
              silence waits for the peer's lease",
             mac_text(mac)
         );

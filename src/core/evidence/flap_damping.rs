@@ -64,6 +64,6 @@ impl<S> StormTold<S> {
 pub fn after_untold(text: String, untold: u64) -> String {
     match untold {
         0 => text,
-        _ => format!("{text}, after {untold} changes that were not told"),
+        _ => format!("{text}, after {untold} changes that were not reported"),
     }
 }

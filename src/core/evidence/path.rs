@@ -143,12 +143,11 @@ impl PathWatch {
         watch
     }
 
-    /// Beats come this often from now on, this node sends in every so manieth round, and so much
-    /// silence makes it silent.
+    /// Sets the expected interval, the send divisor (every Nth round) and the silence timeout.
     pub fn keep_to(&mut self, interval: Duration, rounds: u32, dead_after: Duration) {
         self.interval = interval;
         self.rounds = rounds;
-        // A slow serial line beats less often, and is silent later.
+        // A slow serial line has a longer interval, and a longer timeout.
         self.dead_after = dead_after.max(interval * (limits::LATE_AFTER_INTERVALS + 1));
     }
 

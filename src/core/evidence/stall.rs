@@ -99,7 +99,7 @@ impl Core {
         if told {
             self.stalled = true;
             self.evidence.woke_at = Some(now);
-            let text = format!("this node's loop stood still for {} ms", late.as_millis());
+            let text = format!("this node stalled for {} ms", late.as_millis());
             self.tell(Kind::Stall, None, text);
         }
         let mut groups = std::mem::take(&mut self.groups);

@@ -42,9 +42,9 @@ impl Pace {
         }
     }
 
-    /// How often the peer beats on a path, and in every how manieth round this node does.
+    /// The interval of the peer's heartbeats on a path, and this node's send divisor (every Nth round).
     pub fn on(self, path: Path, config: &Config, me: NodeIndex) -> (Duration, u32) {
-        // A slow serial line beats in every so manieth round.
+        // A slow serial line carries a heartbeat every Nth round.
         let rounds = |interval: Duration| {
             let slowest = match (path, &config.node(me).serial) {
                 (Path::Serial, Some(line)) => {

@@ -49,7 +49,7 @@ impl Core {
         error: &str,
     ) {
         let text = if refused.is_empty() {
-            "the kernel takes all service addresses again".to_string()
+            "the kernel accepts all service addresses again".to_string()
         } else {
             let ips: Vec<String> = refused.iter().map(IpAddr::to_string).collect();
             format!(
@@ -74,7 +74,7 @@ impl Core {
         }
         active.asked_at = None;
         if active.held {
-            let text = format!("the kernel did not renew an address: {error}; claiming it anew");
+            let text = format!("the kernel did not renew an address: {error}; claiming it again");
             self.tell(Kind::Address, Some(&group.name.clone()), text);
             return self.put_back(now, group);
         }
@@ -158,8 +158,8 @@ impl Core {
                             active.announce_at = active.announce_at.min(soon);
                         }
                         format!(
-                            "another machine ({}) uses a service address; announcing again; take it away \
-                             from there",
+                            "another machine ({}) uses a service address; announcing again; remove the address \
+                             from that machine",
                             crate::core::talk::events::mac_text(mac)
                         )
                     }
@@ -201,7 +201,7 @@ impl Core {
     pub(in crate::core) fn put_back(&mut self, now: Time, group: &mut GroupState) {
         let Role::Active(active) = &mut group.role else { return };
         if !self.evidence.peer.is_alive() || now.since(active.leased_at) >= limits::LEASE {
-            let why = "the address went away and the peer may have it; asking first";
+            let why = "the address is gone and the peer may have it; probing first";
             group.role = self.release(now, group, false, why);
             return;
         }

@@ -112,12 +112,10 @@ impl Core {
         let text = match group.lan.news(now) {
             None => return,
             Some(LanNews::Mute) => format!(
-                "{}; look whether a switch drops ARP, or both nodes' LAN interfaces have one MAC",
+                "{}; check whether a switch drops ARP, or both nodes' LAN interfaces have the same MAC",
                 lan::MUTE
             ),
-            Some(LanNews::Answers) => {
-                "there are answers on the LAN for its addresses there again".to_string()
-            }
+            Some(LanNews::Answers) => "the LAN answers for its addresses there again".to_string(),
         };
         self.tell(Kind::Address, Some(&group.name), text);
     }
@@ -177,10 +175,10 @@ impl Core {
             let same =
                 self.evidence.peer.last().is_none_or(|beat| beat.digest == self.config.digest);
             group.why = if same {
-                "the peer has not yet said where it stands".to_string()
+                "the peer has not yet reported on this group".to_string()
             } else {
-                "the peer has not said where it stands: the two nodes' config files differ, perhaps this group is not \
-                 in the peer's"
+                "the peer has not reported on this group: the two nodes' config files differ, and the peer's may \
+                 not have it"
                     .to_string()
             };
             return passive;
@@ -192,7 +190,7 @@ impl Core {
         match self.right_by_silence(now, group) {
             Ok(_) => {
                 let want = self.next_want();
-                group.why = "the peer is silent; asking the LAN who has the address".to_string();
+                group.why = "the peer is silent; probing the LAN for the address".to_string();
                 group.lan.begin(now, self.yields());
                 Role::Probing { want, granted: false }
             }
@@ -279,19 +277,19 @@ impl Core {
                     return self.give_up_settling(now, group);
                 }
                 Verdict::Clear if !right.settled => {
-                    group.why = "finishing what was received of the trees".to_string();
+                    group.why = "applying the changes that were received for the trees".to_string();
                     return Role::Probing { want, granted };
                 }
                 Verdict::Clear => return self.claim(now, group, right),
                 Verdict::Held => {
-                    let why = "the peer is silent on every path, but its kernel keeps answering \
-                               for the address; look at that machine";
+                    let why = "the peer is silent on every path, but its kernel keeps answering for the address; \
+                               check that machine";
                     return self.block(now, group, why.to_string());
                 }
                 Verdict::Conflict(mac) => {
                     group.conflicts.note(now);
                     let why = format!(
-                        "another machine ({}) has the address; take it away from there",
+                        "another machine ({}) has the address; remove it from that machine",
                         crate::core::talk::events::mac_text(mac)
                     );
                     return self.block(now, group, why);
@@ -338,14 +336,16 @@ impl Core {
         let (kind, text) = match self.side(group) {
             Side::Says(_) if first => (Kind::Takeover, "first service, agreed with the peer"),
             Side::Says(_) => (Kind::Switchover, "agreed with the peer"),
-            Side::Unknown => (Kind::Takeover, "the peer was not heard since this node's start"),
+            Side::Unknown => {
+                (Kind::Takeover, "the peer has not been heard since this node started")
+            }
             Side::Dead => match self.evidence.peer.life {
                 Life::Dead { death: Death::Will, .. } => {
                     let text = "the peer's heart is dead, and its guard took the addresses away";
                     (Kind::Takeover, text)
                 }
                 Life::Dead { death: Death::Goodbye, .. } => {
-                    (Kind::Takeover, "the peer ended in order and let go")
+                    (Kind::Takeover, "the peer shut down and released it")
                 }
                 Life::Dead { death: Death::Silent { .. }, .. }
                 | Life::Alive { .. }

@@ -40,7 +40,7 @@ impl Core {
         if now.since(since) < group.duties.stop_patience() {
             return false;
         }
-        let text = "the services did not stop in time; handing over all the same".to_string();
+        let text = "the services did not stop in time; handing over anyway".to_string();
         self.tell(Kind::Service, Some(&group.name), text);
         true
     }

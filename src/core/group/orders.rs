@@ -389,8 +389,7 @@ impl Core {
     pub(in crate::core) fn tickled(&mut self, group: &GroupState, tickled: Tickled) {
         let Tickled { known, told, list_age_ms } = tickled;
         let text = format!(
-            "told the clients of {told} TCP connections, of {known} that the peer had, that those have \
-             ended"
+            "told the clients of {told} TCP connections that these have ended; the peer had {known}"
         );
         let evidence = [
             ("connections", serde_json::json!(known)),

@@ -22,18 +22,24 @@ impl Core {
         mut active: Active,
     ) -> Role {
         if (self.is_cut_off() || self.evidence.has_no_cable(now)) && !self.peer_is_off_lan(now) {
-            return self.release(now, group, false, "this node is cut off: no path and no reach");
+            return self.release(
+                now,
+                group,
+                false,
+                "this node is cut off: no heartbeat path works and no reach \
+                                                    host answers",
+            );
         }
         match side {
             Side::Says(Stance::Active | Stance::Offering) => {
                 if !self.keeps_against_peer(group, &active) {
-                    let why = "both nodes served it, and the peer's generation stands";
+                    let why = "both nodes served it, and the peer's newer generation wins";
                     return self.release(now, group, false, why);
                 }
                 if !active.contested {
                     active.contested = true;
                     self.announce_again(now, &mut active);
-                    let text = "both nodes served it; this node's generation stands";
+                    let text = "both nodes served it; this node's newer generation wins";
                     self.tell(Kind::Address, Some(&group.name), text.to_string());
                 }
             }
@@ -96,7 +102,7 @@ impl Core {
                     return Role::Active(active);
                 }
                 CheckOutcome::OwnerElsewhere => {
-                    let why = "another owner answered after this node had overslept";
+                    let why = "another owner answered after this node had stalled";
                     return self.release(now, group, false, why);
                 }
                 CheckOutcome::StillOwner => {
@@ -120,8 +126,8 @@ impl Core {
         if !active.recorded && (over || self.disk.fails()) {
             // Availability: a state disk that is full or does not answer keeps nobody from being served for good.
             active.recorded = true;
-            let text = "the disk has not yet written that this node serves; the services start all the same: should \
-                        the power go now, what they write may later be set aside in the conflict store";
+            let text = "the disk has not yet written that this node serves; the services start anyway: after a \
+                        power loss now, what they write may end up in the conflict store";
             self.tell(Kind::Fault, Some(&group.name), text.to_string());
         }
     }
@@ -148,8 +154,8 @@ impl Core {
         active.known_to_peer = false;
         // Whoever was served by the peer meanwhile still looks for the addresses there.
         self.announce_again(now, active);
-        let text = "the peer had begun a reign that this node knew nothing of, and ended it; what is \
-                    served here goes on as a newer one";
+        let text = "the peer began and ended a generation that this node did not know; this node serves on in a \
+                    newer generation";
         self.tell(Kind::Address, Some(&group.name), text.to_string());
     }
 

@@ -120,9 +120,8 @@ impl Core {
 
     /// Whether the owner of a group would hand it over because the peer gets through to the LAN better.
     ///
-    /// Without a carrier, or where nobody answers, the clients are most likely without service: no
-    /// budget keeps a group there. But hosts that answer now one node and now the other look the same,
-    /// so once the budget is spent a missing answer must last longer.
+    /// Without a carrier, or if no host answers, the clients probably have no service: no budget keeps a group
+    /// there. A flapping reach host looks the same, so once the budget is spent the silence must last longer.
     pub(in crate::core) fn offer_by_reach(
         &mut self,
         now: Time,
@@ -154,8 +153,8 @@ impl Core {
         if !group.moves.told {
             group.moves.told = true;
             let text = format!(
-                "not handed over again: this node has done so {} times within {} minutes; see which \
-                 reach hosts answer which node, or `clusterd move` it",
+                "not handed over again: this node has done so {} times within {} minutes; compare which reach \
+                 hosts answer each node, or use `clusterd move`",
                 limits::MOVES_MAX,
                 limits::MOVES_WITHIN.as_secs() / 60
             );

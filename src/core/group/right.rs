@@ -113,7 +113,7 @@ pub enum Refusal {
     #[error("this node is in standby mode; `clusterd online` ends that")]
     Standby,
     /// Ending.
-    #[error("this node is ending")]
+    #[error("this node is shutting down")]
     Ending,
     /// No LAN carrier.
     #[error("the LAN interface has no carrier")]
@@ -128,14 +128,15 @@ pub enum Refusal {
     #[error("the reach hosts have not yet answered")]
     ReachUnknown,
     /// The peer lives and has not agreed.
-    #[error("the peer is heard and has not granted it")]
+    #[error("the peer is alive and has not granted it")]
     NotGranted,
     /// Never heard is not dead.
-    #[error("the peer was not heard; waiting {} s more in case it comes", .0.as_secs() + 1)]
+    #[error("the peer has not been heard; waiting {} s more for it", .0.as_secs() + 1)]
     Patience(Duration),
     /// The trees are in the middle of a synchronisation, or not there.
     #[error(
-        "the trees here are not whole: `clusterd status` says why; `clusterd move` with `--accept-loss` serves them all the same"
+        "the trees here are incomplete: `clusterd status` says why; `clusterd move` with `--accept-loss` serves \
+         them anyway"
     )]
     CopyIncomplete,
     /// The trees are older than what was served since.
@@ -234,11 +235,11 @@ pub fn decide(evidence: &Evidence) -> Result<Right, Refusal> {
 
 fn stale_text(age_s: u16) -> String {
     let age = match age_s {
-        UNSENT_UNKNOWN_S => "and nothing shows what it had not sent".to_owned(),
-        age_s => format!("and for {age_s} s or more had not sent everything"),
+        UNSENT_UNKNOWN_S => "by an unknown time".to_owned(),
+        age_s => format!("by {age_s} s or more"),
     };
     format!(
-        "the peer has served later than what is here, {age}: more than `max_behind` allows; bring the peer \
+        "the copy here is behind the peer's {age}: more than `max_behind` allows; bring the peer \
          back, or `clusterd move` with `--accept-loss`"
     )
 }

@@ -280,13 +280,13 @@ impl Offer {
     pub fn reason(self) -> &'static str {
         match self {
             Offer::Standby => "this node goes to standby mode",
-            Offer::Ending => "this node's daemon ends",
+            Offer::Ending => "this node's daemon is shutting down",
             Offer::NoCarrier => "its LAN interface lost its carrier",
             Offer::NotReached => "it reaches no reach host and the peer does",
             Offer::FewerReached => "it reaches fewer reach hosts than the peer",
             Offer::Moved { .. } => "the administrator asked for it",
-            Offer::ServiceFailed { .. } => "a service does not run on this node",
-            Offer::Failback { .. } => "the group goes home",
+            Offer::ServiceFailed { .. } => "a service failed on this node",
+            Offer::Failback { .. } => "the group returns to its preferred node",
         }
     }
 }

@@ -33,7 +33,7 @@ impl Core {
             Role::Active(active)
                 if late >= limits::LEASE || now.since(active.leased_at) >= limits::LEASE =>
             {
-                let why = "this node slept longer than its lease";
+                let why = "this node stalled for longer than its lease";
                 self.release(now, group, false, why)
             }
             Role::Active(mut active) => {

@@ -217,7 +217,7 @@ impl Core {
         } else if let Err(refusal) = self.right_by_grant(now, group, true) {
             group.why = refusal.to_string();
         } else if group.unfit_until.is_some_and(|until| now < until) {
-            group.why = "a service did not run on this node a while ago".to_string();
+            group.why = "a service failed on this node a short while ago".to_string();
         }
     }
 
@@ -228,7 +228,7 @@ impl Core {
 
     /// The trees here do not come to rest: the peer gets a turn.
     pub(in crate::core) fn give_up_settling(&mut self, now: Time, group: &mut GroupState) -> Role {
-        let why = "the trees here did not come to rest in time; look at the process clusterd-work";
+        let why = "the received changes were not applied in time; check the process clusterd-work";
         self.block(now, group, why.to_string())
     }
 

@@ -66,7 +66,7 @@ impl Core {
     pub(in crate::core) fn worker_says(&mut self, now: Time) {
         self.worker.heard_at = Some(now);
         if std::mem::take(&mut self.worker.told) {
-            self.tell(Kind::Fault, None, "the worker process works again".to_string());
+            self.tell(Kind::Fault, None, "the worker process answers again".to_string());
         }
     }
 
@@ -115,7 +115,7 @@ impl Core {
             return;
         }
         self.worker.told = true;
-        let text = format!("{}; look at the process clusterd-work", silent_text());
+        let text = format!("{}; check the process clusterd-work", silent_text());
         self.tell(Kind::Fault, None, text);
     }
 }
@@ -123,7 +123,7 @@ impl Core {
 /// What is wrong then.
 pub(in crate::core) fn silent_text() -> String {
     format!(
-        "the worker process has not answered for {} s: nothing is mirrored, and no service is watched",
+        "the worker process has not answered for {} s: nothing is mirrored, and no service is checked",
         limits::WORKER_SILENT.as_secs()
     )
 }

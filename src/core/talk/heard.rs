@@ -73,8 +73,8 @@ impl Core {
                     // Its beats may have lacked the newest reign; it decides who claims with what.
                     self.learn_generations(&beat);
                     let text = format!(
-                        "the peer's last will, from its guard, came on {}: its heart is dead and every \
-                         service address was taken away there; its services may still run",
+                        "the peer's last will, from its guard, came on {}: its heart is dead and every service \
+                         address was removed there; its services may still run",
                         path.name()
                     );
                     return self.ended(now, Death::Will, &text);
@@ -166,7 +166,7 @@ impl Core {
         self.tell(
             Kind::PeerAlive,
             None,
-            "the peer is heard, a new incarnation: it swept its addresses before its first beat"
+            "the peer is heard, a new incarnation: it removed its service addresses before its first heartbeat"
                 .to_string(),
         );
         // A new incarnation: what was told of the one before says nothing of this one.

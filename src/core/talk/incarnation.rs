@@ -80,7 +80,7 @@ impl Core {
     pub(in crate::core) fn shutdown(&mut self, now: Time) {
         if self.ending_since.is_none() {
             self.ending_since = Some(now);
-            self.tell(Kind::Stop, None, "asked to end; handing everything over".to_string());
+            self.tell(Kind::Stop, None, "shutting down; handing everything over".to_string());
         }
     }
 

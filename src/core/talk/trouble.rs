@@ -62,7 +62,7 @@ impl Core {
     /// The heart before this one died, and how.
     pub(in crate::core) fn heart_died(&mut self, now: Time, how: &str) {
         let text = format!(
-            "the heart before this one {how}; its guard took the addresses away and started this one"
+            "the previous heart {how}; its guard removed the addresses and started this one"
         );
         self.troubles.heart = Some((now, text.clone()));
         self.tell(Kind::Fault, None, text);
@@ -128,8 +128,8 @@ impl Core {
                 return Some((Kind::Path, text, Duration::ZERO));
             }
             Some(DropReason::BadTag) if !alive => {
-                let text = "frames come in that this node's key does not fit; the two nodes need the same \
-                            key file";
+                let text = "frames arrive that fail authentication with this node's key; the two nodes need the \
+                            same key file";
                 return Some((Kind::Config, text.to_string(), lasts));
             }
             Some(
@@ -139,8 +139,7 @@ impl Core {
                 | DropReason::Oversized
                 | DropReason::BadTag,
             ) if on_line => format!(
-                "something else speaks on {name} ({device}); look for a getty or a console on that line, at \
-                 both ends"
+                "something else writes to {name} ({device}); look for a getty or a console on that line, at both ends"
             ),
             Some(_) | None => self.silence_of(now, watch, name, &device)?,
         };
@@ -170,7 +169,7 @@ impl Core {
                     "{name}: {device} has no carrier: it is down, or its cable is out"
                 )),
                 (Some(false), Path::Serial) if heard => Some(format!(
-                    "{ever} on {name} ({device}), and its far end is dark; look at the line and its cable"
+                    "{ever} on {name} ({device}), and its far end is off; check the line and its cable"
                 )),
                 (Some(true) | None, _) if heard => Some(format!("{ever} on {name} ({device})")),
                 (Some(_) | None, _) => None,

@@ -81,7 +81,7 @@ fn answers_that_come_again_are_told_and_count() {
     story.run(SECOND * 10);
     story.arp_cut = false;
     story.run(SECOND * 3);
-    assert_eq!(told(&story, B, "there are answers on the LAN"), 1);
+    assert_eq!(told(&story, B, "the LAN answers for its addresses there again"), 1);
     assert_eq!(story.status(B).groups[0].why, "the peer serves it");
     story.power_cut(A);
     story.time_until_held(B, MS * 250);

@@ -32,7 +32,7 @@ fn ten_thousand_flaps_are_told_in_some_lines_and_the_last_is_true() {
         (Link::Lan, true, "the LAN interface has a carrier, after "),
         (Link::Lan, false, "the LAN interface lost its carrier, after "),
         (Link::Crossover, true, "the crossover interface has a carrier, after "),
-        (Link::Serial, true, "the serial line's far end shows (DSR or DCD), after "),
+        (Link::Serial, true, "the serial line's far end is on (DSR or DCD), after "),
     ];
     for (link, up, last) in cases {
         let mut story = Story::settled();
@@ -77,7 +77,7 @@ fn the_first_changes_of_a_carrier_are_told_at_once_and_each_untold_one_is_counte
     story.lan[B] = false;
     story.run(limits::CHANGES_TOLD_EVERY + MS * 100);
     let lines = carrier_lines(&story, B);
-    let last = "the LAN interface lost its carrier, after 6 changes that were not told";
+    let last = "the LAN interface lost its carrier, after 6 changes that were not reported";
     assert_eq!(lines[before + limits::CHANGES_TOLD_MAX as usize..], [last]);
 }
 

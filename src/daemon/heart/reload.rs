@@ -37,7 +37,7 @@ impl Heart {
     /// The files were read, or could not be.
     pub(super) fn offered(&mut self, nonce: u64, error: Option<String>) {
         let Some((_, _, request)) = self.reload.0.take_if(|(asked, ..)| *asked == nonce) else {
-            log::info!("the config file was read for nobody: the answer came late");
+            log::info!("the config file was read too late, nobody waits for the answer");
             return;
         };
         let read = error.map_or_else(|| self.read_offer(), Err);
@@ -68,7 +68,7 @@ impl Heart {
         }
         // First for a heart after this one: what it does not know it would not delete.
         if let Err(error) = self.shelf.accept() {
-            log::error!("a restarted heart will begin with the config before: {error}");
+            log::error!("a restarted heart will use the previous config: {error}");
         }
         self.config = self.core.config().clone();
         self.page.set_end_patience(limits::HEART_END_PATIENCE + self.config.hand_over_time());

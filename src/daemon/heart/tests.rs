@@ -356,7 +356,7 @@ fn p4_nothing_that_the_loop_opens_or_closes_waits_for_the_rtnl_lock() {
             wires.reopen(Time(1));
             let open = [Path::Crossover, Path::Lan].map(|path| wires.is_ready(path));
             let far = LinkInfo { index: lan.index, mac: [2; 6], ipv4: None };
-            // Another MAC: all that is on it is opened anew.
+            // Another MAC: all that is on it is opened again.
             wires.link_is(Nic::Lan, Some(&far));
             wires.reopen(Time(2));
             wires.link_is(Nic::Lan, None);

@@ -43,7 +43,7 @@ impl Wire {
         self.opened_at = None;
     }
 
-    /// To be opened anew at once, though nothing is wrong with it.
+    /// To be opened again at once, though nothing is wrong with it.
     pub fn renew(&mut self) {
         (self.open, self.ready, self.opened_at) = (false, false, None);
     }

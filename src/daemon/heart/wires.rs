@@ -257,8 +257,8 @@ impl Wires {
         if let Some(waited) = self.aside.newly_slow(now) {
             let seconds = waited.as_secs();
             log::warn!(
-                "serial: the device's driver has not answered for {seconds} s; what hangs is the serial line \
-                 alone: is the adapter well?"
+                "serial: the device's driver has not answered for {seconds} s; only the serial line hangs: is the \
+                 adapter defective?"
             );
         }
         (far_end, opened)
@@ -375,7 +375,7 @@ impl Wires {
         }
     }
 
-    /// This is that interface on the LAN now; `None`: there is none. What was opened on another one is opened anew
+    /// This is that interface on the LAN now; `None`: there is none. What was opened on another one is opened again
     /// at once.
     pub fn link_is(&mut self, nic: Nic, link: Option<&LinkInfo>) {
         let index = link.map(|link| link.index);

@@ -206,7 +206,7 @@ fn is_over(shelf: &Shelf, config: &mut Config, keys: &SharedRing) -> bool {
             change.map_or(true, |change| change.worker)
         }
         Err(error) => {
-            log::error!("the config in effect cannot be read, the one before stays: {error}");
+            log::error!("the config in effect cannot be read, the previous one stays: {error}");
             false
         }
     }

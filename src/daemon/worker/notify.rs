@@ -64,8 +64,8 @@ pub fn run(exec: &Path, end: &NotifierEnd) {
         match end.dropped.swap(0, Ordering::Relaxed) {
             0 => {}
             lost => log::error!(
-                "{lost} events were not notified: {} is too slow, and more than \
-                 {NOTIFY_EVENTS_MAX} were waiting",
+                "notify.exec did not get {lost} events: {} is too slow, and more than {NOTIFY_EVENTS_MAX} were \
+                 waiting",
                 exec.display()
             ),
         }

@@ -35,8 +35,8 @@ pub enum StoreError {
     },
     /// It is there and makes no sense.
     #[error(
-        "{path} cannot be understood ({what}); put back a good copy, or remove it if the other node \
-         serves: this node then starts as one that never served"
+        "{path} cannot be parsed ({what}); restore a good copy, or, if the other node serves, remove the file: \
+         this node then starts as one that has never served"
     )]
     Corrupt {
         /// Which file.

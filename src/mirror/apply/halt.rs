@@ -54,7 +54,7 @@ pub(in crate::mirror) fn not_set(tree: &StagedTree, path: &RelPath, error: &SetE
     let doing = format!("{} cannot be set", error.what);
     match errno(&error.source) {
         Errno::ENOSPC if error.what.starts_with("the attribute") => {
-            Halt::One(format!("{doing}: there is no room for it on this kind of file system"))
+            Halt::One(format!("{doing}: this kind of file system has no room for it"))
         }
         error => refused(tree, path, &doing, error),
     }

@@ -138,5 +138,5 @@ impl Run<'_> {
 }
 
 fn changed() -> Halt {
-    Halt::One("it was changed here meanwhile".to_owned())
+    Halt::One("it was changed here in the meantime".to_owned())
 }

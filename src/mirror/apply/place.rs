@@ -225,7 +225,7 @@ impl Run<'_> {
         if !self.careful {
             return Ok(());
         }
-        let changed = || Halt::One("it was changed here meanwhile".to_owned());
+        let changed = || Halt::One("it was changed here in the meantime".to_owned());
         let stored = self.index.get(key).map_err(from_index)?.ok_or_else(changed)?;
         let is_dir = stored.entry.as_ref().is_some_and(|entry| entry.kind == Kind::Dir);
         match stored.seen {
@@ -261,7 +261,7 @@ impl Run<'_> {
         entry: &Entry,
         base: Option<Seen>,
     ) -> Result<(), Halt> {
-        let changed = || Halt::One("it was changed here meanwhile".to_owned());
+        let changed = || Halt::One("it was changed here in the meantime".to_owned());
         let (tree, root) = self.tree(key)?;
         let look = meta::look(root, &key.path);
         let look = look.map_err(|error| not_reached(tree, &key.path, error))?;

@@ -91,8 +91,7 @@ impl Run<'_> {
                 match tree.store.thin(SystemTime::now()) {
                     Ok(0) => {}
                     Ok(removed) => log::info!(
-                        "{}: {removed} versions of paths that change again and again were removed: too \
-                         many of one day",
+                        "{}: {removed} versions of paths that change often were removed: too many of one day",
                         tree.store.path().display()
                     ),
                     // They are in nobody's way.

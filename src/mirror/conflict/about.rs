@@ -82,7 +82,7 @@ pub struct About {
     /// Whether `file` is there.
     pub has_file: bool,
     /// The directories above it as they were, from the one in the root down, as far as is known: a restore
-    /// makes them anew.
+    /// creates them again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parents: Vec<Parent>,
     /// Versions of the same path that were kept on the same day between an earlier one and this, and removed

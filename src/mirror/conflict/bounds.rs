@@ -119,9 +119,9 @@ impl Store {
         let free = disk.blocks_available().saturating_mul(disk.fragment_size());
         let why = if left.count > count_max || left.bytes > bytes_max {
             let days = limits::CONFLICT_KEPT_FOR.as_secs() / (24 * 3600);
-            format!("what is younger than {days} days is not removed by itself")
+            format!("what is younger than {days} days is not removed automatically")
         } else if free <= reserve.saturating_mul(2) && left.bytes > reserve {
-            "its disk is nearly full, and nothing of it is removed for that".to_owned()
+            "its disk is nearly full, and nothing is removed automatically for that".to_owned()
         } else {
             return None;
         };

@@ -2,7 +2,7 @@
 //!
 //! One rule for a restore: what stands at its place goes to the store first, and only if that was asked
 //! for. Nothing is followed out of the tree: each directory is resolved below the root's handle, and one
-//! that is made anew is finished in the store and comes by one rename.
+//! that is created again is finished in the store and comes by one rename.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;

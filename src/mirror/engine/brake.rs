@@ -90,9 +90,8 @@ impl Brake {
             let max = tree.max_delete_percent;
             if goes.saturating_mul(100) > names.saturating_mul(i64::from(max)) {
                 return Err(Fault::Brake(format!(
-                    "{goes} of {names} names in {} are gone, more than max_delete = \"{max}%\" allows at \
-                     once; nothing is mirrored until they are back, or a person says that it is meant: \
-                     {remedy}",
+                    "{goes} of {names} names in {} are gone, more than max_delete = \"{max}%\" allows at once; \
+                     nothing is mirrored until they are back or you confirm the deletion: {remedy}",
                     tree.path.display()
                 )));
             }

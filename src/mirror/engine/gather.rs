@@ -340,7 +340,7 @@ impl Gather<'_> {
         Ok(Outcome::Left)
     }
 
-    /// What a name is that is no link to another one, and whether it stood still meanwhile. `None`: it
+    /// What a name is that is no link to another one, and whether it did not change meanwhile. `None`: it
     /// changed while it was read. The `last` time it is taken as it was read.
     #[expect(clippy::too_many_arguments, reason = "one step of examine")]
     fn kind(

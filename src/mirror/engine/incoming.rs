@@ -152,7 +152,7 @@ impl Incoming {
                 self.taken.bytes += bytes.len() as u64;
                 let kept = around.settler.stage.keep_ahead(&key, chunk_bytes, chunk, &bytes);
                 if let Err(trouble) = kept {
-                    log::debug!("a chunk that came ahead is not kept: {trouble}");
+                    log::debug!("a chunk that was sent ahead is not kept: {trouble}");
                 }
                 return None;
             }
@@ -172,7 +172,7 @@ impl Incoming {
                 if let Some(series) = self.series.take()
                     && let Err(trouble) = series.discard()
                 {
-                    log::warn!("what was staged of a void series stays for now: {trouble}");
+                    log::warn!("the staged files of a discarded series stay for now: {trouble}");
                 }
                 return None;
             }
@@ -207,7 +207,8 @@ impl Incoming {
         let names = around.replica.open();
         if names > 0 {
             log::info!(
-                "{names} names of the trees here are in no commit; what is lost of them by the owner's is kept"
+                "{names} names of the trees here are in no commit; what the owner's trees replace is kept in the \
+                 conflict store"
             );
         }
         around.skipped.set(walked.skipped);

@@ -195,7 +195,7 @@ impl Handle {
     pub fn arrived(&self, link: Incoming) {
         match self.inbox.try_send(Input::Arrived(Box::new(link))) {
             Err(TrySendError::Full(Input::Arrived(link))) => {
-                decline(*link, "its mirror of the group is busy with something else");
+                decline(*link, "it is busy with another task for this group");
             }
             Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
         }
@@ -533,7 +533,7 @@ impl Engine {
     }
 
     /// The store of the index refused something, mostly as its disk is full: it is opened again, and what
-    /// was under way begins anew. Until then nothing is done. True: it works.
+    /// was under way starts again. Until then nothing is done. True: it works.
     fn index_works(&mut self, tell: &mut dyn FnMut(Telling)) -> bool {
         let now = Instant::now();
         let (due, pause) = self.reopening;
@@ -546,7 +546,7 @@ impl Engine {
         if now < due {
             return false;
         }
-        // A full disk may have room for the proof and not for what comes then: the pauses grow all the same.
+        // A full disk may have room for the proof and not for what comes then: the pauses grow anyway.
         self.reopening = (now + pause, (pause * 2).min(limits::MIRROR_RETRY));
         self.wire.close();
         progress::at(self.index.path());

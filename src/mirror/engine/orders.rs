@@ -45,7 +45,7 @@ impl Engine {
                     outgoing.peer_is_new();
                 }
                 self.wire.close();
-                self.cut("the peer has begun anew");
+                self.cut("the peer has restarted");
             }
         }
         let goes_on = match (&self.role, duty) {
@@ -106,7 +106,7 @@ impl Engine {
             if new == copy { Ok(()) } else { self.index.set_copy(&new) }
         });
         if let Err(error) = recorded {
-            log::warn!("the next reign is not on record with the trees: {error}");
+            log::warn!("the next generation is not recorded with the trees: {error}");
         }
     }
 

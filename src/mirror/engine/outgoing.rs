@@ -143,7 +143,7 @@ impl Outgoing {
         self.was_in_sync
     }
 
-    /// The peer has begun anew: nothing shows what it has.
+    /// The peer has started again: nothing shows what it has.
     pub fn peer_is_new(&mut self) {
         self.was_in_sync = false;
     }
@@ -529,10 +529,14 @@ impl Outgoing {
             let begun = Instant::now();
             let place = usize::try_from(want.op).unwrap_or(usize::MAX);
             let Some(Op { key, change: Change::Put(entry), .. }) = self.batch.ops.get(place) else {
-                return Some(Event::Failed("the peer wants what no file has".to_owned()));
+                return Some(Event::Failed(
+                    "the peer asks for content that no file has".to_owned(),
+                ));
             };
             let Kind::File(content) = entry.kind.clone() else {
-                return Some(Event::Failed("the peer wants what no file has".to_owned()));
+                return Some(Event::Failed(
+                    "the peer asks for content that no file has".to_owned(),
+                ));
             };
             let key = key.clone();
             let none = Chunks::new();

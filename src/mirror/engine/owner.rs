@@ -115,7 +115,7 @@ impl Owner {
                 (MirrorState::Behind, why)
             }
             (Some(SenderState::InSync), Some(_)) if outgoing.rests().is_behind(Instant::now()) => {
-                let why = "files that are written to all the time are sent at intervals";
+                let why = "files that change constantly are sent at intervals";
                 (MirrorState::Syncing, why.to_owned())
             }
             (Some(SenderState::InSync), Some(LinkPath::Crossover)) => {
@@ -123,7 +123,7 @@ impl Owner {
             }
             (Some(SenderState::InSync), Some(LinkPath::Lan)) => {
                 let why = self.detour.why.as_deref().or(wire.detour()).unwrap_or("not tried yet");
-                let why = format!("over the LAN: the crossover does not connect: {why}");
+                let why = format!("over the LAN, because the crossover does not connect: {why}");
                 (MirrorState::InSync, why)
             }
             (Some(SenderState::Syncing), Some(_)) => (MirrorState::Syncing, String::new()),
@@ -266,7 +266,7 @@ pub(super) fn watch_thread(watch: &Watch, inbox: &Sender<Input>) -> Option<Watch
         Ok(fd) => fd,
         Err(error) => {
             log::error!(
-                "the watch over the trees cannot be waited for: {error}; only rescans find changes"
+                "the watch over the trees cannot be polled: {error}; only rescans find changes"
             );
             return None;
         }
@@ -275,9 +275,7 @@ pub(super) fn watch_thread(watch: &Watch, inbox: &Sender<Input>) -> Option<Watch
     let inbox = inbox.clone();
     let started = spawn("mirror-watch", move || wait_for(&fd, number, &inbox, &resumed));
     if let Err(why) = started {
-        log::error!(
-            "the watch over the trees cannot be waited for: {why}; only rescans find changes"
-        );
+        log::error!("the watch over the trees cannot be polled: {why}; only rescans find changes");
         return None;
     }
     Some(WatchThread { number, resume, told: false })

@@ -85,7 +85,7 @@ impl Engine {
     /// Ends the session and begins another one at once: what was not acknowledged is sent again.
     pub(super) fn change_over(&mut self) {
         self.wire.close();
-        self.cut("it goes another way now");
+        self.cut("it uses another path now");
         if let Role::Out(owner) = &mut self.role {
             owner.dial.reached();
             owner.dial.next_at = Instant::now();

@@ -167,7 +167,7 @@ impl Replica {
                 let thread = watch_thread(&watch, &self.inbox);
                 self.watch = Some((watch, thread));
             }
-            Err(error) => log::warn!("the copy here is not watched, only walked: {error}"),
+            Err(error) => log::warn!("the copy here is not watched, only scanned: {error}"),
         }
     }
 
@@ -200,7 +200,7 @@ impl Replica {
                 Some(all)
             }
             Err(error) => {
-                log::warn!("the watch over the copy here: {error}; it is made anew");
+                log::warn!("the watch over the copy here failed: {error}; it is set up again");
                 self.watch = None;
                 None
             }

@@ -275,7 +275,7 @@ impl News {
         self.conflicts_told_at = Some(now);
         let new = std::mem::take(&mut self.new_conflicts);
         let text = format!(
-            "{new} files that are nowhere else went to the conflict store here, which holds {conflicts} now; \
+            "{new} files that exist nowhere else went to the conflict store here, which holds {conflicts} now; \
              `clusterd conflicts {group} list` shows them, and why, on either node"
         );
         Some((Kind::Conflict, text))
@@ -314,8 +314,8 @@ impl News {
         }
         self.fuzzy_told_at = Some(now);
         let text =
-            "files change faster than they can be read at one instant: each is whole on the \
-                    peer, but some may be newer than others that were written before them"
+            "files change faster than one consistent state can be read: each file is whole on the peer, but their \
+             order of writing is not kept"
                 .to_owned();
         Some((Kind::Mirror, text))
     }

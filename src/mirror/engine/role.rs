@@ -101,7 +101,7 @@ impl Role {
                     Shown { state: MirrorState::Blocked, why: why.clone(), still: true, ..nothing }
                 }
                 (Ok(()), Ok(())) => Shown {
-                    why: "no settled owner; nothing travels".to_owned(),
+                    why: "no node owns the group; nothing is mirrored".to_owned(),
                     still: true,
                     ..nothing
                 },
@@ -323,7 +323,7 @@ impl Engine {
             self.early = Some((since, link));
         } else {
             let why = match &self.role {
-                Role::Idle { .. } => "it has not been told yet who owns the group",
+                Role::Idle { .. } => "it does not know yet who owns the group",
                 Role::Out(_) => "it owns the group itself",
                 Role::In(_) => "it takes from another generation of the group",
             };

@@ -321,7 +321,7 @@ fn p3_a_standby_side_that_ends_after_any_message_loses_nothing() {
 }
 
 /// Commits go on counting from reign to reign: what the peer has of the new one, and its owner does not know
-/// of, is contained all the same.
+/// of, is contained anyway.
 #[test]
 fn p3_an_owner_that_ends_in_the_first_series_of_a_reign_knows_what_the_peer_has() {
     let mut engines = Engines::new();

@@ -28,7 +28,7 @@ pub enum Fault {
     #[error("{0}")]
     Brake(String),
     /// Another order came: what was begun is void.
-    #[error("broken off for another order")]
+    #[error("interrupted by another order")]
     Interrupted,
 }
 
@@ -115,11 +115,10 @@ impl Trees {
 /// The sentence for a root that is another directory than before.
 fn foreign(root: &Path, index: &Path) -> String {
     format!(
-        "{} is not the directory that was mirrored before: is its file system mounted? Nothing is sent and \
-         nothing is deleted. If it was replaced on purpose (restored, or on a new disk), and its content is \
-         what shall be kept or nothing at all: stop clusterd on this node, move {} away, and start \
-         clusterd again: the peer's copy is then compared with this one, nothing is deleted for want of \
-         a common state, and what differs here is kept in the conflict store",
+        "{} is not the directory that was mirrored before: is its file system mounted? Nothing is sent and nothing \
+         is deleted. If it was replaced on purpose (restored, or on a new disk): stop clusterd on this node, move \
+         {} away, and start clusterd again. The peer's copy is then compared with this one; nothing is deleted, \
+         because there is no common state, and what differs here is kept in the conflict store",
         root.display(),
         index.parent().unwrap_or(index).display()
     )
@@ -187,7 +186,7 @@ impl Pass<'_> {
             let now = Root::open(&tree.path).map_err(|error| Fault::Root(error.to_string()))?;
             if now.identity() != root.identity() {
                 let path = tree.path.display();
-                return Err(Fault::Root(format!("{path} was exchanged while it was read")));
+                return Err(Fault::Root(format!("{path} was replaced while it was read")));
             }
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! Opening an index: the first time, again after its disk refused something, and anew when it is damaged.
+//! Opening an index: the first time, again after its disk refused something, and as a new one when it is damaged.
 
 use std::collections::BTreeMap;
 use std::io;

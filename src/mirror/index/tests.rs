@@ -178,7 +178,7 @@ fn what_was_seen_changes_no_digest() {
     assert_eq!(index.get(&key("a")).unwrap().unwrap().seen, Some(seen));
     assert_eq!(index.get(&key("none")).unwrap(), None);
     assert_eq!(index.digest().unwrap(), digest);
-    // A put says anew what is known.
+    // A put says again what is known.
     change(&index, &[put("a", file(1))]);
     assert_eq!(index.get(&key("a")).unwrap().unwrap().seen, None);
 }

@@ -8,7 +8,7 @@
 //! upon then, so that long work on this side is never taken for silence of the other.
 //!
 //! A session belongs to one generation; for another one, make another. One series is under way at a
-//! time. What is heard but does not fit ends the link, with a reason: after it both sides begin anew,
+//! time. What is heard but does not fit ends the link, with a reason: after it both sides start again,
 //! from the indexes, and whatever was not applied as a whole was not applied at all.
 //!
 //! | file | subject |

@@ -343,7 +343,7 @@ impl Receiver {
         let begins = batch.batch == 0 && self.newest.is_none_or(|newest| batch.series > newest);
         match &self.state {
             State::Ready { .. } | State::Void { .. } if begins && self.descends => {}
-            // The owner heard of trouble that it had withdrawn from, and began anew.
+            // The owner heard of trouble that it had withdrawn from, and started again.
             State::Filling { .. } | State::Between { .. } if begins => {
                 self.out.push_back(Command::Discard);
             }

@@ -364,7 +364,7 @@ impl Sender {
         }
     }
 
-    /// When the copies are compared anew, because the peer's was changed there: soon if somebody waits for
+    /// When the copies are compared again, because the peer's was changed there: soon if somebody waits for
     /// it, but a program that writes there all the time must not keep both busy.
     fn restore_at(&self) -> Option<Time> {
         self.restore.due(self.barrier())
@@ -445,7 +445,7 @@ impl Sender {
     /// This node could not do what was commanded.
     fn failed(&mut self, now: Time, why: String) {
         match self.state {
-            // In `Recording` the peer has what the index here has not: they must be compared anew.
+            // In `Recording` the peer has what the index here has not: they must be compared again.
             State::Greeting { .. }
             | State::ComparingBuckets
             | State::ComparingListing { .. }

@@ -121,7 +121,10 @@ impl Stage {
             .and_then(|directory| area::remove_all(directory.as_fd(), ahead.name.as_bytes()));
         if let Err(error) = removed {
             let path = tree.area.path().display();
-            log::warn!("{path}: what came of a large file cannot be removed: {}", error.desc());
+            log::warn!(
+                "{path}: the received part of a large file cannot be removed: {}",
+                error.desc()
+            );
         }
     }
 

@@ -21,8 +21,9 @@ pub(super) struct Room {
 
 impl Room {
     pub(super) fn of(tree: &StagedTree) -> Result<Room, Trouble> {
-        let stat = fstatvfs(tree.area.incoming())
-            .map_err(|error| failed(&tree.area.path().display(), "cannot see its room", error))?;
+        let stat = fstatvfs(tree.area.incoming()).map_err(|error| {
+            failed(&tree.area.path().display(), "cannot read its free space", error)
+        })?;
         let total = stat.blocks().saturating_mul(stat.fragment_size());
         let reserve = limits::STAGE_RESERVE_BYTES.min(total / limits::STAGE_RESERVE_PART);
         let free = stat.blocks_available().saturating_mul(stat.fragment_size());

@@ -15,14 +15,14 @@ impl Worker {
     pub(super) fn finish_releases(&mut self) {
         self.delete_what_is_released();
         if let Err(error) = self.virtual_links.loosen(&mut self.route) {
-            self.outbox.fault(format!("settings on the LAN cannot be put back: {error}"));
+            self.outbox.fault(format!("settings on the LAN cannot be restored: {error}"));
         }
     }
 
     fn delete_what_is_released(&mut self) {
         for _ in 0..NET_TRIES {
             let gone = self.delete_virtual_links().unwrap_or_else(|error| {
-                self.outbox.fault(format!("an interface of clusterd's stays: {error}"));
+                self.outbox.fault(format!("an interface of clusterd cannot be removed: {error}"));
                 false
             });
             let found = match self.look() {
@@ -40,8 +40,8 @@ impl Worker {
             }
         }
         self.outbox.fault(
-            "a service address, or an interface of clusterd's, comes back as often as it is deleted: is \
-             it in the host's own network configuration?"
+            "a service address or an interface of clusterd comes back each time it is deleted: is it in the host's \
+             network configuration?"
                 .into(),
         );
     }

@@ -132,7 +132,7 @@ impl Slot {
             (State::Stopping, Outcome::Stopped(Err(why))) => {
                 self.state = State::StillRuns { next: now + limits::SERVICE_STOP_AGAIN_AFTER };
                 let is_news = why != self.why;
-                // It can neither be used nor be started anew.
+                // It can neither be used nor be started again.
                 self.given_up |= wanted == Some(true);
                 self.told = true;
                 let note = format!("{} cannot be stopped: {why}", self.service.name());
@@ -178,7 +178,8 @@ impl Slot {
     pub fn expire(&mut self, now: Instant, wanted: Option<bool>) -> Option<String> {
         match self.state {
             State::Proving { until, .. } if now >= until => {
-                let what = format!("it was not well within {:?}", self.service.start_timeout);
+                let what =
+                    format!("it did not pass its check within {:?}", self.service.start_timeout);
                 let why = match self.why.as_str() {
                     "" => what,
                     last => format!("{what}: {last}"),
@@ -257,7 +258,7 @@ impl Slot {
         match wanted {
             // It is stopped anyway.
             Some(false) => return None,
-            None => return Some(format!("{name} failed: {why}; left alone for now")),
+            None => return Some(format!("{name} failed: {why}; not restarted for now")),
             Some(true) => {}
         }
         self.failures
@@ -279,8 +280,8 @@ impl Slot {
         (!was_given_up).then(|| {
             let window_min = limits::SERVICE_RESTARTS_WINDOW.as_secs() / 60;
             format!(
-                "{name} failed: {why}; it was restarted {restarts} times in {window_min} minutes: \
-                 from now on it is tried again at growing intervals"
+                "{name} failed: {why}; it was restarted {restarts} times in {window_min} minutes and is now \
+                 retried at growing intervals"
             )
         })
     }

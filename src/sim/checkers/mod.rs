@@ -155,7 +155,7 @@ impl World {
     pub(super) fn note_write(&mut self, index: NodeIndex, group: GroupIndex, saw: u32) -> u32 {
         let other = &self.nodes[index.other()];
         let claimed = other.heart.as_ref().is_some_and(|heart| heart.claimed[place(group)]);
-        // One that stands still as a whole is the exception that only fencing ends, too.
+        // One that is stalled as a whole is the exception that only fencing ends, too.
         let both = other.powered && (claimed || other.kernel.holds(group));
         // Whose kernel's lock is held may have begun to serve, and hold nothing yet: its claim comes late.
         let since_us = self.now_us.saturating_sub(other.rtnl_changed_us);
@@ -194,7 +194,7 @@ impl World {
         // It says nothing before its sweep, which waits for the kernel's lock.
         let since_us = since_us.filter(|_| peer.rtnl_held == 0);
         let since_us = since_us.map(|since_us| since_us.max(peer.rtnl_changed_us));
-        // A machine whose clock stood still with it had no time to get to know a peer that came meanwhile.
+        // A machine whose clock was stalled with it had no time to get to know a peer that came meanwhile.
         let awake_us = if self.setup.clock_stops_in_pause { self.nodes[index].woke_us } else { 0 };
         let since_us = since_us.map(|since_us| since_us.max(awake_us));
         if let Err(what) = self.checkers.false_death.called_dead(self.now_us, since_us) {
@@ -213,7 +213,8 @@ impl World {
             return;
         };
         if told.kind == Kind::Release {
-            let planned = ["the administrator asked for it", "the group goes home"];
+            let planned =
+                ["the administrator asked for it", "the group returns to its preferred node"];
             if planned.iter().any(|reason| told.text.ends_with(reason)) {
                 self.moves[index].insert(group);
             } else {

@@ -8,7 +8,7 @@
 //! * its owner was not heard when the other node claimed, or let it in and told that the last changes did not
 //!   get through, and it was younger than `max_behind`: mirroring is not synchronous;
 //! * the other node had the group as well when it was written, or had claimed it: two who do not hear each
-//!   other, or a machine that stands still as a whole. Only fencing ends that.
+//!   other, or a machine that is stalled as a whole. Only fencing ends that.
 
 use super::super::mirror::replica::{FILES, Tree};
 use super::super::world::World;

@@ -6,7 +6,7 @@
 //! frozen for that long: its kernel lives but cannot answer (at least two faults at once). So is a
 //! crossover that lost its carrier together with the LAN: nobody can tell that from a power cut. So is a
 //! claim that a kernel whose lock was held carries out late, until the kernel has acknowledged it: then it is taken
-//! back at once, unless its process stands still. An excused overlap must end soon after the two can hear each other and let go.
+//! back at once, unless its process is stalled. An excused overlap must end soon after the two can hear each other and let go.
 
 use super::super::pair::Pair;
 use super::super::setup::Times;
@@ -92,7 +92,7 @@ pub struct OneOwner {
     arp_cut: Span,
     /// The crossover had no carrier.
     carrier_lost: Span,
-    /// Beats on the LAN did not come through, cut or because a heart or a whole machine stood still.
+    /// Beats on the LAN did not come through, cut or because a heart or a whole machine was stalled.
     lan_cut: Span,
     /// A claim that is too old was carried out.
     late_claim: bool,

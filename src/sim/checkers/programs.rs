@@ -8,7 +8,7 @@ use super::super::worker::{START_TIMEOUT, STOP_TIMEOUT};
 use super::place;
 use crate::config::GroupIndex;
 
-/// They must have heard each other for so long before an overlap to make it wrong, in µs.
+/// They must have heard each other for this long before an overlap to make it wrong, in µs.
 const HEARD_US: u64 = 1_500_000;
 /// An excused overlap ends within this once they hear each other, in µs: letting go, waiting for what
 /// was being started, stopping it by force.

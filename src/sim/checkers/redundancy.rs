@@ -19,11 +19,11 @@ use crate::limits;
 /// So long what was said counts, in µs.
 const SAID_US: u64 = 1_000_000;
 /// So long after something changed status has had the time to notice, in µs: a round of reach questions
-/// that nobody answers, what a worker that stands still owes, a carrier that settles.
+/// that nobody answers, what a worker that is stalled owes, a carrier that settles.
 const NOTICED_US: u64 = 4_000_000;
 /// A takeover takes at most twice `dead_after` and so long, in µs.
 const TAKEOVER_US: u64 = 300_000;
-/// What paths lose or hold up makes it longer by at most so much, in µs.
+/// What paths lose or hold up makes it longer by at most this much, in µs.
 const IMPAIRED_US: u64 = 1_000_000;
 /// Frames that were kept may show life so much longer, in µs: see `core::numbers`.
 const REPEATED_US: u64 = 2 * limits::OLD_AFTER.as_micros() as u64;

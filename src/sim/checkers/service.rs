@@ -48,7 +48,7 @@ impl Service {
         served.since_us = now_us;
     }
 
-    /// Begins to count gaps and moves anew.
+    /// Begins to count gaps and moves again.
     pub fn forget(&mut self, now_us: u64) {
         for served in &mut self.groups {
             served.longest_gap_us = 0;

@@ -31,7 +31,7 @@ fn asked(group: Option<&str>, ip: &str) -> Asked {
     Asked { group: group.map(str::to_owned), ip: ip.parse().unwrap(), ..Asked::default() }
 }
 
-/// Answered in these forms, each time after so long.
+/// Answered in these forms, each time after this long.
 fn answered(mut asked: Asked, by: Mac, forms: &[AskAs], ms: u64) -> Asked {
     for form in forms {
         (0..limits::CHECK_ASKS).for_each(|_| asked.answered(*form, by, Duration::from_millis(ms)));

@@ -24,7 +24,7 @@ pub(super) struct Desk {
     codec: Codec,
     table: Table,
     groups: Vec<Group>,
-    /// Random at every start: numbers begin anew.
+    /// Random at every start: numbers start again.
     epoch: u64,
     number: u64,
     diag: Option<DiagSocket>,

@@ -1,4 +1,4 @@
-//! When a copy that somebody changed on the standby side is compared anew.
+//! When a copy that somebody changed on the standby side is compared again.
 //!
 //! At once, the first time. If it is changed again and again, each pause is twice as long as the one
 //! before: a program that writes there must not fill the conflict store, or keep both nodes busy. Whoever

@@ -634,7 +634,7 @@ impl World {
                 standby.redo();
                 Some(Event::Opened { digest: digest(&standby.tree), commit: 0, past: PAST })
             }
-            // Only a flipped bit asks for it here; the owner compares anew.
+            // Only a flipped bit asks for it here; the owner compares again.
             Command::Adopt { disown, .. } => disown.then(|| Event::Opened {
                 digest: digest(&standby.tree),
                 commit: 0,
