@@ -311,6 +311,7 @@ const EVENTS: [(&str, Happens); 34] = [
     ("the last changes are sent", |scene| {
         let report = MirrorReport {
             order: scene.orders[1].unwrap_or(0),
+            known: true,
             still: true,
             drained: true,
             complete: true,
