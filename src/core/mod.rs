@@ -448,6 +448,7 @@ impl Core {
                 for watch in self.evidence.paths.iter().filter(|watch| watch.configured) {
                     times.extend([watch.late_at(), watch.silent_at(gap)].into_iter().flatten());
                     times.extend(watch.ask_over_at(self.evidence.peer_late()));
+                    times.extend([self.evidence.peer.met_at() + watch.dead_after]);
                     times.extend(watch.ask_hangs_at(Duration::ZERO));
                     times.extend(watch.heard_at.map(|at| at + self.evidence.pace.dead_after));
                     times.extend(self.evidence.line_gone_at(watch));

@@ -42,8 +42,13 @@ impl Evidence {
     /// independent path must leave an ask unanswered, too (P1). Without one only time counts.
     pub fn is_peer_silent(&self, now: Time) -> bool {
         let gap = self.peer.worst_gap();
-        let silent =
-            |watch: &PathWatch| watch.is_silent(now, gap) || self.line_is_silent(now, watch);
+        // Since the peer was met, a slow line may not have had the time to bring anything.
+        let had_time = |watch: &PathWatch| {
+            watch.heard_at.is_some() || now.since(self.peer.met_at()) >= watch.dead_after
+        };
+        let silent = |watch: &PathWatch| {
+            (watch.is_silent(now, gap) && had_time(watch)) || self.line_is_silent(now, watch)
+        };
         self.configured().all(silent)
             || (self.far_end(now) == FarEnd::Lost
                 && self.configured().any(|watch| watch.path == Path::Serial)

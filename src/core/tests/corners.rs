@@ -282,6 +282,26 @@ fn p1_a_fresh_loss_of_the_crossover_proves_nothing_where_the_lan_was_not_well() 
     story.time_until_held(B, MS * 400);
 }
 
+/// Two have just met on the one cable that is pulled then; the serial line is slower.
+#[test]
+fn p1_a_path_that_had_no_time_to_be_heard_shows_nothing() {
+    let mut story = Story::edited(|config| {
+        (config.heartbeat.interval, config.heartbeat.dead_after) = (MS * 20, MS * 60);
+    });
+    story.cut = PathSet::default().with(Path::Lan).with(Path::Serial);
+    while told(&story, B, "the peer is heard") == 0 {
+        story.run(MS);
+    }
+    story.cut = story.cut.with(Path::Crossover);
+    story.run(MS * 80);
+    story.cut = PathSet::default().with(Path::Crossover).with(Path::Lan);
+    story.run(MS * 1_000);
+    for node in [A, B] {
+        assert_eq!(told(&story, node, "the peer is silent on every path"), 0);
+    }
+    assert_eq!(story.both_held, Duration::ZERO);
+}
+
 /// Who was late for a moment answers for itself afterwards: a move does not wait for its kernel.
 #[test]
 fn an_early_answer_is_forgotten_when_the_peer_is_heard_again() {
