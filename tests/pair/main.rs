@@ -22,6 +22,7 @@ mod many;
 mod meddling;
 mod mirror;
 mod mutual;
+mod names;
 mod obstacles;
 mod operator;
 mod orders;
@@ -37,6 +38,7 @@ mod standby;
 mod store;
 mod unsure;
 mod wills;
+mod xfs;
 
 use clusterd::bed::faults::{Fault, try_one};
 use clusterd::bed::{Bed, Options, node};

@@ -127,7 +127,7 @@ impl Writer {
 }
 
 /// How many times something is tried: more than usual if the variable says so, for a long run.
-fn times(variable: &str, usual: u64) -> u64 {
+pub fn times(variable: &str, usual: u64) -> u64 {
     std::env::var(variable).map_or(usual, |number| number.parse().unwrap())
 }
 
