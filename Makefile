@@ -37,6 +37,8 @@ demo: deps
 	$(CARGO) build --release --locked
 	$(CARGO) run --release --locked -- demo
 
+# File systems that the tests make on loop devices.
+test: PACKAGES += e2fsprogs xfsprogs
 test: deps
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
