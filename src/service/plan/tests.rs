@@ -358,7 +358,7 @@ fn one_that_is_never_well_after_its_start_has_failed() {
     // Also while a check is under way.
     stage.pass(Duration::from_secs(60));
     assert_eq!(stage.only(), (0, Task::Stop));
-    let note = "a failed: it was not well within 60s: bad luck 2; restart 1 of 2";
+    let note = "a failed: it did not pass its check within 60s: bad luck 2; restart 1 of 2";
     assert_eq!(stage.notes, [note]);
     stage.settle();
 }
@@ -409,7 +409,7 @@ fn under_leave_it_is_looked_at_and_left_alone() {
     stage.die(0);
     stage.pass(Duration::from_secs(600));
     assert!(stage.jobs.is_empty());
-    assert_eq!(stage.notes, ["a failed: all its processes have ended; left alone for now"]);
+    assert_eq!(stage.notes, ["a failed: all its processes have ended; not restarted for now"]);
     stage.order(ServiceDuty::Run);
     assert_eq!(stage.only(), (0, Task::Stop));
     stage.settle();
