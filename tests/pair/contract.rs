@@ -53,8 +53,10 @@ fn is_contractual(status: &Value, me: &str, other: &str) {
             "reach",
             "troubles",
             "groups",
+            "key",
         ],
     );
+    word(&all["key"], &["settled", "waiting", "switched", "agreed"]);
     assert_eq!((&all["cluster"], &all["node"]), (&Value::from("bed"), &Value::from(me)));
     word(&all["state"], &["joining", "online", "standby", "stalled"]);
     assert!(all["version"].is_string() && all["incarnation"].is_string(), "{status}");
