@@ -184,6 +184,9 @@ pub const KEY_BYTES: usize = 32;
 /// While the key is changed the new one is announced on crossover and LAN with one beat in so many: about once a
 /// second at the default interval, so that the peer counts few frames that do not fit it.
 pub const KEY_ANNOUNCED_EVERY: u32 = 50;
+/// The peer is known to send with the new key only if it echoes a beat that was signed so for this long, in µs: what it
+/// signed before has then left the slowest serial line.
+pub const KEY_SETTLES_US: u64 = 1_000_000;
 
 /// Longest sleep of the heart's loop: five of them are the guard's deadline. More than the default
 /// interval, so that at rest the beats alone wake the heart.

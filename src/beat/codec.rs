@@ -10,7 +10,9 @@ use super::{frame, pulse, serial_frame};
 use crate::config::key::Key;
 use crate::config::ring::{KeyRing, KeyState, Ring, RingError};
 use crate::config::{GroupTags, NodeIndex};
-use crate::limits::{BEAT_BYTES_MAX, DIGEST_INTRODUCTIONS, INTRODUCE_EVERY, KEY_ANNOUNCED_EVERY};
+use crate::limits::{
+    BEAT_BYTES_MAX, DIGEST_INTRODUCTIONS, INTRODUCE_EVERY, KEY_ANNOUNCED_EVERY, KEY_SETTLES_US,
+};
 
 /// Version of the frames, in the upper half of their first byte.
 const VERSION: u8 = 3;
@@ -41,8 +43,8 @@ pub struct Session {
 ///
 /// # Two keys
 /// While the key is changed ([`crate::config::ring`]) both are read. What is sent to an incarnation of the peer is
-/// signed with the newest key once that incarnation was heard with it; once that echoes a beat that was signed so it is
-/// known to do likewise. Until it was heard the newest is *announced*: now and then, on crossover and LAN, a beat goes
+/// signed with the newest key once that incarnation was heard with it; once that echoes a beat that was signed so for a
+/// second it is known to do likewise, and nothing that it signed before is on its way. Until it was heard the newest is *announced*: now and then, on crossover and LAN, a beat goes
 /// out once more, signed with it. A peer that has it hears so that this node has it, too; for one that has not it is
 /// one frame more that does not fit.
 pub struct Codec {
@@ -321,9 +323,9 @@ impl Codec {
             self.knows_me = 0;
         }
         let answers_newest = beat.peer_incarnation == session.my_incarnation
-            && self
-                .newest_from
-                .is_some_and(|(to, from_us)| to == beat.incarnation && beat.echo_us >= from_us);
+            && self.newest_from.is_some_and(|(to, from_us)| {
+                to == beat.incarnation && beat.echo_us >= from_us + KEY_SETTLES_US
+            });
         if beat.incarnation == self.heard.incarnation {
             self.heard.raise(&beat, with_newest, answers_newest);
         } else {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::config::key::Key;
 use crate::config::ring::{KeyRing, KeyState, RingError};
-use crate::limits::{KEY_ANNOUNCED_EVERY, KEY_BYTES};
+use crate::limits::{KEY_ANNOUNCED_EVERY, KEY_BYTES, KEY_SETTLES_US};
 
 /// A node as far as its keys and its codec go.
 struct Side {
@@ -81,7 +81,8 @@ impl Side {
             incarnation: self.incarnation,
             peer_incarnation: self.knows,
             sequence: self.sequence,
-            sent_us: self.sequence,
+            // One a second.
+            sent_us: self.sequence * KEY_SETTLES_US,
             echo_us: self.echo_us,
             ..sample()
         }
@@ -149,6 +150,11 @@ fn the_new_key_is_sent_with_once_the_peer_was_heard_with_it() {
     assert_eq!(a.finish(), Err(RingError::Early));
     assert_eq!(b.say(Path::Lan, &mut a), Fate::Read);
     assert_eq!((a.state(), b.state()), (KeyState::Switched, KeyState::Waiting));
+    assert_eq!(a.say(Path::Lan, &mut b), Fate::Read);
+    assert_eq!(b.say(Path::Lan, &mut a), Fate::Read);
+    // What was signed with the old key may still be on a slow line.
+    assert_eq!((a.state(), b.state()), (KeyState::Switched, KeyState::Switched));
+    assert_eq!(a.finish(), Err(RingError::Early));
     assert_eq!(a.say(Path::Lan, &mut b), Fate::Read);
     assert_eq!(b.say(Path::Lan, &mut a), Fate::Read);
     assert_eq!((a.state(), b.state()), (KeyState::Agreed, KeyState::Switched));
