@@ -42,12 +42,68 @@ impl Default for CopyBeat {
 /// More about a copy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CopyDetail {
-    /// Number of the newest commit in it, of the generation that it is of; the low 24 bits.
-    pub commit: u32,
+    /// The newest commit in it, of the generation that it is of.
+    pub commit: CommitBeat,
     /// Files that the receiver lacks.
     pub files: Approx,
     /// Their bytes.
     pub bytes: Approx,
+}
+
+/// The newest commit in a copy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CommitBeat {
+    /// The sender's worker has not looked at the copy yet, or does not answer: the sender may hold anything.
+    #[default]
+    NotSaid,
+    /// The index of the copy was lost, and the number with it.
+    Unknown,
+    /// The low 24 bits of its number; 0: none.
+    Number(u32),
+}
+
+/// What three bytes have room for; the highest two numbers stand for what is no number.
+const COMMIT_BITS: u32 = (1 << 24) - 1;
+const UNKNOWN: u32 = COMMIT_BITS;
+const NOT_SAID: u32 = COMMIT_BITS - 1;
+
+impl CommitBeat {
+    /// Of a commit's whole number. The few whose low bits stand for something else are not known to the peer.
+    pub fn of(number: u64) -> CommitBeat {
+        match (number & u64::from(COMMIT_BITS)) as u32 {
+            NOT_SAID | UNKNOWN => CommitBeat::Unknown,
+            bits => CommitBeat::Number(bits),
+        }
+    }
+
+    /// Whether this comes so much after another one that no commit on its way explains it.
+    pub fn is_well_after(self, than: CommitBeat) -> bool {
+        match (self, than) {
+            (CommitBeat::Number(this), CommitBeat::Number(than)) => {
+                (2..COMMIT_BITS / 2).contains(&(this.wrapping_sub(than) & COMMIT_BITS))
+            }
+            (CommitBeat::NotSaid | CommitBeat::Unknown, _)
+            | (_, CommitBeat::NotSaid | CommitBeat::Unknown) => false,
+        }
+    }
+
+    /// The low three bytes stand for it.
+    pub(super) fn to_bits(self) -> u32 {
+        match self {
+            CommitBeat::NotSaid => NOT_SAID,
+            CommitBeat::Unknown => UNKNOWN,
+            CommitBeat::Number(bits) => bits,
+        }
+    }
+
+    /// What [`CommitBeat::to_bits`] gave.
+    pub(super) fn from_bits(bits: u32) -> CommitBeat {
+        match bits & COMMIT_BITS {
+            NOT_SAID => CommitBeat::NotSaid,
+            UNKNOWN => CommitBeat::Unknown,
+            bits => CommitBeat::Number(bits),
+        }
+    }
 }
 
 /// A number in one byte: exact up to 16, then too small by an eighth at most.

@@ -4,8 +4,8 @@
 use super::codec::{Codec, Session};
 use super::tests::{beat_of, tags};
 use super::{
-    Approx, Ask, Beat, CopyBeat, CopyDetail, DropReason, FrameBuffer, GroupBeat, GroupBeats, Holds,
-    Incoming, Path, PathSet, Pulse, PulseKind, Stance,
+    Approx, Ask, Beat, CommitBeat, CopyBeat, CopyDetail, DropReason, FrameBuffer, GroupBeat,
+    GroupBeats, Holds, Incoming, Path, PathSet, Pulse, PulseKind, Stance,
 };
 use crate::config::{GroupIndex, NodeIndex};
 use crate::control::status::NodeState;
@@ -35,7 +35,11 @@ fn beat() -> Beat {
             holds: Holds::Newest,
             empty: index == 1,
             unsent_s: 258,
-            detail: Some(CopyDetail { commit: 0x01_0203, files: Approx(9), bytes: Approx(77) }),
+            detail: Some(CopyDetail {
+                commit: CommitBeat::Number(0x01_0203),
+                files: Approx(9),
+                bytes: Approx(77),
+            }),
         },
     };
     Beat {

@@ -24,7 +24,7 @@ mod will;
 
 pub use buffer::FrameBuffer;
 pub use codec::{Codec, Session};
-pub use copy::{Approx, CopyBeat, CopyDetail, Holds, UNSENT_UNKNOWN_S};
+pub use copy::{Approx, CommitBeat, CopyBeat, CopyDetail, Holds, UNSENT_UNKNOWN_S};
 pub use message::{
     Ask, Beat, DropReason, GroupBeat, GroupBeats, Incoming, Path, PathSet, Pulse, PulseKind, Stance,
 };

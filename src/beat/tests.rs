@@ -78,7 +78,12 @@ fn any_group() -> impl Strategy<Value = GroupBeat> {
 
 fn any_copy() -> impl Strategy<Value = CopyBeat> {
     let holds = prop_oneof![Just(Holds::Nothing), Just(Holds::Older), Just(Holds::Newest)];
-    let detail = (0..1u32 << 24, any::<u8>(), any::<u8>()).prop_map(|(commit, files, bytes)| {
+    let commit = prop_oneof![
+        Just(CommitBeat::NotSaid),
+        Just(CommitBeat::Unknown),
+        any::<u64>().prop_map(CommitBeat::of)
+    ];
+    let detail = (commit, any::<u8>(), any::<u8>()).prop_map(|(commit, files, bytes)| {
         Some(CopyDetail { commit, files: Approx(files), bytes: Approx(bytes) })
     });
     (holds, any::<bool>(), any::<u16>(), detail)
@@ -313,6 +318,31 @@ proptest! {
         for frame in &frames {
             prop_assert!(rest.any(|found| found == frame), "{:?} not in {:?}", frame, found);
         }
+    }
+}
+
+/// Who knows nothing of its copy must not be taken for who has an empty one: the peer would serve what is older.
+#[test]
+fn p3_a_copy_that_nobody_has_looked_at_is_not_said_to_have_no_commit() {
+    let mut beat = sample();
+    beat.groups.iter_mut().for_each(|group| group.copy = CopyBeat::default());
+    for path in [Path::Crossover, Path::Lan, Path::Serial] {
+        let bytes = encoded(&mut sender(), path, &beat);
+        let heard = receiver().decode_beat(path, &bytes, &session(70_000_000)).unwrap();
+        let detail = heard.groups.first().and_then(|group| group.copy.detail);
+        assert_eq!(detail.map(|detail| detail.commit), Some(CommitBeat::NotSaid), "{path:?}");
+    }
+}
+
+#[test]
+fn one_commit_more_may_be_on_its_way_and_two_may_not() {
+    let number = CommitBeat::of;
+    assert!(!number(8).is_well_after(number(7)));
+    assert!(number(9).is_well_after(number(7)));
+    assert!(!number(7).is_well_after(number(9)));
+    assert!(number((1 << 24) + 5).is_well_after(number((1 << 24) - 3)), "it has gone round");
+    for none in [CommitBeat::NotSaid, number(u64::MAX), number((1 << 24) - 2)] {
+        assert!(!none.is_well_after(number(0)) && !number(1 << 20).is_well_after(none), "{none:?}");
     }
 }
 

@@ -379,7 +379,6 @@ fn p3_an_owner_that_was_alone_is_set_back_by_one_commit_and_writes() {
 }
 
 #[test]
-#[ignore = "open: who reigned last may serve before the peer's worker has said what it holds"]
 fn p3_the_owner_is_set_back_within_its_reign() {
     for back in [Back::Together, Back::First(A), Back::First(B)] {
         set_back_within_a_reign(A, A, 3, back);
@@ -387,7 +386,6 @@ fn p3_the_owner_is_set_back_within_its_reign() {
 }
 
 #[test]
-#[ignore = "open: who reigned last may serve before the peer's worker has said what it holds"]
 fn p3_the_owner_is_set_back_by_one_commit_within_its_reign() {
     for back in [Back::Together, Back::First(A), Back::First(B)] {
         set_back_within_a_reign(A, A, 1, back);

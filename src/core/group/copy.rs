@@ -14,7 +14,7 @@ use super::right::{Copy, Refusal};
 use super::role::{Active, GroupState, Role};
 use super::worker::Word;
 use crate::beat::{Approx, GroupBeat};
-use crate::beat::{CopyBeat, CopyDetail, Holds, Stance, UNSENT_UNKNOWN_S};
+use crate::beat::{CommitBeat, CopyBeat, CopyDetail, Holds, Stance, UNSENT_UNKNOWN_S};
 use crate::config::NodeIndex;
 use crate::control::event::Kind;
 use crate::core::Core;
@@ -103,7 +103,7 @@ impl Core {
             (Some(served), Some(part)) if served.owner == self.me && names(&part, served) => {
                 let mine = self.commit(group);
                 part.copy.holds == Holds::Newest
-                    && part.copy.detail.is_some_and(|detail| is_later(detail.commit, mine))
+                    && part.copy.detail.is_some_and(|detail| detail.commit.is_well_after(mine))
             }
             (Some(_) | None, Some(_) | None) => false,
         }
@@ -172,11 +172,10 @@ impl Core {
 
     /// The newest commit of the newest reign in this copy: none, as long as it only began that reign or handed
     /// its trees over to it.
-    fn commit(&self, group: &GroupState) -> u32 {
-        let served = self.disk.served_trees(&group.name);
-        let report = group.duties.mirror_report().filter(|report| report.copy_of == served);
-        let commit = report.map_or(0, |report| report.commit);
-        (commit & u64::from(COMMIT_MASK)) as u32
+    fn commit(&self, group: &GroupState) -> CommitBeat {
+        let Some(report) = known_report(group) else { return CommitBeat::NotSaid };
+        let newest = report.copy_of == self.disk.served_trees(&group.name);
+        CommitBeat::of(if newest { report.commit } else { 0 })
     }
 
     /// What the beats say of this node's copy.
@@ -185,7 +184,8 @@ impl Core {
             return CopyBeat::default();
         }
         let Some(report) = known_report(group) else {
-            return CopyBeat { holds: self.holds(group), ..CopyBeat::default() };
+            let detail = Some(CopyDetail::default());
+            return CopyBeat { holds: self.holds(group), detail, ..CopyBeat::default() };
         };
         let unsent = self.unsent(group);
         let (files, bytes) = match unsent {
@@ -266,7 +266,7 @@ impl Core {
         let CopyBeat { holds, empty, detail, .. } = part.copy;
         let mine = self.commit(group);
         let set_back = self.holds(group) == Holds::Newest
-            && detail.is_some_and(|detail| is_later(mine, detail.commit));
+            && detail.is_some_and(|detail| mine.is_well_after(detail.commit));
         Standing {
             number: part.generation,
             newest: holds == Holds::Newest,
@@ -397,16 +397,6 @@ pub(in crate::core) struct Standing {
     content: bool,
     /// The group is at home there.
     preferred: bool,
-}
-
-/// The low bits of a commit's number that heartbeats carry; all of them set: it is not known.
-const COMMIT_MASK: u32 = (1 << 24) - 1;
-
-/// Whether one commit number comes so much after another one that no commit on its way explains it.
-fn is_later(commit: u32, than: u32) -> bool {
-    let known = commit != COMMIT_MASK && than != COMMIT_MASK;
-    let ahead = commit.wrapping_sub(than) & COMMIT_MASK;
-    known && (2..COMMIT_MASK / 2).contains(&ahead)
 }
 
 /// Whether the peer has served trees that do not contain what is served here, nor the other way round, as far

@@ -4,6 +4,7 @@
 
 use super::order::Unsent;
 use super::role::GroupState;
+use crate::beat::CommitBeat;
 use crate::control::event::Kind;
 use crate::core::Core;
 use crate::core::evidence::peer::Life;
@@ -82,10 +83,10 @@ impl Core {
     /// How it is with the peer's on this group: of its copy, which may be more than this node has, whose disk was
     /// set back.
     pub(in crate::core) fn peers_worker_word(&self, group: &GroupState) -> Word {
-        let said =
-            self.evidence.peer.group(group.index).is_some_and(|part| part.copy.detail.is_some());
+        let copy = self.evidence.peer.group(group.index).map(|part| part.copy);
+        let commit = copy.and_then(|copy| copy.detail).map_or(CommitBeat::NotSaid, |it| it.commit);
         match self.evidence.peer.life {
-            Life::Alive { .. } if said => Word::Works,
+            Life::Alive { .. } if commit != CommitBeat::NotSaid => Word::Works,
             Life::Alive { since } => Word::none_since(self.now, since),
             Life::Dead { .. } | Life::NeverHeard => Word::Never,
         }
