@@ -113,6 +113,7 @@ struct Story {
     /// What the LAN brings, it brings so late.
     lan_late: Duration,
     refuses_a_claim: bool,
+    deaf_to_claims: bool,
     deaf_disk: bool,
     /// Whose looks at the LAN carrier bring nothing.
     blind: Option<usize>,
@@ -198,6 +199,7 @@ impl Story {
             switch_drops: None,
             lan_late: Duration::ZERO,
             refuses_a_claim: false,
+            deaf_to_claims: false,
             deaf_disk: false,
             blind: None,
             stuck: None,
@@ -289,12 +291,8 @@ impl Story {
                 }
             }
             Command::Claim { group, claim } => {
-                if let Some(will) = &self.nodes[node].will {
-                    let served = self.nodes[node].core.disk.served("web").expect("it claims");
-                    assert_eq!(
-                        will.groups[0].generation, served.number,
-                        "an old reign in the will"
-                    );
+                if self.deaf_to_claims {
+                    return;
                 }
                 self.nodes[node].holds = true;
                 self.nodes[node].announced_before = self.announced;
@@ -303,6 +301,13 @@ impl Story {
                     return self.give(node, Event::HoldFailed { group, claim, error });
                 }
                 self.give(node, Event::Held { group, claim });
+                if let Some(will) = &self.nodes[node].will {
+                    let served = self.nodes[node].core.disk.served("web").expect("it serves");
+                    assert_eq!(
+                        will.groups[0].generation, served.number,
+                        "an old generation in the will"
+                    );
+                }
             }
             Command::Renew { group, claim } => {
                 self.renewals += 1;

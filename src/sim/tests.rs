@@ -78,20 +78,7 @@ fn a_claim_with_trees_that_may_be_old_takes_clients_back_in_time() {
 
 #[test]
 fn p1_p2_hold_while_the_kernels_lock_is_held() {
-    let all = seeds(500);
-    Mode::Hung.all_hold(all.start..all.end.min(OPEN_HUNG_SEED));
-    Mode::Hung.all_hold(all.start.max(OPEN_HUNG_SEED + 1)..all.end);
-}
-
-/// Open work: a claim that the kernel refused counts as a reign, though it never held an address. Then all processes
-/// freeze before the peer hears of it; the peer takes over with a reign of the same number, serves, stalls, and learns of the
-/// one that never was. Of equal numbers the first node's counts, so older trees are served.
-const OPEN_HUNG_SEED: u64 = 428;
-
-#[test]
-#[ignore = "open: a reign whose claim was refused outranks one that served"]
-fn p3_a_reign_that_never_held_an_address_does_not_outrank_one_that_served() {
-    Mode::Hung.all_hold(OPEN_HUNG_SEED..OPEN_HUNG_SEED + 1);
+    Mode::Hung.all_hold(seeds(500));
 }
 
 #[test]

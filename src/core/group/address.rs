@@ -7,6 +7,7 @@ use super::step::Side;
 use crate::beat::Stance;
 use crate::control::event::Kind;
 use crate::core::evidence::carrier::FarEnd;
+use crate::core::io::disk::Generation;
 use crate::core::io::event::Holder;
 use crate::core::io::time::Time;
 use crate::core::{Command, Core};
@@ -30,14 +31,29 @@ impl Core {
         }
         active.leased_at = active.asked_at.take().unwrap_or(active.leased_at);
         active.held = true;
-        active.held_since.get_or_insert(now);
+        let first = active.held_since.replace(active.held_since.unwrap_or(now)).is_none();
         active.announced = 0;
         active.announce_at = now;
-        let generation = active.generation.number;
-        if let Some((kind, why)) = active.tell.take() {
-            let name = group.name.clone();
-            let text = format!("serving, generation {generation}: {why}");
-            self.tell(kind, Some(&name), text);
+        let generation = active.generation;
+        let tell = active.tell.take();
+        if first {
+            self.begin_reign(group, generation);
+        }
+        if let Some((kind, why)) = tell {
+            let text = format!("serving, generation {}: {why}", generation.number);
+            self.tell(kind, Some(&group.name), text);
+        }
+    }
+
+    /// A generation begins with its address. One whose claim the kernel refused never was: it must not outrank a
+    /// generation of the peer's that served (P3).
+    fn begin_reign(&mut self, group: &mut GroupState, generation: Generation) {
+        (group.handing, group.handed) = (None, None);
+        self.disk.set_forked(&group.name, false);
+        let newest = self.disk.served(&group.name);
+        // The peer may have begun one meanwhile: then this node serves on in a newer one, or gives way.
+        if newest.is_none_or(|newest| newest.number < generation.number) {
+            self.disk.serve(&group.name, generation, group.duties.has_mirror());
         }
     }
 

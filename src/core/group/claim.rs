@@ -328,9 +328,6 @@ impl Core {
         let approved = group.accept_loss_until.is_some_and(|until| now < until);
         let first = before.is_none();
         group.tickle |= before.is_some_and(|before| before.owner != self.me);
-        self.disk.serve(&group.name, right.generation, group.duties.has_mirror());
-        self.disk.set_forked(&group.name, false);
-        (group.handing, group.handed) = (None, None);
         self.claim += 1;
         self.out.push_back(Command::Claim { group: group.index, claim: self.claim });
         let (kind, text) = match self.side(group) {

@@ -66,10 +66,11 @@ impl Core {
         }
         let (patience, let_go) = offer.drain_patience();
         let accepted = group.accept_loss_until.take().is_some_and(|until| now < until);
-        if wanted {
+        let begun = wanted && active.held_since.is_some();
+        if begun {
             self.note_handed(group, active.generation);
         }
-        let drain = (wanted && group.duties.has_mirror()).then_some(Drain {
+        let drain = (begun && group.duties.has_mirror()).then_some(Drain {
             generation: active.generation,
             patience,
             let_go: let_go || accepted,

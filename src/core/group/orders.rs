@@ -466,7 +466,9 @@ impl Core {
                     Side::Says(Stance::Active | Stance::Offering) if group.duties.stood_by => {
                         let newest = self.disk.served(&group.name);
                         let theirs = self.evidence.peer.generation(group.index);
+                        // Until its claim is carried out it names the generation before, which may be of here.
                         theirs
+                            .filter(|theirs| theirs.owner == self.me.other())
                             .filter(|_| theirs == newest || !self.obeys_newest_reign())
                             .map_or(MirrorDuty::Still, MirrorDuty::In)
                     }

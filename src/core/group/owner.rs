@@ -144,7 +144,8 @@ impl Core {
     ) {
         let goes_on = matches!(side, Side::Says(Stance::Active | Stance::Offering));
         let newest = self.disk.served(&group.name);
-        if goes_on || newest == Some(active.generation) || active.forked {
+        let begun = active.held_since.is_some();
+        if goes_on || !begun || newest == Some(active.generation) || active.forked {
             return;
         }
         // Not yet durable: the disk's answer brings the next step.

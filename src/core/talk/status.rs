@@ -289,7 +289,8 @@ impl Core {
             if let Role::Active(active) = &group.role {
                 let served = self.disk.served(&group.name);
                 assert!(
-                    served.is_some_and(|served| served.number >= active.generation.number),
+                    active.held_since.is_none()
+                        || served.is_some_and(|served| served.number >= active.generation.number),
                     "group {index} is served in a generation that the disk will not know"
                 );
                 assert!(!self.is_sweeping(), "group {index} is served before the sweep is done");

@@ -3,6 +3,7 @@
 use super::duties::with_tree;
 use super::*;
 use crate::control::status::{Mirror, MirrorState};
+use crate::core::group::step::Side;
 
 impl Story {
     /// The worker reports on its newest order for the mirror: all is well, and here is that commit.
@@ -69,6 +70,50 @@ fn in_sync(commit: u64) -> (Story, Generation) {
     story.holds_commit(B, Some(reign), commit);
     story.run(MS * 500);
     (story, reign)
+}
+
+/// A claim that the kernel refuses is no generation: it would outrank one of the same number that the peer
+/// begins because it never heard of it (seed 428 of `hung`).
+#[test]
+fn p3_a_refused_claim_begins_no_generation() {
+    let (mut story, reign) = in_sync(9);
+    story.refuses_a_claim = true;
+    story.power_cut(A);
+    story.run(MS * 100);
+    story.holds_commit(B, Some(reign), 9);
+    story.run(MS * 1_000);
+    assert!(!story.refuses_a_claim && !story.nodes[B].holds, "B claimed, and was refused");
+    assert_eq!(story.nodes[B].core.disk.served("web"), Some(reign));
+    let duty = story.nodes[B].mirror_ordered.map(|(_, duty)| duty);
+    assert_eq!(duty, Some(MirrorDuty::Still));
+    // It is tried again, and then it is one.
+    story.holds_commit(B, Some(reign), 9);
+    story.run(limits::BLOCKED_RETRY + MS * 1_000);
+    assert!(story.nodes[B].holds, "{:?}", story.status(B));
+    let served = story.nodes[B].core.disk.served("web");
+    assert!(served.is_some_and(|served| served.number > reign.number && served != reign));
+    assert_eq!(story.nodes[B].mirror_ordered.map(|(_, duty)| duty), served.map(MirrorDuty::Out));
+}
+
+/// The peer's claim takes its kernel a while: it names the generation before, which this node served.
+#[test]
+fn while_the_peer_claims_its_trees_are_not_taken() {
+    let (mut story, reign) = in_sync(9);
+    story.deaf_to_claims = true;
+    story.power_cut(A);
+    story.run(MS * 100);
+    story.holds_commit(B, Some(reign), 9);
+    story.run(MS * 500);
+    story.power_on(A);
+    for _ in 0..100 {
+        story.run(MS * 10);
+        assert_ne!(
+            story.nodes[A].mirror_ordered.map(|(_, duty)| duty),
+            Some(MirrorDuty::In(reign))
+        );
+    }
+    let side = story.nodes[A].core.side(&story.nodes[A].core.groups[0]);
+    assert_eq!(side, Side::Says(Stance::Active));
 }
 
 /// Both were off, and the disk of A, who served last, is an older one: it knows of the later commits from B.
