@@ -75,7 +75,7 @@ struct Station {
     /// Its worker's newest orders.
     services_ordered: Option<(u32, ServiceDuty)>,
     mirror_ordered: Option<(u32, MirrorDuty)>,
-    /// The reign that the trees are to be ready for, by the newest order.
+    /// The generation that the trees are to be ready for, by the newest order.
     ready_for: Option<Generation>,
     clients_ordered: Option<ClientDuty>,
     /// How often it was told to tickle.

@@ -1,12 +1,13 @@
-//! What a copy of the trees contains: commits, and the reigns in which they were made (P3).
+//! What a copy of the trees contains: commits, and the generations in which they were made (P3).
 //!
 //! ```text
-//!   n1's copy:  (reign 1, commit 9) ── (reign 2, commit 40) ── (reign 3, commit 7)
-//!   n2's copy:                         (reign 2, commit 40)                          contained: n1 may send
-//!   n2's copy:                         (reign 2, commit 55)                          n1 was set back
-//!   n2's copy:  (reign 1, commit 9) ── (reign 2', commit 3)                          forked
+//!   n1's copy:  (gen. 1, commit 9) ── (gen. 2, commit 40) ── (gen. 3, commit 7)
+//!   n2's copy:                        (gen. 2, commit 40)                          contained: n1 may send
+//!   n2's copy:                        (gen. 2, commit 55)                          n1 was set back
+//!   n2's copy:  (gen. 1, commit 9) ── (gen. 2', commit 3)                          forked
 //! ```
-//! Reigns are meant by their random ids: numbers may come again on a node that lost its disk, or was given
+//!
+//! Generations are meant by their random ids: numbers may come again on a node that lost its disk, or was given
 //! an older one.
 
 use serde::{Deserialize, Serialize};
@@ -23,21 +24,21 @@ pub struct Position {
     pub commit: u64,
 }
 
-/// The newest commit of each reign that a copy contains, the oldest reign first.
+/// The newest commit of each generation that a copy contains, the oldest generation first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lineage(Vec<Position>);
 
 impl Lineage {
     /// Whether a copy that stands at this commit is contained: what differs in it was changed there since.
     ///
-    /// The owner of a reign records a commit when its peer has it; cut off from its power in between, it
+    /// The owner of a generation records a commit when its peer has it; cut off from its power in between, it
     /// knows of one commit less than its trees contain.
     pub fn contains(&self, position: Position) -> bool {
         let known = self.0.iter().find(|known| known.generation == position.generation);
         known.is_some_and(|known| position.commit <= known.commit.saturating_add(1))
     }
 
-    /// The copy stands at this commit now; one of a new reign if that was not known.
+    /// The copy stands at this commit now; one of a new generation if that was not known.
     pub fn stand_at(&mut self, position: Position) {
         match self.0.iter_mut().find(|known| known.generation == position.generation) {
             Some(known) => known.commit = known.commit.max(position.commit),
@@ -49,14 +50,14 @@ impl Lineage {
         }
     }
 
-    /// The index is lost, and with it which commits are in the trees: any of the known reigns may be.
+    /// The index is lost, and with it which commits are in the trees: any of the known generations may be.
     pub fn forget_commits(&mut self) {
         self.0.iter_mut().for_each(|known| known.commit = u64::MAX);
     }
 
-    /// The newest commit of a reign; 0: none; `u64::MAX`: not known.
-    pub fn commit_of(&self, reign: Generation) -> u64 {
-        let known = self.0.iter().find(|known| known.generation == reign);
+    /// The newest commit of a generation; 0: none; `u64::MAX`: not known.
+    pub fn commit_of(&self, generation: Generation) -> u64 {
+        let known = self.0.iter().find(|known| known.generation == generation);
         known.map_or(0, |known| known.commit)
     }
 
@@ -91,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_index_knows_its_reigns_and_no_commit() {
+    fn a_lost_index_knows_its_generations_and_no_commit() {
         let mut lineage = Lineage::default();
         lineage.stand_at(at(3, 33, 2));
         lineage.forget_commits();

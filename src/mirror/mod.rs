@@ -21,7 +21,7 @@
 //! | `exclude` | the globs of what is not mirrored |
 //! | `hash` | content by its chunks, read or mapped |
 //! | `index` | what the last common commit left in the trees here, and which names are dirty since |
-//! | `lineage` | what a copy contains: reigns and commits |
+//! | `lineage` | what a copy contains: generations and commits |
 //! | `meta` | a look at a name: owner, mode, times, attributes; and setting them |
 //! | `progress` | what a thread waits for in a file system, for whoever looks from another one |
 //! | `proto` | the messages of a session and their bytes |

@@ -349,7 +349,7 @@ impl World {
             reach_round: 0,
             said_farewell: false,
         });
-        self.checkers.reigns.heart_started(index, now_us);
+        self.checkers.generations.heart_started(index, now_us);
         self.trace.note(now_us, || {
             format!("{}'s heart starts, incarnation {incarnation:x}", self.name(index))
         });

@@ -83,7 +83,7 @@ pub struct Engine {
 }
 
 /// Whether as owner, and in which generation.
-fn reign(duty: MirrorDuty) -> Option<(bool, Generation)> {
+fn generation(duty: MirrorDuty) -> Option<(bool, Generation)> {
     match duty {
         MirrorDuty::Still => None,
         MirrorDuty::Out(generation) | MirrorDuty::Drain(generation) => Some((true, generation)),
@@ -128,7 +128,7 @@ impl World {
         }
         replica.ready_for.extend(terms.intent);
         self.engine(index, group).ready_for = terms.intent;
-        if reign(duty).is_none() || before.and_then(reign) != reign(duty) {
+        if generation(duty).is_none() || before.and_then(generation) != generation(duty) {
             let engine = self.engine(index, group);
             (engine.known, engine.unsent_since_us) = (None, None);
             (engine.approved, engine.disputed) = (terms.approved, false);

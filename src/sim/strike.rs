@@ -305,7 +305,7 @@ impl World {
         self.requests += 1;
         let request = self.requests;
         if let Wish::Move { group, accept_loss: true, .. } = wish {
-            self.checkers.reigns.loss_accepted(group);
+            self.checkers.generations.loss_accepted(group);
             self.checkers.excuses.loss_accepted(self.now_us, group);
         }
         self.tell_heart(node, Event::Wished { request, wish });

@@ -202,7 +202,7 @@ fn without_the_drain_it_fails() {
 }
 
 #[test]
-fn taking_in_an_older_reign_fails() {
+fn taking_in_an_older_generation_fails() {
     let kinds = vec![Kind::Cuts, Kind::Paused, Kind::AllFrozen, Kind::Power];
     needs_in(Sabotage::StaleIn, &Mode::Furnished(kinds));
 }

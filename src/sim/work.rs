@@ -87,7 +87,7 @@ impl World {
                     Ok(Incoming::Pulse(pulse)) => Event::Pulsed(pulse),
                     Ok(Incoming::Beat(beat)) => {
                         if beat.peer_incarnation == my_incarnation {
-                            self.checkers.reigns.heard(index, beat.may_claim);
+                            self.checkers.generations.heard(index, beat.may_claim);
                             self.checkers.excuses.heard(index);
                         }
                         Event::Heard { path, beat }
@@ -149,6 +149,9 @@ impl World {
             recording.event(index, now, &event);
         }
         let owed = self.owed_after_gap(index, now);
+        if let Event::Held { group, .. } = &event {
+            self.checkers.generations.held(index, *group);
+        }
         let Some(heart) = self.living(index, id) else { return };
         heart.handled_at = now;
         heart.core.handle(now, event);
@@ -225,7 +228,7 @@ impl World {
                 Command::Will { beat } => self.seal_will(index, beat),
                 Command::Sweep => self.request(index, Request::Sweep),
                 Command::Send { path, beat } => {
-                    if let Err(what) = self.checkers.reigns.sent(index, &beat) {
+                    if let Err(what) = self.checkers.generations.sent(index, &beat) {
                         self.wrong(what);
                     }
                     self.transmit(index, path, beat);
@@ -237,7 +240,7 @@ impl World {
                 Command::Claim { group, claim } => {
                     let cut_off =
                         self.nodes[index.other()].powered && self.checkers.one_owner.isolated();
-                    self.checkers.reigns.claimed(index, group, self.now_us, cut_off);
+                    self.checkers.generations.claimed(index, group, self.now_us, cut_off);
                     self.check_claim(index, group);
                     self.request(index, Request::Claim(group, claim));
                 }
@@ -246,7 +249,7 @@ impl World {
                 }
                 Command::Release { group, release } => {
                     released.push(group);
-                    self.checkers.reigns.released(index, group);
+                    self.checkers.generations.released(index, group);
                     self.request(index, Request::Release(group, release));
                 }
                 Command::Announce { group } => {

@@ -158,8 +158,8 @@ fn p3_what_a_crash_left_empty_does_not_replace_what_the_peer_serves() {
 /// The page cache of the bed's disks outlives a power cut: what a crash would have left is made by hand.
 fn crash_empties(scene: &Scene, node: NodeIndex, name: &str) {
     fs::write(www(scene, node).join(name), "").unwrap();
-    let reign = scene.bed.node(node).dir().join("state/mirror/web/reign");
-    fs::write(&reign, "another boot").unwrap();
+    let mark = scene.bed.node(node).dir().join("state/mirror/web/reign");
+    fs::write(&mark, "another boot").unwrap();
 }
 
 /// The content of what is kept.

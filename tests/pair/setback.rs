@@ -283,8 +283,8 @@ fn told_set_back(scene: &Scene, before: [usize; 2]) {
 }
 
 /// A snapshot of a machine at work, as of a volume or of a virtual machine: of who serves, or of who does
-/// not. More is acknowledged in the same reign, then both lose their power, and that node is set back.
-fn set_back_within_a_reign(owner: NodeIndex, whose: NodeIndex, count: u32, back: Back) {
+/// not. More is acknowledged in the same generation, then both lose their power, and that node is set back.
+fn set_back_within_a_generation(owner: NodeIndex, whose: NodeIndex, count: u32, back: Back) {
     let mut scene = few_in_sync();
     if owner == B {
         move_from(&scene, A);
@@ -379,29 +379,29 @@ fn p3_an_owner_that_was_alone_is_set_back_by_one_commit_and_writes() {
 }
 
 #[test]
-fn p3_the_owner_is_set_back_within_its_reign() {
+fn p3_the_owner_is_set_back_within_its_generation() {
     for back in [Back::Together, Back::First(A), Back::First(B)] {
-        set_back_within_a_reign(A, A, 3, back);
+        set_back_within_a_generation(A, A, 3, back);
     }
 }
 
 #[test]
-fn p3_the_owner_is_set_back_by_one_commit_within_its_reign() {
+fn p3_the_owner_is_set_back_by_one_commit_within_its_generation() {
     for back in [Back::Together, Back::First(A), Back::First(B)] {
-        set_back_within_a_reign(A, A, 1, back);
+        set_back_within_a_generation(A, A, 1, back);
     }
 }
 
 #[test]
-fn p3_an_owner_that_is_not_preferred_is_set_back_within_its_reign() {
-    set_back_within_a_reign(B, B, 3, Back::Together);
-    set_back_within_a_reign(B, B, 1, Back::First(A));
+fn p3_an_owner_that_is_not_preferred_is_set_back_within_its_generation() {
+    set_back_within_a_generation(B, B, 3, Back::Together);
+    set_back_within_a_generation(B, B, 1, Back::First(A));
 }
 
 #[test]
-fn p3_the_standby_node_is_set_back_within_a_reign() {
+fn p3_the_standby_node_is_set_back_within_a_generation() {
     for (owner, back) in [(A, Back::Together), (A, Back::First(B)), (B, Back::Together)] {
-        set_back_within_a_reign(owner, owner.other(), 3, back);
-        set_back_within_a_reign(owner, owner.other(), 1, back);
+        set_back_within_a_generation(owner, owner.other(), 3, back);
+        set_back_within_a_generation(owner, owner.other(), 1, back);
     }
 }

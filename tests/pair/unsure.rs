@@ -43,7 +43,7 @@ fn in_sync(heartbeat: &str, group: &str) -> Scene {
 }
 
 /// B was away while A served on; A has lost its power; B is back and heard nobody. `again`: A was restarted
-/// meanwhile, so that it served in a reign that B knows nothing of.
+/// meanwhile, so that it served in a generation that B knows nothing of.
 fn stale(heartbeat: &str, group: &str, anew: bool) -> Scene {
     let mut scene = in_sync(heartbeat, group);
     scene.bed.power_cut(B).unwrap();
@@ -53,7 +53,7 @@ fn stale(heartbeat: &str, group: &str, anew: bool) -> Scene {
         scene.bed.power_cut(A).unwrap();
         scene.bed.power_on(A).unwrap();
         scene.wait_served_by(A);
-        wait_reign_on_disk(&scene, A);
+        wait_generation_on_disk(&scene, A);
     }
     write(&scene, A, "page", "two");
     write(&scene, A, "of A", "A");
@@ -63,7 +63,7 @@ fn stale(heartbeat: &str, group: &str, anew: bool) -> Scene {
 }
 
 /// Without it a node that lost its power would not know later that it served (docs/ORDERS.md).
-fn wait_reign_on_disk(scene: &Scene, node: NodeIndex) {
+fn wait_generation_on_disk(scene: &Scene, node: NodeIndex) {
     let file = scene.bed.node(node).dir().join("state/state.json");
     scene.wait_until("the disk to say that it serves", || {
         let text = fs::read_to_string(&file).unwrap_or_default();

@@ -125,9 +125,9 @@ fn mode(path: &Path) -> u32 {
 fn power_cut(scene: &mut Scene, disks: &mut [Disk; 2], node: NodeIndex, log: bool) {
     scene.bed.power_cut(node).unwrap();
     disks[usize::from(node == B)].crash(scene, node, log);
-    let reign = scene.bed.node(node).dir().join("state/mirror/web/reign");
-    if reign.exists() {
-        fs::write(&reign, "another boot").unwrap();
+    let mark = scene.bed.node(node).dir().join("state/mirror/web/reign");
+    if mark.exists() {
+        fs::write(&mark, "another boot").unwrap();
     }
 }
 

@@ -37,7 +37,7 @@ pub enum Sabotage {
     ServesUnsure,
     /// Goes by what a worker that stands still reported before.
     TrustsSilentWorker,
-    /// Takes in the trees of a reign before the newest that it knows of.
+    /// Takes in the trees of a generation before the newest that it knows of.
     StaleIn,
     /// The guard says the last will before it has taken the addresses away: the simulator's guard obeys it.
     WillFirst,
@@ -126,7 +126,7 @@ impl Core {
         group.duties.is_drained()
     }
 
-    pub(in crate::core) fn obeys_newest_reign(&self) -> bool {
+    pub(in crate::core) fn obeys_newest_generation(&self) -> bool {
         #[cfg(test)]
         if self.sabotaged(Sabotage::StaleIn) {
             return false;

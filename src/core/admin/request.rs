@@ -164,7 +164,7 @@ impl Core {
         }
         active.approved = true;
         if std::mem::take(&mut active.forked) {
-            // What is served goes on in a reign above the other one.
+            // What is served goes on in a generation above the other one.
             active.known_to_peer = true;
         }
         self.out.push_back(Command::Approve { group: index });

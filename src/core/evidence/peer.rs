@@ -314,7 +314,7 @@ impl Peer {
             .then(|| Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a, b, c, d, e, f, g, h]))
     }
 
-    /// The newest reign over a group that it knows of.
+    /// The newest generation over a group that it knows of.
     pub fn generation(&self, group: GroupIndex) -> Option<Generation> {
         let part = self.group(group).filter(|part| part.generation > 0)?;
         Some(Generation { number: part.generation, owner: part.owner, id: part.id })

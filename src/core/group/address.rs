@@ -37,7 +37,7 @@ impl Core {
         let generation = active.generation;
         let tell = active.tell.take();
         if first {
-            self.begin_reign(group, generation);
+            self.begin_generation(group, generation);
         }
         if let Some((kind, why)) = tell {
             let text = format!("serving, generation {}: {why}", generation.number);
@@ -47,7 +47,7 @@ impl Core {
 
     /// A generation begins with its address. One whose claim the kernel refused never was: it must not outrank a
     /// generation of the peer's that served (P3).
-    fn begin_reign(&mut self, group: &mut GroupState, generation: Generation) {
+    fn begin_generation(&mut self, group: &mut GroupState, generation: Generation) {
         (group.handing, group.handed) = (None, None);
         self.disk.set_forked(&group.name, false);
         let newest = self.disk.served(&group.name);

@@ -1,9 +1,9 @@
 //! What this node's copy of a group's trees is worth, and whose is newer (P3).
 //!
-//! A copy belongs to a reign, meant by its id. It may be served by itself if it is of the newest reign that
+//! A copy belongs to a generation, meant by its id. It may be served by itself if it is of the newest generation that
 //! was served, as far as anybody here knows, and if nothing that its owner had not sent is older than
-//! `max_behind`. Two things stand for a copy of the newest reign: the trees that this node served in the
-//! reign before, if it handed them over for just that reign; and the trees that were ready for a reign
+//! `max_behind`. Two things stand for a copy of the newest generation: the trees that this node served in the
+//! generation before, if it handed them over for just that generation; and the trees that were ready for a generation
 //! which this node then began, and of which the index does not know yet.
 //!
 //! Two copies that both were served, and of which neither contains the other, are *forked*: neither ever
@@ -49,20 +49,20 @@ impl Core {
         if worth == Copy::Whole && !settled { Copy::Settling } else { worth }
     }
 
-    /// What this node's copy is, held against the newest reign over these trees.
+    /// What this node's copy is, held against the newest generation over these trees.
     pub(in crate::core) fn holds(&self, group: &GroupState) -> Holds {
         if self.peer_has_later_commits(group) {
             return Holds::Older;
         }
         let served = self.disk.served_trees(&group.name);
         let Some(report) = known_report(group) else {
-            // Who reigned last has what it served, also while its worker or its file system does not answer:
+            // Who served last has what it served, also while its worker or its file system does not answer:
             // what the peer has may be older.
-            let reigned = served.is_some_and(|served| served.owner == self.me);
-            return if reigned { Holds::Newest } else { Holds::Nothing };
+            let served_last = served.is_some_and(|served| served.owner == self.me);
+            return if served_last { Holds::Newest } else { Holds::Nothing };
         };
         let Some(served) = served else {
-            // There was no reign that had trees.
+            // There was no generation that had trees.
             return report.copy_of.map_or(Holds::Nothing, |_| Holds::Newest);
         };
         if report.ready_for == Some(served) {
@@ -92,7 +92,7 @@ impl Core {
         (self.home(group) == self.me && !only_there) || only_here
     }
 
-    /// Whether the peer has commits of the newest reign that this node, which began that reign, does not
+    /// Whether the peer has commits of the newest generation that this node, which began that generation, does not
     /// know: its disk was set back to an earlier state. The newest one may have been on its way when this
     /// node was cut off from its own power.
     fn peer_has_later_commits(&self, group: &GroupState) -> bool {
@@ -109,7 +109,7 @@ impl Core {
         }
     }
 
-    /// The age in s of what the peer's reign has and this copy lacks, if that is too much.
+    /// The age in s of what the peer's generation has and this copy lacks, if that is too much.
     fn too_far_behind_s(&self, group: &GroupState) -> Option<u16> {
         let served = self.disk.served_trees(&group.name)?;
         // Before the peer has spoken the disk decides; see `right`.
@@ -137,12 +137,12 @@ impl Core {
         (too_far && part.copy.holds == Holds::Newest).then_some(age_s)
     }
 
-    /// The peer, which reigned last, is back and cannot say what it holds: its worker or its file system does not
-    /// answer. Who heard it reign knows what it had not sent, as if it were silent since; who was off knows
+    /// The peer, which served last, is back and cannot say what it holds: its worker or its file system does not
+    /// answer. Who heard it serve knows what it had not sent, as if it were silent since; who was off knows
     /// nothing.
     fn told_before_silence(&self, group: &GroupState, served: Generation) -> Option<u16> {
-        let (reign, unsent_s, at) = group.told_unsent?;
-        if reign != served || self.peers_worker_word(group) != Word::Never {
+        let (generation, unsent_s, at) = group.told_unsent?;
+        if generation != served || self.peers_worker_word(group) != Word::Never {
             return None;
         }
         let since_s = match self.evidence.peer.life {
@@ -153,7 +153,7 @@ impl Core {
         Some(unsent_s.saturating_add(since_s))
     }
 
-    /// Notes what the peer says of its reign.
+    /// Notes what the peer says of its generation.
     pub(super) fn note_unsent(&mut self, group: &mut GroupState) {
         let Some(part) =
             self.evidence.peer.group(group.index).filter(|_| self.evidence.peer.is_alive())
@@ -162,15 +162,16 @@ impl Core {
         };
         match part.stance {
             Stance::Active | Stance::Offering => {
-                let reign = Generation { number: part.generation, owner: part.owner, id: part.id };
-                let told = (reign, part.copy.unsent_s, self.evidence.peer.spoke_after());
+                let generation =
+                    Generation { number: part.generation, owner: part.owner, id: part.id };
+                let told = (generation, part.copy.unsent_s, self.evidence.peer.spoke_after());
                 group.told_unsent = Some(told);
             }
             Stance::Passive | Stance::Unable | Stance::Wanting(_) | Stance::Granting(_) => {}
         }
     }
 
-    /// The newest commit of the newest reign in this copy: none, as long as it only began that reign or handed
+    /// The newest commit of the newest generation in this copy: none, as long as it only began that generation or handed
     /// its trees over to it.
     fn commit(&self, group: &GroupState) -> CommitBeat {
         let Some(report) = known_report(group) else { return CommitBeat::NotSaid };
@@ -203,7 +204,7 @@ impl Core {
 
     /// What this node, as the owner, has not sent to the peer.
     pub(in crate::core) fn unsent(&self, group: &GroupState) -> Unsent {
-        let reign = match &group.role {
+        let generation = match &group.role {
             Role::Active(active) => Some(active.generation),
             Role::Releasing { drain: Some(drain), .. } => Some(drain.generation),
             Role::Draining(draining) => Some(draining.generation),
@@ -213,10 +214,10 @@ impl Core {
             | Role::Probing { .. }
             | Role::Releasing { drain: None, .. } => group.handing,
         };
-        let Some(reign) = reign else { return Unsent::Unknown };
-        let reported = self.at_least_unsent(group.duties.unsent(self.now, reign));
+        let Some(generation) = generation else { return Unsent::Unknown };
+        let reported = self.at_least_unsent(group.duties.unsent(self.now, generation));
         match (&group.role, reported) {
-            // The peer has what this reign began with.
+            // The peer has what this generation began with.
             (Role::Active(Active { peer_had_base_at: Some(since), .. }), Unsent::Unknown) => {
                 let age_ms = self.now.since(*since).as_millis();
                 let age_ms = u64::try_from(age_ms).unwrap_or(u64::MAX);
@@ -226,7 +227,7 @@ impl Core {
         }
     }
 
-    /// Whether the peer, which has just released, has what the reign that begins now begins with.
+    /// Whether the peer, which has just released, has what the generation that begins now begins with.
     pub(in crate::core) fn peer_has_base(&self, group: &GroupState) -> bool {
         let before = self.disk.served_trees(&group.name);
         let part = self.evidence.peer.group(group.index).filter(|_| self.evidence.peer.is_alive());
@@ -252,7 +253,7 @@ impl Core {
         Standing {
             number: served.map_or(0, |served| served.number),
             newest: holds == Holds::Newest,
-            reigned: served.is_some_and(|served| served.owner == self.me)
+            served_last: served.is_some_and(|served| served.owner == self.me)
                 && group.duties.has_mirror()
                 && holds != Holds::Older,
             content: holds == Holds::Nothing && !empty,
@@ -270,7 +271,7 @@ impl Core {
         Standing {
             number: part.generation,
             newest: holds == Holds::Newest,
-            reigned: part.generation > 0
+            served_last: part.generation > 0
                 && part.owner == self.me.other()
                 && group.duties.has_mirror()
                 && !set_back,
@@ -309,11 +310,11 @@ impl Core {
                     return;
                 };
                 if names(&part, newest) || part.generation > newest.number {
-                    // Its reign is the newest: what is here follows it, or is asked about there.
+                    // Its generation is the newest: what is here follows it, or is asked about there.
                     group.fork_seen_at = None;
                     self.disk.set_forked(&group.name, false);
                 } else if self.holds(group) == Holds::Newest {
-                    // An owner that only learns of the other reign goes on in a newer one at once.
+                    // An owner that only learns of the other generation goes on in a newer one at once.
                     let since = *group.fork_seen_at.get_or_insert(self.now);
                     if self.now.since(since) >= limits::FORK_SURE_AFTER {
                         self.disk.set_forked(&group.name, true);
@@ -350,13 +351,13 @@ impl Core {
         }
     }
 
-    /// This node let the peer have the group that it served in `reign`: its trees are what the peer's next
-    /// reign begins with.
-    pub(in crate::core) fn note_handed(&self, group: &mut GroupState, reign: Generation) {
-        group.handing = group.duties.has_mirror().then_some(reign);
+    /// This node let the peer have the group that it served in `generation`: its trees are what the peer's next
+    /// generation begins with.
+    pub(in crate::core) fn note_handed(&self, group: &mut GroupState, generation: Generation) {
+        group.handing = group.duties.has_mirror().then_some(generation);
     }
 
-    /// The peer has begun a reign.
+    /// The peer has begun a generation.
     pub(in crate::core) fn note_begun(&mut self, group: &mut GroupState) {
         let Some(served) = self.disk.served(&group.name) else { return };
         if served.owner == self.me.other()
@@ -387,12 +388,12 @@ impl Core {
 /// A node's place for a group that nobody serves, the weightiest first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::core) struct Standing {
-    /// Number of the newest reign that it knows of.
+    /// Number of the newest generation that it knows of.
     number: u32,
-    /// Its copy is of that reign.
+    /// Its copy is of that generation.
     newest: bool,
-    /// It reigned then: nobody has more than it.
-    reigned: bool,
+    /// It served in it: nobody has more than it.
+    served_last: bool,
     /// Its trees have no history, and something in them.
     content: bool,
     /// The group is at home there.
@@ -413,7 +414,7 @@ fn known_report(group: &GroupState) -> Option<&MirrorReport> {
     group.duties.mirror_report().filter(|report| report.known)
 }
 
-/// Whether a beat names this reign.
-fn names(part: &GroupBeat, reign: Generation) -> bool {
-    (part.generation, part.id, part.owner) == (reign.number, reign.id, reign.owner)
+/// Whether a beat names this generation.
+fn names(part: &GroupBeat, generation: Generation) -> bool {
+    (part.generation, part.id, part.owner) == (generation.number, generation.id, generation.owner)
 }

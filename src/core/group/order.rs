@@ -141,9 +141,9 @@ impl Unsent {
 /// What a mirror's order says besides its duty.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MirrorTerms {
-    /// The generation in which this node's next reign will be, to be on record with the trees before that.
+    /// This node's next generation, to be on record with the trees before that.
     pub intent: Option<Generation>,
-    /// The newest reign, if this node began it: it began with the trees that were on record for it.
+    /// The newest generation, if this node began it: it began with the trees that were on record for it.
     pub began: Option<Generation>,
     /// Under `Out`: an administrator has said that the trees here are the ones to keep, whatever the peer
     /// has; what is replaced there is kept.

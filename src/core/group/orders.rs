@@ -54,7 +54,7 @@ pub struct Duties {
     clients: Option<ClientDuty>,
     service_report: Option<ServiceReport>,
     mirror_report: Option<MirrorReport>,
-    /// What the peer lacks of the trees as this node owns them in that reign, as reported then.
+    /// What the peer lacks of the trees as this node owns them in that generation, as reported then.
     unsent: Option<(Generation, Unsent, Time)>,
     /// The peer's incarnation that this is about.
     sends_to: Option<u64>,
@@ -139,8 +139,10 @@ impl Duties {
     pub fn mirror_reported(&mut self, now: Time, report: MirrorReport) {
         let (order, duty, ..) = self.mirror;
         match duty {
-            MirrorDuty::Out(reign) | MirrorDuty::Drain(reign) if report.order == order => {
-                self.unsent = Some((reign, report.unsent, now));
+            MirrorDuty::Out(generation) | MirrorDuty::Drain(generation)
+                if report.order == order =>
+            {
+                self.unsent = Some((generation, report.unsent, now));
             }
             MirrorDuty::Out(_) | MirrorDuty::Drain(_) | MirrorDuty::Still | MirrorDuty::In(_) => {}
         }
@@ -271,14 +273,14 @@ impl Duties {
         still && self.mirror_now().is_some_and(|report| report.still)
     }
 
-    /// The peer has all of the trees as this node owned them in `reign`.
-    pub fn sent_all(&mut self, now: Time, reign: Generation) {
-        self.unsent = Some((reign, Unsent::Nothing, now));
+    /// The peer has all of the trees as this node owned them in `generation`.
+    pub fn sent_all(&mut self, now: Time, generation: Generation) {
+        self.unsent = Some((generation, Unsent::Nothing, now));
     }
 
-    /// What the peer does not have of the trees as this node owns them in `reign`, at `now`.
-    pub fn unsent(&self, now: Time, reign: Generation) -> Unsent {
-        match self.unsent.filter(|(of, ..)| *of == reign) {
+    /// What the peer does not have of the trees as this node owns them in `generation`, at `now`.
+    pub fn unsent(&self, now: Time, generation: Generation) -> Unsent {
+        match self.unsent.filter(|(of, ..)| *of == generation) {
             Some((_, Unsent::Since { age_ms, files, bytes }, at)) => {
                 let more_ms = u64::try_from(now.since(at).as_millis()).unwrap_or(u64::MAX);
                 Unsent::Since { age_ms: age_ms.saturating_add(more_ms), files, bytes }
@@ -378,7 +380,7 @@ impl Core {
         group: &mut GroupState,
         report: MirrorReport,
     ) {
-        // A crash may have come between the trees' own record of a reign and this node's.
+        // A crash may have come between the trees' own record of a generation and this node's.
         if let Some(of) = report.copy_of.filter(|of| of.owner == self.me) {
             self.disk.learn(&group.name, of, true);
         }
@@ -461,7 +463,7 @@ impl Core {
             Role::Draining(draining) => MirrorDuty::Drain(draining.generation),
             Role::Passive { .. } | Role::Wanting { .. } => {
                 match self.side(group) {
-                    // Only from the newest reign that is known: a stale node overwrites nothing.
+                    // Only from the newest generation that is known: a stale node overwrites nothing.
                     // Strays of a heart that died write into the trees until they are stopped.
                     Side::Says(Stance::Active | Stance::Offering) if group.duties.stood_by => {
                         let newest = self.disk.served(&group.name);
@@ -469,7 +471,7 @@ impl Core {
                         // Until its claim is carried out it names the generation before, which may be of here.
                         theirs
                             .filter(|theirs| theirs.owner == self.me.other())
-                            .filter(|_| theirs == newest || !self.obeys_newest_reign())
+                            .filter(|_| theirs == newest || !self.obeys_newest_generation())
                             .map_or(MirrorDuty::Still, MirrorDuty::In)
                     }
                     Side::Says(_) | Side::Dead | Side::Unknown => MirrorDuty::Still,

@@ -53,7 +53,7 @@ impl Core {
         if let Some(why) = self.step_rival(now, group) {
             return self.release(now, group, false, why);
         }
-        // Not the moment in which a node that has just let go has no new reign on disk.
+        // Not the moment in which a node that has just let go has no new generation on disk.
         let unable = side == Side::Says(Stance::Unable);
         active.unable_since = unable.then(|| active.unable_since.unwrap_or(now));
         let long = active.unable_since.is_some_and(|at| now.since(at) >= limits::AWAY_AFTER);
@@ -65,7 +65,7 @@ impl Core {
         if group.duties.have_run(now, limits::SERVICE_UNFIT) {
             group.unfit_times = 0;
         }
-        self.outlive_other_reign(now, group, side, &mut active);
+        self.outlive_other_generation(now, group, side, &mut active);
         self.hold_failback_down(now, group, side);
         active.offer = self.offer(now, group, side, &active);
         if let Some(offer) = active.offer {
@@ -116,7 +116,7 @@ impl Core {
         Role::Active(active)
     }
 
-    /// Notes when this reign is on the disk.
+    /// Notes when this generation is on the disk.
     fn await_record(&mut self, now: Time, group: &GroupState, active: &mut Active) {
         if active.recorded {
             return;
@@ -132,10 +132,10 @@ impl Core {
         }
     }
 
-    /// A reign of the peer's began and ended while neither heard the other, and this node served all the
-    /// while: what it serves is the newest, so it serves it in a reign above that one. Else the trees here,
-    /// which lack what the peer's reign may have written, would count as a copy that is behind.
-    fn outlive_other_reign(
+    /// A generation of the peer's began and ended while neither heard the other, and this node served all the
+    /// while: what it serves is the newest, so it serves it in a generation above that one. Else the trees here,
+    /// which lack what the peer's generation may have written, would count as a copy that is behind.
+    fn outlive_other_generation(
         &mut self,
         now: Time,
         group: &GroupState,
@@ -149,9 +149,9 @@ impl Core {
             return;
         }
         // Not yet durable: the disk's answer brings the next step.
-        let Some(reign) = self.intent(&group.name) else { return };
-        self.disk.serve(&group.name, reign, group.duties.has_mirror());
-        active.generation = reign;
+        let Some(generation) = self.intent(&group.name) else { return };
+        self.disk.serve(&group.name, generation, group.duties.has_mirror());
+        active.generation = generation;
         active.known_to_peer = false;
         // Whoever was served by the peer meanwhile still looks for the addresses there.
         self.announce_again(now, active);
@@ -253,7 +253,7 @@ impl Core {
         let Some(part) = self.evidence.peer.group(group.index) else { return true };
         let theirs = Generation { number: part.generation, owner: part.owner, id: part.id };
         let mine = active.generation;
-        // A peer that is letting go already names the reign that it has learned from here.
+        // A peer that is letting go already names the generation that it has learned from here.
         theirs == mine || outranks(mine, theirs)
     }
 }

@@ -44,17 +44,17 @@ pub enum PeerWord {
 pub enum Copy {
     /// The group has no mirror.
     NotNeeded,
-    /// Whole, at rest, and of the newest reign known.
+    /// Whole, at rest, and of the newest generation known.
     Whole,
     /// Whole once what was acknowledged is applied; or the worker has not yet said.
     Settling,
     /// Half of a synchronisation.
     Incomplete,
-    /// Whole, of a reign before the newest.
+    /// Whole, of a generation before the newest.
     Behind,
     /// Never synchronised.
     Never,
-    /// Whole, of the newest reign, and older than `max_behind` allows.
+    /// Whole, of the newest generation, and older than `max_behind` allows.
     Stale {
         /// Age in s of what it lacks; [`UNSENT_UNKNOWN_S`]: not known.
         age_s: u16,

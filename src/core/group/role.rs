@@ -74,7 +74,7 @@ pub enum Role {
 /// How the last changes of the trees are sent in a handover.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drain {
-    /// The reign that ends.
+    /// The generation that ends.
     pub generation: Generation,
     /// Longest time for it.
     pub patience: Duration,
@@ -85,7 +85,7 @@ pub struct Drain {
 /// A drain under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Draining {
-    /// The reign that ends.
+    /// The generation that ends.
     pub generation: Generation,
     /// When it has taken too long.
     pub until: Time,
@@ -122,8 +122,8 @@ pub struct Active {
     pub stopping: Option<Time>,
     /// The peer let it go before its services had stopped: those that must not run on both nodes wait.
     pub waits_for_peer: bool,
-    /// The disk holds this reign, cannot, or has had its time: services that may write to the trees wait for that (P3). Lost
-    /// with the power before, what they wrote would count as no part of any reign.
+    /// The disk holds this generation, cannot, or has had its time: services that may write to the trees wait for that (P3). Lost
+    /// with the power before, what they wrote would count as no part of any generation.
     pub recorded: bool,
     /// Since when the peer has said that it could not serve it.
     pub unable_since: Option<Time>,
@@ -131,9 +131,9 @@ pub struct Active {
     pub peer_was_away: bool,
     /// The peer was seen serving too.
     pub contested: bool,
-    /// The peer then had what this reign began with.
+    /// The peer then had what this generation began with.
     pub peer_had_base_at: Option<Time>,
-    /// The peer has said that it knows of this reign: a later one of its own follows it.
+    /// The peer has said that it knows of this generation: a later one of its own follows it.
     pub known_to_peer: bool,
     /// The peer served trees that do not contain what is served here.
     pub forked: bool,
@@ -144,7 +144,7 @@ pub struct Active {
 }
 
 impl Active {
-    /// When this reign counts as recorded though the disk has not said so.
+    /// When this generation counts as recorded though the disk has not said so.
     pub fn record_over_at(&self) -> Option<Time> {
         self.held_since.filter(|_| !self.recorded).map(|at| at + limits::RECORD_PATIENCE)
     }
@@ -329,13 +329,13 @@ pub struct GroupState {
     pub lan: LanEvidence,
     /// A drain that ended because the peer vanished: the peer still lacks the last changes of the trees.
     pub undrained: Option<Draining>,
-    /// The reign that this node ended to let the peer begin one.
+    /// The generation that this node ended to let the peer begin one.
     pub handing: Option<Generation>,
-    /// Such a reign, and the one that the peer has begun with its trees.
+    /// Such a generation, and the one that the peer has begun with its trees.
     pub handed: Option<(Generation, Generation)>,
     /// Since when the peer has served trees that seem not to contain those of here.
     pub fork_seen_at: Option<Time>,
-    /// What the peer said last of its reign: which one, the age in s of what it had not sent, and when.
+    /// What the peer said last of its generation: which one, the age in s of what it had not sent, and when.
     pub told_unsent: Option<(Generation, u16, Time)>,
     /// When it was last told that a copy waits for the peer.
     pub unsure_told_at: Option<Time>,

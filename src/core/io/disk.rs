@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::NodeIndex;
 
-/// One reign over a group. Ordered by number first; two reigns are the same only if all three agree.
+/// One node's service of a group. Ordered by number first; two generations are the same only if all three agree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Generation {
     /// Counts the owners; 0 is never served.
     pub number: u32,
-    /// Who reigns.
+    /// Who serves in it.
     pub owner: NodeIndex,
-    /// Random: tells apart two reigns of the same number after a partition.
+    /// Random: tells apart two generations of the same number after a partition.
     pub id: u32,
 }
 

@@ -27,11 +27,11 @@ pub struct Disk {
     random: u64,
 }
 
-/// Whether `one` outranks `other`: the newer number; of two reigns with the same number (made on the
+/// Whether `one` outranks `other`: the newer number; of two generations with the same number (made on the
 /// two sides of a partition) that of the node whose name comes first, on which both agree whatever their
 /// config files say.
 pub fn outranks(one: Generation, other: Generation) -> bool {
-    let lower = |reign: Generation| reign.owner == NodeIndex::Lower;
+    let lower = |generation: Generation| generation.owner == NodeIndex::Lower;
     (one.number, lower(one)) > (other.number, lower(other))
 }
 
@@ -80,10 +80,10 @@ impl Disk {
         self.group(name).served
     }
 
-    /// Whether the disk knows of this reign, or of a later one.
-    pub fn holds(&self, name: &str, reign: Generation) -> bool {
+    /// Whether the disk knows of this generation, or of a later one.
+    pub fn holds(&self, name: &str, generation: Generation) -> bool {
         let durable = self.durable.groups.get(name).and_then(|group| group.served);
-        durable.is_some_and(|served| served == reign || outranks(served, reign))
+        durable.is_some_and(|served| served == generation || outranks(served, generation))
     }
 
     /// Newest generation known to have been served, if the group had mirrored trees then.
@@ -131,15 +131,15 @@ impl Disk {
         self.serve(name, served, trees);
     }
 
-    /// The peer serves in this reign of its own. If this node knows one of the same number by another id, its disk was
-    /// set back: who reigns knows what its reign is called.
-    pub fn learn_from_owner(&mut self, name: &str, reign: Generation, trees: bool) {
+    /// The peer serves in this generation of its own. If this node knows one of the same number by another id, its disk was
+    /// set back: who serves knows what its generation is called.
+    pub fn learn_from_owner(&mut self, name: &str, generation: Generation, trees: bool) {
         let same_place =
-            |mine: Generation| (mine.number, mine.owner) == (reign.number, reign.owner);
+            |mine: Generation| (mine.number, mine.owner) == (generation.number, generation.owner);
         if self.served(name).is_some_and(same_place) {
-            self.serve(name, reign, trees);
+            self.serve(name, generation, trees);
         } else {
-            self.learn(name, reign, trees);
+            self.learn(name, generation, trees);
         }
     }
 

@@ -70,7 +70,7 @@ impl Core {
                     return self.ended(now, Death::Goodbye, text);
                 }
                 if beat.will && !self.has_just_woken(now) {
-                    // Its beats may have lacked the newest reign; it decides who claims with what.
+                    // Its beats may have lacked the newest generation; it decides who claims with what.
                     self.learn_generations(&beat);
                     let text = format!(
                         "the peer's last will, from its guard, came on {}: its heart is dead and every service \

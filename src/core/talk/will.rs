@@ -10,7 +10,7 @@
 //! - this heart is at work: before its sweep it knows nothing, in its goodbyes it says the same itself.
 //!
 //! When one of these ends, the will is withdrawn before anything else is commanded. It names the newest
-//! reign that was served, before the claim to it is commanded. Its sequence is the highest there is: it
+//! generation that was served, before the claim to it is commanded. Its sequence is the highest there is: it
 //! outranks every beat of this incarnation, and counts once.
 
 use crate::beat::{Beat, CopyBeat, GroupBeat, PathSet, Stance};

@@ -56,60 +56,60 @@ impl Story {
     }
 }
 
-/// A serves that tree in that reign, and B has that commit of it.
+/// A serves that tree in that generation, and B has that commit of it.
 fn in_sync(commit: u64) -> (Story, Generation) {
     let mut story = with_tree();
     story.run(MS * 1_000);
     story.holds_commit(B, None, 0);
     story.holds_commit(A, None, 0);
     story.run(MS * 1_000);
-    let Some((_, MirrorDuty::Out(reign))) = story.nodes[A].mirror_ordered else {
+    let Some((_, MirrorDuty::Out(generation))) = story.nodes[A].mirror_ordered else {
         panic!("the owner's mirror is ordered {:?}", story.nodes[A].mirror_ordered)
     };
-    story.holds_commit(A, Some(reign), commit);
-    story.holds_commit(B, Some(reign), commit);
+    story.holds_commit(A, Some(generation), commit);
+    story.holds_commit(B, Some(generation), commit);
     story.run(MS * 500);
-    (story, reign)
+    (story, generation)
 }
 
 /// A claim that the kernel refuses is no generation: it would outrank one of the same number that the peer
 /// begins because it never heard of it (seed 428 of `hung`).
 #[test]
 fn p3_a_refused_claim_begins_no_generation() {
-    let (mut story, reign) = in_sync(9);
+    let (mut story, generation) = in_sync(9);
     story.refuses_a_claim = true;
     story.power_cut(A);
     story.run(MS * 100);
-    story.holds_commit(B, Some(reign), 9);
+    story.holds_commit(B, Some(generation), 9);
     story.run(MS * 1_000);
     assert!(!story.refuses_a_claim && !story.nodes[B].holds, "B claimed, and was refused");
-    assert_eq!(story.nodes[B].core.disk.served("web"), Some(reign));
+    assert_eq!(story.nodes[B].core.disk.served("web"), Some(generation));
     let duty = story.nodes[B].mirror_ordered.map(|(_, duty)| duty);
     assert_eq!(duty, Some(MirrorDuty::Still));
     // It is tried again, and then it is one.
-    story.holds_commit(B, Some(reign), 9);
+    story.holds_commit(B, Some(generation), 9);
     story.run(limits::BLOCKED_RETRY + MS * 1_000);
     assert!(story.nodes[B].holds, "{:?}", story.status(B));
     let served = story.nodes[B].core.disk.served("web");
-    assert!(served.is_some_and(|served| served.number > reign.number && served != reign));
+    assert!(served.is_some_and(|served| served.number > generation.number && served != generation));
     assert_eq!(story.nodes[B].mirror_ordered.map(|(_, duty)| duty), served.map(MirrorDuty::Out));
 }
 
 /// The peer's claim takes its kernel a while: it names the generation before, which this node served.
 #[test]
 fn while_the_peer_claims_its_trees_are_not_taken() {
-    let (mut story, reign) = in_sync(9);
+    let (mut story, generation) = in_sync(9);
     story.deaf_to_claims = true;
     story.power_cut(A);
     story.run(MS * 100);
-    story.holds_commit(B, Some(reign), 9);
+    story.holds_commit(B, Some(generation), 9);
     story.run(MS * 500);
     story.power_on(A);
     for _ in 0..100 {
         story.run(MS * 10);
         assert_ne!(
             story.nodes[A].mirror_ordered.map(|(_, duty)| duty),
-            Some(MirrorDuty::In(reign))
+            Some(MirrorDuty::In(generation))
         );
     }
     let side = story.nodes[A].core.side(&story.nodes[A].core.groups[0]);
@@ -120,7 +120,7 @@ fn while_the_peer_claims_its_trees_are_not_taken() {
 /// Neither waits for what the other may have; B, who has more, serves (seeds 92 and 121 of the simulator).
 #[test]
 fn an_owner_that_was_set_back_leaves_the_group_to_who_has_more() {
-    let (mut story, reign) = in_sync(9);
+    let (mut story, generation) = in_sync(9);
     for node in [A, B] {
         story.power_cut(node);
     }
@@ -130,9 +130,9 @@ fn an_owner_that_was_set_back_leaves_the_group_to_who_has_more() {
     }
     story.run(MS * 50);
     for _ in 0..30 {
-        story.holds_commit(B, Some(reign), 9);
+        story.holds_commit(B, Some(generation), 9);
         story.run(MS * 100);
-        story.holds_commit(A, Some(reign), 5);
+        story.holds_commit(A, Some(generation), 5);
     }
     assert!(!story.nodes[A].holds, "an older copy is served");
     assert!(story.nodes[B].holds, "{:?}", story.status(B));
@@ -141,7 +141,7 @@ fn an_owner_that_was_set_back_leaves_the_group_to_who_has_more() {
 /// ... whoever of their workers speaks first.
 #[test]
 fn p3_an_owner_that_was_set_back_waits_for_what_the_peers_worker_says() {
-    let (mut story, reign) = in_sync(9);
+    let (mut story, generation) = in_sync(9);
     for node in [A, B] {
         story.power_cut(node);
     }
@@ -151,10 +151,10 @@ fn p3_an_owner_that_was_set_back_waits_for_what_the_peers_worker_says() {
     }
     story.run(MS * 50);
     for round in 0..30 {
-        story.holds_commit(A, Some(reign), 5);
+        story.holds_commit(A, Some(generation), 5);
         story.run(MS * 100);
         if round >= 5 {
-            story.holds_commit(B, Some(reign), 9);
+            story.holds_commit(B, Some(generation), 9);
         }
         assert!(!story.nodes[A].holds, "an older copy is served");
     }
@@ -165,14 +165,14 @@ fn p3_an_owner_that_was_set_back_waits_for_what_the_peers_worker_says() {
 /// written last, does not serve because of that (seed 89 of the simulator, `furnished`).
 #[test]
 fn p3_an_owner_whose_worker_has_not_yet_spoken_is_waited_for() {
-    let (mut story, reign) = in_sync(9);
+    let (mut story, generation) = in_sync(9);
     story.power_cut(A);
     story.power_on(A);
     story.run(MS * 100);
-    story.holds_commit(B, Some(reign), 9);
+    story.holds_commit(B, Some(generation), 9);
     story.run(MS * 1_000);
     assert!(!story.nodes[B].holds, "{:?}", story.status(B));
-    story.holds_commit(A, Some(reign), 9);
+    story.holds_commit(A, Some(generation), 9);
     story.run(MS * 500);
     assert!(story.nodes[A].holds, "{:?}", story.status(A));
 }
@@ -180,12 +180,12 @@ fn p3_an_owner_whose_worker_has_not_yet_spoken_is_waited_for() {
 /// ... but not for long.
 #[test]
 fn an_owner_whose_worker_does_not_speak_at_all_is_not_waited_for() {
-    let (mut story, reign) = in_sync(9);
+    let (mut story, generation) = in_sync(9);
     story.power_cut(A);
     story.power_on(A);
     for _ in 0..80 {
         story.run(MS * 100);
-        story.holds_commit(B, Some(reign), 9);
+        story.holds_commit(B, Some(generation), 9);
     }
     assert!(story.nodes[B].holds, "{:?}", story.status(B));
 }
@@ -195,7 +195,7 @@ fn an_owner_whose_worker_does_not_speak_at_all_is_not_waited_for() {
 #[test]
 fn p3_an_older_copy_does_not_replace_one_whose_disk_does_not_answer() {
     for hangs in [Story::knows_nothing, |_: &mut Story, _| ()] {
-        let (mut story, reign) = in_sync(9);
+        let (mut story, generation) = in_sync(9);
         story.power_cut(B);
         story.run(MS * 2_000);
         story.power_cut(A);
@@ -206,7 +206,7 @@ fn p3_an_older_copy_does_not_replace_one_whose_disk_does_not_answer() {
         story.run(MS * 50);
         for _ in 0..100 {
             hangs(&mut story, A);
-            story.holds_commit(B, Some(reign), 9);
+            story.holds_commit(B, Some(generation), 9);
             story.give(B, Event::WorkerAlive);
             story.run(MS * 100);
             assert!(!story.nodes[B].holds, "an older copy is served");
@@ -214,7 +214,7 @@ fn p3_an_older_copy_does_not_replace_one_whose_disk_does_not_answer() {
         }
         let why = &story.status(B).groups[0].why;
         assert!(why.contains("--accept-loss"), "{why}");
-        story.holds_commit(A, Some(reign), 30);
+        story.holds_commit(A, Some(generation), 30);
         story.run(MS * 1_000);
         assert!(story.nodes[A].holds, "{:?}", story.status(A));
     }
@@ -274,19 +274,19 @@ fn a_pause_of_the_machine_is_not_the_workers_silence() {
     assert!(!told.iter().any(|(_, text)| text.contains("worker process")), "{told:?}");
 }
 
-/// A disk that was set back, or a number that was used twice: who serves knows the name of its own reign.
+/// A disk that was set back, or a number that was used twice: who serves knows the name of its own generation.
 #[test]
-fn p6_the_same_number_with_another_id_is_learned_from_who_reigns() {
+fn p6_the_same_number_with_another_id_is_learned_from_who_serves() {
     let mut story = Story::settled();
     story.run(MS * 500);
-    let reign = story.nodes[A].core.disk.served("web").expect("it serves");
+    let generation = story.nodes[A].core.disk.served("web").expect("it serves");
     story.power_cut(B);
     story.run(MS * 500);
     let known = story.nodes[B].disk.groups.get_mut("web").expect("the group");
-    known.served = Some(Generation { id: reign.id ^ 1, ..reign });
+    known.served = Some(Generation { id: generation.id ^ 1, ..generation });
     story.power_on(B);
     story.run(MS * 2000);
     assert!(story.nodes[A].holds);
-    assert_eq!(story.nodes[B].core.disk.served("web"), Some(reign));
-    assert_eq!(story.nodes[A].core.disk.served("web"), Some(reign));
+    assert_eq!(story.nodes[B].core.disk.served("web"), Some(generation));
+    assert_eq!(story.nodes[A].core.disk.served("web"), Some(generation));
 }

@@ -7,13 +7,13 @@ fn count(story: &Story, node: usize, kind: Kind) -> usize {
 }
 
 #[test]
-fn the_rightful_owner_keeps_against_a_peer_that_already_names_its_reign() {
+fn the_rightful_owner_keeps_against_a_peer_that_already_names_its_generation() {
     let mut story = Story::settled();
     let wish = Wish::Move { group: WEB, to: None, accept_loss: false };
     story.give(A, Event::Wished { request: 1, wish });
     story.time_until_held(B, MS * 100);
     story.run(MS * 200);
-    // B serves, though A is at home; A, which learned of B's reign, has not yet let go.
+    // B serves, though A is at home; A, which learned of B's generation, has not yet let go.
     let mut beat = newest(&story, A, Path::Lan);
     let mine = newest(&story, B, Path::Lan).groups[0];
     beat.sequence += 1_000;
@@ -319,9 +319,9 @@ fn an_early_answer_is_forgotten_when_the_peer_is_heard_again() {
     story.time_until_held(B, MS * 50);
 }
 
-/// The peer's reign began and ended while neither heard the other, and its claim may even have failed.
+/// The peer's generation began and ended while neither heard the other, and its claim may even have failed.
 #[test]
-fn p2_p3_an_owner_outlives_a_reign_that_ended_without_it() {
+fn p2_p3_an_owner_outlives_a_generation_that_ended_without_it() {
     let mut story = Story::settled();
     story.run(MS * 4_000);
     let announced = story.announced;

@@ -127,7 +127,7 @@ fn taken_over_with_a_disk(deaf: bool) -> Story {
     story
 }
 
-/// A reign that is lost with the power is unknown afterwards, and so is what was written in it.
+/// A generation that is lost with the power is unknown afterwards, and so is what was written in it.
 #[test]
 fn p3_services_start_once_the_disk_holds_that_this_node_serves() {
     let story = taken_over_with_a_disk(false);
@@ -145,7 +145,7 @@ fn p3_services_start_once_the_disk_holds_that_this_node_serves() {
     assert_eq!(story.services_ordered(B), Some(ServiceDuty::Run));
 }
 
-/// A was asked to hand over, has released, and sends the last changes of that reign.
+/// A was asked to hand over, has released, and sends the last changes of that generation.
 pub(super) fn draining() -> (Story, Generation) {
     let mut story = with_tree();
     let generation = mirrored(&mut story);
@@ -305,13 +305,13 @@ fn p3_nothing_is_taken_in_before_stray_services_have_stopped() {
     story.run(Duration::from_secs(1));
     story.services(B, ServiceWord::Done);
     story.run(Duration::from_secs(1));
-    let reign = story.nodes[A].core.disk.served("web").expect("A serves");
-    story.mirror_well(B, Some(reign));
-    story.mirror_well(A, Some(reign));
+    let generation = story.nodes[A].core.disk.served("web").expect("A serves");
+    story.mirror_well(B, Some(generation));
+    story.mirror_well(A, Some(generation));
     story.run(100 * MS);
     story.kill_heart(A);
     story.run(5 * MS);
-    story.mirror_well(B, Some(reign));
+    story.mirror_well(B, Some(generation));
     story.time_until_held(B, 100 * MS);
     story.services(B, ServiceWord::Done);
     story.power_on(A);

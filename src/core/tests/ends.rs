@@ -175,18 +175,18 @@ fn moves(story: &mut Story, from: usize, to: usize) {
 #[test]
 fn p2_a_granted_want_that_never_settles_ends() {
     let mut story = with_tree();
-    let reign = mirrored(&mut story);
+    let generation = mirrored(&mut story);
     // B's worker says that it works, and reports nothing any more.
     story.give(A, Event::Wished { request: 1, wish: Wish::Standby(index(A)) });
     story.run(SECOND * 15);
     assert!(!story.nodes[A].holds && !story.nodes[B].holds);
     assert!(matches!(story.nodes[A].mirror_ordered, Some((_, MirrorDuty::Still))));
-    story.mirror_well(A, Some(reign));
+    story.mirror_well(A, Some(generation));
     story.give(A, Event::Wished { request: 2, wish: Wish::Online(index(A)) });
     for _ in 0..30 {
         story.run(SECOND);
         if story.mirror_still(A) {
-            story.mirror_well(A, Some(reign));
+            story.mirror_well(A, Some(generation));
         }
     }
     assert!(story.nodes[A].holds, "{:?} {:?}", story.status(A), story.status(B));
@@ -246,7 +246,7 @@ fn an_operators_move_is_not_undone_by_the_moment_after_it() {
     });
     story.run(SECOND * 3);
     assert!(story.nodes[A].holds);
-    // The disk is slow: for a moment A has no reign to claim with.
+    // The disk is slow: for a moment A has no generation to claim with.
     moves(&mut story, A, B);
     story.deaf_disk = true;
     story.time_until_held(B, SECOND);

@@ -87,7 +87,7 @@ impl Scene {
     }
 
     /// It serves in a generation so much later than the one that is known here.
-    fn reign(&mut self, later: i64, stance: Stance) {
+    fn generation(&mut self, later: i64, stance: Stance) {
         let known = self.core.disk.served("web").expect("it was served");
         self.hears(|beat| {
             let part = &mut beat.groups[0];
@@ -258,9 +258,9 @@ const EVENTS: [(&str, Happens); 34] = [
     ("the peer says wanting", |scene| scene.says(Stance::Wanting(THEIRS))),
     ("the peer grants this node's want", |scene| scene.says(Stance::Granting(MINE))),
     ("the peer grants another want", |scene| scene.says(Stance::Granting(MINE - 1))),
-    ("the peer says active, reign before", |scene| scene.reign(-1, Stance::Active)),
-    ("the peer says active, reign after", |scene| scene.reign(1, Stance::Active)),
-    ("the peer says offering", |scene| scene.reign(1, Stance::Offering)),
+    ("the peer says active, generation before", |scene| scene.generation(-1, Stance::Active)),
+    ("the peer says active, generation after", |scene| scene.generation(1, Stance::Active)),
+    ("the peer says offering", |scene| scene.generation(1, Stance::Offering)),
     ("the peer is in standby mode", |scene| {
         scene.hears(|beat| {
             beat.state = NodeState::Standby;

@@ -23,7 +23,7 @@ fn unsure(when_unsure: WhenUnsure) -> (Story, Generation) {
 
 /// A served on alone, and both start again: A's worker is the slower one.
 #[test]
-fn p3_who_reigned_last_is_waited_for_though_its_worker_has_not_spoken() {
+fn p3_who_served_last_is_waited_for_though_its_worker_has_not_spoken() {
     let (mut story, generation) = unsure(WhenUnsure::Wait);
     story.power_cut(B);
     story.power_on(A);

@@ -1,5 +1,5 @@
 //! Stories of last wills. In every story the will is withdrawn before the disk may say `alone`, and names
-//! a new reign before it is claimed: see `Story::obey`.
+//! a new generation before it is claimed: see `Story::obey`.
 
 use super::*;
 use crate::beat::GroupBeat;
@@ -162,7 +162,7 @@ fn p2_a_last_will_ends_the_wait_for_the_lease() {
 }
 
 #[test]
-fn the_newest_reign_is_learned_from_a_last_will() {
+fn the_newest_generation_is_learned_from_a_last_will() {
     let (mut story, will) = settled_with_will();
     let newer = GroupBeat { generation: 8, id: 99, ..will.groups[0] };
     let will = Beat { groups: [newer].into_iter().collect(), ..will };

@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 
 /// A file that is there as long as this node owns the trees: it holds the kernel's boot id.
 #[derive(Debug)]
-pub(super) struct Reign {
+pub(super) struct OwnerMark {
     path: PathBuf,
 }
 
-impl Reign {
+impl OwnerMark {
     /// In a group's state directory.
-    pub(super) fn of(state: &Path) -> Reign {
-        Reign { path: state.join("reign") }
+    pub(super) fn of(state: &Path) -> OwnerMark {
+        OwnerMark { path: state.join("reign") }
     }
 
     /// Whether the last one ended with the machine.

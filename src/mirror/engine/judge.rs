@@ -14,7 +14,7 @@ use crate::mirror::session::sender::Verdict;
 
 /// The owner's side.
 pub(super) struct Here<'a> {
-    /// Its reign.
+    /// Its generation.
     pub(super) generation: Generation,
     /// The newest commit on record.
     pub(super) position: Option<Position>,
@@ -88,7 +88,7 @@ pub(super) fn judge(here: Here<'_>, past: Past) -> Judged {
     }
     let newest = [position, past.position].into_iter().flatten().map(|it| it.commit).max();
     let newest = newest.unwrap_or(0);
-    // Commits count on from reign to reign: the peer may apply the first one of this reign, and this process
+    // Commits count on from generation to generation: the peer may apply the first one of this generation, and this process
     // end before it knows.
     lineage.stand_at(Position { generation, commit: newest });
     Judged { verdict, lineage, next_commit: newest.saturating_add(1), unrecorded, set_back }
@@ -112,7 +112,7 @@ mod tests {
         Position { generation: Generation { number, owner, id: number }, commit }
     }
 
-    /// The lower node owns reign 3; reigns 1 and 3 are its own, 2 was the peer's.
+    /// The lower node owns generation 3; generations 1 and 3 are its own, 2 was the peer's.
     fn judged(here: Position, there: Position) -> (Verdict, bool, bool) {
         let generation = at(3, NodeIndex::Lower, 0).generation;
         let mut lineage = Lineage::default();
@@ -141,7 +141,7 @@ mod tests {
             (theirs(40), theirs(39), false, false),
             (theirs(40), theirs(38), true, false),
             (theirs(40), at(1, NodeIndex::Lower, 9), true, false),
-            // The first commit of this reign.
+            // The first commit of this generation.
             (theirs(40), mine(1), false, true),
         ] {
             let seen = judged(here, there);

@@ -47,7 +47,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 
 pub use self::begin::Beginning;
-use self::crash::Reign;
+use self::crash::OwnerMark;
 use self::kept::Kept;
 use self::look::Look;
 use self::replica::Replica;
@@ -328,7 +328,7 @@ impl Engine {
             }
             if lock(&self.mail).over {
                 if matches!(self.role, Role::Out(_)) {
-                    Reign::of(&self.setup.state).end();
+                    OwnerMark::of(&self.setup.state).end();
                 }
                 return;
             }

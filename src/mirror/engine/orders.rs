@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::crash::Reign;
+use super::crash::OwnerMark;
 use super::incoming::Incoming;
 use super::owner::Owner;
 use super::replica::Replica;
@@ -64,7 +64,7 @@ impl Engine {
                     Role::Out(Box::new(Owner::new(generation)))
                 }
                 MirrorDuty::In(generation) => {
-                    Reign::of(&self.setup.state).end();
+                    OwnerMark::of(&self.setup.state).end();
                     self.replica.get_or_insert_with(|| Replica::new(&self.to_self));
                     let group = &self.setup.group;
                     Role::In(Box::new(Incoming::new(generation, group, &self.trees)))
@@ -90,7 +90,7 @@ impl Engine {
         }
     }
 
-    /// Puts on record with the trees what the order says of this node's reigns: of the one that has begun
+    /// Puts on record with the trees what the order says of this node's generations: of the one that has begun
     /// with them, and of the next.
     pub(super) fn record(&mut self, terms: MirrorTerms) {
         let recorded = self.index.copy().and_then(|copy| {
@@ -133,7 +133,7 @@ impl Engine {
     pub(super) fn leave(&mut self, why: &str, tell: &mut dyn FnMut(Telling)) {
         self.wire.close();
         if let Role::Out(owner) = &mut self.role {
-            Reign::of(&self.setup.state).end();
+            OwnerMark::of(&self.setup.state).end();
             for (request, _) in owner.syncs.drain(..) {
                 tell(Telling::Synced { request, outcome: Err(why.to_owned()) });
             }

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
-use super::crash::Reign;
+use super::crash::OwnerMark;
 use super::incoming::Incoming;
 use super::outgoing::{self, Outgoing};
 use super::owner::{Obstacle, Owner, watch_thread};
@@ -269,7 +269,7 @@ impl Engine {
         let generation = owner.generation;
         let begun = self
             .settled()
-            .and_then(|()| self.begin_reign())
+            .and_then(|()| self.begin_generation())
             .and_then(|()| self.set_owned(generation).map_err(|error| error.to_string()))
             .and_then(|()| {
                 let words = (self.setup.group.as_str(), self.setup.node.as_str());
@@ -295,9 +295,9 @@ impl Engine {
     }
 
     /// If this machine died as the owner, what that left empty is sent so that the peer keeps what it has.
-    fn begin_reign(&mut self) -> Result<(), String> {
-        let reign = Reign::of(&self.setup.state);
-        if reign.died().map_err(|error| error.to_string())? {
+    fn begin_generation(&mut self) -> Result<(), String> {
+        let mark = OwnerMark::of(&self.setup.state);
+        if mark.died().map_err(|error| error.to_string())? {
             let emptied = self.trees.open(&self.index).and_then(|pass| {
                 walk::emptied(&pass, &self.index, &|| lock(&self.mail).order.is_some())
             });
@@ -306,7 +306,7 @@ impl Engine {
                 self.news.emptied(&self.trees, &differ);
             }
         }
-        reign.begin().map_err(|error| error.to_string())
+        mark.begin().map_err(|error| error.to_string())
     }
 
     /// A link of the owner that waits for its order, or for long enough.

@@ -95,7 +95,7 @@ struct Engines {
     standby: Option<Side>,
     layer: Arc<Mutex<Layer>>,
     dial: Dial,
-    reign: Generation,
+    generation: Generation,
     max_delete_percent: u8,
     /// What the owner was told that its peer cannot take.
     refused: Vec<String>,
@@ -123,7 +123,7 @@ impl Engines {
             standby: None,
             layer,
             dial,
-            reign: Generation { number: 1, owner: NodeIndex::Lower, id: 9 },
+            generation: Generation { number: 1, owner: NodeIndex::Lower, id: 9 },
             max_delete_percent,
             refused: Vec::new(),
         };
@@ -136,7 +136,7 @@ impl Engines {
         let dial = self.dial.clone();
         // The one before must have ended: it has the index.
         self.owner = None;
-        let duty = MirrorDuty::Out(self.reign);
+        let duty = MirrorDuty::Out(self.generation);
         self.owner =
             Some(Side::start(self.directory.path(), "owner", duty, dial, self.max_delete_percent));
     }
@@ -144,16 +144,16 @@ impl Engines {
     fn start_standby(&mut self) {
         self.standby = None;
         let nowhere: Dial = Arc::new(|_, _| Err("not the owner".to_owned()));
-        let duty = MirrorDuty::In(self.reign);
+        let duty = MirrorDuty::In(self.generation);
         let side = Side::start(self.directory.path(), "standby", duty, nowhere, 100);
         self.layer.lock().unwrap().standby = Some(side.handle.clone());
         self.standby = Some(side);
     }
 
-    /// The same owner, in a reign of its own.
-    fn begin_reign(&mut self) {
-        let Generation { number, id, owner } = self.reign;
-        self.reign = Generation { number: number + 1, id: id + 1, owner };
+    /// The same owner, in a generation of its own.
+    fn begin_generation(&mut self) {
+        let Generation { number, id, owner } = self.generation;
+        self.generation = Generation { number: number + 1, id: id + 1, owner };
         self.start_standby();
         self.start_owner();
     }
@@ -320,16 +320,18 @@ fn p3_a_standby_side_that_ends_after_any_message_loses_nothing() {
     try_every_end(Victim::Standby, 2);
 }
 
-/// Commits go on counting from reign to reign: what the peer has of the new one, and its owner does not know
+/// Commits go on counting from generation to generation: what the peer has of the new one, and its owner does not know
 /// of, is contained anyway.
 #[test]
-fn p3_an_owner_that_ends_in_the_first_series_of_a_reign_knows_what_the_peer_has() {
+fn p3_an_owner_that_ends_in_the_first_series_of_a_generation_knows_what_the_peer_has() {
     let mut engines = Engines::new();
     engines.sync(Victim::Link);
     for frames in (0..).step_by(2) {
         change(&engines.tree("owner"), frames);
+        // The old owner must not take the link that is to end.
+        engines.owner = None;
         engines.cut_after(frames);
-        engines.begin_reign();
+        engines.begin_generation();
         engines.sync(Victim::Owner);
         engines.assert_same();
         if !engines.is_spent() {
@@ -370,8 +372,8 @@ fn p3_what_a_crash_left_empty_replaces_nothing_for_nothing() {
         engines.owner = None;
         fs::write(&path, "").unwrap();
         if crash {
-            let reign = engines.directory.path().join("owner-state/reign");
-            fs::write(reign, "another boot").unwrap();
+            let mark = engines.directory.path().join("owner-state/reign");
+            fs::write(mark, "another boot").unwrap();
         }
         engines.start_owner();
         engines.sync(Victim::Link);

@@ -2,13 +2,13 @@
 
 pub mod excuses;
 pub mod false_death;
+pub mod generations;
 pub mod history;
 pub mod no_rollback;
 pub mod nothing_lost;
 pub mod one_owner;
 pub mod programs;
 pub mod redundancy;
-pub mod reigns;
 pub mod service;
 
 use super::node::Node;
@@ -22,13 +22,13 @@ use crate::control::event::{Kind, Told};
 
 use excuses::Excuses;
 use false_death::FalseDeath;
+use generations::Generations;
 use history::{History, Version};
 use no_rollback::NoRollback;
 use nothing_lost::NothingLost;
 use one_owner::{OneOwner, Sight};
 use programs::Programs;
 use redundancy::Redundancy;
-use reigns::Reigns;
 use service::Service;
 
 /// A claim that waited for the kernel's lock takes effect, or is given up, within this after it is free, in µs.
@@ -39,7 +39,7 @@ pub struct Checkers {
     /// Promise P1.
     pub one_owner: OneOwner,
     /// Generations.
-    pub reigns: Reigns,
+    pub generations: Generations,
     /// Nobody who lives is called dead.
     pub false_death: FalseDeath,
     /// Promise P2.
@@ -64,7 +64,7 @@ impl Checkers {
         let groups = config.groups.len();
         Checkers {
             one_owner: OneOwner::new(groups, times),
-            reigns: Reigns::new(groups, times),
+            generations: Generations::new(groups, times),
             false_death: FalseDeath::new(times),
             service: Service::new(config),
             nothing_lost: NothingLost::new(config),
@@ -175,7 +175,7 @@ impl World {
             history.lose(copies);
         }
         self.checkers.excuses.disk_replaced(index);
-        self.checkers.reigns.disk_replaced(index);
+        self.checkers.generations.disk_replaced(index);
     }
 
     /// Shows an event that a core tells to the checkers.

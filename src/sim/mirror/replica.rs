@@ -76,9 +76,9 @@ impl Replica {
 /// A state of the owner's tree on its way.
 #[derive(Debug)]
 pub struct Series {
-    /// The reign that sends it.
+    /// The generation that sends it.
     pub generation: Generation,
-    /// Its number in that reign.
+    /// Its number in that generation.
     pub commit: u64,
     /// What the owner's trees contain.
     pub lineage: Lineage,

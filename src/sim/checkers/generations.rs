@@ -1,8 +1,8 @@
-//! Generations: every reign of a node over a group has a number above all before it, in its whole
+//! Every generation of a node over a group has a number above all before it, in its whole
 //! life, crashes included; nobody claims with a number that is behind before its patience is over.
 //!
-//! Who claims when its patience is over may not know of a later reign of one who is alone; and two who
-//! are cut off from each other may both be alone. So such a reign, and those that follow from it until
+//! Who claims when its patience is over may not know of a later generation of one who is alone; and two who
+//! are cut off from each other may both be alone. So such a generation, and those that follow from it until
 //! the peer is heard, does not count as one that others must know of.
 
 use super::super::pair::Pair;
@@ -14,9 +14,9 @@ use crate::config::{GroupIndex, NodeIndex};
 /// What is known of one node and group.
 #[derive(Clone, Debug, Default)]
 struct Record {
-    /// The reign seen last: number, id, and the incarnation that claimed it.
+    /// The generation seen last: number, id, and the incarnation that claimed it.
     last: Option<(u32, u32, u64)>,
-    /// A claim whose reign was not seen yet.
+    /// A claim whose generation was not seen yet.
     claimed: Option<Claim>,
 }
 
@@ -29,6 +29,8 @@ struct Claim {
     early: bool,
     /// Rests on patience or a partition, not on what the peer said.
     patient: bool,
+    /// The core knows that it has the address: from now on its beats name the new generation.
+    held: bool,
 }
 
 /// A node's present life, and what it goes by.
@@ -43,7 +45,7 @@ struct Life {
 }
 
 /// The checker.
-pub struct Reigns {
+pub struct Generations {
     boot_patience_us: u64,
     records: Pair<Vec<Record>>,
     lives: Pair<Life>,
@@ -53,10 +55,10 @@ pub struct Reigns {
     loss_accepted: Vec<bool>,
 }
 
-impl Reigns {
+impl Generations {
     /// A checker of that pair.
-    pub fn new(groups: usize, times: Times) -> Reigns {
-        Reigns {
+    pub fn new(groups: usize, times: Times) -> Generations {
+        Generations {
             boot_patience_us: times.boot_patience.as_micros() as u64,
             records: Pair::of(|_| vec![Record::default(); groups]),
             lives: Pair::default(),
@@ -74,7 +76,7 @@ impl Reigns {
         }
     }
 
-    /// A node's disk was lost or set back: it knows of no later reign until it hears of it.
+    /// A node's disk was lost or set back: it knows of no later generation until it hears of it.
     pub fn disk_replaced(&mut self, node: NodeIndex) {
         self.records[node].fill(Record::default());
         self.lives[node].patient = true;
@@ -98,8 +100,16 @@ impl Reigns {
         let life = &mut self.lives[node];
         let early = life.may_claim.is_none() && now_us < life.started_us + self.boot_patience_us;
         life.patient |= cut_off || (!early && life.may_claim != Some(true));
-        let claim = Claim { highest: self.highest[place(group)], early, patient: life.patient };
+        let (highest, patient) = (self.highest[place(group)], life.patient);
+        let claim = Claim { highest, early, patient, held: false };
         self.records[node][place(group)].claimed = Some(claim);
+    }
+
+    /// A core hears that its claim was carried out.
+    pub fn held(&mut self, node: NodeIndex, group: GroupIndex) {
+        if let Some(claim) = &mut self.records[node][place(group)].claimed {
+            claim.held = true;
+        }
     }
 
     /// A core commands a release.
@@ -121,28 +131,29 @@ impl Reigns {
                 continue;
             }
             let record = &mut self.records[node][at];
-            let reign = (said.generation, said.id, beat.incarnation);
-            let Some(Claim { highest, early, patient }) = record.claimed else { continue };
-            if record.last == Some(reign) {
+            let generation = (said.generation, said.id, beat.incarnation);
+            let claim = record.claimed.filter(|claim| claim.held);
+            let Some(Claim { highest, early, patient, .. }) = claim else { continue };
+            if record.last == Some(generation) {
                 continue;
             }
             if let Some((number, id, incarnation)) = record.last
                 && said.generation <= number
             {
                 return Err(format!(
-                    "generations: {node:?} reigns over group {} with number {} id {:x} in life \
+                    "generations: {node:?} serves group {} with number {} id {:x} in life \
                      {:x}, after number {number} id {id:x} in life {incarnation:x}",
                     said.group.0, said.generation, said.id, beat.incarnation
                 ));
             }
             if early && said.generation <= highest && !self.loss_accepted[at] {
                 return Err(format!(
-                    "stale claim: {node:?} reigns over group {} with number {}, {highest} was \
+                    "stale claim: {node:?} serves group {} with number {}, {highest} was \
                      served, and it has heard nobody and lost its patience early",
                     said.group.0, said.generation
                 ));
             }
-            record.last = Some(reign);
+            record.last = Some(generation);
             if !patient {
                 self.highest[at] = self.highest[at].max(said.generation);
             }
