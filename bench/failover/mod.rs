@@ -17,6 +17,7 @@ mod plot;
 use std::time::{Duration, Instant};
 
 use clusterd::bed::faults::{self, Fault};
+use clusterd::bed::stalls::Counted;
 use clusterd::bed::{Bed, Options};
 use clusterd::config::NodeIndex;
 use clusterd::limits;
@@ -202,7 +203,7 @@ impl Contestant for Ours {
     }
 
     fn try_one(&mut self, fault: Fault) -> Result<Seen, BenchError> {
-        let seen = faults::try_one(&mut self.0, fault, 1, &mut |_| {})?;
+        let seen = faults::try_one(&mut self.0, fault, Counted::Whole, &mut |_| {})?;
         Ok(Seen {
             began: seen.times.began,
             outage: seen.outage,

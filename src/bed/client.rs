@@ -13,6 +13,7 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 
 use super::BedError;
+use super::stalls::Stalls;
 use crate::config::NodeIndex;
 use crate::limits;
 use crate::sys::ns::Namespace;
@@ -53,7 +54,7 @@ impl Shared {
 }
 
 impl Client {
-    /// Starts to ask `address` from `namespace`, so often. `names` are those of the nodes, lower first.
+    /// Starts to ask `address` from `namespace`, once in `every`. `names` are those of the nodes, lower first.
     ///
     /// # Errors
     /// No socket or no thread.
@@ -89,13 +90,23 @@ impl Client {
     /// The longest time without an answer since `mark`: between two answers, from the last answer
     /// before `mark` on, and until now.
     pub fn outage_since(&self, mark: Instant) -> Duration {
-        let answers = self.shared.answers();
-        longest_gap(
-            answers.iter().map(|answer| answer.at),
-            self.shared.started,
-            mark,
-            Instant::now(),
-        )
+        self.longest_since(mark, whole)
+    }
+
+    /// The same, where only what lies outside of the machine's own stalls counts.
+    pub fn outage_beyond(&self, stalls: &Stalls, mark: Instant) -> Duration {
+        let outage =
+            |from: Instant, to: Instant| whole(from, to).saturating_sub(stalls.between(from, to));
+        self.longest_since(mark, outage)
+    }
+
+    fn longest_since(
+        &self,
+        mark: Instant,
+        span: impl Fn(Instant, Instant) -> Duration,
+    ) -> Duration {
+        let answers: Vec<Instant> = self.shared.answers().iter().map(|answer| answer.at).collect();
+        longest_gap(answers.into_iter(), self.shared.started, mark, Instant::now(), span)
     }
 
     /// The newest answer, if it came after `mark`.
@@ -118,23 +129,30 @@ impl Drop for Client {
     }
 }
 
-/// The longest gap in `answers` (rising) that ends after `mark`, the one open at `now` included.
+/// The longest gap in `answers` (rising) that ends after `mark`, the one open at `now` included; `span`: how long
+/// one counts.
 pub(super) fn longest_gap(
     answers: impl DoubleEndedIterator<Item = Instant>,
     started: Instant,
     mark: Instant,
     now: Instant,
+    span: impl Fn(Instant, Instant) -> Duration,
 ) -> Duration {
     let mut longest = Duration::ZERO;
     let mut later = now;
     for at in answers.rev() {
-        longest = longest.max(later.saturating_duration_since(at));
+        longest = longest.max(span(at, later));
         if at <= mark {
             return longest;
         }
         later = at;
     }
-    longest.max(later.saturating_duration_since(started.max(mark)))
+    longest.max(span(started.max(mark), later))
+}
+
+/// How long a gap is.
+pub(super) fn whole(from: Instant, to: Instant) -> Duration {
+    to.saturating_duration_since(from)
 }
 
 fn ask(socket: &UdpSocket, to: SocketAddr, names: &[String; 2], every: Duration, shared: &Shared) {
@@ -213,7 +231,7 @@ mod tests {
         let at = |ms: u64| start + Duration::from_millis(ms);
         let gap = |answers: &[u64], mark, now| {
             let answers: Vec<Instant> = answers.iter().map(|&ms| at(ms)).collect();
-            longest_gap(answers.into_iter(), start, at(mark), at(now)).as_millis()
+            longest_gap(answers.into_iter(), start, at(mark), at(now), whole).as_millis()
         };
         assert_eq!(gap(&[10, 11, 12, 40, 41], 12, 42), 28, "between two answers");
         assert_eq!(gap(&[10, 11, 12, 40, 41], 20, 42), 28, "a gap that was open at the mark");

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use super::processes::Target;
+use super::stalls::Counted;
 use super::watcher::TwoOwners;
 use super::wiring::Plugs;
 use super::{Bed, BedError, GROUP, node};
@@ -283,8 +284,7 @@ impl Fault {
     }
 }
 
-/// Tries `fault` on a whole pair and undoes it; `tell` hears each step as it is done. `slack`: so many
-/// times the promised outage is still allowed.
+/// Tries `fault` on a whole pair and undoes it; `tell` hears each step as it is done.
 ///
 /// # Errors
 /// The bed itself failed, or was asked to stop. A promise that was broken is no error but in
@@ -292,16 +292,17 @@ impl Fault {
 pub fn try_one(
     bed: &mut Bed,
     fault: Fault,
-    slack: u32,
+    counted: Counted,
     tell: &mut dyn FnMut(&str),
 ) -> Result<Seen, BedError> {
-    Trial::begin(bed, fault, tell)?.end(bed, slack, tell)
+    Trial::begin(bed, fault, counted, tell)?.end(bed, tell)
 }
 
 /// A fault that was caused and is not yet undone.
 #[derive(Debug)]
 pub struct Trial {
     fault: Fault,
+    counted: Counted,
     owner: NodeIndex,
     began: Instant,
     outage: Duration,
@@ -317,6 +318,7 @@ impl Trial {
     pub fn begin(
         bed: &mut Bed,
         fault: Fault,
+        counted: Counted,
         tell: &mut dyn FnMut(&str),
     ) -> Result<Trial, BedError> {
         let owner = bed.wait_whole()?;
@@ -332,22 +334,17 @@ impl Trial {
         });
         note(shown, &mut broken)?;
         bed.watch_for(limits::BED_WATCH)?;
-        let outage = bed.client.outage_since(began);
+        let outage = counted.outage_since(bed, began);
         let moves = bed.watcher.moves_since(began);
-        Ok(Trial { fault, owner, began, outage, moves, broken })
+        Ok(Trial { fault, counted, owner, began, outage, moves, broken })
     }
 
     /// Undoes it, and returns when the pair is whole again.
     ///
     /// # Errors
     /// As [`try_one`].
-    pub fn end(
-        self,
-        bed: &mut Bed,
-        slack: u32,
-        tell: &mut dyn FnMut(&str),
-    ) -> Result<Seen, BedError> {
-        let Trial { fault, owner, began, outage, moves, mut broken } = self;
+    pub fn end(self, bed: &mut Bed, tell: &mut dyn FnMut(&str)) -> Result<Seen, BedError> {
+        let Trial { fault, counted, owner, began, outage, moves, mut broken } = self;
         if let Some(remedy) = fault.remedy() {
             tell(remedy);
         }
@@ -358,16 +355,25 @@ impl Trial {
         fault.undo(bed, owner)?;
         note(bed.wait_whole().map(drop), &mut broken)?;
         note(bed.cross_check(), &mut broken)?;
-        let return_outage = if served { bed.client.outage_since(undone) } else { Duration::ZERO };
+        let return_outage = if served { counted.outage_since(bed, undone) } else { Duration::ZERO };
         let return_moves = bed.watcher.moves_since(undone);
         let two_owners = bed.watcher.two_owners_since(began);
 
         let times = Times { began, undone, served };
         let mut seen =
             Seen { fault, times, outage, moves, return_outage, return_moves, two_owners, broken };
-        seen.judge(bed.watcher.missed(), slack);
+        seen.judge(bed.watcher.missed());
         seen.broken.extend(bed.take_lies());
         Ok(seen)
+    }
+}
+
+impl Counted {
+    fn outage_since(self, bed: &Bed, mark: Instant) -> Duration {
+        match self {
+            Counted::Whole => bed.client.outage_since(mark),
+            Counted::BeyondStalls => bed.outage_since(mark),
+        }
     }
 }
 
@@ -383,7 +389,7 @@ fn note(result: Result<(), BedError>, broken: &mut Vec<String>) -> Result<(), Be
 }
 
 impl Seen {
-    fn judge(&mut self, missed: u64, slack: u32) {
+    fn judge(&mut self, missed: u64) {
         let promise = self.fault.promise();
         let moves_kept = match promise.moves {
             Moves::None => self.moves == 0,
@@ -393,13 +399,13 @@ impl Seen {
         if !moves_kept {
             self.broken.push(format!("{} moves", self.moves));
         }
-        if promise.outage.is_some_and(|most| self.outage > most * slack) {
+        if promise.outage.is_some_and(|most| self.outage > most) {
             self.broken.push(format!("outage of {} ms", self.outage.as_millis()));
         }
         if self.return_moves > 0 {
             self.broken.push(format!("{} moves when it was undone", self.return_moves));
         }
-        if self.return_outage > limits::OUTAGE_MAX * slack {
+        if self.return_outage > limits::OUTAGE_MAX {
             let ms = self.return_outage.as_millis();
             self.broken.push(format!("outage of {ms} ms when it was undone"));
         }
@@ -441,7 +447,7 @@ mod tests {
             two_owners: TwoOwners::default(),
             broken: Vec::new(),
         };
-        seen.judge(0, 1);
+        seen.judge(0);
         seen
     }
 
@@ -458,9 +464,9 @@ mod tests {
         assert!(seen(Fault::AllFrozen, 3_500, 1).broken.is_empty());
         let mut two = seen(Fault::PlannedMove, 2, 1);
         two.two_owners = TwoOwners { moments: 1, total: Duration::from_micros(1) };
-        two.judge(0, 1);
+        two.judge(0);
         assert_eq!(two.broken.len(), 1, "not even for a microsecond");
-        two.judge(1, 1);
+        two.judge(1);
         assert!(two.broken.iter().any(|text| text.contains("lost")), "a blind watcher");
     }
 }

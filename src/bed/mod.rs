@@ -13,6 +13,7 @@
 //! | `responder` | the service that the client asks |
 //! | `chaos` | faults by chance, writers on both sides, and what must never be |
 //! | `client` | asks every millisecond |
+//! | `stalls` | how long the machine itself was stalled |
 //! | `watcher` | who held which address when |
 //! | `faults` | the faults, what is promised for each, and how one is tried |
 //! | `tree` | trees of files with everything that real servers have, changes, stamps |
@@ -32,6 +33,7 @@ pub mod redundancy;
 pub mod responder;
 pub mod serial_line;
 pub mod site;
+pub mod stalls;
 #[cfg(test)]
 mod tests;
 pub mod tree;
@@ -59,6 +61,7 @@ use node::{Files, Node};
 pub use options::Options;
 use redundancy::Redundancy;
 use serial_line::SerialLine;
+use stalls::Stalls;
 use watcher::Watcher;
 use wiring::{Plugs, Wiring};
 
@@ -115,6 +118,8 @@ pub struct Bed {
     // In the order in which they are dropped: first those who look at the rest.
     /// Asks the first service address.
     pub client: Client,
+    /// Notes when the machine itself was stalled.
+    pub stalls: Stalls,
     /// Notes who holds which address.
     pub watcher: Watcher,
     /// Asks both daemons whether they are redundant, unless [`Options::unchecked`].
@@ -176,6 +181,7 @@ impl Bed {
         let watcher = Watcher::start(&wiring, options.ips())?;
         let names = NAMES.map(str::to_owned);
         let client = Client::start(&wiring.client, address, names, options.ask_every)?;
+        let stalls = Stalls::start(&wiring.client)?;
         let nodes = NodeIndex::BOTH.map(|node| Node::new(node, &files));
         let redundancy = match options.unchecked {
             true => None,
@@ -184,6 +190,7 @@ impl Bed {
         let served = options.addresses.clone();
         Ok(Bed {
             client,
+            stalls,
             watcher,
             redundancy,
             nodes,
@@ -558,6 +565,11 @@ impl Bed {
                 Err(_) => std::thread::sleep(limits::BED_LOOK_EVERY),
             }
         }
+    }
+
+    /// The client's longest outage since `mark`, without the machine's own stalls.
+    pub fn outage_since(&self, mark: Instant) -> Duration {
+        self.client.outage_beyond(&self.stalls, mark)
     }
 
     /// Lets time pass while nothing is expected to happen.

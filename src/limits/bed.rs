@@ -35,7 +35,7 @@ pub const BED_POLL_EVERY: Duration = Duration::from_millis(150);
 pub const BED_POLL_WITHIN: Duration = Duration::from_millis(500);
 /// Words of daemons that it remembers: some minutes of both.
 pub const BED_WORDS_MAX: usize = 2000;
-/// What a daemon said counts for so long (promise P6).
+/// What a daemon said counts for this long (promise P6).
 pub const BED_SAID_WITHIN: Duration = Duration::from_secs(1);
 /// After something was done to the pair, what it says counts only from then on: twice `dead_after`, in which
 /// it is noticed on both nodes.
@@ -77,9 +77,12 @@ pub const BED_SYNC_EVERY: Duration = Duration::from_millis(250);
 pub const OUTAGE_MAX: Duration = Duration::from_millis(250);
 /// A client's idle connection ends within this after the new owner holds the addresses.
 pub const CLIENT_KNOWS_MAX: Duration = Duration::from_millis(200);
-/// Tests allow so many times the promised outage: they show that it works, the demo how fast. A noisy
-/// machine may hold everything up for tens of ms.
-pub const OUTAGE_SLACK: u32 = 4;
+/// The bed measures this often whether the machine itself is stalled ...
+pub const BED_STALLS_EVERY: Duration = Duration::from_millis(2);
+/// ... which it does when that takes so much longer: some ten times what a machine needs that does nothing else.
+pub const BED_STALL_MIN: Duration = Duration::from_millis(1);
+/// Stalls that it remembers, the oldest go first: minutes of a machine that does little else.
+pub const BED_STALLS_MAX: usize = 100_000;
 /// Longest outage promised for a handover over the serial line alone: each of its words waits for a beat.
 pub const OUTAGE_SERIAL_MAX: Duration = Duration::from_millis(500);
 /// Longest outage promised when only the kernel is left to end the lease: [`super::LEASE`], [`super::LEASE_GRACE`],
@@ -96,7 +99,7 @@ pub const CHAOS_PAGES: usize = 150;
 pub const CHAOS_GAP_MIN: Duration = Duration::from_millis(5);
 /// ... and at most this: from before anybody notices the first to after all is settled.
 pub const CHAOS_GAP_MAX: Duration = Duration::from_secs(3);
-/// After the last blow the pair lives with them for so long at most.
+/// After the last blow the pair lives with them for this long at most.
 pub const CHAOS_HOLD_MAX: Duration = Duration::from_secs(8);
 /// A healed pair is whole and in sync within this, on a machine that is busy with other things.
 pub const CHAOS_WHOLE_WITHIN: Duration = Duration::from_secs(60);

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
 
 use clusterd::bed::wiring::Plugs;
 use clusterd::bed::{GROUP, node};
@@ -180,6 +181,28 @@ const HERE: &str = "/groups/0/state";
 const OWNER: &str = "/groups/0/owner";
 const REDUNDANT: &str = "/groups/0/redundant";
 
+/// A warning is for somebody who must act, and a normal start needs nobody. (A container may refuse the protection that
+/// a daemon asks for; what is refused to any program here is no fault of the start.)
+#[test]
+fn a_normal_start_warns_of_nothing() {
+    let protect = Command::new("sh")
+        .args(["-c", "echo -1000 > /proc/self/oom_score_adj"])
+        .stderr(Stdio::null())
+        .status()
+        .expect("a shell");
+    let (scene, _) = Scene::whole_pair();
+    for node in NodeIndex::BOTH {
+        let log = std::fs::read_to_string(scene.bed.node(node).log()).expect("a log");
+        assert!(log.contains(" INFO  event: "), "{log}");
+        let grave: Vec<&str> = log
+            .lines()
+            .filter(|line| line.contains(" WARN ") || line.contains(" ERROR "))
+            .filter(|line| protect.success() || !line.contains("out-of-memory killer was refused"))
+            .collect();
+        assert!(grave.is_empty(), "{grave:#?}");
+    }
+}
+
 #[test]
 fn contract_status_while_cables_are_cut() {
     let (mut scene, owner) = Scene::whole_pair();
@@ -303,6 +326,7 @@ fn contract_events_are_one_object_a_line() {
     for node in NodeIndex::BOTH {
         let (exit, out, _) = scene.ask(node, &["events", "--json"]);
         assert_eq!(exit, 0);
+        assert!(out.lines().count() > 3, "{out}");
         let mut before = String::new();
         for line in out.lines() {
             let event: Value = serde_json::from_str(line).expect("an object");

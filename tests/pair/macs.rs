@@ -5,11 +5,11 @@ use std::time::Instant;
 
 use clusterd::bed::faults::{Fault, try_one};
 use clusterd::bed::processes::Target;
+use clusterd::bed::stalls::Counted;
 use clusterd::bed::watcher::TwoOwners;
 use clusterd::bed::{GROUP, Options, node};
 use clusterd::config::NodeIndex;
 use clusterd::control::event::Kind;
-use clusterd::limits;
 use nix::sys::signal::Signal;
 
 use crate::scene::{Scene, ip};
@@ -69,7 +69,7 @@ fn are_as_promised(scene: &mut Scene, parent: &str, faults: &[Fault]) {
     only_the_owner_has_it(scene, parent);
     for &fault in faults {
         let tell = &mut |text: &str| println!("{text}");
-        let seen = try_one(&mut scene.bed, fault, limits::OUTAGE_SLACK, tell).expect("tried");
+        let seen = try_one(&mut scene.bed, fault, Counted::BeyondStalls, tell).expect("tried");
         assert!(seen.broken.is_empty(), "{seen:#?}");
         only_the_owner_has_it(scene, parent);
     }

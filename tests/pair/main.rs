@@ -41,9 +41,9 @@ mod wills;
 mod xfs;
 
 use clusterd::bed::faults::{Fault, try_one};
+use clusterd::bed::stalls::Counted;
 use clusterd::bed::{Bed, Options, node};
 use clusterd::config::NodeIndex;
-use clusterd::limits;
 
 /// Powers a pair on, tries the fault, and wants what was promised. One at a time: each measures.
 fn is_as_promised(fault: Fault, change: impl FnOnce(&mut Options)) {
@@ -54,7 +54,7 @@ fn is_as_promised(fault: Fault, change: impl FnOnce(&mut Options)) {
     for node in NodeIndex::BOTH {
         bed.power_on(node).expect("power");
     }
-    let seen = try_one(&mut bed, fault, limits::OUTAGE_SLACK, &mut |text| println!("{text}"));
+    let seen = try_one(&mut bed, fault, Counted::BeyondStalls, &mut |text| println!("{text}"));
     let logs = NodeIndex::BOTH.map(|node| {
         let log = std::fs::read_to_string(bed.node(node).log()).unwrap_or_default();
         format!("--- log of {}\n{log}", node::name(node))

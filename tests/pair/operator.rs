@@ -47,8 +47,8 @@ fn the_lock(asked: fn(NodeIndex) -> NodeIndex, by_name: bool) {
     assert_eq!(scene.bed.owner(), Some(heir));
     scene.wait_served_by(heir);
     assert_eq!(scene.bed.watcher.moves_since(mark), 1);
-    let outage = scene.bed.client.outage_since(mark);
-    assert!(outage <= limits::OUTAGE_MAX * limits::OUTAGE_SLACK, "an outage of {outage:?}");
+    let outage = scene.bed.outage_since(mark);
+    assert!(outage <= limits::OUTAGE_MAX, "an outage of {outage:?}");
     wait_states(&scene, owner);
     // Said twice is no mistake.
     scene.tell(asked(owner), &verb("standby"));

@@ -155,8 +155,8 @@ fn dead_owner(dies: impl FnOnce(&mut Scene, NodeIndex) -> Result<(), BedError>) 
         scene.wait_peer(heir, PeerState::Dead);
         stop.store(true, Ordering::SeqCst);
     });
-    let outage = scene.bed.client.outage_since(mark);
-    assert!(outage <= limits::OUTAGE_MAX * limits::OUTAGE_SLACK, "an outage of {outage:?}");
+    let outage = scene.bed.outage_since(mark);
+    assert!(outage <= limits::OUTAGE_MAX, "an outage of {outage:?}");
     scene.wait_event(heir, events, Kind::Takeover, "serving");
     assert_eq!(scene.bed.watcher.two_owners_since(mark).moments, 0);
     scene.bed.kill(owner).expect("killed");

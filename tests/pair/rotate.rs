@@ -95,7 +95,7 @@ fn p1_the_key_changes_and_nobody_notices() {
         assert_eq!(keys(scene).before, Some(old.newest));
         key_is(scene, other, KeyState::Waiting);
         key_is(scene, owner, KeyState::Settled);
-        rotate(scene, other, &["--finish"], 1, "is not known to send with the new key");
+        rotate(scene, other, &["--finish"], 1, "is not known to use the new key");
         // Again: the same key, the same steps.
         let begun = keys(scene);
         rotate(scene, other, &[], 0, "clusterd reload");
@@ -110,14 +110,14 @@ fn p1_the_key_changes_and_nobody_notices() {
         }
         rotate(scene, owner, &[], 0, "--finish");
         sync(scene, owner);
-        rotate(scene, owner, &["--finish"], 0, "does not count on this node any more");
+        rotate(scene, owner, &["--finish"], 0, "accepts the old key no longer");
         key_is(scene, owner, KeyState::Settled);
         assert_eq!(keys(scene), KeyRing { before: None, ..begun });
         // The other node's file would be as it was.
         sync(scene, owner);
         put(scene, &begun);
         key_is(scene, other, KeyState::Agreed);
-        rotate(scene, other, &["--finish"], 0, "does not count on this node any more");
+        rotate(scene, other, &["--finish"], 0, "accepts the old key no longer");
         key_is(scene, other, KeyState::Settled);
         every_path(scene);
         // The announcements alone did not fit, as long as the owner did not know the key.
@@ -138,7 +138,7 @@ fn p1_the_key_changes_and_nobody_notices() {
     let new = keys(&scene);
     put(&scene, &old);
     let (code, _, err) = scene.ask(owner, &["reload"]);
-    assert!(code == 1 && err.contains("does not hold the newest key"), "{err}");
+    assert!(code == 1 && err.contains("does not contain this daemon's newest key"), "{err}");
     put(&scene, &new);
     assert!(scene.tell(owner, &["reload"]).contains("nothing has changed"));
 }

@@ -99,6 +99,12 @@ impl Scene {
         self.wait(what, || if is() { Ok(()) } else { Err("not yet".to_owned()) });
     }
 
+    /// How long ago it was, without the time in which the machine itself was stalled.
+    pub fn elapsed(&self, since: Instant) -> Duration {
+        let now = Instant::now();
+        now.duration_since(since).saturating_sub(self.bed.stalls.between(since, now))
+    }
+
     /// What a node's daemon says. It must answer.
     pub fn status(&self, node: NodeIndex) -> Status {
         self.wait("a status", || self.bed.status(node).ok_or_else(|| "no answer".to_owned()))
@@ -176,8 +182,8 @@ impl Scene {
         assert_eq!(self.bed.watcher.moves_since(mark), 0);
         assert_eq!(self.bed.watcher.two_owners_since(mark), TwoOwners::default());
         assert_eq!(self.bed.watcher.missed(), 0);
-        let outage = self.bed.client.outage_since(mark);
-        assert!(outage <= limits::OUTAGE_MAX * limits::OUTAGE_SLACK, "an outage of {outage:?}");
+        let outage = self.bed.outage_since(mark);
+        assert!(outage <= limits::OUTAGE_MAX, "an outage of {outage:?}");
         for (node, (pids, events)) in NodeIndex::BOTH.into_iter().zip(before) {
             assert_eq!(self.pids(node), pids, "a process of {} has ended", node::name(node));
             for event in self.events(node).into_iter().skip(events) {

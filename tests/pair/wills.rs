@@ -29,9 +29,9 @@ pub fn taken_over_by_will(scene: &mut Scene, owner: NodeIndex, signal: Signal) {
     scene.bed.cross_check().expect("a watcher that sees");
     assert_eq!(scene.bed.watcher.two_owners_since(mark).moments, 0);
     assert_eq!((scene.bed.watcher.moves_since(mark), scene.bed.watcher.missed()), (1, 0));
-    let outage = scene.bed.client.outage_since(mark);
+    let outage = scene.bed.outage_since(mark);
     println!("{signal}: an outage of {outage:?}");
-    let most = limits::OUTAGE_MAX * limits::OUTAGE_SLACK;
+    let most = limits::OUTAGE_MAX;
     assert!(outage <= most, "an outage of {outage:?}");
 }
 

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::{Known, PAGES};
-use crate::bed::client::longest_gap;
+use crate::bed::client::{longest_gap, whole};
 use crate::bed::{Bed, BedError};
 use crate::limits;
 use crate::sim::rng::Rng;
@@ -81,7 +81,7 @@ impl Fetcher {
     pub fn outage_between(&self, from: Instant, to: Instant) -> Duration {
         let log = self.shared.log();
         let answers = log.answers.iter().copied().filter(|&at| at <= to);
-        longest_gap(answers, self.shared.started, from, to)
+        longest_gap(answers, self.shared.started, from, to, whole)
     }
 
     /// Whole answers until now.

@@ -9,6 +9,7 @@ use crate::bed::site::fetcher::Fetcher;
 use crate::bed::site::ledger::Ledger;
 use crate::bed::site::page::Page;
 use crate::bed::site::{self, Site};
+use crate::bed::stalls::Counted;
 use crate::bed::{Bed, BedError, GROUP};
 use crate::config::NodeIndex;
 use crate::control::status::MirrorState;
@@ -96,7 +97,7 @@ impl Judge {
         fault: Fault,
         tell: &mut dyn FnMut(&str),
     ) -> Result<Trial, BedError> {
-        let trial = faults::Trial::begin(bed, fault, tell)?;
+        let trial = faults::Trial::begin(bed, fault, Counted::Whole, tell)?;
         let lost_at_once = match bed.owner() {
             Some(serving) => {
                 let versions = self.site.versions(bed, serving)?;
@@ -106,7 +107,7 @@ impl Judge {
             // Cut off.
             None => BTreeSet::new(),
         };
-        let mut seen = trial.end(bed, 1, tell)?;
+        let mut seen = trial.end(bed, tell)?;
         let whole = Instant::now();
         let files = match self.judge(bed) {
             Err(error @ (BedError::Late(_) | BedError::Refused(_))) => {
