@@ -2,8 +2,8 @@
 //!
 //! [`Core`] is plain state. Feed it with [`Core::handle`], do what [`Core::poll`] returns until that
 //! is `None`, and call again with [`Event::Tick`] at [`Core::next_deadline`]. There is one deadline for
-//! everything; a tick that comes late or for nothing is harmless, because what is due is found by
-//! looking at the state, not by which timer rang.
+//! everything. A late or needless tick is harmless, because the core finds what is due by looking at the
+//! state, not by which timer fired.
 //!
 //! | folder | file | subject |
 //! | --- | --- | --- |
@@ -14,16 +14,16 @@
 //! | | `silence` | the rules: what silence proves |
 //! | | `judge`, `cable` | looks, asks and judges; news of cables and of the LAN |
 //! | | `timing`, `flap_damping` | the heartbeat's times in effect; events of what flaps |
-//! | `talk` | `heard`, `speak`, `serial_budget` | heartbeats in, heartbeats out, and which of them the serial line needs |
-//! | | `incarnation`, `will` | how this node's heart begins, joins the pair and ends; what the guard says if it dies |
-//! | | `events`, `status`, `trouble` | events and status in words, and what is wrong |
+//! | `talk` | `heard`, `speak`, `serial_budget` | heartbeats in, heartbeats out, and what the serial line carries |
+//! | | `incarnation`, `will` | how this node's heart starts, joins the pair and ends; the last will |
+//! | | `events`, `status`, `trouble` | the texts of events and status; troubles |
 //! | `group` | `role`, `step`, `owner`, `handover` | a group's state machine |
 //! | | `right`, `claim` | the right to serve, and the claim |
 //! | | `copy` | what a copy of the trees is worth, and whose is newer |
-//! | | `reach_offer` | who gets through to the LAN better, and how often that moves a group |
-//! | | `order`, `orders`, `worker` | what the worker is ordered to do, what it reports, and whether it works |
+//! | | `reach_offer` | which node reaches the LAN better, and how often that moves a group |
+//! | | `order`, `orders`, `worker` | the worker's orders and reports, and whether it works |
 //! | | `address` | what the kernel and the LAN report about addresses |
-//! | `admin` | `request`, `reload` | what operators ask for; another config for a running core |
+//! | `admin` | `request`, `reload` | requests of operators; another config for a running core |
 //! | | `mutations` | the rules that tests break on purpose |
 
 mod admin;
@@ -71,18 +71,18 @@ use io::durable::Disk;
 /// Where this incarnation is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// Deleting every service address found on this node; says nothing before that is done.
+    /// Deleting every service address found on this node; sends nothing before that is done.
     Sweeping,
     /// At work.
     Running,
-    /// Saying goodbye: so many times already, the next one then.
+    /// Sending farewells.
     Farewell {
-        /// Goodbyes sent.
+        /// How many were sent.
         sent: u32,
         /// When the next is due.
         next_at: Time,
     },
-    /// Ended; nothing more is done.
+    /// Ended: does nothing more.
     Ended,
 }
 
@@ -94,13 +94,13 @@ pub struct Core {
     incarnation: u64,
     started_at: Time,
     phase: Phase,
-    /// Asked to end in order, since then.
+    /// Since when it has been requested to end in order.
     ending_since: Option<Time>,
-    /// The peer's config is known to be another one, and that was told.
+    /// The peer's config is known to differ, and that was reported.
     configs_differ: bool,
-    /// That the peer speaks a later version was told.
+    /// That the peer uses another version was reported.
     newer_told: bool,
-    /// How far a change of the key is, and that both nodes have the new one was told.
+    /// The progress of a change of the key; that both nodes have the new one was reported.
     key_state: KeyState,
     key_agreed_told: bool,
     guarded: bool,
@@ -114,22 +114,22 @@ pub struct Core {
 
     evidence: Evidence,
     carriers_told: [(Link, StormTold<bool>); 3],
-    /// The LAN interface's own MAC, once it was told.
+    /// The LAN interface's own MAC, once it is known.
     lan_mac: Option<[u8; 6]>,
-    /// That the peer's LAN interface has the same was told.
+    /// That the peer's LAN interface has the same one was reported.
     same_mac_told: bool,
-    /// When to repeat an ask, if the crossover's carrier makes it urgent.
+    /// When to repeat an ask that a lost carrier makes urgent.
     ask_again_at: Option<Time>,
-    /// When the serial line's round trip is to be measured next.
+    /// When to measure the serial line's round trip again.
     pulse_at: Time,
-    /// The peer gets through to the LAN better than this node.
+    /// The peer reaches the LAN better than this node.
     lag: Option<group::reach_offer::Lag>,
 
-    /// Where this node takes mirror sessions on the crossover.
+    /// Where this node accepts mirror sessions on the crossover.
     sync_address: Option<Ipv6Addr>,
-    /// Since when the worker says that there is none.
+    /// Since when the worker has reported that there is none.
     sync_missing_since: Option<Time>,
-    /// That was told.
+    /// That was reported.
     sync_missing_told: bool,
 
     sequence: u64,
@@ -145,11 +145,11 @@ pub struct Core {
     claim: u32,
     wishes: Wishes,
 
-    /// The worker's last word, and that its silence was told.
+    /// The worker's last report, and that its silence was reported.
     worker: group::worker::Voice,
     troubles: talk::trouble::Troubles,
 
-    /// The last will as the guard has it, or gets it next.
+    /// The last will that the guard has, or gets next.
     will: Option<Beat>,
     will_changed: bool,
     out: VecDeque<Command>,
@@ -290,7 +290,7 @@ impl Core {
 
     /// The next thing to do; `None` when there is nothing more.
     pub fn poll(&mut self) -> Option<Command> {
-        // Before all else: what the will says must be true of what is commanded next.
+        // Before all other commands: the will must be true when they are carried out.
         if std::mem::take(&mut self.will_changed) {
             return Some(Command::Will { beat: self.will.clone() });
         }

@@ -9,9 +9,27 @@ const LOWER: u64 = 0xaaaa_bbbb_cccc_dddd;
 const UPPER: u64 = 0x1111_2222_3333_4444;
 
 fn frame(name: &str) -> Vec<u8> {
-    let hex = read(format!("tests/frames/version-3-{name}.hex"));
-    let pairs = hex.trim().as_bytes().chunks(2);
+    bytes(read(format!("tests/frames/version-3-{name}.hex")).trim())
+}
+
+fn bytes(hex: &str) -> Vec<u8> {
+    let pairs = hex.as_bytes().chunks(2);
     pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+}
+
+/// The bytes of the page's example: those that each line begins with.
+fn example() -> Vec<u8> {
+    let page = read("docs/PROTOCOL.md");
+    let block = page.split("### An example").nth(1).and_then(|rest| rest.split("```").nth(1));
+    let is_hex = |word: &&str| word.len() % 2 == 0 && word.bytes().all(|b| b.is_ascii_hexdigit());
+    let lines = block.expect("an example").lines();
+    let hex: String = lines.flat_map(|line| line.split(' ').take_while(is_hex)).collect();
+    bytes(&hex)
+}
+
+#[test]
+fn the_example_is_the_frozen_frame() {
+    assert_eq!(example(), frame("lan"));
 }
 
 /// A key for one use: derived from the key file's bytes and the cluster's name.
@@ -79,7 +97,7 @@ fn a_complete_frame() {
         assert_eq!(frame[63..77], [2, 0, 0, 0, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8]);
         assert_eq!((&frame[77..85], usize::from(frame[85])), (b"digest-1".as_slice(), groups));
         check_group(&frame[86..101]);
-        // Commit; 16 files (8·2 + 1 is 9·2); `Approx` of the bytes.
+        // Commit; 9 files ((8 + 1)·2^0) and 3328 bytes ((8 + 5)·2^8).
         assert_eq!((number(&frame[101..104]), &frame[104..106]), (0x01_0203, [9, 77].as_slice()));
     }
 }

@@ -1,4 +1,4 @@
-//! What operators ask for, another config, and the rules that tests break on purpose.
+//! Requests of operators, reloads of the config, and the rules that tests break on purpose.
 
 pub(super) mod mutations;
 pub(super) mod reload;

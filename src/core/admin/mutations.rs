@@ -1,5 +1,5 @@
-//! Rules that a test may switch off, to show that the simulator notices. Nothing of that is in the
-//! product: without `cfg(test)` every rule is obeyed by constant.
+//! Rules that a test may switch off, to show that the simulator notices. The product contains nothing of this: without
+//! `cfg(test)` each rule is a constant.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ pub enum Sabotage {
     NoProbe,
     /// Asks the LAN, but does not wait for a lease that the peer's kernel still holds.
     NoLeaseWait,
-    /// Takes its own sleep for the peer's silence, and renews after it as if nothing had happened.
+    /// Counts its own stalls as the peer's silence, and renews after them as if nothing had happened.
     NoStallRule,
     /// Counts every authentic frame, whatever incarnations it names.
     NoTwoWayProof,
@@ -27,19 +27,19 @@ pub enum Sabotage {
     NoBootPatience,
     /// Claims with a generation that is not on disk.
     NoPersistedGeneration,
-    /// Claims before what was acknowledged of the trees is applied.
+    /// Claims before acknowledged changes of the trees are applied.
     NoSettling,
     /// Claims with trees that are incomplete, behind or were never synchronised.
     NoCopyRule,
-    /// Lets the peer in before it has the last changes of the trees.
+    /// Lets the peer claim before it has the last changes of the trees.
     NoDrain,
-    /// Claims with trees though it heard nobody since its start, who may have served after what they hold.
+    /// Claims with trees without having heard the peer since its start, which may have served later.
     ServesUnsure,
-    /// Goes by what a worker that stands still reported before.
+    /// Relies on old reports of a worker that stands still.
     TrustsSilentWorker,
-    /// Takes in the trees of a generation before the newest that it knows of.
+    /// Accepts the trees of a generation before the newest that it knows.
     StaleIn,
-    /// The guard says the last will before it has taken the addresses away: the simulator's guard obeys it.
+    /// The guard sends the last will before it has removed the addresses; the simulator's guard obeys this.
     WillFirst,
 }
 

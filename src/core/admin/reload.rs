@@ -1,5 +1,5 @@
-//! Another config for a running core: what can be taken in is taken in at once and as a whole, and no
-//! role changes by it. An address that comes to a group which this node serves is probed first.
+//! Another config for a running core. It takes effect at once and as a whole, or not at all, and changes no role. A new
+//! address of a group that this node serves is probed first.
 
 use std::net::IpAddr;
 
@@ -14,17 +14,17 @@ use crate::core::io::time::Time;
 use crate::core::{Command, Core, Phase};
 use crate::limits;
 
-/// Addresses that a group which is served here has got, and that nobody may have.
+/// New addresses of a group that is served here; nobody else may have them.
 #[derive(Clone, Debug)]
 pub struct Adding {
-    /// Which.
+    /// Which addresses.
     pub ips: Vec<IpAddr>,
     probe: Probe,
     not_before: Time,
 }
 
 impl Adding {
-    /// Somebody was seen with one of the group's addresses; false: nothing is being asked now.
+    /// Somebody was seen with one of the group's addresses; false: no probe is under way.
     pub fn seen(&mut self, now: Time, holder: Holder) -> bool {
         let asking = now >= self.not_before;
         if asking {
@@ -45,7 +45,7 @@ impl Core {
         &self.config
     }
 
-    /// Tells what became of a reload; if it failed nothing has changed.
+    /// Reports the result of a reload; if it failed, nothing has changed.
     pub(in crate::core) fn reloaded(
         &mut self,
         outcome: Result<String, String>,
@@ -58,7 +58,8 @@ impl Core {
         self.out.extend(request.map(|request| Command::Answer { request, outcome }));
     }
 
-    /// How far a change of the key is now. That the peer has the new one is told once, not at each of its restarts.
+    /// The progress of a change of the key. That the peer has the new one is reported once, not at each of its
+    /// restarts.
     pub(in crate::core) fn key_is(&mut self, state: KeyState) {
         self.key_state = state;
         match state {
@@ -74,7 +75,7 @@ impl Core {
         }
     }
 
-    /// Takes another config in, or nothing of it. `new_keys`: the key file has changed, too.
+    /// Applies another config as a whole, or nothing of it. `new_keys`: the key file has changed, too.
     pub(in crate::core) fn reload(
         &mut self,
         now: Time,
@@ -133,7 +134,7 @@ impl Core {
             return;
         }
         if added.is_empty() || !matches!(group.role, Role::Active(_)) {
-            // Whoever claims them later probes then.
+            // They are probed at the next claim.
             let addresses = is.addresses.clone();
             self.out.push_back(Command::Addresses { group: group.index, addresses });
             return;
@@ -186,8 +187,7 @@ impl Core {
         group.adding = Some(adding);
     }
 
-    /// Both nodes are known to have the same config, or nobody is there who might not: the times are
-    /// its own.
+    /// Both nodes are known to have the same config, or the peer is not heard: this config's times apply.
     pub(in crate::core) fn settle_pace(&mut self) {
         let exact = Pace::of(self.config.heartbeat);
         let same = self.evidence.peer.last().is_some_and(|beat| beat.digest == self.config.digest);
@@ -205,11 +205,11 @@ impl Core {
             let (interval, rounds) = pace.on(watch.path, &self.config, self.me);
             watch.keep_to(interval, rounds, pace.dead_after);
         }
-        // A round that was planned for long after the next one is due now.
+        // With a shorter interval the next round may be due now.
         self.round_at = self.round_at.min(self.now + pace.sends);
     }
 
-    /// Tells once that the two nodes' configs differ, and once that they do not any more.
+    /// Reports once that the two nodes' configs differ, and once that they match again.
     pub(in crate::core) fn compare_configs(&mut self, digest: [u8; 8]) {
         let differ = digest != self.config.digest;
         if std::mem::replace(&mut self.configs_differ, differ) == differ {

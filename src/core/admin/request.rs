@@ -1,5 +1,5 @@
-//! What operators ask for: standby, online, move. Some of it the other node must do: then the wish
-//! travels in the beats until it is answered.
+//! Requests of operators: standby, online, move, sync. A request for the other node travels in the beats until it is
+//! answered.
 
 use crate::beat::{Ask, Beat, Stance};
 use crate::config::{GroupIndex, NodeIndex};
@@ -12,16 +12,16 @@ use crate::core::io::time::Time;
 use crate::core::{Command, Core};
 use crate::limits;
 
-/// Requests that wait, and the wishes between the two nodes.
+/// Requests that wait, and those between the two nodes.
 #[derive(Clone, Debug, Default)]
 pub struct Wishes {
     waiting: Vec<Waiting>,
     /// Requests that the worker answers.
     syncs: Vec<u64>,
-    /// Wish under way to the peer; one at a time.
+    /// The request under way to the peer; one at a time.
     outgoing: Option<(u8, Ask)>,
     token: u8,
-    /// Answer to the peer's newest wish, repeated in every beat.
+    /// The answer to the peer's newest request, repeated in every beat.
     answer: Option<(u8, bool)>,
 }
 
@@ -36,7 +36,7 @@ struct Waiting {
 /// What a request waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Effect {
-    /// This node's lock is on disk (or off it), and nothing is held if it is.
+    /// This node's standby lock is on disk and nothing is held, or it is off the disk.
     Standby(bool),
     /// The peer says that it is in standby mode, or no longer.
     PeerStandby(bool),
@@ -47,7 +47,7 @@ enum Effect {
 }
 
 impl Wishes {
-    /// For the beats: the wish to the peer.
+    /// For the beats: the request to the peer.
     pub fn outgoing(&self) -> Option<(u8, Ask)> {
         self.outgoing
     }
@@ -57,14 +57,14 @@ impl Wishes {
         self.answer
     }
 
-    /// The peer has a new incarnation, which counts its wishes anew and knows none of ours.
+    /// The peer has a new incarnation: it numbers its requests from 1 and knows none of ours.
     pub fn peer_restarted(&mut self) {
         self.answer = None;
     }
 }
 
 impl Core {
-    /// An operator wishes something.
+    /// Takes a request of an operator.
     pub(in crate::core) fn wished(&mut self, now: Time, request: u64, wish: Wish) {
         let outcome = match wish {
             Wish::Standby(node) => self.wish_standby(node, true),
@@ -110,7 +110,7 @@ impl Core {
         Ok(Effect::PeerStandby(standby))
     }
 
-    /// Sets this node's lock, unless that would leave a group without a node.
+    /// Sets this node's standby lock, unless that would leave a group without a node.
     fn set_standby(&mut self, standby: bool) -> Result<(), String> {
         let peer_can = self.evidence.peer.is_alive() && !self.evidence.peer.is_standby();
         let serves = self.groups.iter().any(GroupState::may_hold);
@@ -144,7 +144,7 @@ impl Core {
         Ok(())
     }
 
-    /// The administrator says that the trees of this node are the ones to keep.
+    /// The administrator chose the trees of this node.
     fn wish_from(&mut self, index: GroupIndex, from: Option<NodeIndex>) -> Result<(), String> {
         let Some(from) = from else { return Ok(()) };
         let (me, peer) = (self.config.node(self.me), self.config.node(self.me.other()));
@@ -164,7 +164,7 @@ impl Core {
         }
         active.approved = true;
         if std::mem::take(&mut active.forked) {
-            // What is served goes on in a generation above the other one.
+            // The group stays in service in a generation above the other one.
             active.known_to_peer = true;
         }
         self.out.push_back(Command::Approve { group: index });
@@ -173,7 +173,7 @@ impl Core {
         Ok(())
     }
 
-    /// Passes it on to the worker, which says when it is done.
+    /// Passes it on to the worker, which reports when it is done.
     fn wish_sync(&mut self, request: u64, index: GroupIndex) -> Result<(), String> {
         let Some(group) = self.groups.get(usize::from(index.0)) else {
             return Err("no such group".to_string());
@@ -267,7 +267,7 @@ impl Core {
             return Err(format!("{peer} is in standby mode; `clusterd online {peer}` first"));
         }
         if accept_loss {
-            // Its copy may be one that it would not serve by itself.
+            // The peer's copy may be one that it would not serve on its own.
             self.send_wish(Ask::AcceptLoss(index))?;
             self.hand_over_at_a_loss(now, index);
         }
@@ -275,7 +275,7 @@ impl Core {
         Ok(Effect::ServedByPeer(index))
     }
 
-    /// This node serves with what is here, if it may serve at all: a person says so.
+    /// This node serves its copy on the administrator's order, if it may serve at all.
     fn accept_loss(&mut self, now: Time, index: GroupIndex) {
         let until = now + limits::REQUEST_PATIENCE + self.service_patience();
         let Some(group) = self.groups.get_mut(usize::from(index.0)) else { return };
@@ -302,7 +302,7 @@ impl Core {
         }
     }
 
-    /// Takes in the wish and the answer that a beat of the peer carries.
+    /// Takes in the request and the answer that a beat of the peer carries.
     pub(in crate::core) fn hear_wish(&mut self, now: Time, beat: &Beat) {
         if let Some((token, ask)) = beat.wish {
             let known = self.wishes.answer.is_some_and(|(answered, _)| answered == token);
@@ -364,7 +364,7 @@ impl Core {
         }
     }
 
-    /// Answers the requests whose effect is seen, and those that have waited long enough.
+    /// Answers the requests whose effect is seen, and those that have waited too long.
     pub(in crate::core) fn answer_wishes(&mut self, now: Time) {
         let waiting = std::mem::take(&mut self.wishes.waiting);
         for request in waiting {
@@ -443,7 +443,7 @@ impl Core {
     }
 }
 
-/// Whether a request that waits for this has sent this wish to the peer.
+/// Whether a request that waits for this has sent this one to the peer.
 fn is_for(ask: Ask, effect: Effect) -> bool {
     match ask {
         Ask::Standby => effect == Effect::PeerStandby(true),

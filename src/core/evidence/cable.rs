@@ -18,12 +18,12 @@ impl Core {
                     self.tell_carrier(now, link, up);
                     if up {
                         self.announce_all_again(now);
-                        // Before the first beat nobody was told that there was none.
+                        // No beat has reported a missing carrier before the first one.
                         if self.phase != Phase::Sweeping {
                             self.evidence.reach.carrier_is_back(now);
                         }
                     } else {
-                        // The kernel tells of one lost carrier a second, and of another one later.
+                        // The kernel reports one lost carrier per second, and a second one later.
                         self.look_at_carriers(now);
                     }
                 }
@@ -39,7 +39,7 @@ impl Core {
         }
     }
 
-    /// An interface is set down on this node. The peer, which sees its own carrier lost, may give this node up; it is
+    /// An interface is set down on this node. The peer sees its own carrier lost and may take this node for dead. It is
     /// no sign that the peer is dead.
     pub(in crate::core) fn set_down(&mut self, now: Time, link: Link) {
         match link {
@@ -54,7 +54,7 @@ impl Core {
         match news {
             CarrierNews::None => {}
             CarrierNews::Lost => {
-                // Asks and probes are on their way while the second look is awaited; the LAN's loss may be told late.
+                // Asks and probes go out while the second look is awaited; the kernel may report the LAN's loss late.
                 self.look_at_carriers(now);
                 self.stop_asking();
                 self.evidence.reach.suspect(now);
@@ -72,7 +72,7 @@ impl Core {
         }
     }
 
-    /// The LAN interface's own MAC is this. If it was another one, whoever was served still writes to that.
+    /// The LAN interface's own MAC. If it changed, clients still write to the old one.
     pub(in crate::core) fn lan_mac_is(&mut self, now: Time, mac: [u8; 6]) {
         let before = self.lan_mac.replace(mac);
         if before.is_some_and(|before| before != mac) {
@@ -83,7 +83,7 @@ impl Core {
         self.compare_macs();
     }
 
-    /// Cloned machines may have one MAC: neither ever hears the other's ARP, and switches send what is for the one to
+    /// Cloned machines may have the same MAC: neither hears the other's ARP, and a switch delivers frames for one to
     /// the other.
     pub(in crate::core) fn compare_macs(&mut self) {
         let (Some(mac), Some(theirs)) = (self.lan_mac, self.peer_mac()) else { return };
@@ -107,7 +107,7 @@ impl Core {
         }
     }
 
-    /// What was announced while the LAN was dead reached nobody: a dead switch takes no carrier away.
+    /// Announcements during an outage of the LAN reached nobody, and a dead switch need not drop the carrier.
     pub(in crate::core) fn announce_all_again(&mut self, now: Time) {
         let mut groups = std::mem::take(&mut self.groups);
         for group in &mut groups {

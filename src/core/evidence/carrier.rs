@@ -1,25 +1,24 @@
-//! The far end of a cable as evidence: the crossover's carrier, the serial line's modem lines. A peer
-//! that loses power drops both at once; but a cable that falls out does too, so it only makes asks
-//! urgent, and only for a short time.
+//! The far end of a cable as evidence: the crossover's carrier, the serial line's modem lines. A peer that loses its
+//! power drops both at once, but so does a cable that is pulled. So a loss only makes asks urgent, for a short time.
 
 use std::time::Duration;
 
 use crate::core::io::time::Time;
 use crate::limits;
 
-/// What is known of a carrier, or of what stands for one.
+/// What is known of a carrier or of modem lines.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CarrierWatch {
     up: Option<bool>,
     lost_at: Option<Time>,
     confirmed_at: Option<Time>,
-    /// Its interface is set down on this node: that it has no carrier says nothing of the far end.
+    /// Its interface is set down on this node: the missing carrier says nothing about the far end.
     down_here: bool,
-    /// The second look was commanded; if its answer is lost, the next round looks again.
+    /// The second look was commanded. If its answer is lost, the next round looks again.
     looked: bool,
 }
 
-/// What a cable says of its far end, the likelier its loss the greater.
+/// What a cable says about its far end, in order of how likely it is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FarEnd {
     /// It was not lost just now, or the peer outlived that.
@@ -103,8 +102,7 @@ impl CarrierWatch {
         due
     }
 
-    /// What it says of the far end. A loss can explain a silence only so long (`span`) after a second look has
-    /// confirmed it.
+    /// What it says about the far end. A loss explains a silence only for `span` after the second look confirmed it.
     pub fn far_end(&self, now: Time, span: Duration) -> FarEnd {
         match (self.lost_at.filter(|_| !self.down_here), self.confirmed_at) {
             (Some(_), None) => FarEnd::InDoubt,

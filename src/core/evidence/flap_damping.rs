@@ -1,15 +1,15 @@
-//! What is told of something that comes and goes: the first changes at once, of a storm only how it stands.
+//! Events of something that flaps: the first changes at once, then only the newest state now and then.
 
 use crate::core::io::time::Time;
 use crate::limits;
 
-/// What was told of one thing.
+/// What was reported about one thing.
 #[derive(Clone, Copy, Debug)]
 pub struct StormTold<S> {
     /// Since when `told` is counted.
     since: Option<Time>,
     told: u32,
-    /// The newest state, if it was not told; and how many changes before it were not.
+    /// The newest state, if it was not reported, and how many changes before it were not.
     waiting: Option<(S, u64)>,
 }
 
@@ -23,7 +23,7 @@ impl<S> StormTold<S> {
         self.since.is_none_or(|at| now.since(at) >= limits::CHANGES_TOLD_EVERY)
     }
 
-    /// Takes a change; whether it is to be told at once.
+    /// Takes a change; returns whether to report it at once.
     pub fn changed(&mut self, now: Time, to: S) -> bool {
         if let Some((state, before)) = &mut self.waiting {
             *state = to;
@@ -43,12 +43,12 @@ impl<S> StormTold<S> {
         at_once
     }
 
-    /// What was not told is no news any more.
+    /// Forgets the changes that were not reported.
     pub fn forget(&mut self) {
         self.waiting = None;
     }
 
-    /// The newest state if it is to be told now, after so many changes that never were.
+    /// The newest state, if it is to be reported now, and how many changes before it were not.
     pub fn take_due(&mut self, now: Time) -> Option<(S, u64)> {
         if !self.is_over(now) {
             return None;
@@ -60,7 +60,7 @@ impl<S> StormTold<S> {
     }
 }
 
-/// The words for a state before which so many changes were not told.
+/// The text for a state, with the number of changes before it that were not reported.
 pub fn after_untold(text: String, untold: u64) -> String {
     match untold {
         0 => text,

@@ -56,7 +56,7 @@ impl Core {
         }
         if self.ask_again_at.is_some_and(|at| now >= at) {
             self.ask_again_at = None;
-            // Also after an answer: a node that loses its power may answer once more.
+            // Also after an answer: a node that loses its power may still answer once.
             if self.evidence.is_urgent(now) {
                 self.ask(now);
             }
@@ -100,9 +100,9 @@ impl Core {
         }
     }
 
-    /// Only reach hosts that answer show that this node is not the one that is cut off. Frames of other hosts on
-    /// the LAN do not: in a LAN that fell apart an owner would keep what the peer, in the part with the
-    /// reach hosts, takes over (P1 before P2).
+    /// Only an answer of a reach host shows that this node is not the one that is cut off. Frames of other hosts do
+    /// not: in a split LAN an owner would keep its addresses while the peer, in the part with the reach hosts, takes
+    /// them over (P1 before P2).
     fn judge_gone(&mut self, now: Time, at: Time) {
         let since = self.evidence.suspected_at.unwrap_or(at);
         let gone = match self.evidence.reach.proof(now, since) {
@@ -120,14 +120,14 @@ impl Core {
         self.tell(Kind::PeerDead, None, text.to_string());
     }
 
-    /// Reach that a claim may rest on now. `asked_for_at`: the peer offered the group then, perhaps
-    /// because the LAN is dead for both: only an answer to a later question counts.
+    /// Whether a claim may rely on this node's reach now. `asked_for_at`: when the peer offered the group, perhaps
+    /// because the LAN is dead for both; only an answer to a later question counts.
     pub(in crate::core) fn fresh_reach(&mut self, now: Time, asked_for_at: Option<Time>) -> Proof {
         let fresh = Time(now.0.saturating_sub(limits::REACH_FRESH.as_micros() as u64));
         let causes = [self.evidence.suspected_at, asked_for_at].into_iter().flatten();
         let since = causes.fold(fresh, Time::max);
-        // Whoever asks a node to serve must not meet a kernel that answers nothing: the look at the carriers that
-        // the offer began with is its answer.
+        // A node whose kernel does not answer must not take the group. A look at the carriers since the offer shows
+        // that it does.
         let answers = asked_for_at.is_none_or(|at| self.evidence.reach.carrier_seen_at() >= at);
         let proof = match self.evidence.reach.proof(now, since) {
             Proof::Reached if !answers => Proof::Unknown,
@@ -144,7 +144,7 @@ impl Core {
         self.evidence.is_urgent(self.now)
     }
 
-    /// Something was heard: what is silent for long is not asked any more in every beat.
+    /// Something was heard: a path that has been silent for long is no longer asked in every beat.
     pub(in crate::core) fn end_asks(&mut self, now: Time) {
         if !self.evidence.is_urgent(now) {
             self.stop_asking();

@@ -1,13 +1,13 @@
 //! The LAN as evidence: whether the peer's kernel still answers for a group's addresses.
 //!
-//! **At rest**, while the peer serves, its addresses are asked for once a second. That measures how long an answer
-//! takes, and proves that one would come: a switch that validates ARP may drop a probe, which names no sender, and
-//! two interfaces with one MAC never hear each other. Where probes stay unanswered, the question is asked as from
-//! this node's own address.
+//! **At rest**, while the peer serves, this node probes its addresses once a second. That measures how long an answer
+//! takes, and proves that an answer would come: a switch that validates ARP may drop probes, which name no sender, and
+//! two interfaces with the same MAC never hear each other. If probes stay unanswered, the request names this node's own
+//! address as its sender.
 //!
-//! **In doubt**, and once the peer is found dead, [`Probe`] asks often. Silence counts only after several of the
-//! longest round trips that the LAN has shown lately, and only where an answer would have come (P1); else the peer's
-//! lease must have ended.
+//! **In doubt**, and once the peer is found dead, [`Probe`] probes often. Silence counts only after several times the
+//! longest recent round trip of the LAN, and only if an answer would have come (P1); else the peer's lease must have
+//! ended.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -18,8 +18,8 @@ use crate::core::io::event::{AskAs, Holder};
 use crate::core::io::time::Time;
 use crate::limits;
 
-/// How long answers take at worst, as measured lately. One that is late is noise of a busy host; a slow network makes
-/// several late.
+/// The longest recent round trip. A single late answer is noise of a busy host; in a slow network several in a row are
+/// late.
 #[derive(Clone, Debug)]
 pub struct RoundTrips {
     newest: VecDeque<Duration>,
@@ -28,13 +28,13 @@ pub struct RoundTrips {
 }
 
 impl RoundTrips {
-    /// Nothing measured yet. So many in a row tell of the network.
+    /// Nothing measured yet. This many late ones in a row mean a slow network.
     pub fn new(in_a_row: usize) -> RoundTrips {
         let worst = Gaps::remembered_for(limits::LAN_MEMORY);
         RoundTrips { newest: VecDeque::with_capacity(in_a_row), in_a_row, worst }
     }
 
-    /// An answer took so long.
+    /// An answer took this long.
     pub fn saw(&mut self, now: Time, took: Duration) {
         if self.newest.len() >= self.in_a_row {
             self.newest.pop_front();
@@ -43,7 +43,7 @@ impl RoundTrips {
         self.worst.saw(now, self.newest.iter().min().copied().unwrap_or_default());
     }
 
-    /// The longest of late.
+    /// The longest recent one.
     pub fn worst(&self) -> Duration {
         self.worst.recent()
     }
@@ -56,13 +56,13 @@ pub struct LanEvidence {
     asks_as: AskAs,
     /// When to ask at rest.
     ask_at: Option<Time>,
-    /// That question, if nothing has answered it yet.
+    /// That probe, if it is still unanswered.
     asked_at: Option<Time>,
-    /// When the newest question was asked that was answered.
+    /// When the newest answered probe was sent.
     proven_at: Option<Time>,
-    /// Questions at rest without an answer, in a row.
+    /// Unanswered probes at rest, in a row.
     unanswered: u32,
-    /// That was told.
+    /// An event reported that.
     told: bool,
     round_trips: RoundTrips,
 }
@@ -71,10 +71,10 @@ pub struct LanEvidence {
 pub const MUTE: &str = "nobody on the LAN answers for its addresses there, so a takeover waits until the peer's \
                         lease has surely ended (3 s)";
 
-/// What is to be told of the questions at rest.
+/// What an event should say about the probes at rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LanNews {
-    /// Nobody answers, however it is asked.
+    /// Nobody answers either form of request.
     Mute,
     /// There are answers again.
     Answers,
@@ -96,7 +96,7 @@ impl Default for LanEvidence {
 }
 
 impl LanEvidence {
-    /// The peer serves, and is heard: asks at rest. The question to send now, if one is due.
+    /// The peer serves and is heard: probes at rest. Returns the probe to send now, if one is due.
     pub fn at_rest(&mut self, now: Time) -> Option<AskAs> {
         self.probe = None;
         let at = *self.ask_at.get_or_insert(now + limits::LAN_ASK_FIRST);
@@ -105,7 +105,7 @@ impl LanEvidence {
         }
         if self.asked_at.replace(now).is_some() {
             self.unanswered += 1;
-            // An answer in one form says nothing of the other.
+            // An answer to one form says nothing about the other.
             if !self.is_proven(now) && self.unanswered.is_multiple_of(limits::LAN_ASKS_A_FORM) {
                 self.asks_as = self.asks_as.other();
             }
@@ -114,13 +114,13 @@ impl LanEvidence {
         Some(self.asks_as)
     }
 
-    /// The peer speaks for itself and holds nothing, or this node serves: there is nobody to ask.
+    /// The peer says that it holds nothing, or this node serves: nothing to probe.
     pub fn forget(&mut self) {
         (self.probe, self.ask_at, self.asked_at) = (None, None, None);
         self.unanswered = 0;
     }
 
-    /// Goes on with the question under way, or begins one.
+    /// Continues the probe under way, or begins one.
     pub fn begin(&mut self, now: Time, yields: bool) {
         let probe = self.probe.get_or_insert_with(|| Probe::new(now, yields));
         if probe.is_stale(now) {
@@ -128,7 +128,7 @@ impl LanEvidence {
         }
     }
 
-    /// What the question has come to; see [`Probe::verdict`].
+    /// The result of the probe so far; see [`Probe::verdict`].
     pub fn verdict(&mut self, now: Time, patience: Patience, wait_for_lease: bool) -> Verdict {
         let Some(probe) = &mut self.probe else { return Verdict::Wait };
         match probe.verdict(now, patience, wait_for_lease) {
@@ -155,26 +155,26 @@ impl LanEvidence {
         }
     }
 
-    /// A question could not be sent.
+    /// A probe could not be sent.
     pub fn unsent(&mut self, now: Time) {
         if let Some(probe) = &mut self.probe {
             probe.begin_anew(now + limits::PROBE_WAIT_GAP);
         }
     }
 
-    /// This node came late by so much: so did what waited to be read.
+    /// This node ran late by this much, and so did the answers that waited to be read.
     pub fn forgive(&mut self, now: Time, late: Duration) {
         self.asked_at = self.asked_at.map(|at| (at + late).min(now));
     }
 
-    /// In a gap of this node's own time nobody could be heard to answer.
+    /// This node was stalled: an answer could not be heard meanwhile.
     pub fn overslept(&mut self, now: Time, late: Duration) {
         if let Some(probe) = &mut self.probe {
             probe.overslept(now, late);
         }
     }
 
-    /// Whether an answer would come, as far as that was seen lately.
+    /// Whether an answer would come, by recent evidence.
     pub fn is_proven(&self, now: Time) -> bool {
         self.proven_at.is_some_and(|at| now.since(at) < limits::LAN_PROVEN_FOR)
     }
@@ -184,7 +184,7 @@ impl LanEvidence {
         self.told
     }
 
-    /// What is to be told now.
+    /// What an event should say now.
     pub fn news(&mut self, now: Time) -> Option<LanNews> {
         if self.told && self.unanswered == 0 && self.is_proven(now) {
             self.told = false;
@@ -195,17 +195,17 @@ impl LanEvidence {
         mute.then_some(LanNews::Mute)
     }
 
-    /// How it is asked.
+    /// Which form of request to send.
     pub fn asks_as(&self) -> AskAs {
         self.asks_as
     }
 
-    /// The longest round trip that ARP has shown lately.
+    /// The longest recent ARP round trip.
     pub fn worst_round_trip(&self) -> Duration {
         self.round_trips.worst()
     }
 
-    /// Whether a question is under way.
+    /// Whether a probe is under way.
     #[cfg(test)]
     pub fn is_asking(&self) -> bool {
         self.probe.is_some()

@@ -21,7 +21,7 @@ use peer::Peer;
 use reach::Reach;
 use timing::Pace;
 
-/// What this node knows of its peer and of the LAN, and how it came to know it.
+/// What this node knows about its peer and the LAN, and from what.
 #[derive(Clone, Debug)]
 pub struct Evidence {
     /// The heartbeat's times in effect.
@@ -36,7 +36,7 @@ pub struct Evidence {
     pub modem: CarrierWatch,
     /// The LAN interface's carrier, and who answers there.
     pub reach: Reach,
-    /// When the carriers were last to be looked at.
+    /// When the last look at the carriers was commanded.
     pub looked_at: Time,
     /// Since when every path has been late, or a carrier has been lost.
     pub suspected_at: Option<Time>,

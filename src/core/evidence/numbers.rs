@@ -1,11 +1,11 @@
-//! The age of a frame by its number. Numbers rise over all paths, so a frame that is numbered no higher than one that
-//! came long ago was said before that: whoever kept it back can neither revive its sender with it nor be obeyed. No
-//! clock of the sender's is asked, and no echo.
+//! The age of a frame by its number. Numbers rise over all paths. A frame with a number not higher than that of a frame
+//! that came long ago was sent before it. Whoever held it back can neither revive its sender with it nor have it
+//! obeyed. This needs neither the sender's clock nor an echo.
 
 use crate::core::io::time::Time;
 use crate::limits;
 
-/// The numbers of one incarnation that came.
+/// The numbers that came from one incarnation.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Numbers {
     newest: u64,
@@ -25,13 +25,13 @@ impl Numbers {
         }
     }
 
-    /// Whether it was said before something that came long ago.
+    /// Whether it was sent before a frame that came long ago.
     pub fn is_old(&self, now: Time, number: u64) -> bool {
         let marked_long_ago = now.since(self.marked_at) >= limits::OLD_AFTER;
         number <= if marked_long_ago { self.marked } else { self.aged }
     }
 
-    /// Whether it was said before something that came already.
+    /// Whether it was sent before a frame that came already.
     pub fn is_passed(&self, number: u64) -> bool {
         number <= self.newest
     }

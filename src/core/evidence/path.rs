@@ -6,9 +6,9 @@
 //!                        ▲                              │ asks go out on all paths
 //!                        └──────────── beat ────────────┘
 //! ```
-//! One thing shortens this: the crossover's carrier is lost, still lost at a second look, and asks on the LAN and
-//! on the serial line, which were well, stay unanswered for a few round trips. A beat that was on its way when the
-//! carrier was lost is no answer; what echoes the ask is.
+//! One thing shortens this: the crossover's carrier is lost, still lost at a second look, and asks on the LAN and on
+//! the serial line, which were well, stay unanswered for a few round trips. Only a frame that echoes the ask is an
+//! answer; a beat that was on its way when the carrier was lost is not.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -39,38 +39,38 @@ pub struct PathWatch {
     pub dead_after: Duration,
     /// When the last counted beat or pulse came.
     pub counted_at: Option<Time>,
-    /// The same, moved forward by the length of own stalls: silence is measured from here.
+    /// The same, moved forward by this node's own stalls: silence is measured from here.
     pub heard_at: Option<Time>,
     /// Highest sequence counted on it in the peer's current incarnation.
     pub sequence: u64,
     /// `sent_us` of the newest beat on it, whose it was, and when it came: what the next beat echoes.
     pub echo: Option<Echo>,
-    /// The newest time of mine that it has echoed or answered: the peer lived after that.
+    /// The newest time of this node's clock that it has echoed or answered: the peer lived after that.
     lived_after: Time,
     /// When the oldest ask was sent that nothing has answered yet.
     pub asked_at: Option<Time>,
-    /// It was well when that ask was sent: two-way, measured, and without a loss lately. Only then does
-    /// it mean something that no answer comes.
+    /// It was well when that ask was sent: two-way, measured, and without a recent loss. Only then does a missing
+    /// answer prove something.
     ask_counts: bool,
-    /// The newest pulses that asked on it, by number, and when; an answer takes its own away.
+    /// The newest asks by pulse, number and time; an answer removes its own.
     asks: VecDeque<(u64, Time)>,
-    /// When the line was last seen in the middle of bringing a frame.
+    /// When the line was last seen in the middle of a frame.
     busy_at: Time,
     /// Until when what this node has sent may keep the line busy.
     sending_until: Time,
-    /// A beat got lost on it; when that was noticed.
+    /// When a lost beat was last noticed.
     lost_at: Option<Time>,
     /// When an answer to an ask or introduction was last sent.
     pub answered_at: Option<Time>,
     /// Smoothed round trip of beats.
     pub rtt: Option<Duration>,
-    /// How long they took at worst lately.
+    /// The longest recent ones.
     round_trips: RoundTrips,
-    /// Only an echo of what was sent since measures the path. An older one answers a frame that somebody repeated or
-    /// held back, or that waited while this node came late.
+    /// Only echoes of frames sent since then measure the path. An older one may answer a frame that somebody repeated
+    /// or held back, or that waited while this node ran late.
     measured_from: Time,
-    /// Newest round trips of pulses. The least of them counts: what an answer may wait for on the line
-    /// is known otherwise.
+    /// Newest round trips of pulses. The shortest counts: the time that an answer may wait for the line is added
+    /// elsewhere.
     pulse_rtts: VecDeque<Duration>,
     /// Beats that did not come when they were due.
     pub lost: u64,
@@ -79,11 +79,11 @@ pub struct PathWatch {
     /// State at the last look, and since when.
     pub seen: PathState,
     seen_since: Time,
-    /// What was news of it last, apart from its being late.
+    /// The state last reported by an event, `late` excepted.
     said: PathState,
-    /// What of that was told: a path that flaps is not called up again at every beat.
+    /// Flap damping: a path that flaps is not reported up again at every beat.
     pub storm: StormTold<PathState>,
-    /// When a late warning was last told.
+    /// When an event last warned that it is late.
     pub late_told_at: Option<Time>,
 }
 
@@ -99,7 +99,7 @@ pub struct Echo {
 }
 
 impl PathWatch {
-    /// A path on which nothing was heard yet.
+    /// A path on which nothing has come yet.
     pub fn new(
         path: Path,
         configured: bool,
@@ -151,7 +151,7 @@ impl PathWatch {
         self.dead_after = dead_after.max(interval * (limits::LATE_AFTER_INTERVALS + 1));
     }
 
-    /// The peer is another one now: what was lost while nobody sent is no fault of the path.
+    /// A new incarnation of the peer: beats that were missing while nobody sent are no loss of the path.
     pub fn begin_anew(&mut self) {
         self.sequence = 0;
         self.lived_after = Time(0);
@@ -173,8 +173,8 @@ impl PathWatch {
         counted.filter(|(known, _)| **known == reason).map(|(_, count)| count).sum()
     }
 
-    /// A beat counted: the path is alive. `rtt` is the round trip that it proves, if any; `echo` the
-    /// time of mine that it echoes, after which the peer lived.
+    /// A beat counted: the path is alive. `rtt` is the round trip that it proves, if any; `echo` the time of this
+    /// node's clock that it echoes, after which the peer lived.
     pub fn heard(&mut self, now: Time, sequence: u64, rtt: Option<Duration>, echo: Time) {
         self.lives(now, echo);
         self.sequence = sequence;
@@ -189,7 +189,7 @@ impl PathWatch {
     fn lives(&mut self, now: Time, after: Time) {
         if let Some(before) = self.counted_at {
             // Half an interval of jitter is no loss.
-            // A path that is silent loses nothing more: there may be nobody who sends.
+            // Beyond the timeout nothing counts as lost: perhaps nobody sends.
             let gap = now.since(before).min(self.dead_after);
             let intervals =
                 (gap + self.interval / 2).as_micros() / self.interval.as_micros().max(1);
@@ -206,22 +206,22 @@ impl PathWatch {
         }
     }
 
-    /// It is a line of bytes: how long the longest frame and a pulse keep it busy.
+    /// A serial line: how long the longest frame and a pulse keep it busy.
     pub fn for_line(mut self, frame_time: Duration, pulse_time: Duration) -> Self {
         self.frame_time = frame_time;
-        // A pulse, its answer, and as much to spare.
+        // Twice the time of a pulse and its answer.
         self.ask_every = self.ask_every.max(pulse_time * 4);
         self
     }
 
-    /// A beat is sent on it now: what comes next waits until a line has taken it.
+    /// A beat is sent on it now: the next frame waits until a serial line has sent it.
     pub fn sends(&mut self, now: Time) {
         if !self.frame_time.is_zero() {
             self.sending_until = now + self.frame_time;
         }
     }
 
-    /// Asks from now on, unless it does already. `peer_hears`: see [`PathWatch::state`].
+    /// An ask is sent now, unless one is already unanswered. `peer_hears`: see [`PathWatch::state`].
     pub fn begin_asking(&mut self, now: Time, peer_hears: bool) {
         if self.asked_at.is_none() {
             self.asked_at = Some(now);
@@ -234,12 +234,12 @@ impl PathWatch {
         self.asked_at.is_some_and(|at| now.since(at) >= span)
     }
 
-    /// Whether it may be asked on again so soon.
+    /// Whether it may be asked on again already.
     pub fn may_ask(&self, now: Time) -> bool {
         self.asks.back().is_none_or(|(_, at)| now.since(*at) >= self.ask_every)
     }
 
-    /// Whether too few round trips of pulses are known to tell the line's own.
+    /// Whether too few round trips of pulses are known.
     pub fn needs_pulses(&self) -> bool {
         self.configured && self.pulse_rtts.len() < limits::PULSES_REMEMBERED / 2
     }
@@ -252,7 +252,7 @@ impl PathWatch {
         self.asks.push_back((number, now));
     }
 
-    /// The peer asks or gives a sign of life by a pulse; false: it is not newer than what was heard.
+    /// A pulse of the peer: an ask or a sign of life. False: it is not newer than what came before.
     pub fn was_pulsed(&mut self, now: Time, number: u64) -> bool {
         let newer = number > self.sequence;
         if newer {
@@ -262,13 +262,13 @@ impl PathWatch {
         newer
     }
 
-    /// The peer answers the pulse of that number; false: there is none that still waits for it.
+    /// The peer answers the pulse of that number. False: no pulse waits for that answer.
     pub fn was_answered(&mut self, now: Time, number: u64) -> bool {
         let Some(place) = self.asks.iter().position(|(asked, _)| *asked == number) else {
             return false;
         };
         let Some((_, at)) = self.asks.remove(place) else { return false };
-        // Held back by somebody for longer than any line takes, it proves nothing.
+        // An answer that took longer than any line needs proves nothing: somebody held it back.
         if now.since(at) > self.dead_after {
             return false;
         }
@@ -280,12 +280,12 @@ impl PathWatch {
         true
     }
 
-    /// The line is in the middle of bringing a frame: whoever sends it lives, or just did.
+    /// The line is in the middle of a frame: its sender lives, or did a moment ago.
     pub fn is_busy(&mut self, now: Time) {
         self.busy_at = now;
     }
 
-    /// Whether an ask on it would mean something now; see [`PathWatch::ask_counts`].
+    /// Whether an unanswered ask on it would prove something now; see [`PathWatch::ask_counts`].
     fn is_well(&self, now: Time, peer_hears: bool) -> bool {
         let lossy = self.lost_at.is_some_and(|at| now.since(at) < limits::LOSS_MEMORY);
         peer_hears && !lossy && !self.is_late(now) && self.ask_rtt().is_some()
@@ -300,13 +300,13 @@ impl PathWatch {
         }
     }
 
-    /// The longest round trip of beats that it has shown lately.
+    /// The longest recent round trip of beats.
     pub fn worst_round_trip(&self) -> Duration {
         self.round_trips.worst()
     }
 
-    /// A gap in our own time says nothing about the peer: silence does not grow by it. A path that
-    /// was not silent before is listened to for one more interval before anything is concluded.
+    /// This node was stalled, which says nothing about the peer: its silence does not grow by that time. A path that
+    /// was not silent before gets one more interval.
     pub fn forgive(&mut self, now: Time, gap: Duration, peer_gap: Duration) {
         let Some(silent_at) = self.silent_at(peer_gap) else { return };
         let Some(heard_at) = self.heard_at else { return };
@@ -330,15 +330,15 @@ impl PathWatch {
         self.heard_at.map(|at| at + self.interval * limits::LATE_AFTER_INTERVALS)
     }
 
-    /// When it will be silent if nothing comes. `peer_gap`: the sender's own worst recent gap; silence
-    /// shorter than twice that proves nothing.
+    /// When it will be silent if nothing comes. `peer_gap`: the peer's longest recent gap; silence shorter than twice
+    /// that proves nothing.
     pub fn silent_at(&self, peer_gap: Duration) -> Option<Time> {
         let gap = peer_gap.min(limits::GAP_HEEDED_MAX) * 2;
         self.heard_at.map(|at| at + self.dead_after.max(gap))
     }
 
-    /// When an ask that stays unanswered makes it silent, if the crossover's carrier is lost. `None` also
-    /// if that would mean nothing. `peer_late`: by how much the peer's loop was late lately.
+    /// When an unanswered ask makes it silent, if the crossover's carrier is lost. `None` also if that would prove
+    /// nothing. `peer_late`: how late the peer's loop ran lately.
     pub fn ask_over_at(&self, peer_late: Duration) -> Option<Time> {
         self.ask_hangs_at(peer_late).filter(|_| self.ask_counts)
     }
@@ -353,27 +353,27 @@ impl PathWatch {
         Some(asked_at.max(heard_at).max(self.busy_at).max(self.sending_until) + patience)
     }
 
-    /// A time of this node's after which the peer surely lived, as what came on it has shown.
+    /// A time of this node's clock after which the peer certainly lived, by what came on this path.
     pub fn lived_after(&self) -> Time {
         self.lived_after
     }
 
-    /// How long an owner that has no other cable waits for an answer on this line. In round trips of the line as
-    /// its speed has them, unless fewer were measured; while few are known, not at all in round trips: the peer
-    /// may have measured better.
+    /// How long an owner without any other cable waits for an answer on this line: a fixed time, or some measured round
+    /// trips if they are longer, but no longer than its speed explains. While too few round trips are known only the
+    /// fixed time counts: the peer may have measured shorter ones.
     pub fn let_go_patience(&self) -> Duration {
         let measured = self.ask_rtt().filter(|_| !self.needs_pulses()).unwrap_or_default();
         let trips = (measured * limits::LET_GO_ROUND_TRIPS).min(self.ask_every);
         limits::LET_GO_PATIENCE.max(trips)
     }
 
-    /// The node itself came late by this much: so do the answers that wait to be read.
+    /// This node ran late by this much, and so did the answers that waited to be read.
     pub fn forgive_ask(&mut self, now: Time, late: Duration) {
         self.measured_from = now;
         self.asked_at = self.asked_at.map(|at| (at + late).min(now));
     }
 
-    /// Whether nothing may be concluded yet (`false`), or it is silent.
+    /// Whether it is silent; `false` also while that cannot be said yet.
     pub fn is_silent(&self, now: Time, peer_gap: Duration) -> bool {
         self.silent_at(peer_gap).is_none_or(|at| now >= at)
     }
@@ -383,8 +383,8 @@ impl PathWatch {
         self.late_at().is_none_or(|at| now > at)
     }
 
-    /// Whether its state is news: if it differs from what was news last. Late is so at a bounded rate,
-    /// one-way only if it lasts; what recovers from either untold is no news.
+    /// Whether an event should report its state: it differs from the one last reported. `late` is reported at a bounded
+    /// rate, `one-way` only if it lasts; a recovery from either is not reported unless they were.
     pub fn is_news(&mut self, now: Time, state: PathState) -> bool {
         if state != self.seen {
             self.seen = state;
@@ -411,7 +411,7 @@ impl PathWatch {
         news
     }
 
-    /// The peer said goodbye: what follows is no silence of a path.
+    /// The peer ended: the silence that follows is no fault of the path.
     pub fn close(&mut self) {
         self.heard_at = None;
         self.asked_at = None;

@@ -1,16 +1,15 @@
 //! The peer: which of its incarnations is proven, what it said last, whether it lives.
 //!
-//! **Two-way proof.** A frame counts only if it carries *my* current incarnation; else it is an
-//! introduction, and answered. So nothing recorded before a restart of mine counts. A frame from
-//! another incarnation than the proven one must besides echo a time of mine that lies after the end
-//! of the last ended incarnation and after this node met the proven one: so nothing recorded before a
-//! restart of the peer counts either, not even what of an incarnation in between never came here.
-//! Within an incarnation the sequence of each path must rise.
+//! **Two-way proof.** A frame counts only if it carries this node's current incarnation; else it is an introduction,
+//! and answered. So no frame that was recorded before a restart of this node counts. A frame of a new incarnation of
+//! the peer must also echo a time of this node's clock after the last incarnation ended and after the proven one was
+//! met. So no frame that was recorded before a restart of the peer counts either, even of an incarnation that never
+//! reached this node. Within an incarnation the sequence on each path must rise.
 //!
-//! **The dead stay dead.** A frame that was said before another one that came long ago is no sign of life ([`Numbers`]).
-//! Once the peer is silent, only a frame numbered above all that came revives it.
+//! **The dead stay dead.** A frame that was sent before another one that came long ago is no sign of life ([`Numbers`]).
+//! Once the peer is dead, only a frame with a higher number than all that came revives it.
 //!
-//! **Only the newest word counts.** A frame that is not the newest over all paths shows that its path works, no more.
+//! **Only the newest frame counts.** A frame that is not the newest over all paths shows that its path works, no more.
 //!
 //! ```text
 //!   NeverHeard ──counted beat──▶ Alive ──every path silent──▶ Dead(Silent)
@@ -31,26 +30,26 @@ use crate::core::io::disk::Generation;
 use crate::core::io::time::Time;
 use crate::limits;
 
-/// How the peer came to be dead.
+/// How the peer died.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Death {
-    /// Every path fell silent. `gone`: whether this node still reached the LAN then, so that it is the
-    /// peer that is gone and not this node that is cut off; `None` while that is being asked.
+    /// Every path fell silent. `gone`: whether this node still reached the LAN then. If so, the peer is gone; else this
+    /// node is cut off. `None` while the reach hosts are being asked.
     Silent {
         /// See above.
         gone: Option<bool>,
     },
-    /// It said goodbye: it held nothing any more, and its incarnation has ended.
+    /// It sent a farewell: it holds nothing, and its incarnation has ended.
     Goodbye,
-    /// Its heart died, and its guard said so: it has taken the addresses away, and the incarnation has
-    /// ended. Services may still run there.
+    /// Its guard sent the last will: its heart died, the addresses are removed, and the incarnation has ended. Services
+    /// may still run there.
     Will,
 }
 
 /// Whether it lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Life {
-    /// Nothing counted since this node's start. Never heard is not dead.
+    /// No frame counted since this node's start. That is not death.
     NeverHeard,
     /// Heard.
     Alive {
@@ -69,17 +68,17 @@ pub enum Life {
 /// What became of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It counted; `new_incarnation`: it ended an older incarnation or was the first of all; `newest`: so that what it
-    /// says counts, and not only that the path works.
+    /// It counted. `new_incarnation`: it ended an older incarnation or was the first of all. `newest`: its content
+    /// counts, and not only that the path works.
     Counted {
         /// See above.
         new_incarnation: bool,
         /// See above.
         newest: bool,
     },
-    /// Authentic, but it does not know this node: to be answered.
+    /// Authentic, but without this node's incarnation: to be answered.
     Introduction,
-    /// Authentic, but said too long ago to be a sign of life.
+    /// Authentic, but sent too long ago to be a sign of life.
     Past,
     /// Dropped.
     Refused(DropReason),
@@ -92,9 +91,9 @@ pub struct Peer {
     incarnation: Option<u64>,
     /// The newest incarnation that ended.
     ended: Option<u64>,
-    /// My time when it ended; see the two-way proof above.
+    /// This node's time when it ended; see the two-way proof above.
     ended_at: Time,
-    /// The highest sequence of a beat over all paths: only a newer one says news.
+    /// The highest sequence of a beat over all paths: only the content of a newer one counts.
     sequence: u64,
     /// The numbers of its frames.
     numbers: Numbers,
@@ -104,7 +103,7 @@ pub struct Peer {
     groups: Vec<Option<GroupBeat>>,
     /// When the current incarnation was proven.
     met_at: Time,
-    /// The newest time of mine that the current incarnation has echoed.
+    /// The newest time of this node's clock that the current incarnation has echoed.
     echoed: Time,
     /// When another incarnation than the current one introduced itself last.
     introduced_at: Time,
@@ -145,13 +144,13 @@ impl Peer {
         self.met_at
     }
 
-    /// A time of mine after which it said its newest word. Each path echoes what came on it, so the newest
-    /// frame need not have the newest echo.
+    /// A time of this node's clock after which its newest frame was sent. Each path echoes what came on it, so the
+    /// newest frame need not have the newest echo.
     pub fn spoke_after(&self) -> Time {
         self.echoed
     }
 
-    /// Whether nobody has introduced itself in its place since it said its newest word.
+    /// Whether no other incarnation introduced itself since its newest frame.
     pub fn is_undisputed(&self) -> bool {
         self.echoed > self.introduced_at
     }
@@ -161,7 +160,7 @@ impl Peer {
         matches!(self.life, Life::Alive { .. })
     }
 
-    /// Whether a frame of the current incarnation was said too long ago to be a sign of life.
+    /// Whether a frame of the current incarnation was sent too long ago to be a sign of life.
     pub fn is_past(&self, now: Time, number: u64) -> bool {
         match self.life {
             Life::Dead { .. } => self.numbers.is_passed(number),
@@ -174,7 +173,7 @@ impl Peer {
         self.numbers.came(now, number);
     }
 
-    /// Whether it is dead for sure: sole owners serve on whatever happens to their reach.
+    /// Whether it is certainly dead: a sole owner then serves on, whatever happens to its reach.
     pub fn is_gone(&self) -> bool {
         match self.life {
             Life::Dead { death, .. } => match death {
@@ -185,7 +184,7 @@ impl Peer {
         }
     }
 
-    /// Whether its incarnation is so new that it has not yet had the time to find its reach.
+    /// Whether its incarnation is too new to know its reach.
     pub fn has_just_started(&self, now: Time) -> bool {
         now.since(self.met_at) < limits::YIELD_PATIENCE
     }
@@ -195,7 +194,7 @@ impl Peer {
         self.is_alive() && self.last.as_ref().is_some_and(|beat| beat.state == NodeState::Standby)
     }
 
-    /// Whether its last word was that this node may claim should it fall silent.
+    /// Whether its newest beat allows this node to claim if the peer falls silent.
     pub fn told_may_claim(&self) -> bool {
         self.last.as_ref().is_some_and(|beat| beat.may_claim)
     }
@@ -210,12 +209,12 @@ impl Peer {
         Duration::from_millis(self.last.as_ref().map_or(0, |beat| u64::from(beat.worst_gap_ms)))
     }
 
-    /// What it said last about a group in this incarnation.
+    /// Its newest entry for a group, in this incarnation.
     pub fn group(&self, group: GroupIndex) -> Option<GroupBeat> {
         self.groups.get(usize::from(group.0)).copied().flatten()
     }
 
-    /// Where it stands towards a group, if it is heard and has said so.
+    /// Its stance towards a group, if it is heard and has stated one.
     pub fn stance(&self, group: GroupIndex) -> Option<Stance> {
         if self.is_alive() { self.group(group).map(|part| part.stance) } else { None }
     }
@@ -236,7 +235,7 @@ impl Peer {
         }
         let proven = beat.peer_incarnation == me || !prove;
         let new_incarnation = self.incarnation != Some(beat.incarnation);
-        // Without an echo it has not yet heard this node on this path: nothing shows that the frame is fresh.
+        // Without an echo nothing shows that the frame is fresh.
         if !proven || (new_incarnation && prove && beat.echo_us == 0) {
             if new_incarnation {
                 self.introduced_at = now;
@@ -251,7 +250,7 @@ impl Peer {
         if !new_incarnation && watches.iter().any(stale) {
             return Verdict::Refused(DropReason::Replay);
         }
-        // An end stays true whenever it was said.
+        // A farewell and a last will stay true however late they come.
         let ends = beat.will || beat.farewell;
         if !new_incarnation && prove && !ends && self.is_past(now, beat.sequence) {
             return Verdict::Past;
@@ -287,7 +286,7 @@ impl Peer {
         Verdict::Counted { new_incarnation, newest }
     }
 
-    /// Takes in what its newest beat says.
+    /// Takes in the content of its newest beat.
     fn take_in(&mut self, beat: &Beat) {
         self.sequence = beat.sequence;
         for part in &beat.groups {
@@ -306,7 +305,7 @@ impl Peer {
         self.last = Some(Beat { lan_mac, sync, ..beat.clone() });
     }
 
-    /// Where it takes mirror sessions on the crossover.
+    /// Where it accepts mirror sessions on the crossover.
     pub fn sync_address(&self) -> Option<Ipv6Addr> {
         let sync = self.last.as_ref()?.sync;
         let [a, b, c, d, e, f, g, h] = sync;
@@ -314,7 +313,7 @@ impl Peer {
             .then(|| Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a, b, c, d, e, f, g, h]))
     }
 
-    /// The newest generation over a group that it knows of.
+    /// The newest generation of a group that it knows.
     pub fn generation(&self, group: GroupIndex) -> Option<Generation> {
         let part = self.group(group).filter(|part| part.generation > 0)?;
         Some(Generation { number: part.generation, owner: part.owner, id: part.id })
@@ -327,8 +326,8 @@ impl Peer {
     }
 }
 
-/// The round trip that a beat proves: my time since what it echoes, less how long the peer had kept that. If that was
-/// long, the path works in one direction only, and two clocks may have drifted apart.
+/// The round trip that a beat proves: this node's time since the echoed beat, less how long the peer kept that. If the
+/// peer kept it long, there is none: the path works in one direction only, and the two clocks may have drifted apart.
 fn round_trip(now: Time, beat: &Beat) -> Option<Duration> {
     let held = Duration::from_micros(u64::from(beat.echo_held_us));
     let shows = beat.echo_us != 0 && held <= limits::ECHO_HELD_MAX;

@@ -1,4 +1,4 @@
-//! One question to the LAN: does anybody there still have the address?
+//! One probe of the LAN: does anybody there still have the address?
 //!
 //! ```text
 //!            3 silent probes, and silence as long as is asked for
@@ -10,9 +10,9 @@
 //!    ▼                                                       ▼
 //!  Held                                                  Conflict
 //! ```
-//! Nobody answers for an address whose lease has ended, so a peer whose daemon is dead, frozen or
-//! starved while its kernel lives is waited for; one that lost power is not. How long silence must last is
-//! said by [`Patience`], and comes from `lan`.
+//! Nobody answers for an address whose lease has ended. So the claim waits for a peer whose daemon is dead, frozen or
+//! starved while its kernel still answers, and not for one that lost its power. [`Patience`], which `lan` computes,
+//! says how long silence must last.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::core::io::event::Holder;
 use crate::core::io::time::Time;
 use crate::limits;
 
-/// A question under way.
+/// A probe under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Probe {
     began_at: Time,
@@ -29,17 +29,17 @@ pub struct Probe {
     sent: u32,
     next_at: Time,
     answered_at: Option<Time>,
-    /// The peer's kernel answered while its heart was only late.
+    /// The peer's kernel answered while the peer was only late, not dead.
     answered_in_doubt: bool,
     stranger: Option<[u8; 6]>,
     /// Whether a probe by the peer counts as an answer: the non-preferred node backs off.
     yields: bool,
 }
 
-/// What silence must be, to prove that nobody has the address.
+/// How long silence must last to prove that nobody has the address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Patience {
-    /// It must have lasted so long.
+    /// It must have lasted this long.
     pub silence: Duration,
     /// It proves nothing before then.
     pub not_before: Option<Time>,
@@ -80,15 +80,15 @@ impl Probe {
         }
     }
 
-    /// Begins anew at that time: nothing before counts as silence. An answer of a moment ago stands.
+    /// Begins again at that time: no silence before it counts. A recent answer stays valid.
     pub fn begin_anew(&mut self, at: Time) {
         (self.silent_since, self.next_at, self.sent) = (at, at, 0);
         self.answered_at =
             self.answered_at.filter(|&answered| at.since(answered) < limits::PROBE_WAIT);
     }
 
-    /// Somebody was seen with the address. `counts`: it is waited for. Else the peer's heart is only late: its
-    /// kernel's answer is no sign of a dead heart, and silence begins anew.
+    /// Somebody was seen with the address. `counts`: the claim waits for it. Else the peer's heart is only late: the
+    /// answer of its kernel does not prove a dead heart, and silence begins again.
     pub fn seen(&mut self, now: Time, holder: Holder, counts: bool) {
         let answered = match holder {
             Holder::Peer | Holder::PeerAnnounces => true,
@@ -106,8 +106,8 @@ impl Probe {
         }
     }
 
-    /// Whether the peer's kernel answered while its heart was only late: what is lost afterwards is no sign that it
-    /// went at once.
+    /// Whether the peer's kernel answered while its heart was only late: a cable that is lost afterwards is no sign of
+    /// a sudden death.
     pub fn was_answered_in_doubt(&self) -> bool {
         self.answered_in_doubt
     }
@@ -117,7 +117,7 @@ impl Probe {
         self.answered_at.is_some()
     }
 
-    /// In a gap of this node's own time nobody could be heard to answer.
+    /// This node was stalled: an answer could not be heard meanwhile.
     pub fn overslept(&mut self, now: Time, late: Duration) {
         self.answered_at = self.answered_at.map(|at| (at + late).min(now));
         self.begin_anew(now);
@@ -163,7 +163,7 @@ impl Probe {
         Verdict::Send
     }
 
-    /// Whether its last question was asked so long ago that the answer may be another by now.
+    /// Whether its result is too old to rely on.
     pub fn is_stale(&self, now: Time) -> bool {
         now.since(self.next_at) >= limits::PROBE_VALID
     }

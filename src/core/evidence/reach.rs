@@ -26,7 +26,7 @@ pub struct Reach {
     carrier_back_at: Option<Time>,
 }
 
-/// What a question about reach came to.
+/// The result of a question about reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proof {
     /// A reach host answered (or, without reach hosts, there is a carrier).
@@ -55,8 +55,8 @@ impl Reach {
         }
     }
 
-    /// Other hosts are asked from now on. What was asked before does not count against the new ones; until
-    /// they are asked, they count as what proved this node's reach before: no reload looks like a loss.
+    /// Other hosts are asked from now on. Until they have been asked, each counts as having answered like the old ones,
+    /// so a reload does not look like a loss.
     pub fn set_hosts(&mut self, now: Time, old: &[IpAddr], new: &[IpAddr]) {
         if old == new {
             return;
@@ -102,7 +102,7 @@ impl Reach {
         due
     }
 
-    /// When the LAN carrier came back last after the peer may have been told that there was none.
+    /// When the LAN carrier last came back, if a beat may have reported it lost.
     pub fn carrier_back_at(&self) -> Option<Time> {
         self.carrier_back_at
     }
@@ -183,7 +183,7 @@ impl Reach {
         else {
             return;
         };
-        // A host may say something twice, the second time long after it was asked.
+        // A host may answer twice, the second time long after it was asked.
         if *newest < Some(asked) {
             *newest = Some(asked);
             let took = now.since(asked);
@@ -193,8 +193,8 @@ impl Reach {
         }
     }
 
-    /// How old a question must be to count as unanswered. Any host's answer would do, so the quickest
-    /// counts.
+    /// How old a question must be to count as unanswered. One answer of any host is enough, so the quickest host sets
+    /// it.
     fn patience(&self) -> Duration {
         let quickest = self.round_trips.iter().flatten().min().copied().unwrap_or_default();
         (limits::REACH_PATIENCE + quickest * 2).min(limits::REACH_PATIENCE_MAX)
@@ -207,7 +207,7 @@ impl Reach {
             return Proof::NotReached;
         }
         if self.answered.is_empty() {
-            // Nobody to ask: a look at the carrier is all there is.
+            // Without reach hosts only the carrier shows it.
             let seen = self.carrier_seen_at >= since;
             return if seen { Proof::Reached } else { Proof::Unknown };
         }

@@ -10,13 +10,13 @@ use crate::core::io::time::Time;
 use crate::limits;
 
 impl Evidence {
-    /// How late the peer's loop was lately: its asks may be answered as late.
+    /// How late the peer's loop ran lately: its answers to asks may come as late.
     pub fn peer_late(&self) -> Duration {
         let gap = self.peer.worst_gap().min(limits::GAP_HEEDED_MAX);
         gap.saturating_sub(self.pace.sends)
     }
 
-    /// The far end of a cable was lost a moment ago: each path is asked until that moment is over.
+    /// The far end of a cable was lost a moment ago, so every path is asked repeatedly for a while.
     pub fn is_urgent(&self, now: Time) -> bool {
         let span = self.pace.dead_after;
         self.peer.is_alive()
@@ -37,12 +37,13 @@ impl Evidence {
         self.configured().filter(|watch| watch.path != Path::Serial)
     }
 
-    /// Whether the peer is silent: on every path for so long that it is dead; or it vanished with the far end of a
-    /// cable, at once. That cable alone proves nothing, nor does a LAN that may just be slow besides: a second,
-    /// independent path must leave an ask unanswered, too (P1). Without one only time counts.
+    /// Whether the peer is dead by silence: every path has been silent for its timeout, or the far end of a cable was
+    /// lost and asks on all other paths stay unanswered. The lost cable alone proves nothing, and neither does a LAN
+    /// besides it, which may just be slow: the serial line must leave an ask unanswered, too (P1). A pair without one
+    /// waits for the timeout.
     pub fn is_peer_silent(&self, now: Time) -> bool {
         let gap = self.peer.worst_gap();
-        // Since the peer was met, a slow line may not have had the time to bring anything.
+        // A slow line may have had no time to deliver anything since this incarnation was met.
         let had_time = |watch: &PathWatch| {
             watch.heard_at.is_some() || now.since(self.peer.met_at()) >= watch.dead_after
         };
@@ -55,8 +56,9 @@ impl Evidence {
                 && self.configured().all(|watch| self.went_with_far_end(now, watch)))
     }
 
-    /// Whether nothing came on the serial line for as long as makes the fast paths silent, and an ask stays unanswered
-    /// there. Its heartbeats are further apart; but where the fast paths were well a moment ago it is asked.
+    /// Whether the serial line was silent for the timeout of the fast paths and leaves an ask unanswered. Its own
+    /// timeout is longer because its heartbeats are further apart. This shortcut applies while the fast paths were well
+    /// a moment ago, because only then was the line asked.
     fn line_is_silent(&self, now: Time, watch: &PathWatch) -> bool {
         let span = self.pace.dead_after.max(self.peer.worst_gap().min(limits::GAP_HEEDED_MAX) * 2);
         let over = watch.ask_over_at(self.peer_late()).is_some_and(|at| now >= at);
@@ -69,17 +71,17 @@ impl Evidence {
                 .any(|fast| fast.heard_at.is_some_and(|at| now.since(at) <= span * 2))
     }
 
-    /// Whether heartbeats are overdue on both fast paths, and were not a moment ago. Then the serial line is asked, and
-    /// nothing holds its asks up.
+    /// Whether heartbeats just became overdue on both fast paths. Then the serial line is asked, ahead of any other
+    /// frame.
     pub fn asks_line_first(&self, now: Time) -> bool {
         let gap = self.peer.worst_gap();
         let lately = self.fast_paths().any(|watch| !watch.is_silent(now, gap));
         self.peer.is_alive() && lately && self.is_unheard(now)
     }
 
-    /// Whether a path that was well has fallen silent with the far end of a cable. A cable that was pulled long ago is
-    /// no evidence of a death now, nor is a LAN that failed before, where the peer has said that it has no carrier, or
-    /// where it answered elsewhere meanwhile.
+    /// Whether a path that was well fell silent together with the far end of a cable. These are no evidence of a death
+    /// now: a cable that was pulled long ago; a LAN that failed before; a LAN on which the peer reported no carrier; a
+    /// LAN ask that the peer outlived by answering on another path.
     fn went_with_far_end(&self, now: Time, watch: &PathWatch) -> bool {
         let over = watch.ask_over_at(self.peer_late()).is_some_and(|at| now >= at);
         let span = self.pace.dead_after;
@@ -93,8 +95,8 @@ impl Evidence {
         }
     }
 
-    /// What the far ends of the cables say of the peer. A crossover that was pulled before counts for the serial line,
-    /// too: an owner that loses the rest then cannot let go in time.
+    /// What the far ends of the cables say about the peer. If the peer outlived the loss of the crossover, the serial
+    /// line's far end proves nothing either: an owner that loses its last cables then cannot release in time.
     pub fn far_end(&self, now: Time) -> FarEnd {
         let of = |cable: &CarrierWatch| match self.lived_on(cable) {
             true => FarEnd::Kept,
@@ -106,13 +108,13 @@ impl Evidence {
         }
     }
 
-    /// Whether the peer outlived the loss of this cable. Then a plug was pulled, and what is silent afterwards may
-    /// be the next one (P1): only silence counts.
+    /// Whether the peer outlived the loss of this cable. Then a plug was pulled, and the next silence may be the next
+    /// plug (P1): only the timeout counts.
     fn lived_on(&self, cable: &CarrierWatch) -> bool {
         cable.lost_at().is_some_and(|lost_at| self.lived_beyond(lost_at))
     }
 
-    /// Whether the peer still answered, on any path, when it would have been given up had it died at `at`.
+    /// Whether the peer showed on any path that it lived longer than a death at `at` could explain.
     fn lived_beyond(&self, at: Time) -> bool {
         self.configured().any(|watch| watch.lived_after() >= at + limits::ASK_PATIENCE_MIN)
     }
@@ -122,7 +124,7 @@ impl Evidence {
         self.fast_paths().filter_map(PathWatch::overdue_at).max()
     }
 
-    /// Whether a beat is overdue on both fast paths; where both have been silent for long, on the serial line, too.
+    /// Whether a beat is overdue on both fast paths, and on the serial line as well if both have been silent for long.
     pub fn is_unheard(&self, now: Time) -> bool {
         let gap = self.peer.worst_gap();
         let overdue = |watch: &PathWatch| watch.overdue_at().is_none_or(|at| now >= at);
@@ -130,18 +132,17 @@ impl Evidence {
         self.configured().filter(|watch| long || watch.path != Path::Serial).all(overdue)
     }
 
-    /// Whether no cable is left by which anybody could be heard. An owner then lets go at once, before
-    /// the peer, which sees the crossover's carrier lost too, can take over; it proves no death. A serial
-    /// line that is late, or where an ask hangs, is as good as none: the peer may have heard its last up to
-    /// a beat before this node did, and its own asks may prove more to it, so waiting for silence here would
-    /// be too long. It costs little: without a LAN carrier nobody is served here.
+    /// Whether this node has lost every cable. An owner then releases at once, before the peer, which sees the
+    /// crossover's carrier lost too, can take over. It proves no death. A serial line that is late, or leaves an ask
+    /// unanswered, counts as lost: the peer may have heard its last beat up to an interval earlier than this node, so
+    /// waiting for the timeout would be too long. It costs little: without a LAN carrier no client is served here.
     pub fn has_no_cable(&self, now: Time) -> bool {
         let line_silent = |watch: &PathWatch| {
             let hangs_at = watch.ask_hangs_at(Duration::ZERO);
             let gone = hangs_at.into_iter().chain(self.line_gone_at(watch)).any(|at| now >= at);
             watch.path != Path::Serial || watch.is_late(now) || gone
         };
-        // A second look whose answer is late must not keep the address here.
+        // A late answer to the second look must not delay the release.
         let lost = |at: Time| now.since(at) >= limits::CARRIER_SECOND_LOOK;
         self.peer.is_alive()
             && self.crossover.lost_at().is_some_and(lost)
@@ -149,8 +150,8 @@ impl Evidence {
             && self.configured().all(line_silent)
     }
 
-    /// When a line on which nothing was answered since the crossover was lost counts as lost with it. Nothing
-    /// prolongs that, not what is on the line nor this node's own lateness: the peer's patience began at the same
+    /// When a serial line counts as lost together with the crossover, if nothing was answered on it since. Nothing
+    /// extends that time, neither traffic on the line nor this node's own lateness: the peer's time began at the same
     /// moment.
     pub fn line_gone_at(&self, watch: &PathWatch) -> Option<Time> {
         let lost_at = self.crossover.lost_at()?;

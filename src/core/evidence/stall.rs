@@ -8,16 +8,16 @@ use crate::core::io::time::Time;
 use crate::core::{Core, Phase};
 use crate::limits;
 
-/// How late what was due was done: the loop's own noise, since the start.
+/// How late the loop ran, since the start.
 #[derive(Clone, Debug, Default)]
 pub struct Lateness {
-    /// By [`limits::LATENESS_BELOW_MS`], and what was later than all of them.
+    /// Counts by [`limits::LATENESS_BELOW_MS`], and of what was later than all of them.
     counts: [u64; limits::LATENESS_BELOW_MS.len() + 1],
     worst: Duration,
 }
 
 impl Lateness {
-    /// Something due was done so late.
+    /// Something was done this late.
     pub fn saw(&mut self, late: Duration) {
         self.worst = self.worst.max(late);
         let below = |ms: &u64| late < Duration::from_millis(*ms);
@@ -48,7 +48,7 @@ pub struct Gaps {
 }
 
 impl Gaps {
-    /// None yet. Each counts as a recent one for so long, at most twice.
+    /// None yet. A gap counts as recent for this long, at most twice.
     pub fn remembered_for(memory: Duration) -> Gaps {
         let (none, window_began) = (Duration::ZERO, Time(0));
         Gaps { memory, window_began, in_window: none, in_last_window: none, ever: none }
@@ -84,7 +84,7 @@ pub fn overslept(now: Time, last: Time, planned: Time) -> Option<Duration> {
 }
 
 impl Core {
-    /// A gap in this node's own time: what it missed then is nobody's silence.
+    /// This node was stalled: what it missed meanwhile does not count as anybody's silence.
     pub(in crate::core) fn overslept(&mut self, now: Time, late: Duration) {
         if !self.obeys_stall_rule() || self.phase == Phase::Sweeping {
             return;

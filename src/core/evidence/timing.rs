@@ -1,6 +1,5 @@
-//! The times of the heartbeat that are in effect. Two nodes that do not have the same config (one was
-//! reloaded, the other not yet) keep to both: each beats as often as either config asks for, and waits
-//! for the other as long as either allows. So no reload, in whatever order, makes a death.
+//! The heartbeat times in effect. Until the configs match (one node was reloaded, the other not yet), both nodes use
+//! the shorter interval and the longer timeout. So no order of reloads makes a node look dead.
 
 use std::time::Duration;
 
@@ -11,9 +10,9 @@ use crate::limits;
 /// The times in effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
-    /// This node beats this often.
+    /// Interval of this node's beats.
     pub sends: Duration,
-    /// The peer's beats come at least this often.
+    /// Longest interval of the peer's beats.
     pub expects: Duration,
     /// Silence after which the peer is dead.
     pub dead_after: Duration,
@@ -22,7 +21,7 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// Both nodes keep to the same config.
+    /// Both nodes have the same config.
     pub fn of(times: Heartbeat) -> Pace {
         Pace {
             sends: times.interval,
@@ -32,7 +31,7 @@ impl Pace {
         }
     }
 
-    /// The peer may keep to what was in effect, or to these times.
+    /// The peer may use the times that were in effect, or these.
     pub fn or(self, times: Heartbeat) -> Pace {
         Pace {
             sends: self.sends.min(times.interval),

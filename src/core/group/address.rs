@@ -57,7 +57,7 @@ impl Core {
         }
     }
 
-    /// The kernel refuses some of the addresses: the others are served.
+    /// The kernel refuses some of the addresses; the others are served.
     pub(in crate::core) fn addresses_refused(
         &mut self,
         group: &mut GroupState,
@@ -119,7 +119,7 @@ impl Core {
         group.role = Role::Passive { granted };
     }
 
-    /// Commands a release under a new number: only the answer to the newest one counts.
+    /// Commands a release with a new number; only the answer to the newest one counts.
     pub(in crate::core) fn command_release(&mut self, group: &mut GroupState) {
         group.release = group.release.wrapping_add(1);
         self.out.push_back(Command::Release { group: group.index, release: group.release });
@@ -131,8 +131,8 @@ impl Core {
         group: &mut GroupState,
         holder: Holder,
     ) {
-        // Whoever plays another machine on the LAN must not keep everybody from serving: what was served before
-        // is served again, and defended.
+        // A machine on the LAN that pretends to have the address must not keep both nodes from serving: an address that
+        // was served before is served again, and defended.
         if let Holder::Stranger(_) = holder
             && !group.may_hold()
             && group.conflicts.are_spent(now)
@@ -157,11 +157,11 @@ impl Core {
                 if let Rival::Asked(probe) = &mut group.rival {
                     probe.seen(now, holder, true);
                 }
-                // Not at once for each frame: two who see each other would flood the LAN. A stranger is told at
-                // most as often as it is told of (RFC 5227, 2.4).
+                // Not for each frame at once: two machines that defend one address would flood the LAN. Against a
+                // stranger this node defends it no more often than it reports it (RFC 5227, 2.4).
                 let soon = now + limits::ANNOUNCE_GAP;
                 let text = match holder {
-                    // Whoever probes is answered by the kernel.
+                    // The kernel answers a probe.
                     Holder::PeerProbes => return,
                     Holder::Peer | Holder::PeerAnnounces => {
                         active.announced = 0;
@@ -183,7 +183,7 @@ impl Core {
                 self.tell_meddling(now, group, text);
             }
             Role::Passive { .. } | Role::Wanting { .. } => {
-                // A heart that is only late has a kernel that answers.
+                // The kernel of a heart that is only late answers, too.
                 let counts =
                     !self.evidence.peer.is_alive() || (self.evidence.far_end(now) > FarEnd::Kept);
                 group.lan.seen(now, holder, counts);
@@ -198,7 +198,7 @@ impl Core {
             return;
         }
         if now.since(active.leased_at) >= limits::LEASE {
-            // Nobody took it away: its lease ran out.
+            // Nobody removed it: its lease ran out.
             return self.put_back(now, group);
         }
         group.lost_addresses += 1;
@@ -212,8 +212,8 @@ impl Core {
         self.put_back(now, group);
     }
 
-    /// An address that this node should hold is gone. If the peer is not heard or the lease had run
-    /// out, the peer may have claimed it since: then it is released, and claimed with a probe.
+    /// An address that this node should hold is gone. If the peer is not heard or the lease had run out, the peer may
+    /// have claimed it meanwhile: then the group is released, and claimed again with a probe.
     pub(in crate::core) fn put_back(&mut self, now: Time, group: &mut GroupState) {
         let Role::Active(active) = &mut group.role else { return };
         if !self.evidence.peer.is_alive() || now.since(active.leased_at) >= limits::LEASE {
@@ -228,7 +228,7 @@ impl Core {
 
     pub(in crate::core) fn address_found(&mut self, now: Time, group: &mut GroupState) {
         match group.role {
-            // Its own, or about to be taken away and looked for again.
+            // This node's own, or about to be removed and probed again.
             Role::Active(_) | Role::Releasing { .. } => return,
             Role::Passive { .. }
             | Role::Wanting { .. }

@@ -1,5 +1,4 @@
-//! The way to a claim: what gives the right to it, the question to the LAN who has the addresses, and the
-//! claim itself.
+//! The way to a claim: the right to serve, the probe of the LAN, and the claim itself.
 
 use std::time::Duration;
 
@@ -38,8 +37,8 @@ impl Core {
         }
     }
 
-    /// Whether the LAN carrier came back so lately that the peer, which was not yet heard to know of it, may
-    /// still serve because there was none.
+    /// Whether the LAN carrier came back so recently that the peer, which may not know it yet, may still serve because
+    /// it had been lost.
     fn is_lan_carrier_new(&self, now: Time) -> bool {
         self.evidence.reach.carrier_back_at().is_some_and(|back_at| {
             let known = self.evidence.peer.spoke_after() > back_at;
@@ -47,7 +46,7 @@ impl Core {
         })
     }
 
-    /// The right to serve while the peer does not speak: dead, or never heard.
+    /// The right to serve while the peer is not heard: dead, or never heard.
     fn right_by_silence(&mut self, now: Time, group: &GroupState) -> Result<Right, Refusal> {
         let peer = match self.evidence.peer.life {
             Life::NeverHeard => PeerWord::NeverHeard {
@@ -77,9 +76,8 @@ impl Core {
         right::decide(&self.evidence(now, group, PeerWord::Granted { released }))
     }
 
-    /// Asks the LAN who has the addresses that the peer serves: now and then at rest; often while the peer is asked
-    /// whether it lives, or its beats are overdue. Not before: a node that is about to die would answer, and be
-    /// waited for.
+    /// Probes the addresses that the peer serves: now and then at rest; often while asks are unanswered or beats
+    /// overdue. Not earlier: a node that is about to die would still answer, and the claim would wait for its lease.
     pub(in crate::core) fn watch_lan(&mut self, now: Time, group: &mut GroupState, side: Side) {
         match side {
             Side::Says(Stance::Active | Stance::Offering) if self.is_in_doubt(now) => {
@@ -95,14 +93,14 @@ impl Core {
                 }
                 self.tell_lan_news(now, group);
             }
-            // It is what the claim by silence begins with.
+            // The claim by silence begins with this probe.
             Side::Dead => {}
-            // The peer speaks for itself again.
+            // The peer's beats say what it holds.
             Side::Says(_) | Side::Unknown => group.lan.forget(),
         }
     }
 
-    /// Sends one question about the group's addresses.
+    /// Sends one probe for the group's addresses.
     pub(in crate::core) fn ask_lan(&mut self, group: &GroupState) {
         let ask_as = group.lan.asks_as();
         self.out.push_back(Command::Probe { group: group.index, ask_as });
@@ -130,14 +128,14 @@ impl Core {
         may_have_vanished || self.evidence.is_unheard(now)
     }
 
-    /// What silence of the LAN must be, to prove that the silent peer's kernel does not hold the group's addresses.
+    /// How long the LAN must be silent to prove that the silent peer's kernel does not hold the group's addresses.
     fn lan_patience(&self, now: Time, group: &GroupState) -> Patience {
         if let Life::Dead { death: Death::Goodbye | Death::Will, .. } = self.evidence.peer.life {
             return Patience::SHORT;
         }
-        // Where a cable's far end went with the peer, that tells of its kernel, too. Else the LAN must have been silent
-        // as long as the beats were (P1), of which the last may have left up to an interval before the next was
-        // missed; and not less where that is short.
+        // If a cable's far end was lost with the peer, its kernel is gone, too. Else the LAN must be silent as long as
+        // the beats (P1), less an interval, because the last beat may have left that long before the next was missed,
+        // and at least for a minimum.
         let vanished = match self.evidence.peer.life {
             Life::Dead { .. } => self.evidence.far_end(now) == FarEnd::Lost,
             Life::Alive { .. } => self.evidence.far_end(now) > FarEnd::Kept,
@@ -171,7 +169,7 @@ impl Core {
     pub(in crate::core) fn claim_by_silence(&mut self, now: Time, group: &mut GroupState) -> Role {
         let passive = Role::Passive { granted: None };
         if self.evidence.peer.is_alive() {
-            // Heard, but it has not yet spoken of this group.
+            // Heard, but without an entry for this group yet.
             let same =
                 self.evidence.peer.last().is_none_or(|beat| beat.digest == self.config.digest);
             group.why = if same {
@@ -196,11 +194,11 @@ impl Core {
             }
             Err(refusal) => {
                 group.why = refusal.to_string();
-                // What is awaited for some ms at every start is no news.
+                // Waits of some ms at every start are not reported.
                 let early = now.since(self.started_at) < limits::PATIENCE_TOLD_AFTER;
                 let news = match refusal {
                     Refusal::ReachUnknown | Refusal::CarrierNew | Refusal::NoIntent => false,
-                    // Nobody could answer yet.
+                    // No answer can have come yet.
                     Refusal::NotReached => !early && !self.is_lan_carrier_new(now),
                     Refusal::Patience(_)
                     | Refusal::CopyIncomplete
@@ -238,7 +236,7 @@ impl Core {
         granted: bool,
     ) -> Role {
         let passive = Role::Passive { granted: None };
-        // The right must stand at every step, not only at the first.
+        // The right must hold at every step, not only at the first.
         let right = match (granted, side) {
             (true, Side::Says(Stance::Granting(theirs))) if theirs == want && group.able => {
                 self.right_by_grant(now, group, false)
@@ -298,8 +296,8 @@ impl Core {
         }
     }
 
-    /// Whether this node backs off when the other one probes, too. Not by where the group is at home: on that
-    /// config files may disagree.
+    /// Whether this node backs off when the other one probes, too. Decided by the names' order, not by `prefer`: config
+    /// files may disagree on that.
     pub(in crate::core) fn yields(&self) -> bool {
         self.me != NodeIndex::Lower
     }
@@ -350,7 +348,7 @@ impl Core {
             },
         };
         if let Life::Dead { death: Death::Silent { gone }, .. } = &mut self.evidence.peer.life {
-            // This node reaches the LAN and nobody there has the address: the peer is gone.
+            // This node reaches the LAN, and nobody there has the address: the peer is gone.
             *gone = Some(true);
         }
         group.lan.forget();
@@ -379,7 +377,7 @@ impl Core {
             waits_for_peer: self.peer_still_stops(group),
             recorded: !group.duties.has_mirror(),
             unable_since: None,
-            // Not taken from the hands of a peer that is well: at home is where it should be.
+            // The peer was well only if it released the group itself; else a failback is due later.
             peer_was_away: right.probe || self.peer_reaches_fewer(now),
             contested: false,
             peer_had_base_at,

@@ -1,13 +1,13 @@
 //! What this node's copy of a group's trees is worth, and whose is newer (P3).
 //!
-//! A copy belongs to a generation, meant by its id. It may be served by itself if it is of the newest generation that
-//! was served, as far as anybody here knows, and if nothing that its owner had not sent is older than
-//! `max_behind`. Two things stand for a copy of the newest generation: the trees that this node served in the
-//! generation before, if it handed them over for just that generation; and the trees that were ready for a generation
-//! which this node then began, and of which the index does not know yet.
+//! A copy belongs to a generation, identified by its id. A node may serve its copy on its own if the copy is of the
+//! newest generation that was served, as far as this node knows, and if nothing that the owner had not sent is older
+//! than `max_behind`. Two more copies count as being of the newest generation: the trees that this node served in the
+//! generation before, if it handed them over for just that one; and the trees that were ready for a generation which
+//! this node then began, and which the index does not contain yet.
 //!
-//! Two copies that both were served, and of which neither contains the other, are *forked*: neither ever
-//! replaces the other by itself.
+//! Two copies that both were served, and of which neither contains the other, are *forked*: neither replaces the other
+//! without an administrator.
 
 use super::order::{MirrorReport, Unsent};
 use super::right::{Copy, Refusal};
@@ -40,8 +40,8 @@ impl Core {
                 None => Copy::Whole,
             },
         };
-        // What follows is on record with the trees before it begins: else a crash in its first moments would
-        // leave trees of which nobody knows that they were served in it.
+        // The index must list the next generation before it begins: else a crash in its first moments would leave trees
+        // that were served in it, and nobody would know.
         let ready = report.ready_for == self.disk.usable_intent(&group.name);
         let has_history = self.disk.served_trees(&group.name).is_some();
         let awaits_peers = has_history && self.peers_worker_word(group) == Word::Due;
@@ -49,20 +49,20 @@ impl Core {
         if worth == Copy::Whole && !settled { Copy::Settling } else { worth }
     }
 
-    /// What this node's copy is, held against the newest generation over these trees.
+    /// What this node's copy is, compared with the newest generation of these trees.
     pub(in crate::core) fn holds(&self, group: &GroupState) -> Holds {
         if self.peer_has_later_commits(group) {
             return Holds::Older;
         }
         let served = self.disk.served_trees(&group.name);
         let Some(report) = known_report(group) else {
-            // Who served last has what it served, also while its worker or its file system does not answer:
-            // what the peer has may be older.
+            // The last owner has what it served, even while its worker or its file system does not answer; the peer's
+            // copy may be older.
             let served_last = served.is_some_and(|served| served.owner == self.me);
             return if served_last { Holds::Newest } else { Holds::Nothing };
         };
         let Some(served) = served else {
-            // There was no generation that had trees.
+            // There was no generation with trees.
             return report.copy_of.map_or(Holds::Nothing, |_| Holds::Newest);
         };
         if report.ready_for == Some(served) {
@@ -76,8 +76,9 @@ impl Core {
         }
     }
 
-    /// Whether these trees, which have no history, may be the first to be served: those of who served
-    /// before there were trees, else the preferred node's, unless only the other's have anything in them.
+    /// Whether these trees, which have no history, may be the first to be served. First choice are the trees of the
+    /// node that served before there were trees, then the preferred node's, unless only the other node's contain
+    /// anything.
     fn may_begin(&self, group: &GroupState) -> bool {
         if self.disk.served_trees(&group.name).is_some() {
             return false;
@@ -92,9 +93,9 @@ impl Core {
         (self.home(group) == self.me && !only_there) || only_here
     }
 
-    /// Whether the peer has commits of the newest generation that this node, which began that generation, does not
-    /// know: its disk was set back to an earlier state. The newest one may have been on its way when this
-    /// node was cut off from its own power.
+    /// Whether this node owned the newest generation, and the peer has commits of it that are unknown here: this node's
+    /// disk was set back to an earlier state. One commit more is no proof: it may have been under way when this node
+    /// lost its power.
     fn peer_has_later_commits(&self, group: &GroupState) -> bool {
         let known = known_report(group).is_some();
         let served = self.disk.served_trees(&group.name).filter(|_| known);
@@ -109,7 +110,7 @@ impl Core {
         }
     }
 
-    /// The age in s of what the peer's generation has and this copy lacks, if that is too much.
+    /// The age in s of the changes of the peer's generation that this copy lacks, if it is too high.
     fn too_far_behind_s(&self, group: &GroupState) -> Option<u16> {
         let served = self.disk.served_trees(&group.name)?;
         // Before the peer has spoken the disk decides; see `right`.
@@ -118,7 +119,7 @@ impl Core {
         }
         let part = self.evidence.peer.group(group.index)?;
         let max_s = self.config.groups.get(usize::from(group.index.0)).map(|it| it.max_behind)?;
-        // Who fell silent may have served on, if it was only cut off.
+        // A silent peer that was only cut off may have served on.
         let silent_s = match self.evidence.peer.life {
             Life::Dead { death: Death::Silent { .. }, .. } => {
                 self.now.since(self.evidence.peer.spoke_after()).as_secs()
@@ -133,13 +134,12 @@ impl Core {
             None => part.copy.unsent_s.saturating_add(silent_s),
         };
         let too_far = age_s == UNSENT_UNKNOWN_S || u64::from(age_s) > max_s.as_secs();
-        // A peer that holds nothing newer itself knows of nothing that could be missing here.
+        // If the peer's own copy is not newer, nothing is missing here.
         (too_far && part.copy.holds == Holds::Newest).then_some(age_s)
     }
 
-    /// The peer, which served last, is back and cannot say what it holds: its worker or its file system does not
-    /// answer. Who heard it serve knows what it had not sent, as if it were silent since; who was off knows
-    /// nothing.
+    /// The peer, the last owner, is back and cannot say what it holds: its worker or its file system does not answer.
+    /// If this node heard it serve, it knows what was unsent then, and counts as if the peer had been silent since.
     fn told_before_silence(&self, group: &GroupState, served: Generation) -> Option<u16> {
         let (generation, unsent_s, at) = group.told_unsent?;
         if generation != served || self.peers_worker_word(group) != Word::Never {
@@ -153,7 +153,7 @@ impl Core {
         Some(unsent_s.saturating_add(since_s))
     }
 
-    /// Notes what the peer says of its generation.
+    /// Notes what the peer's beats say about its generation.
     pub(super) fn note_unsent(&mut self, group: &mut GroupState) {
         let Some(part) =
             self.evidence.peer.group(group.index).filter(|_| self.evidence.peer.is_alive())
@@ -171,15 +171,15 @@ impl Core {
         }
     }
 
-    /// The newest commit of the newest generation in this copy: none, as long as it only began that generation or handed
-    /// its trees over to it.
+    /// The newest commit of the newest generation in this copy; 0 while this node has only begun that generation or
+    /// handed its trees over to it.
     fn commit(&self, group: &GroupState) -> CommitBeat {
         let Some(report) = known_report(group) else { return CommitBeat::NotSaid };
         let newest = report.copy_of == self.disk.served_trees(&group.name);
         CommitBeat::of(if newest { report.commit } else { 0 })
     }
 
-    /// What the beats say of this node's copy.
+    /// What this node's beats say about its copy.
     pub(in crate::core) fn copy_beat(&self, group: &GroupState) -> CopyBeat {
         if !group.duties.has_mirror() {
             return CopyBeat::default();
@@ -208,7 +208,7 @@ impl Core {
             Role::Active(active) => Some(active.generation),
             Role::Releasing { drain: Some(drain), .. } => Some(drain.generation),
             Role::Draining(draining) => Some(draining.generation),
-            // What the peer is let in with.
+            // What the peer begins with.
             Role::Passive { .. }
             | Role::Wanting { .. }
             | Role::Probing { .. }
@@ -227,7 +227,7 @@ impl Core {
         }
     }
 
-    /// Whether the peer, which has just released, has what the generation that begins now begins with.
+    /// Whether the peer, which has just released, has the trees that the new generation begins with.
     pub(in crate::core) fn peer_has_base(&self, group: &GroupState) -> bool {
         let before = self.disk.served_trees(&group.name);
         let part = self.evidence.peer.group(group.index).filter(|_| self.evidence.peer.is_alive());
@@ -238,14 +238,14 @@ impl Core {
         })
     }
 
-    /// Where the group is at home. Nodes whose config files differ may not agree on that, so the node whose
-    /// name comes first takes its place in all that both must decide alike.
+    /// The preferred node. Nodes whose config files differ may not agree on it; then the node whose name sorts first
+    /// takes its place in everything that both must decide the same way.
     pub(in crate::core) fn home(&self, group: &GroupState) -> NodeIndex {
         let agreed = !(self.configs_differ && self.evidence.peer.is_alive());
         if agreed { group.prefer } else { NodeIndex::Lower }
     }
 
-    /// How this node stands in comparison for a group that neither serves; the greater one serves it.
+    /// This node's rank for a group that neither node serves; the higher rank serves it.
     pub(in crate::core) fn standing(&self, group: &GroupState) -> Standing {
         let served = self.disk.served(&group.name);
         let holds = self.holds(group);
@@ -261,7 +261,7 @@ impl Core {
         }
     }
 
-    /// How the peer does.
+    /// The peer's rank.
     pub(in crate::core) fn peer_standing(&self, group: &GroupState) -> Standing {
         let Some(part) = self.evidence.peer.group(group.index) else { return Standing::default() };
         let CopyBeat { holds, empty, detail, .. } = part.copy;
@@ -310,11 +310,11 @@ impl Core {
                     return;
                 };
                 if names(&part, newest) || part.generation > newest.number {
-                    // Its generation is the newest: what is here follows it, or is asked about there.
+                    // The peer's generation is the newest: this copy follows it, or the peer asks the administrator.
                     group.fork_seen_at = None;
                     self.disk.set_forked(&group.name, false);
                 } else if self.holds(group) == Holds::Newest {
-                    // An owner that only learns of the other generation goes on in a newer one at once.
+                    // An owner that has just learned of the other generation begins a newer one at once.
                     let since = *group.fork_seen_at.get_or_insert(self.now);
                     if self.now.since(since) >= limits::FORK_SURE_AFTER {
                         self.disk.set_forked(&group.name, true);
@@ -326,7 +326,7 @@ impl Core {
         }
     }
 
-    /// What is to be said of two copies of which neither contains the other.
+    /// The text about two copies of which neither contains the other.
     pub(in crate::core) fn forked_text(&self, group: &GroupState) -> String {
         let here = matches!(group.role, Role::Active(_));
         let (me, peer) = (&self.config.node(self.me).name, &self.config.node(self.me.other()).name);
@@ -339,7 +339,7 @@ impl Core {
         )
     }
 
-    /// Whether a copy is known to be forked, here or there.
+    /// Whether the copies are known to be forked.
     pub(in crate::core) fn is_forked(&self, group: &GroupState) -> bool {
         match &group.role {
             Role::Active(active) => active.forked,
@@ -351,8 +351,8 @@ impl Core {
         }
     }
 
-    /// This node let the peer have the group that it served in `generation`: its trees are what the peer's next
-    /// generation begins with.
+    /// This node lets the peer claim the group that it served in `reign`: the peer's next generation begins with its
+    /// trees.
     pub(in crate::core) fn note_handed(&self, group: &mut GroupState, generation: Generation) {
         group.handing = group.duties.has_mirror().then_some(generation);
     }
@@ -375,7 +375,7 @@ impl Core {
         format!("{refusal}. Held here: {held}")
     }
 
-    /// Tells now and then that a copy waits for its peer.
+    /// Reports now and then that a copy waits for its peer.
     pub(in crate::core) fn tell_unsure(&mut self, now: Time, group: &mut GroupState, why: &str) {
         if group.unsure_told_at.is_some_and(|at| now.since(at) < limits::UNSURE_TOLD_EVERY) {
             return;
@@ -385,23 +385,22 @@ impl Core {
     }
 }
 
-/// A node's place for a group that nobody serves, the weightiest first.
+/// A node's rank for a group that nobody serves, the most important field first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::core) struct Standing {
-    /// Number of the newest generation that it knows of.
+    /// Number of the newest generation that it knows.
     number: u32,
     /// Its copy is of that generation.
     newest: bool,
-    /// It served in it: nobody has more than it.
+    /// It owned that generation: nobody has more than it.
     served_last: bool,
-    /// Its trees have no history, and something in them.
+    /// Its trees have no history and are not empty.
     content: bool,
-    /// The group is at home there.
+    /// It is the preferred node.
     preferred: bool,
 }
 
-/// Whether the peer has served trees that do not contain what is served here, nor the other way round, as far
-/// as its beat says.
+/// Whether both nodes served trees and neither copy contains the other, by what the peer's beat says.
 pub(in crate::core) fn is_fork(active: &Active, part: &GroupBeat) -> bool {
     part.generation >= active.generation.number
         && !names(part, active.generation)
@@ -409,7 +408,7 @@ pub(in crate::core) fn is_fork(active: &Active, part: &GroupBeat) -> bool {
         && !active.known_to_peer
 }
 
-/// What the worker says of the copy, if it knows.
+/// The worker's report about the copy, if it could look at it.
 fn known_report(group: &GroupState) -> Option<&MirrorReport> {
     group.duties.mirror_report().filter(|report| report.known)
 }

@@ -1,4 +1,4 @@
-//! How an owner hands a group over: why it offers, the drain, and the release.
+//! How an owner hands a group over: the offer, the drain, and the release.
 
 use super::order::{ServiceDuty, ServiceWord};
 use super::role::{Active, Drain, Draining, GroupState, Offer, Role};
@@ -12,7 +12,7 @@ use crate::core::io::time::Time;
 use crate::limits;
 
 impl Core {
-    /// Has the services stopped for a handover; true once they are, or had their time for it.
+    /// Stops the services for a handover; true once they have stopped, or had their time for it.
     pub(in crate::core) fn services_stop(
         &mut self,
         now: Time,
@@ -23,8 +23,7 @@ impl Core {
         self.services_stopped(now, group, since)
     }
 
-    /// Whether no service runs here that must not run on both nodes; or they had their time for it
-    /// since they were told.
+    /// Whether no service runs here that must not run on both nodes, or the time for stopping them is over.
     pub(in crate::core) fn services_stopped(
         &mut self,
         now: Time,
@@ -45,7 +44,7 @@ impl Core {
         true
     }
 
-    /// Releases for the peer, which shall get the last changes of the trees first.
+    /// Releases for the peer, which first gets the last changes of the trees.
     pub(in crate::core) fn hand_over(
         &mut self,
         now: Time,
@@ -56,7 +55,7 @@ impl Core {
         why: &str,
     ) -> Role {
         if matches!(offer, Offer::ServiceFailed { .. }) {
-            // Broken on both nodes, it would go to and fro.
+            // A service that is broken on both nodes would move back and forth.
             let doubled = group.unfit_times.min(limits::SERVICE_UNFIT_DOUBLED_MAX);
             group.unfit_until = Some(now + limits::SERVICE_UNFIT * 2_u32.pow(doubled));
             group.unfit_times = group.unfit_times.saturating_add(1);
@@ -89,7 +88,7 @@ impl Core {
         }
     }
 
-    /// The addresses are released; the peer gets the last changes of the trees, and then is let in.
+    /// The addresses are released; the peer gets the last changes of the trees, and may then claim.
     pub(in crate::core) fn step_draining(
         &mut self,
         now: Time,
@@ -109,12 +108,12 @@ impl Core {
         let late = now >= draining.until;
         let unsent = "the last changes of the trees could not be sent in time";
         match side {
-            // Nobody there any more: this node's trees are the newest, it may claim by silence.
+            // The peer died: this node's trees are the newest, it may claim by silence.
             Side::Dead | Side::Unknown => {
                 group.undrained = Some(draining);
                 return Role::Passive { granted: None };
             }
-            // It found nobody with the address while this node stood still.
+            // The peer claimed while this node was stalled.
             Side::Says(Stance::Active | Stance::Offering) => {
                 return Role::Passive { granted: None };
             }
@@ -127,7 +126,7 @@ impl Core {
             Side::Says(Stance::Wanting(_)) if !late => return Role::Draining(draining),
             Side::Says(_) => {}
         }
-        // Nobody was let in, so nobody else can have claimed.
+        // No grant was given, so the peer cannot have claimed.
         match self.right_by_grant(now, group, true) {
             Ok(mut right) => {
                 right.settled = true;
@@ -135,7 +134,7 @@ impl Core {
                 self.tell(Kind::Mirror, Some(&group.name), text);
                 self.claim(now, group, right)
             }
-            // A peer that asks for its reach anew drops its want for that moment.
+            // A peer that checks its reach again drops its request meanwhile.
             Err(_) if !late => Role::Draining(draining),
             Err(_) => {
                 let text = format!("{unsent}, and this node may not serve; they stay on it");
@@ -145,8 +144,8 @@ impl Core {
         }
     }
 
-    /// The drain that goes on, if the peer is back and has not served: it must not be let in without the
-    /// last changes because it was away while they should have been sent.
+    /// The drain that continues if the peer is back and has not served: it must not claim without the last changes only
+    /// because it was away when they should have been sent.
     pub(in crate::core) fn resume_drain(&self, group: &mut GroupState, side: Side) -> Option<Role> {
         let Side::Says(stance) = side else { return None };
         let draining = group.undrained.take()?;
@@ -161,7 +160,7 @@ impl Core {
         part.is_some_and(|part| part.serving)
     }
 
-    /// Whether this owner would hand over, and why.
+    /// Whether this owner offers the group, and why.
     pub(in crate::core) fn offer(
         &mut self,
         now: Time,
@@ -180,13 +179,13 @@ impl Core {
         }
         let failed = group.duties.running(now) == ServiceWord::Failed;
         match active.offer {
-            // What has begun is not broken off in the middle because it takes its time.
+            // A handover that has begun is not stopped because it takes long.
             Some(Offer::Moved { until } | Offer::Failback { until })
                 if now < until || active.stopping.is_some() =>
             {
                 return active.offer;
             }
-            // The peer first asks for its reach anew, and for so long says that it is unable.
+            // The peer first checks its reach again, and is unable meanwhile.
             Some(Offer::ServiceFailed { until })
                 if (failed && now < until) || active.stopping.is_some() =>
             {
@@ -194,7 +193,7 @@ impl Core {
             }
             Some(_) | None => {}
         }
-        // Where the peer could not do better, the worker goes on trying here.
+        // If the peer could not do better, the worker keeps trying here.
         let peer_can =
             matches!(side, Side::Says(Stance::Passive | Stance::Wanting(_) | Stance::Granting(_)));
         if peer_can && failed {
@@ -203,8 +202,8 @@ impl Core {
         self.failback_due(now, group, side, active)
     }
 
-    /// A preferred node that is not well begins its time of being stable anew: a port that flaps moves
-    /// the group away, and must not fetch it back each time.
+    /// While the preferred node is not well, its `stable_for` begins again: a flapping port moves the group away, and
+    /// must not move it back each time.
     pub(in crate::core) fn hold_failback_down(
         &self,
         now: Time,

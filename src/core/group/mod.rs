@@ -1,4 +1,4 @@
-//! A group: its state machine, the right to serve it, and what the worker is ordered to do for it.
+//! A group: its state machine, the right to serve it, and the worker's orders.
 
 pub(super) mod address;
 pub(super) mod claim;

@@ -1,12 +1,11 @@
-//! What this node's worker is ordered to do for a group, by the role and by where the peer stands; and
-//! what its reports prove.
+//! The orders for this node's worker, by the group's role and the peer's stance, and what its reports prove.
 //!
 //! | role | services | mirror | clients' connections |
 //! | --- | --- | --- | --- |
-//! | owner, addresses held, not yet on record | stand by | out | share |
+//! | owner, addresses held, generation not yet durable | stand by | out | share |
 //! | owner, addresses held | run | out | share |
 //! | owner about to hand over | cold ones stop | out | share |
-//! | addresses released, last changes travel | stand by | drain | leave |
+//! | addresses released, last changes under way | stand by | drain | leave |
 //! | the peer serves | stand by | in, once cold ones have stopped | yield |
 //! | about to claim, or nobody serves | as they were | still | leave |
 //! | the daemon ends | end | still | leave |
@@ -39,11 +38,11 @@ pub struct Duties {
     services: (u32, ServiceDuty),
     /// When that was ordered.
     services_since: Time,
-    /// Under that order, no service has run that must not write to the trees any more.
+    /// Under that order, every service that must not write to the trees has stopped.
     stood_by: bool,
-    /// Under that order, a warm service that should stand by did not run, and has not since.
+    /// Under that order, a warm service that should stand by does not run.
     idle_fails: bool,
-    /// Whether the services are as ordered, and since when, or when they were last heard to be on their way.
+    /// Whether the services are as ordered; since when, or when they last reported progress.
     done: bool,
     done_changed_at: Time,
     /// Longest time that the start of all services may take.
@@ -54,7 +53,7 @@ pub struct Duties {
     clients: Option<ClientDuty>,
     service_report: Option<ServiceReport>,
     mirror_report: Option<MirrorReport>,
-    /// What the peer lacks of the trees as this node owns them in that generation, as reported then.
+    /// What the peer lacks of this node's trees in that generation, and when it was reported.
     unsent: Option<(Generation, Unsent, Time)>,
     /// The peer's incarnation that this is about.
     sends_to: Option<u64>,
@@ -63,8 +62,8 @@ pub struct Duties {
 impl Duties {
     /// Nothing ordered, nothing reported.
     ///
-    /// `orders`: the number before the first order. Another one in each incarnation: reports about the
-    /// orders of the heart before may still come.
+    /// `orders`: the number before the first order. It differs in each incarnation, because reports on orders of the
+    /// heart before may still come.
     pub fn new(config: &Group, orders: u32) -> Duties {
         let mut duties = Duties {
             has_services: !config.services.is_empty(),
@@ -90,7 +89,7 @@ impl Duties {
         duties
     }
 
-    /// Its services have other times now.
+    /// A reload changed the times of its services.
     pub fn set_patience(&mut self, config: &Group) {
         let starts = config.services.iter().map(|service| service.start_timeout);
         self.start_patience = starts.sum::<Duration>() + limits::SERVICES_START_SLACK;
@@ -113,9 +112,9 @@ impl Duties {
         self.stop_patience
     }
 
-    /// Takes in how the services are.
+    /// Takes in a report about the services.
     pub fn services_reported(&mut self, now: Time, report: ServiceReport) {
-        // Something goes on: a service has started, or is tried again.
+        // There is progress: a service has started, or is tried again.
         if !self.done && self.service_report.as_ref() != Some(&report) {
             self.done_changed_at = now;
         }
@@ -135,7 +134,7 @@ impl Duties {
         self.idle_fails
     }
 
-    /// Takes in how the mirror is.
+    /// Takes in a report about the mirror.
     pub fn mirror_reported(&mut self, now: Time, report: MirrorReport) {
         let (order, duty, ..) = self.mirror;
         match duty {
@@ -157,7 +156,7 @@ impl Duties {
         if let Some(report) = &mut self.mirror_report {
             report.order = 0;
             report.in_sync = false;
-            // Whether it still is as the worker before said, nobody knows.
+            // The earlier report may be outdated.
             report.status.state = MirrorState::Paused;
             report.status.why = "a new worker has not yet looked at it".to_owned();
         }
@@ -187,8 +186,7 @@ impl Duties {
         }
     }
 
-    /// When standing by counts as done without the services' word: a warm one that does not start must not
-    /// keep the trees from being mirrored.
+    /// When standing by counts as done without a report: a warm service that does not start must not stop the mirror.
     pub fn stood_by_at(&self) -> Option<Time> {
         let stands_by = self.services.1 == ServiceDuty::Standby && !self.stood_by;
         (stands_by && self.has_services).then(|| self.services_since + self.stop_patience)
@@ -203,13 +201,13 @@ impl Duties {
         self.stood_by |= stands_by || self.stood_by_at().is_some_and(|at| now >= at);
     }
 
-    /// When services that were ordered to run, and of which nothing is heard, count as failed.
+    /// When services that were ordered to run and report nothing count as failed.
     pub fn overdue_at(&self) -> Option<Time> {
         let awaited = self.has_services && self.services.1 == ServiceDuty::Run && !self.done;
         awaited.then(|| self.done_changed_at + self.start_patience)
     }
 
-    /// How the services run.
+    /// The state of services that were ordered to run.
     pub fn running(&self, now: Time) -> ServiceWord {
         match self.services_are(ServiceDuty::Run) {
             ServiceWord::Unknown | ServiceWord::Changing
@@ -230,21 +228,21 @@ impl Duties {
         runs && now.since(self.done_changed_at) >= span
     }
 
-    /// Whether services may still run here that must not run on both nodes; not for longer than they may take to
+    /// Whether services may still run here that must not run on both nodes; at most for the time that they may take to
     /// stop.
     pub fn still_stops(&self) -> bool {
         self.has_services && self.services.1 == ServiceDuty::Standby && !self.stood_by
     }
 
-    /// When trees that were ordered to be still should have come to rest. How long the first look at a large index
-    /// takes, nobody knows.
+    /// When trees that were ordered to be still should have come to rest. `None` before the first report, because the
+    /// first look at a large index may take any time.
     pub fn unsettled_at(&self) -> Option<Time> {
         let ordered =
             self.mirror_report.is_some() && matches!(self.mirror, (_, MirrorDuty::Still, ..));
         (ordered && !self.is_still()).then(|| self.mirror_since + limits::TREES_SETTLE_WITHIN)
     }
 
-    /// Whether they have had their time for it.
+    /// Whether that time is over.
     pub fn should_be_still(&self, now: Time) -> bool {
         self.unsettled_at().is_some_and(|at| now >= at)
     }
@@ -255,30 +253,30 @@ impl Duties {
         self.mirror_report.as_ref().filter(|report| report.order == order)
     }
 
-    /// Everything that the old owner had written was sent.
+    /// The peer has everything that was written before the drain.
     pub fn is_drained(&self) -> bool {
         let draining = matches!(self.mirror, (_, MirrorDuty::Drain(_), ..));
         draining && self.mirror_now().is_some_and(|report| report.drained)
     }
 
-    /// The peer has everything but what changed a moment ago.
+    /// The peer has everything except changes of the last moment.
     pub fn is_in_sync(&self) -> bool {
         let out = matches!(self.mirror, (_, MirrorDuty::Out(_) | MirrorDuty::Drain(_), ..));
         !self.has_mirror || (out && self.mirror_now().is_some_and(|report| report.in_sync))
     }
 
-    /// Nothing travels, and everything acknowledged is applied.
+    /// Nothing is sent or received, and everything acknowledged is applied.
     pub fn is_still(&self) -> bool {
         let still = matches!(self.mirror, (_, MirrorDuty::Still, ..));
         still && self.mirror_now().is_some_and(|report| report.still)
     }
 
-    /// The peer has all of the trees as this node owned them in `generation`.
+    /// The peer has all that this node's trees contained in the generation `reign`.
     pub fn sent_all(&mut self, now: Time, generation: Generation) {
         self.unsent = Some((generation, Unsent::Nothing, now));
     }
 
-    /// What the peer does not have of the trees as this node owns them in `generation`, at `now`.
+    /// What the peer lacks of this node's trees in the generation `reign`, at `now`.
     pub fn unsent(&self, now: Time, generation: Generation) -> Unsent {
         match self.unsent.filter(|(of, ..)| *of == generation) {
             Some((_, Unsent::Since { age_ms, files, bytes }, at)) => {
@@ -290,7 +288,7 @@ impl Duties {
         }
     }
 
-    /// Orders again what is ordered: for a new worker.
+    /// Repeats the orders for a new worker.
     fn repeat(&self, group: GroupIndex) -> impl Iterator<Item = Command> + use<> {
         let (order, duty) = self.services;
         let services = self.has_services && order > 0;
@@ -304,7 +302,7 @@ impl Duties {
 }
 
 impl Core {
-    /// Orders what the group's role asks for, if that is not what is ordered already.
+    /// Orders what the group's role needs, unless it is ordered already.
     pub(in crate::core) fn order_duties(&mut self, group: &mut GroupState) {
         let index = group.index;
         if group.duties.has_services {
@@ -329,7 +327,7 @@ impl Core {
                     crossover: self.evidence.peer.sync_address().filter(|_| self.hears_crossover()),
                     incarnation: self.evidence.peer.incarnation(),
                 },
-                // The owner links.
+                // The owner connects.
                 MirrorDuty::Still | MirrorDuty::In(_) => PeerSync::default(),
             };
             let terms = self.mirror_terms(group);
@@ -339,7 +337,7 @@ impl Core {
             {
                 group.duties.order += 1;
                 let order = group.duties.order;
-                // Nothing shows what another one has.
+                // Nothing is known about the copy of another incarnation.
                 if let Some(incarnation) = peer.incarnation
                     && group.duties.sends_to.replace(incarnation) != Some(incarnation)
                 {
@@ -357,7 +355,7 @@ impl Core {
             group.duties.clients = Some(duty);
             self.out.push_back(Command::Clients { group: index, duty });
         }
-        // Behind the first announcement: what a client answers must come to this node.
+        // After the first announcement: the clients' answers must reach this node.
         let announced = matches!(&group.role, Role::Active(active) if active.announced > 0);
         if announced && std::mem::take(&mut group.tickle) {
             self.out.push_back(Command::Tickle { group: index });
@@ -373,21 +371,21 @@ impl Core {
         }
     }
 
-    /// The worker says how the mirror is.
+    /// The worker reports on the mirror.
     pub(in crate::core) fn mirror_reported(
         &mut self,
         now: Time,
         group: &mut GroupState,
         report: MirrorReport,
     ) {
-        // A crash may have come between the trees' own record of a generation and this node's.
+        // A crash may have come between the index's record of a generation and this node's.
         if let Some(of) = report.copy_of.filter(|of| of.owner == self.me) {
             self.disk.learn(&group.name, of, true);
         }
         group.duties.mirror_reported(now, report);
     }
 
-    /// The clients of the owner before were told.
+    /// The clients of the former owner were sent a segment.
     pub(in crate::core) fn tickled(&mut self, group: &GroupState, tickled: Tickled) {
         let Tickled { known, told, list_age_ms } = tickled;
         let text = format!(
@@ -401,7 +399,7 @@ impl Core {
         self.tell_with(Kind::Clients, Some(&group.name), text, &evidence);
     }
 
-    /// Whether the crossover carries frames now: its own link would take much longer to notice.
+    /// Whether the crossover carries frames now; a TCP connection would take much longer to notice.
     fn hears_crossover(&self) -> bool {
         let gap = self.evidence.peer.worst_gap();
         let heard = self
@@ -417,14 +415,13 @@ impl Core {
         let as_before = group.duties.services.1;
         match &group.role {
             Role::Active(active) if active.stopping.is_some() => ServiceDuty::Standby,
-            // What is warm serves; the rest waits for the peer's, and for the disk.
+            // Warm services serve; the others wait until the peer's have stopped, and for the disk.
             Role::Active(active) if active.held && (active.waits_for_peer || !active.recorded) => {
                 ServiceDuty::Standby
             }
             Role::Active(active) if active.held => ServiceDuty::Run,
             Role::Draining(_) | Role::Releasing { handover: true, .. } => ServiceDuty::Standby,
-            // Until the addresses are there, or for as long as they are only lost: cut off, deleted,
-            // asked for again.
+            // Until the addresses are held, or while they are only lost: cut off, deleted, claimed again.
             Role::Active(_) | Role::Releasing { .. } => as_before,
             Role::Passive { granted: Some(_) } => ServiceDuty::Standby,
             Role::Passive { granted: None } if self.is_ending() => ServiceDuty::End,
@@ -448,7 +445,7 @@ impl Core {
             }
             Role::Passive { .. } | Role::Wanting { .. } => match self.side(group) {
                 Side::Says(Stance::Active | Stance::Offering) => ClientDuty::Yield,
-                // A node that was only cut off may claim again, and find its connections alive.
+                // A node that was only cut off may claim again while its connections are still alive.
                 Side::Says(_) | Side::Dead | Side::Unknown => ClientDuty::Leave,
             },
         }
@@ -457,14 +454,14 @@ impl Core {
     fn mirror_duty(&self, group: &GroupState) -> MirrorDuty {
         match &group.role {
             Role::Active(active) if active.held => MirrorDuty::Out(active.generation),
-            // What travels goes on while the addresses are released, to have less left to drain.
+            // The mirror continues while the addresses are released, so that less is left to drain.
             Role::Releasing { drain: Some(drain), .. } => MirrorDuty::Out(drain.generation),
             Role::Active(_) | Role::Releasing { .. } | Role::Probing { .. } => MirrorDuty::Still,
             Role::Draining(draining) => MirrorDuty::Drain(draining.generation),
             Role::Passive { .. } | Role::Wanting { .. } => {
                 match self.side(group) {
-                    // Only from the newest generation that is known: a stale node overwrites nothing.
-                    // Strays of a heart that died write into the trees until they are stopped.
+                    // Only from the newest generation known: a node with old data overwrites nothing. Services left
+                    // over from a heart that died write into the trees until they are stopped.
                     Side::Says(Stance::Active | Stance::Offering) if group.duties.stood_by => {
                         let newest = self.disk.served(&group.name);
                         let theirs = self.evidence.peer.generation(group.index);
@@ -480,7 +477,7 @@ impl Core {
         }
     }
 
-    /// A worker has started: it is told everything again.
+    /// A worker has started: it gets all orders again.
     pub(in crate::core) fn worker_started(&mut self) {
         for group in &mut self.groups {
             group.duties.worker_restarted();
@@ -489,7 +486,7 @@ impl Core {
         self.forget_syncs("the worker process was restarted; try again");
     }
 
-    /// How long stopping a group's services here and starting them on the peer may take, at most.
+    /// The longest time that stopping a group's services here and starting them on the peer may take.
     pub(in crate::core) fn service_patience(&self) -> Duration {
         let longest = self.config.groups.iter().map(|group| {
             let each = group.services.iter();
@@ -498,7 +495,7 @@ impl Core {
         longest.max().unwrap_or_default()
     }
 
-    /// Whether the services of all groups have ended, or had the time for it.
+    /// Whether the services of all groups have ended, or had their time for it.
     pub(in crate::core) fn services_have_ended(&self, now: Time) -> bool {
         self.groups.iter().all(|group| {
             let since = self.ending_since.unwrap_or(now);

@@ -1,4 +1,4 @@
-//! The owner of a group: it renews, announces, defends, and lets go where it must.
+//! The owner of a group: it renews, announces and defends the addresses, and releases them when it must.
 
 use super::role::{Active, GroupState, Rival, Role};
 use super::stall_check::CheckOutcome;
@@ -53,7 +53,7 @@ impl Core {
         if let Some(why) = self.step_rival(now, group) {
             return self.release(now, group, false, why);
         }
-        // Not the moment in which a node that has just let go has no new generation on disk.
+        // Only if it lasts: a node that has just released is unable until its next generation is on disk.
         let unable = side == Side::Says(Stance::Unable);
         active.unable_since = unable.then(|| active.unable_since.unwrap_or(now));
         let long = active.unable_since.is_some_and(|at| now.since(at) >= limits::AWAY_AFTER);
@@ -74,15 +74,15 @@ impl Core {
                 .ending_since
                 .is_some_and(|at| nobody || now.since(at) >= limits::SHUTDOWN_PATIENCE);
             let wanted = matches!(side, Side::Says(Stance::Wanting(_)));
-            // A want from before this node's own gap may have come to a claim meanwhile.
+            // A request from before this node's stall may have become a claim meanwhile.
             let fresh = !self.is_word_from_before_gap();
             let accepted = group.accept_loss_until.is_some_and(|until| now < until);
-            // A kernel that does not answer would not let go either.
+            // A kernel that does not answer would not remove the addresses either.
             let answers = now.since(active.leased_at) < limits::RENEW_EVERY * 3;
             let ready = (group.duties.is_in_sync() && answers) || !offer.waits_for_sync();
             if forced || (wanted && (ready || accepted) && self.disk.surely_not_alone()) {
-                // Without the LAN nobody is served here: the peer has the addresses while the services stop.
-                // Trees must be at rest before it may begin with them (P3 before P2).
+                // Without the LAN no client is served here: the peer gets the addresses while the services still stop,
+                // unless there are trees, which must be at rest before it begins (P3 before P2).
                 let at_once = offer.serves_nobody() && wanted && !group.duties.has_mirror();
                 let stopped = at_once || self.services_stop(now, group, &mut active);
                 if stopped && (forced || fresh) {
@@ -124,7 +124,7 @@ impl Core {
         active.recorded = self.disk.holds(&group.name, active.generation);
         let over = active.record_over_at().is_some_and(|at| now >= at);
         if !active.recorded && (over || self.disk.fails()) {
-            // Availability: a state disk that is full or does not answer keeps nobody from being served for good.
+            // Availability: a state disk that is full or does not answer must not stop the service for good.
             active.recorded = true;
             let text = "the disk has not yet written that this node serves; the services start anyway: after a \
                         power loss now, what they write may end up in the conflict store";
@@ -132,9 +132,9 @@ impl Core {
         }
     }
 
-    /// A generation of the peer's began and ended while neither heard the other, and this node served all the
-    /// while: what it serves is the newest, so it serves it in a generation above that one. Else the trees here,
-    /// which lack what the peer's generation may have written, would count as a copy that is behind.
+    /// The peer began and ended a generation while neither heard the other, and this node served all the time. Its
+    /// trees are the newest, so it goes on in a generation above the peer's. Else they would count as behind, because
+    /// they lack what may have been written in the peer's generation.
     fn outlive_other_generation(
         &mut self,
         now: Time,
@@ -148,20 +148,20 @@ impl Core {
         if goes_on || !begun || newest == Some(active.generation) || active.forked {
             return;
         }
-        // Not yet durable: the disk's answer brings the next step.
+        // If it is not durable yet, the disk's answer triggers the next step.
         let Some(generation) = self.intent(&group.name) else { return };
         self.disk.serve(&group.name, generation, group.duties.has_mirror());
         active.generation = generation;
         active.known_to_peer = false;
-        // Whoever was served by the peer meanwhile still looks for the addresses there.
+        // Clients that the peer served meanwhile still send to it.
         self.announce_again(now, active);
         let text = "the peer began and ended a generation that this node did not know; this node serves on in a \
                     newer generation";
         self.tell(Kind::Address, Some(&group.name), text.to_string());
     }
 
-    /// Asks the LAN once whether a peer that fell silent has the addresses, too; why this node lets go, if so. It
-    /// knows of no time in which the peer could have claimed, but a machine that was paused does not.
+    /// Probes once whether a peer that fell silent has the addresses, too; if so, returns why this node releases.
+    /// Unless one of the machines was paused, there was no time in which the peer could have claimed.
     pub(in crate::core) fn step_rival(
         &mut self,
         now: Time,
@@ -175,7 +175,7 @@ impl Core {
         }
         if group.rival == Rival::Heard {
             group.rival = match self.evidence.peer.life {
-                // It said that it held nothing.
+                // Its farewell or will says that it holds nothing.
                 Life::Dead { death: Death::Goodbye | Death::Will, .. } => Rival::None,
                 Life::Dead { death: Death::Silent { .. }, .. }
                 | Life::Alive { .. }
@@ -202,7 +202,7 @@ impl Core {
 
     /// Renews, reclaims and announces.
     fn hold(&mut self, now: Time, group: &GroupState, active: &mut Active) {
-        // What the kernel has not answered by the next time is asked again: a reply may get lost.
+        // A request that the kernel has not answered is repeated: a reply may get lost.
         let answered = active.asked_at.is_none_or(|at| now.since(at) >= limits::RENEW_EVERY);
         if answered && now >= active.renew_at {
             active.asked_at = Some(now);
@@ -229,7 +229,7 @@ impl Core {
         active.announce_at = now;
     }
 
-    /// All paths and the reach vanished together: this node is the one that is cut off.
+    /// All paths and the reach were lost together: this node is the one that is cut off.
     fn is_cut_off(&self) -> bool {
         matches!(
             self.evidence.peer.life,
@@ -237,10 +237,10 @@ impl Core {
         )
     }
 
-    /// Whether the peer said a moment ago that it has no LAN carrier either: then it cannot claim for as long
-    /// as a carrier takes to settle ([`limits::LAN_SETTLES`]), and a stutter on the last line moves nothing.
-    /// A peer that restarted meanwhile may know nothing of that loss: it introduces itself before it counts
-    /// anything of this node's, or waits for its patience after a start; one that was alone does not wait.
+    /// Whether the peer reported a moment ago that it has no LAN carrier either. Then it cannot claim before a carrier
+    /// has settled ([`limits::LAN_SETTLES`]), so a short silence on the last line moves nothing. A peer that restarted
+    /// meanwhile may not know of that loss: but it introduces itself before it accepts anything from this node, or
+    /// waits for `boot_patience`, unless its disk said `alone`.
     fn peer_is_off_lan(&self, now: Time) -> bool {
         let trusted = limits::LAN_LOSS_TRUSTED.min(self.config.heartbeat.boot_patience / 2);
         let fresh = now.since(self.evidence.peer.spoke_after()) < trusted
@@ -248,12 +248,12 @@ impl Core {
         fresh && self.evidence.peer.last().is_some_and(|beat| !beat.lan_carrier && beat.may_claim)
     }
 
-    /// Two who serve and hear each other: the newer generation stands; see [`outranks`].
+    /// Both nodes serve and hear each other: the newer generation wins; see [`outranks`].
     fn keeps_against_peer(&self, group: &GroupState, active: &Active) -> bool {
         let Some(part) = self.evidence.peer.group(group.index) else { return true };
         let theirs = Generation { number: part.generation, owner: part.owner, id: part.id };
         let mine = active.generation;
-        // A peer that is letting go already names the generation that it has learned from here.
+        // A peer that is releasing already names the generation that it learned from this node.
         theirs == mine || outranks(mine, theirs)
     }
 }

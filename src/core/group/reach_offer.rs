@@ -1,14 +1,14 @@
-//! Arbitration by reach: in what this node gets through to the LAN worse than a peer that lives, what
-//! follows for a group that it serves, and how often that may be.
+//! Arbitration by reach: whether this node reaches the LAN worse than a living peer, what follows for a group that it
+//! serves, and how often.
 //!
-//! Both nodes count the reach hosts that answer them and say so in their beats. The counts compare only
-//! where both ask the same hosts: not between the reload of one node and that of the other. They are
-//! never of the same instant: an answer is remembered for [`limits::REACH_MEMORY`], and the nodes ask at
-//! times of their own, so a host that dies leaves one count up to a round before the other. Therefore a difference means something only after
-//! [`limits::REACH_ROUNDS`] rounds; the loss of one's own carrier is known at once.
+//! Both nodes count the reach hosts that answer them, and their beats carry the counts. Counts can be compared only
+//! while both nodes ask the same hosts, so not between the reloads of the two. They are never of the same instant: an
+//! answer is remembered for [`limits::REACH_MEMORY`], and each node asks at its own times, so a dead host leaves one
+//! count up to a round before the other. Therefore a difference counts only after [`limits::REACH_ROUNDS`] rounds; the
+//! loss of this node's own carrier counts at once.
 //!
-//! A difference says nothing of the *peer's* death and is no right to anything: the owner offers, the
-//! peer proves that it reaches a host now and asks, the owner hands over.
+//! A difference says nothing about a death of the peer and gives no right to serve: the owner offers, the peer proves
+//! that it reaches a host now and requests the group, the owner hands over.
 
 use std::collections::VecDeque;
 
@@ -20,18 +20,18 @@ use crate::core::evidence::reach::Proof;
 use crate::core::io::time::Time;
 use crate::limits;
 
-/// How this node is worse off than the peer.
+/// In what this node reaches the LAN worse than the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Worse {
     /// It has no carrier, and the peer has one.
     NoCarrier,
-    /// Nobody answers it, somebody answers the peer.
+    /// No host answers it; some answer the peer.
     Nobody,
-    /// Fewer answer it than the peer.
+    /// Fewer hosts answer it than the peer.
     Fewer,
 }
 
-/// This node has been worse off than the peer for a while.
+/// This node has reached the LAN worse than the peer for a while.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::core) struct Lag {
     since: Time,
@@ -40,7 +40,7 @@ pub(in crate::core) struct Lag {
     by_loss: bool,
 }
 
-/// The newest handovers of a group that this node made by itself, though it was able to serve on.
+/// The newest automatic handovers of a group while this node could have served on.
 #[derive(Clone, Debug, Default)]
 pub struct Moves {
     newest: VecDeque<Time>,
@@ -57,7 +57,7 @@ impl Moves {
         self.told = false;
     }
 
-    /// Whether there were as many lately as there may be.
+    /// Whether the budget is spent.
     pub(in crate::core) fn are_spent(&self, now: Time) -> bool {
         let oldest = self.newest.front().filter(|_| self.newest.len() >= limits::MOVES_MAX);
         oldest.is_some_and(|&at| now.since(at) < limits::MOVES_WITHIN)
@@ -65,7 +65,7 @@ impl Moves {
 }
 
 impl Core {
-    /// Keeps [`Core::lag`]: a LAN that comes back does so on one node first, and that moves nothing.
+    /// Updates [`Core::lag`]. A LAN that recovers does so on one node first; that moves nothing.
     pub(in crate::core) fn note_lag(&mut self, now: Time) {
         let peer = self.evidence.peer.last().filter(|_| self.evidence.peer.is_alive());
         let found = match (self.evidence.reach.carrier_lost_at(now), peer) {
@@ -100,7 +100,7 @@ impl Core {
         });
     }
 
-    /// Since when the LAN has been silent both ways while the peer is heard elsewhere.
+    /// Since when the LAN has been silent both ways while the peer is heard on another path.
     fn lan_silent_at(&self, now: Time) -> Option<Time> {
         let gap = self.evidence.peer.worst_gap();
         let lan = self.evidence.paths.iter().find(|watch| watch.path == Path::Lan)?;
@@ -111,17 +111,17 @@ impl Core {
         !self.configs_differ && usize::from(beat.reach_of) == self.evidence.reach.hosts()
     }
 
-    /// Whether fewer hosts answer the peer than this node, as far as both have said.
+    /// Whether fewer hosts answer the peer than this node, by what is known.
     pub(in crate::core) fn peer_reaches_fewer(&self, now: Time) -> bool {
         self.evidence.peer.last().filter(|_| self.evidence.peer.is_alive()).is_some_and(|beat| {
             self.asks_the_same(beat) && usize::from(beat.reach) < self.evidence.reach.count(now)
         })
     }
 
-    /// Whether the owner of a group would hand it over because the peer gets through to the LAN better.
+    /// Whether the owner of a group offers it because the peer reaches the LAN better.
     ///
-    /// Without a carrier, or if no host answers, the clients probably have no service: no budget keeps a group
-    /// there. A flapping reach host looks the same, so once the budget is spent the silence must last longer.
+    /// Without a carrier, or if no host answers, the clients probably have no service, so the budget does not keep the
+    /// group there. A flapping reach host looks the same, so once the budget is spent the silence must last longer.
     pub(in crate::core) fn offer_by_reach(
         &mut self,
         now: Time,
@@ -129,8 +129,8 @@ impl Core {
     ) -> Option<Offer> {
         let Lag { since, worse, by_loss } = self.lag?;
         let lasted = now.since(since);
-        // A difference that this node's own carrier loss did not make must last: rounds get lost, and
-        // a switch that comes back serves one port first.
+        // Unless this node's own carrier was lost, the difference must last: rounds get lost, and a switch that comes
+        // back serves one port first.
         let rounds = limits::REACH_EVERY * limits::REACH_ROUNDS;
         if !by_loss && lasted < rounds {
             return None;
@@ -145,7 +145,7 @@ impl Core {
         }
     }
 
-    /// Whether this node may hand the group over once more by itself; if not, that is told once.
+    /// Whether the budget allows one more automatic handover; if not, an event says so once.
     pub(in crate::core) fn has_moves_left(&mut self, now: Time, group: &mut GroupState) -> bool {
         if !group.moves.are_spent(now) {
             return true;

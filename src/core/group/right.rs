@@ -8,7 +8,7 @@ use crate::beat::UNSENT_UNKNOWN_S;
 use crate::core::evidence::reach::Proof;
 use crate::core::io::disk::Generation;
 
-/// What is known of the peer, as far as the right depends on it.
+/// What is known about the peer, as far as the right to serve depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PeerWord {
@@ -21,15 +21,14 @@ pub enum PeerWord {
     },
     /// It was heard, and has been silent on every path since.
     Silent {
-        /// Its last word was that this node may claim.
+        /// Its last beat allowed this node to claim.
         told_may_claim: bool,
         /// Time since the silence was found.
         waited: Duration,
     },
-    /// It said goodbye, or its guard said its last will: it held nothing then, and its disk does not say
-    /// that it is alone.
+    /// It sent a farewell, or its guard sent the last will: it held nothing then, and its disk does not say `alone`.
     Ended,
-    /// It is heard, and has granted this node's want.
+    /// It is heard, and has granted this node's request.
     Granted {
         /// It has just released the group for this.
         released: bool,
@@ -44,54 +43,54 @@ pub enum PeerWord {
 pub enum Copy {
     /// The group has no mirror.
     NotNeeded,
-    /// Whole, at rest, and of the newest generation known.
+    /// Complete, at rest, and of the newest generation known.
     Whole,
-    /// Whole once what was acknowledged is applied; or the worker has not yet said.
+    /// Complete once what was acknowledged is applied; or the worker has not reported yet.
     Settling,
-    /// Half of a synchronisation.
+    /// In the middle of a synchronisation.
     Incomplete,
-    /// Whole, of a generation before the newest.
+    /// Complete, of an earlier generation than the newest.
     Behind,
     /// Never synchronised.
     Never,
-    /// Whole, of the newest generation, and older than `max_behind` allows.
+    /// Complete, of the newest generation, and older than `max_behind` allows.
     Stale {
-        /// Age in s of what it lacks; [`UNSENT_UNKNOWN_S`]: not known.
+        /// Age in s of the changes that it lacks; [`UNSENT_UNKNOWN_S`]: unknown.
         age_s: u16,
     },
-    /// Neither contains what the peer served nor is contained in it.
+    /// Both nodes served trees, and neither copy contains the other.
     Forked,
 }
 
-/// Everything that the decision rests on.
+/// All the evidence for the decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Evidence {
     /// The administrator put this node into standby mode.
     pub standby: bool,
-    /// This node is about to end.
+    /// This node is ending.
     pub ending: bool,
     /// The LAN carrier.
     pub lan_carrier: bool,
-    /// It came back so lately that the peer may still serve, trusting that there is none here.
+    /// It came back so recently that the peer may still serve because it had been lost.
     pub lan_carrier_new: bool,
-    /// Whether the LAN was reached lately.
+    /// Whether a reach host answered recently.
     #[serde(skip)]
     pub reach: Proof,
     /// The peer.
     pub peer: PeerWord,
-    /// What the mirrored trees here are worth.
+    /// What this node's copy is worth.
     pub copy: Copy,
     /// The generation to claim with, if one is on disk.
     pub intent: Option<Generation>,
-    /// The administrator accepts to serve with what is here.
+    /// The administrator accepts a loss: this node may serve its copy as it is.
     pub accept_loss: bool,
-    /// The trees are served after `boot_patience` though the peer may have served after what they hold.
+    /// `when_unsure = "serve"`: serve the trees after `boot_patience` although the peer may have served later.
     pub serves_unsure: bool,
-    /// The trees have been served before, by whomever.
+    /// The trees were served before, by either node.
     pub has_history: bool,
-    /// Patience after a start.
+    /// `boot_patience`.
     pub boot_patience: Duration,
-    /// Silence that means death.
+    /// `dead_after`.
     pub dead_after: Duration,
 }
 
@@ -100,9 +99,9 @@ pub struct Evidence {
 pub struct Right {
     /// The generation to serve in.
     pub generation: Generation,
-    /// Whether the LAN must be probed first. Not when the peer itself has just released.
+    /// Whether to probe the LAN first; not if the peer itself has just released.
     pub probe: bool,
-    /// Whether the trees are at rest; a claim waits for that.
+    /// Whether the trees are at rest; a claim waits until they are.
     pub settled: bool,
 }
 
@@ -130,16 +129,16 @@ pub enum Refusal {
     /// The peer lives and has not agreed.
     #[error("the peer is alive and has not granted it")]
     NotGranted,
-    /// Never heard is not dead.
+    /// The peer was never heard: that is not death.
     #[error("the peer has not been heard; waiting {} s more for it", .0.as_secs() + 1)]
     Patience(Duration),
-    /// The trees are in the middle of a synchronisation, or not there.
+    /// The trees are in the middle of a synchronisation, or missing.
     #[error(
         "the trees here are incomplete: `clusterd status` says why; `clusterd move` with `--accept-loss` serves \
          them anyway"
     )]
     CopyIncomplete,
-    /// The trees are older than what was served since.
+    /// The trees are of an earlier generation than the newest.
     #[error(
         "the trees here are older than what the peer has served since; bring the peer back, or `clusterd move` with `--accept-loss`"
     )]
@@ -149,15 +148,15 @@ pub enum Refusal {
         "the trees here were never synchronised; bring the peer back, or `clusterd move` with `--accept-loss`"
     )]
     CopyNever,
-    /// The trees lack what the peer had not sent for too long.
+    /// The trees lack changes that are older than `max_behind`.
     #[error("{}", stale_text(*.0))]
     CopyStale(u16),
-    /// The peer served something that these trees do not contain.
+    /// The copies are forked.
     #[error(
         "the peer served trees that do not contain what is here; bring the peer back, or `clusterd move` with `--accept-loss`"
     )]
     CopyForked,
-    /// Nobody was heard since the start, and the peer may have served after what is here.
+    /// The peer was not heard since the start, and may have served later than this copy.
     #[error(
         "the peer may have served something newer than the trees here, and was not heard since this node's start; bring the peer back, or `clusterd move` with `--accept-loss` serves what is here"
     )]
@@ -167,10 +166,10 @@ pub enum Refusal {
     NoIntent,
 }
 
-/// Grants the right to serve, or says why not.
+/// Grants the right to serve, or refuses it with the reason.
 ///
 /// # Errors
-/// The first reason that stands against it.
+/// The first reason against it.
 pub fn decide(evidence: &Evidence) -> Result<Right, Refusal> {
     if evidence.standby {
         return Err(Refusal::Standby);
@@ -209,11 +208,11 @@ pub fn decide(evidence: &Evidence) -> Result<Right, Refusal> {
         PeerWord::Granted { released } => released,
         PeerWord::Heard => return Err(Refusal::NotGranted),
         PeerWord::Ended => false,
-        // Only `dead_after` of hearing nothing is waited for even by a node that was alone, and even
-        // if the administrator accepts a loss of data: two owners is not a loss of data.
+        // Even a node that was alone waits for `dead_after`, and so does one whose administrator accepts a loss of
+        // data: two owners is not a loss of data.
         PeerWord::NeverHeard { alone, waited } => {
             let hurry = alone || accepted;
-            // Data outlive their servers: who comes first after a power cut may be who left first (P3).
+            // The first node to start after a power cut may be the one that stopped first (P3).
             let mirrored = evidence.copy != Copy::NotNeeded && evidence.has_history;
             if !hurry && mirrored && !evidence.serves_unsure {
                 return Err(Refusal::Unsure);

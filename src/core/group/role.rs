@@ -13,9 +13,9 @@
 //!    ├──── Draining ──────────────────────────────────────┘
 //!    └─────────── right lost, want dropped, address held or in conflict
 //! ```
-//! A node that hears its peer claims only what the peer granted, and a node grants only what it does
-//! not hold: `Passive { granted }` is a promise that stands until the peer drops that want, serves,
-//! or dies. A drain that ended because the peer died goes on when the peer is back and has not served.
+//! A node that hears its peer claims only what the peer granted, and a node grants only what it does not hold: `Passive
+//! { granted }` is a promise that stands until the peer drops that want, serves, or dies. A drain that ended because
+//! the peer died continues when the peer is back and has not served.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -40,7 +40,7 @@ pub enum Role {
         /// The peer's want that this node has promised not to cross.
         granted: Option<u16>,
     },
-    /// Holds nothing and asks the living peer to be let.
+    /// Holds nothing and has requested the group from the living peer.
     Wanting {
         /// Number of the want.
         want: u16,
@@ -49,25 +49,25 @@ pub enum Role {
         /// The peer was seen serving during this want: its grant then means that it released.
         served: bool,
     },
-    /// Has the right, and asks the LAN whether anybody still holds an address.
+    /// Has the right to serve, and probes whether anybody still holds an address.
     Probing {
         /// Number of the want, shown to the peer meanwhile.
         want: u16,
-        /// By the peer's grant, or else by its silence.
+        /// By the peer's grant; else by its silence.
         granted: bool,
     },
-    /// Serves: a claim was commanded and no release since.
+    /// Serves: a claim was commanded, and no release since.
     Active(Active),
     /// A release was commanded and not yet verified.
     Releasing {
-        /// For the peer that wants it, or else for nobody.
+        /// For the peer, which wants it; else for nobody.
         handover: bool,
         /// When to command it again.
         repeat_at: Time,
-        /// Once released: what the peer must still get of the trees.
+        /// Once released: the last changes of the trees that the peer must still get.
         drain: Option<Drain>,
     },
-    /// Holds nothing any more; the last changes of the trees travel, then the peer is let in.
+    /// Holds nothing any more; sends the last changes of the trees, then lets the peer claim.
     Draining(Draining),
 }
 
@@ -78,7 +78,7 @@ pub struct Drain {
     pub generation: Generation,
     /// Longest time for it.
     pub patience: Duration,
-    /// After that time: let the peer in all the same, or else serve on here.
+    /// After that time: let the peer claim anyway; else serve on here.
     pub let_go: bool,
 }
 
@@ -93,7 +93,7 @@ pub struct Draining {
     pub let_go: bool,
 }
 
-/// What an owner keeps.
+/// The state of an owner.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Active {
     /// In this generation.
@@ -102,64 +102,64 @@ pub struct Active {
     pub claim: u32,
     /// The kernel has all addresses.
     pub held: bool,
-    /// Since when it has been held, for the first time.
+    /// Since when all addresses have been held.
     pub held_since: Option<Time>,
-    /// The lease began or was last renewed then (the command's time, so it lasts at least that long).
+    /// When the lease was last renewed (the command's time, so it lasts at least that long).
     pub leased_at: Time,
-    /// A claim or renewal was commanded then and is not yet acknowledged.
+    /// When a claim or renewal was commanded that is not yet acknowledged.
     pub asked_at: Option<Time>,
     /// When to renew.
     pub renew_at: Time,
-    /// How many announcements of the burst are done.
+    /// Announcements of the burst that are done.
     pub announced: usize,
     /// When to announce next.
     pub announce_at: Time,
-    /// Overslept: asking who owns before renewing.
+    /// After a stall: checking who owns the group before the lease is renewed.
     pub check: Option<Check>,
     /// Ready to hand over, and why.
     pub offer: Option<Offer>,
-    /// The handover has begun: services are being stopped, since then.
+    /// The handover has begun: since when services are being stopped.
     pub stopping: Option<Time>,
-    /// The peer let it go before its services had stopped: those that must not run on both nodes wait.
+    /// The peer released it before its services had stopped: services that must not run on both nodes wait.
     pub waits_for_peer: bool,
-    /// The disk holds this generation, cannot, or has had its time: services that may write to the trees wait for that (P3). Lost
-    /// with the power before, what they wrote would count as no part of any generation.
+    /// This generation is on the disk, or the disk refused it, or had its time. Services that may write to the trees
+    /// wait for that (P3): if the power failed before, their writes would belong to no generation.
     pub recorded: bool,
-    /// Since when the peer has said that it could not serve it.
+    /// Since when the peer has been unable to serve it.
     pub unable_since: Option<Time>,
-    /// The peer was away at some time since the claim: an automatic failback is due when it is back.
+    /// The peer was away since the claim: an automatic failback is due when it is back.
     pub peer_was_away: bool,
     /// The peer was seen serving too.
     pub contested: bool,
-    /// The peer then had what this generation began with.
+    /// Since when the peer has had the trees that this generation began with.
     pub peer_had_base_at: Option<Time>,
-    /// The peer has said that it knows of this generation: a later one of its own follows it.
+    /// The peer has named this generation: a later one of its own follows it.
     pub known_to_peer: bool,
-    /// The peer served trees that do not contain what is served here.
+    /// The peer served trees that do not contain what is served here (forked).
     pub forked: bool,
-    /// An administrator has said that the trees here are the ones to keep.
+    /// An administrator chose the trees of this node.
     pub approved: bool,
-    /// The event to tell once the addresses are held.
+    /// The event to report once the addresses are held.
     pub tell: Option<(Kind, String)>,
 }
 
 impl Active {
-    /// When this generation counts as recorded though the disk has not said so.
+    /// When this generation counts as recorded without the disk's acknowledgement.
     pub fn record_over_at(&self) -> Option<Time> {
         self.held_since.filter(|_| !self.recorded).map(|at| at + limits::RECORD_PATIENCE)
     }
 }
 
-/// Whether a peer that is not heard may be an owner, too: a machine that was paused does not know it, and serves
-/// on when it wakes.
+/// Whether a peer that is not heard may be an owner, too: a machine that was paused does not know it, and serves on
+/// when it resumes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rival {
-    /// It is heard, and says itself what it does.
+    /// It is heard; its beats say what it does.
     Heard,
-    /// It fell silent: the LAN is asked who has the addresses, once.
+    /// It fell silent: one probe shows who has the addresses.
     Asked(Probe),
-    /// When it fell silent, or before this node claimed, nobody had them. Whoever shows them later began later,
-    /// or is no owner at all, and lets go.
+    /// Nobody had the addresses when it fell silent, or before this node claimed. If it shows them later, it began
+    /// later or is no owner, and must release.
     None,
 }
 
@@ -173,12 +173,12 @@ impl Rival {
     }
 }
 
-/// An owner that overslept finds out whether it still is one.
+/// After a stall: the check whether this node still is the owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Check {
     /// Since when.
     pub since: Time,
-    /// Silence until then means: still the owner.
+    /// If nobody answers until then, it still is the owner.
     pub until: Time,
     /// When to probe next.
     pub probe_at: Time,
@@ -193,12 +193,12 @@ impl Check {
     }
 }
 
-/// Why an owner would hand over.
+/// Why an owner offers the group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Offer {
-    /// The administrator's standby mode.
+    /// Standby mode.
     Standby,
-    /// This node ends, or its guard is gone.
+    /// This node is ending, or its guard is gone.
     Ending,
     /// Its LAN carrier is lost.
     NoCarrier,
@@ -211,12 +211,12 @@ pub enum Offer {
         /// When the offer ends.
         until: Time,
     },
-    /// A service does not run here, whatever was tried; until the given time.
+    /// A service does not run here in spite of restarts; until the given time.
     ServiceFailed {
         /// When the offer ends.
         until: Time,
     },
-    /// Home again, until the given time.
+    /// Failback, until the given time.
     Failback {
         /// When the offer ends.
         until: Time,
@@ -224,7 +224,7 @@ pub enum Offer {
 }
 
 impl Offer {
-    /// Whether it waits until the peer has all but the last changes of the trees.
+    /// Whether to wait until the peer has all except the last changes of the trees.
     pub fn waits_for_sync(self) -> bool {
         match self {
             Offer::FewerReached | Offer::Moved { .. } | Offer::Failback { .. } => true,
@@ -236,7 +236,7 @@ impl Offer {
         }
     }
 
-    /// Whether clients are without service already.
+    /// Whether clients have no service already.
     pub fn serves_nobody(self) -> bool {
         match self {
             Offer::NoCarrier | Offer::NotReached => true,
@@ -249,8 +249,8 @@ impl Offer {
         }
     }
 
-    /// How long the last changes may take, and whether the peer is let in if they take longer: what
-    /// was only wished for is not worth a loss.
+    /// How long the last changes may take, and whether the peer may claim if they take longer: a move that was only
+    /// requested is not worth a loss.
     pub fn drain_patience(self) -> (Duration, bool) {
         match self {
             Offer::FewerReached | Offer::Moved { .. } | Offer::Failback { .. } => {
@@ -263,8 +263,8 @@ impl Offer {
         }
     }
 
-    /// Whether it counts in the budget of moves between two who live: nobody asked for it, and the
-    /// owner could serve on, or so it may be.
+    /// Whether it counts in the budget of moves between two living nodes: nobody requested it, and perhaps the owner
+    /// could serve on.
     pub fn is_budgeted(self) -> bool {
         match self {
             Offer::NotReached | Offer::FewerReached | Offer::Failback { .. } => true,
@@ -298,80 +298,80 @@ pub struct GroupState {
     pub index: GroupIndex,
     /// Its name.
     pub name: String,
-    /// Where it is at home.
+    /// Its preferred node.
     pub prefer: NodeIndex,
     /// The role of this node.
     pub role: Role,
-    /// Why it is so, in words.
+    /// Why it has this role, as text.
     pub why: String,
-    /// May this node serve it, as far as it depends on this node itself?
+    /// Whether this node could serve it, by what depends on this node alone.
     pub able: bool,
-    /// A claim failed or met a conflict: not tried again before then, and why.
+    /// A claim failed or found a conflict: when to try again, and why it failed.
     pub blocked: Option<(Time, String)>,
-    /// Claims that found another machine with the address lately.
+    /// Recent claims that found another machine with the address.
     pub conflicts: Moves,
-    /// A service did not run here: the peer is preferred until then.
+    /// A service did not run here: until then the peer is preferred.
     pub unfit_until: Option<Time>,
-    /// How often in a row that was so.
+    /// How often in a row that happened.
     pub unfit_times: u32,
-    /// It was let go in standby mode though nobody else could serve it: it may be claimed again until the peer
+    /// It was released in standby mode though nobody else could serve it: this node may claim it again until the peer
     /// is heard.
     pub serves_on: bool,
-    /// After a handover this node does not ask for the group again before then.
+    /// After a handover: when this node may request the group again.
     pub yield_until: Time,
-    /// While this node serves it: whether the peer, if it is not heard, may serve it, too.
+    /// While this node serves it: whether a peer that is not heard may serve it, too.
     pub rival: Rival,
     /// Number of the newest release.
     pub release: u32,
-    /// Since when a want of the peer has been waiting for the services here to stop.
+    /// Since when a request of the peer has been waiting until the services here stop.
     pub letting_since: Option<Time>,
-    /// What the LAN shows of its addresses.
+    /// What the LAN shows about its addresses.
     pub lan: LanEvidence,
-    /// A drain that ended because the peer vanished: the peer still lacks the last changes of the trees.
+    /// A drain that ended because the peer died: the peer still lacks the last changes of the trees.
     pub undrained: Option<Draining>,
-    /// The generation that this node ended to let the peer begin one.
+    /// The generation that this node ended so that the peer can begin one.
     pub handing: Option<Generation>,
-    /// Such a generation, and the one that the peer has begun with its trees.
+    /// Such a generation, and the one that the peer began with its trees.
     pub handed: Option<(Generation, Generation)>,
-    /// Since when the peer has served trees that seem not to contain those of here.
+    /// Since when the peer has served trees that seem not to contain this copy.
     pub fork_seen_at: Option<Time>,
-    /// What the peer said last of its generation: which one, the age in s of what it had not sent, and when.
+    /// The last news of the peer's generation: which one, the age in s of its unsent changes, and when.
     pub told_unsent: Option<(Generation, u16, Time)>,
-    /// When it was last told that a copy waits for the peer.
+    /// When an event last said that a copy waits for the peer.
     pub unsure_told_at: Option<Time>,
     /// Since when the peer has been offering it.
     pub offered_at: Option<Time>,
-    /// Since when nobody has served or wanted it while this node could.
+    /// Since when nobody has served or requested it while this node could.
     pub unserved_since: Option<Time>,
-    /// The administrator accepts a loss, until then.
+    /// Until when the administrator accepts a loss.
     pub accept_loss_until: Option<Time>,
     /// When the next automatic failback may be offered.
     pub failback_at: Time,
-    /// What this node handed over by itself lately.
+    /// Recent automatic handovers.
     pub moves: Moves,
-    /// How often an address was deleted by somebody else.
+    /// How often somebody else deleted an address.
     pub lost_addresses: u64,
-    /// When a foreign deletion, holder or addition was last told.
+    /// When an event last reported a foreign deletion, holder or addition.
     pub meddling_told_at: Option<Time>,
-    /// The peer served before this node's claim, and its clients have not been told: they are once the
-    /// addresses are announced, at this attempt or a later one.
+    /// The peer served before this node's claim, and its clients have not been reset yet: they are once the addresses
+    /// are announced, at this attempt or a later one.
     pub tickle: bool,
-    /// What the beats say of it: the stance, and whether services of it run.
+    /// Its stance in this node's beats, and whether its services run.
     pub says: Option<(Stance, bool)>,
-    /// What the worker is ordered and reports.
+    /// The worker's orders and reports.
     pub duties: Duties,
-    /// Addresses of it that the kernel here refuses while others are held.
+    /// Addresses that this kernel refuses while others are held.
     pub refused: Vec<IpAddr>,
-    /// Addresses that it has got while this node serves it, until they are leased.
+    /// New addresses that it got while this node serves it, until they are leased.
     pub adding: Option<Adding>,
-    /// The reason of a waiting or refused claim that was last told, without its numbers.
+    /// The last reported reason of a waiting or refused claim, without its numbers.
     pub refusal_told: Option<String>,
 }
 
 impl GroupState {
     /// A group of which nothing is held.
     ///
-    /// `orders`: the worker's orders count from there; it may still report on those of the heart before.
+    /// `orders`: where the numbers of orders begin; the worker may still report on orders of the heart before.
     pub fn new(index: GroupIndex, config: &Group, orders: u32) -> GroupState {
         GroupState {
             index,
@@ -412,7 +412,7 @@ impl GroupState {
         }
     }
 
-    /// Why it is so, with what the services say.
+    /// Why it has this role, with the state of its services.
     pub fn explained(&self) -> String {
         let reported = self.duties.service_report().filter(|_| self.duties.has_services());
         match reported.map(|report| report.why.as_str()).filter(|why| !why.is_empty()) {
@@ -421,8 +421,8 @@ impl GroupState {
         }
     }
 
-    /// Whether it is this node's still: an address may be here by this node's own command, or the last
-    /// of its changes are on their way.
+    /// Whether this node has not finished with it: an address may still be here by its own command, or its last changes
+    /// are under way.
     pub fn may_hold(&self) -> bool {
         match self.role {
             Role::Active(_) | Role::Releasing { .. } | Role::Draining(_) => true,

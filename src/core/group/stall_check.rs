@@ -1,4 +1,4 @@
-//! What a group's owner does after a gap in its own time: the peer may have claimed meanwhile.
+//! What a group's owner does after a stall: the peer may have claimed meanwhile.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::core::Core;
 use crate::core::io::time::Time;
 use crate::limits;
 
-/// What the check after a stall has found.
+/// The result of the check after a stall.
 pub(in crate::core) enum CheckOutcome {
     /// Nothing yet.
     Open(Check),
@@ -19,7 +19,7 @@ pub(in crate::core) enum CheckOutcome {
 }
 
 impl Core {
-    /// The node overslept by `late`; the peer could have claimed after `longest_safe`.
+    /// This node was stalled for `late`; the peer could have claimed after `longest_safe`.
     pub(in crate::core) fn group_overslept(
         &mut self,
         now: Time,
@@ -37,15 +37,14 @@ impl Core {
                 self.release(now, group, false, why)
             }
             Role::Active(mut active) => {
-                // A peer that was known to be gone before the gap, so surely that it is on disk, cannot
-                // have claimed.
+                // A peer that was known to be gone before the stall, which is on disk as `alone`, cannot have claimed.
                 let surely_gone = self.evidence.peer.is_gone() && self.disk.was_alone();
                 if late >= longest_safe && !surely_gone {
                     active.check.get_or_insert(Check::begin(now));
                 }
                 Role::Active(active)
             }
-            // What was learned before the gap proves nothing now: begin again.
+            // What was learned before the stall proves nothing now: begin again.
             Role::Wanting { .. } | Role::Probing { .. } => Role::Passive { granted: None },
             Role::Passive { granted } => Role::Passive { granted },
             Role::Releasing { handover, drain, .. } => {
@@ -55,13 +54,13 @@ impl Core {
         };
     }
 
-    /// Whether the peer's newest word is older than this node's own last gap.
+    /// Whether the peer's newest beat is older than this node's last stall.
     pub(in crate::core) fn is_word_from_before_gap(&self) -> bool {
         self.evidence.woke_at.is_some_and(|at| self.is_older_than(at))
     }
 
-    /// Frames that waited in the sockets are older than a gap: only an answer to what was sent after it
-    /// shows where the peer stands now.
+    /// Frames that waited in the sockets are older than the stall: only an answer to a frame sent after it shows the
+    /// peer's stance now.
     fn is_older_than(&self, at: Time) -> bool {
         self.evidence.peer.spoke_after() < at
     }
@@ -77,7 +76,7 @@ impl Core {
             return CheckOutcome::OwnerElsewhere;
         }
         let heard = !self.is_older_than(check.since);
-        // An owner on the other side was dealt with by the rule for two owners.
+        // The rule for two owners has handled a peer that serves.
         if now >= check.until || (heard && matches!(side, Side::Says(_))) {
             return CheckOutcome::StillOwner;
         }

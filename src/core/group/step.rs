@@ -1,6 +1,6 @@
-//! A group's state machine (drawn in `role`): one step looks at the role, at where the peer stands,
-//! and at the evidence, and returns the next role. Here the roles that hold nothing;
-//! the way to a claim is in `claim`, the owner in `owner`.
+//! A group's state machine (drawn in `role`): one step looks at the role, the peer's stance and the evidence, and
+//! returns the next role. This file has the roles that hold nothing; the way to a claim is in `claim`, the owner in
+//! `owner`.
 
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ use crate::core::evidence::peer::Life;
 use crate::core::io::time::{Soonest, Time};
 use crate::limits;
 
-/// Where the peer stands towards a group, as far as this node knows.
+/// The peer's stance towards a group, as far as this node knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::core) enum Side {
-    /// Never heard, or it has not spoken of this group yet.
+    /// Never heard, or without an entry for this group yet.
     Unknown,
     /// Dead, however that is known.
     Dead,
-    /// Heard, and this is what it says.
+    /// Heard; its stance.
     Says(Stance),
 }
 
@@ -112,25 +112,25 @@ impl Core {
         };
     }
 
-    /// Could this node serve the group if the peer let it?
+    /// Whether this node could serve the group if the peer granted it.
     fn is_able(&mut self, now: Time, group: &GroupState) -> bool {
-        // Better here than nowhere. Who grants does not say that it is able itself.
+        // If the peer is unable or dead, better here than nowhere. A peer that grants may be unable, too.
         let elsewhere = !matches!(
             self.side(group),
             Side::Says(Stance::Unable | Stance::Granting(_)) | Side::Dead
         );
         let unfit = elsewhere && group.unfit_until.is_some_and(|until| now < until);
-        // Who waits for the trees' first word longer than that must not keep the peer from serving.
+        // A node that waits too long for the mirror's first report must not keep the peer from serving.
         let mute = group.duties.has_mirror() && group.duties.mirror_report().is_none();
         let mute = mute && !self.worker_word().may_come();
-        // In need it is better than nothing; while the peer serves it is no redundancy (P6).
+        // In need it is better than nothing, but while the peer serves it is no redundancy (P6).
         let idle_fails =
             self.side(group) == Side::Says(Stance::Active) && group.duties.idle_fails();
         let helpless = unfit || mute || idle_fails || self.lacks_worker(group);
         group.blocked.is_none() && !helpless && self.right_by_grant(now, group, true).is_ok()
     }
 
-    /// Whether this node is better placed than the peer for a group that neither serves; see [`Standing`].
+    /// Whether this node's rank is higher than the peer's for a group that neither serves; see [`Standing`].
     ///
     /// [`Standing`]: super::copy::Standing
     fn outbids(&self, group: &GroupState) -> bool {
@@ -153,7 +153,7 @@ impl Core {
         {
             return Role::Passive { granted };
         }
-        // A peer that cannot serve it after all is not waited for.
+        // Do not wait for a peer that cannot serve it.
         let refused = side == Side::Says(Stance::Unable) && group.unfit_until.is_none();
         let able = group.able && (now >= group.yield_until || refused);
         let nobody =
@@ -173,7 +173,7 @@ impl Core {
                 if able && self.outbids(group) {
                     return self.begin_wanting(now, group, false);
                 }
-                // The peer must not be told that it may claim while this disk says `alone`.
+                // No grant while this node's disk says `alone`.
                 let granted = self.lets(now, group).then_some(want);
                 group.why = "the peer is about to serve it".to_string();
                 Role::Passive { granted }
@@ -202,8 +202,8 @@ impl Core {
         }
     }
 
-    /// Whether the peer's want may be granted: it must not be told that it may claim while this disk
-    /// says `alone`, nor while services run here that must not run on both nodes.
+    /// Whether to grant the peer's request: not while this node's disk says `alone`, and not while services run here
+    /// that must not run on both nodes.
     fn lets(&mut self, now: Time, group: &mut GroupState) -> bool {
         let since = *group.letting_since.get_or_insert(now);
         self.disk.surely_not_alone() && self.services_stopped(now, group, since)
@@ -226,7 +226,7 @@ impl Core {
         self.want
     }
 
-    /// The trees here do not come to rest: the peer gets a turn.
+    /// The trees here do not come to rest: let the peer serve.
     pub(in crate::core) fn give_up_settling(&mut self, now: Time, group: &mut GroupState) -> Role {
         let why = "the received changes were not applied in time; check the process clusterd-work";
         self.block(now, group, why.to_string())
@@ -249,8 +249,8 @@ impl Core {
     ) -> Role {
         let passive = Role::Passive { granted: None };
         if !group.able {
-            // An unfit node is able or not by what the peer said last: two such nodes must not chase each
-            // other with wants as fast as frames travel.
+            // An unfit node is able or not by the peer's last stance: two such nodes must not answer each other's
+            // requests as fast as frames travel.
             if group.unfit_until.is_some_and(|until| now < until) {
                 group.yield_until = now + limits::YIELD_PATIENCE;
             }
@@ -260,14 +260,14 @@ impl Core {
         match side {
             Side::Says(Stance::Granting(granted)) if granted == want => {
                 match self.right_by_grant(now, group, served) {
-                    // Its config may lack an address that this node is about to claim.
+                    // The peer's config may lack an address that this node is about to claim.
                     Ok(right) if (right.probe || self.configs_differ) && self.obeys_probe() => {
                         group.lan.forget();
                         group.lan.begin(now, self.yields());
                         Role::Probing { want, granted: true }
                     }
                     Ok(right) if right.settled => self.claim(now, group, right),
-                    // The peer's grant stands as long as the want does; and nobody serves.
+                    // The peer's grant stands as long as the request, and nobody serves.
                     Ok(_) if group.duties.should_be_still(now) => self.give_up_settling(now, group),
                     Ok(_) => Role::Wanting { want, since, served },
                     Err(_) => passive,

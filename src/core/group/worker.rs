@@ -1,6 +1,6 @@
-//! Whether this node's worker works. It says so once a second; one that is silent for a while stands still:
-//! stopped, starved, or waiting for memory. Then nothing that it reported before is known to be so still:
-//! nobody watches the trees or sends what changes in them, and nobody would finish them or start services.
+//! Whether this node's worker works. It reports once a second. If it is silent for a while, it stands still: stopped,
+//! starved, or waiting for memory. Then its earlier reports may be outdated: nobody watches the trees or sends their
+//! changes, and nobody would apply commits or start services.
 
 use super::order::Unsent;
 use super::role::GroupState;
@@ -11,26 +11,26 @@ use crate::core::evidence::peer::Life;
 use crate::core::io::time::Time;
 use crate::limits;
 
-/// What silence of a node's worker means: of this node's, or of the peer's as its beats tell it.
+/// The state of a worker: of this node's, or of the peer's by its beats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::core) enum Word {
-    /// The first may still come: it has just started, like its node.
+    /// No report yet: it has just started, like its node.
     Due,
-    /// It works. What it has not said of a group it may still say, as with a large index.
+    /// It works. Its first report on a group may still come, as with a large index.
     Works,
-    /// It stands still: what it said before is not known to be so any more.
+    /// It stands still: its earlier reports may be outdated.
     Silent,
-    /// It never said anything, and has had the time.
+    /// It never reported, and had the time for it.
     Never,
 }
 
 impl Word {
-    /// Nothing was said by a worker that began then.
+    /// No report yet from a worker that began then.
     fn none_since(now: Time, began_at: Time) -> Word {
         if now.since(began_at) < limits::WORKER_SILENT { Word::Due } else { Word::Never }
     }
 
-    /// Whether its first word on a group may still come.
+    /// Whether its first report on a group may still come.
     pub fn may_come(self) -> bool {
         match self {
             Word::Due | Word::Works => true,
@@ -39,31 +39,31 @@ impl Word {
     }
 }
 
-/// What is known of it.
+/// What is known about this node's worker.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::core) struct Voice {
     /// When it was last heard; `None`: not yet.
     heard_at: Option<Time>,
-    /// This node itself stood still: no word is missed before then.
+    /// After a stall of this node: no report is missed before then.
     not_before: Time,
-    /// Its silence was told.
+    /// Its silence was reported.
     told: bool,
 }
 
 impl Voice {
-    /// When its silence means something.
+    /// When it counts as standing still.
     pub fn silent_at(&self) -> Option<Time> {
         self.heard_at.map(|at| (at + limits::WORKER_SILENT).max(self.not_before))
     }
 
-    /// This node itself stood still until now.
+    /// This node was stalled until now.
     pub fn overslept(&mut self, now: Time) {
         self.not_before = now + limits::WORKER_SILENT;
     }
 }
 
 impl Core {
-    /// The worker says that it works.
+    /// The worker reports that it works.
     pub(in crate::core) fn worker_says(&mut self, now: Time) {
         self.worker.heard_at = Some(now);
         if std::mem::take(&mut self.worker.told) {
@@ -71,7 +71,7 @@ impl Core {
         }
     }
 
-    /// How it is with this node's worker.
+    /// The state of this node's worker.
     pub(in crate::core) fn worker_word(&self) -> Word {
         match self.worker.silent_at() {
             None => Word::none_since(self.now, self.started_at),
@@ -80,8 +80,8 @@ impl Core {
         }
     }
 
-    /// How it is with the peer's on this group: of its copy, which may be more than this node has, whose disk was
-    /// set back.
+    /// The state of the peer's worker for this group, by whether its beats describe the copy: its copy may be newer
+    /// than this node's, whose disk may have been set back.
     pub(in crate::core) fn peers_worker_word(&self, group: &GroupState) -> Word {
         let copy = self.evidence.peer.group(group.index).map(|part| part.copy);
         let commit = copy.and_then(|copy| copy.detail).map_or(CommitBeat::NotSaid, |it| it.commit);
@@ -98,7 +98,7 @@ impl Core {
         needs && self.worker_word() == Word::Silent
     }
 
-    /// What the peer lacks at least, if the worker stands still: it may be anything since its last word.
+    /// What the peer lacks at least. If the worker stands still, that may be anything since its last report.
     pub(in crate::core) fn at_least_unsent(&self, reported: Unsent) -> Unsent {
         let heard_at = self.worker.heard_at.filter(|_| self.worker_word() == Word::Silent);
         match (heard_at, reported) {
@@ -110,7 +110,7 @@ impl Core {
         }
     }
 
-    /// Tells it once.
+    /// Reports once that it stands still.
     pub(in crate::core) fn note_worker(&mut self, now: Time) {
         if self.worker.told || self.worker.silent_at().is_none_or(|at| now < at) {
             return;
@@ -121,7 +121,7 @@ impl Core {
     }
 }
 
-/// What is wrong then.
+/// The text about it.
 pub(in crate::core) fn silent_text() -> String {
     format!(
         "the worker process has not answered for {} s: nothing is mirrored, and no service is checked",

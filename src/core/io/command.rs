@@ -1,4 +1,4 @@
-//! What the core wants done.
+//! What the core orders.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,13 +9,13 @@ use crate::config::{GroupIndex, ServiceAddress};
 use crate::control::event::Told;
 use crate::core::group::order::{ClientDuty, MirrorDuty, MirrorTerms, PeerSync, ServiceDuty};
 
-/// One thing to do. Nothing is done that is not one of these.
+/// One thing to do. Nothing else is done on the core's behalf.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
-    /// Have the guard ready to say this, on every path, should this process die: after all addresses have
-    /// been taken away. To be done before any other command.
+    /// Give the guard this last will, to send on every path if this process dies, after it has removed all addresses.
+    /// To be done before any other command.
     Will {
-        /// What it says; `None`: nothing may be said.
+        /// The beat; `None`: no last will may be sent.
         beat: Option<Beat>,
     },
     /// Delete every service address of every group from this node; answer `Swept`.
@@ -36,12 +36,11 @@ pub enum Command {
         /// Number of this round, rising.
         round: u32,
     },
-    /// Ask the LAN once who has each of the group's addresses (ARP, NS); answer `ProbeFailed` if that cannot be
-    /// sent.
+    /// Probe the LAN once for each of the group's addresses (ARP, NS); answer `ProbeFailed` if that cannot be sent.
     Probe {
         /// Which group.
         group: GroupIndex,
-        /// As whom.
+        /// Which sender the request names.
         ask_as: AskAs,
     },
     /// Add all of the group's addresses with a lease; answer `Held` or `HoldFailed`.
@@ -70,11 +69,11 @@ pub enum Command {
         /// Which group.
         group: GroupIndex,
     },
-    /// Another config is in effect, [`crate::core::Core::config`]: take it into use wherever it is kept. A group's
-    /// addresses follow by commands of their own.
+    /// Another config is in effect, [`crate::core::Core::config`]: use it everywhere. A group's addresses follow by
+    /// commands of their own.
     Configured,
-    /// These are the group's addresses from now on. What is not among them any more is deleted from this
-    /// node; while the group is claimed, what is new is added with a lease.
+    /// These are the group's addresses from now on. Removed ones are deleted from this node; while the group is
+    /// claimed, new ones are added with a lease.
     Addresses {
         /// Which group.
         group: GroupIndex,
@@ -88,42 +87,42 @@ pub enum Command {
         /// What to write.
         state: DiskState,
     },
-    /// What the group's services shall do, from now on; answered by `Services`, again and again.
+    /// What the group's services have to do from now on; answered by `Services` repeatedly.
     Services {
         /// Which group.
         group: GroupIndex,
         /// Number of the order, rising.
         order: u32,
-        /// What they shall do.
+        /// The order.
         duty: ServiceDuty,
     },
-    /// What the group's mirror shall do, from now on; answered by `Mirror`, again and again.
+    /// What the group's mirror has to do from now on; answered by `Mirror` repeatedly.
     Mirror {
         /// Which group.
         group: GroupIndex,
         /// Number of the order, rising.
         order: u32,
-        /// What it shall do.
+        /// The order.
         duty: MirrorDuty,
         /// Where the peer listens.
         peer: PeerSync,
-        /// What else there is to know.
+        /// Its further terms.
         terms: MirrorTerms,
     },
-    /// What shall be done about clients' TCP connections, from now on.
+    /// What to do about clients' TCP connections from now on.
     Clients {
         /// Which group.
         group: GroupIndex,
         /// What.
         duty: ClientDuty,
     },
-    /// This node holds what the peer held before: let the clients of its connections find out that
-    /// those have ended; answer `Tickled` if there were any.
+    /// This node took the addresses over: send each client of the former owner a segment that makes it reset its dead
+    /// connection; answer `Tickled` if there were any.
     Tickle {
         /// Which group.
         group: GroupIndex,
     },
-    /// What a person had to say is said: mirror what waited for that.
+    /// The administrator has confirmed the trees of this node: mirror what waited for that.
     Approve {
         /// Which group.
         group: GroupIndex,
@@ -144,6 +143,6 @@ pub enum Command {
         /// The answer.
         outcome: Result<String, String>,
     },
-    /// All is handed over: end this process, status 0.
+    /// Everything is handed over: end this process with status 0.
     Exit,
 }

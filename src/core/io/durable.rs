@@ -1,8 +1,8 @@
-//! Generations, and what of them must be on disk before anything rests on it.
+//! Generations, and what must be on disk before anything relies on it.
 //!
-//! A claim waits for no write: the generation that the *next* claim will use (the intent) is made
-//! durable in advance. `served` is written right after a claim. A number is never used twice, whatever
-//! was lost in a crash: after each start a new intent is made above everything on the disk.
+//! A claim does not wait for a write: the generation of the *next* claim (the intent) is made durable in advance.
+//! `served` is written right after a claim. No number is used twice, whatever a crash lost: each start makes a new
+//! intent above everything on the disk.
 
 use std::collections::VecDeque;
 
@@ -14,22 +14,22 @@ use crate::limits;
 #[derive(Clone, Debug)]
 pub struct Disk {
     me: NodeIndex,
-    /// What the disk shall hold.
+    /// What the disk should contain.
     wanted: DiskState,
-    /// What it is known to hold.
+    /// What it is known to contain.
     durable: DiskState,
     /// Writes that were commanded and not yet acknowledged.
     under_way: VecDeque<(u64, DiskState)>,
     write: u64,
-    /// The last write that was heard of has failed.
+    /// The last reported write failed.
     fails: bool,
     /// State of the generator for ids (splitmix64).
     random: u64,
 }
 
-/// Whether `one` outranks `other`: the newer number; of two generations with the same number (made on the
-/// two sides of a partition) that of the node whose name comes first, on which both agree whatever their
-/// config files say.
+/// Whether `one` outranks `other`. The higher number wins; of two generations with the same number (from the two sides
+/// of a partition) the one of the node whose name sorts first, on which both nodes agree whatever their config files
+/// say.
 pub fn outranks(one: Generation, other: Generation) -> bool {
     let lower = |generation: Generation| generation.owner == NodeIndex::Lower;
     (one.number, lower(one)) > (other.number, lower(other))
@@ -80,7 +80,7 @@ impl Disk {
         self.group(name).served
     }
 
-    /// Whether the disk knows of this generation, or of a later one.
+    /// Whether the disk contains this generation or a later one.
     pub fn holds(&self, name: &str, generation: Generation) -> bool {
         let durable = self.durable.groups.get(name).and_then(|group| group.served);
         durable.is_some_and(|served| served == generation || outranks(served, generation))
@@ -92,12 +92,12 @@ impl Disk {
         group.served.filter(|_| group.trees)
     }
 
-    /// Whether the peer served trees that do not contain those of here, nor the other way round.
+    /// Whether both nodes served trees and neither copy contains the other.
     pub fn is_forked(&self, name: &str) -> bool {
         self.group(name).forked
     }
 
-    /// Says so, or that it is over.
+    /// Sets that mark, or removes it.
     pub fn set_forked(&mut self, name: &str, forked: bool) {
         let known = self.group(name);
         if known.forked != forked {
@@ -105,7 +105,7 @@ impl Disk {
         }
     }
 
-    /// The generation that a claim may use now: durable, and above all that was served.
+    /// The generation that a claim may use now: durable, and above everything that was served.
     pub fn usable_intent(&self, name: &str) -> Option<Generation> {
         let wanted = self.group(name);
         let durable = self.durable.groups.get(name).copied().unwrap_or_default();
@@ -114,14 +114,14 @@ impl Disk {
         wanted.intent.filter(|intent| durable.intent == Some(*intent)).filter(above)
     }
 
-    /// The intent without its being durable: only where a test shows what that rule is for.
+    /// The intent, durable or not: only for a test that shows what the rule is for.
     #[cfg(test)]
     pub fn undurable_intent(&mut self, name: &str) -> Option<Generation> {
         let above = self.durable.groups.get(name).and_then(|g| g.served).map_or(0, |s| s.number);
         Some(self.next_generation(above))
     }
 
-    /// Another generation was heard to have been served, by a group with or without mirrored `trees`.
+    /// A beat names another generation that was served, of a group with or without mirrored `trees`.
     pub fn learn(&mut self, name: &str, served: Generation, trees: bool) {
         let known = self.group(name);
         let damaged = served.number > limits::GENERATION_LEARNED_MAX;
@@ -131,8 +131,8 @@ impl Disk {
         self.serve(name, served, trees);
     }
 
-    /// The peer serves in this generation of its own. If this node knows one of the same number by another id, its disk was
-    /// set back: who serves knows what its generation is called.
+    /// The peer serves in this generation of its own. If this node knows one of the same number by another id, its disk
+    /// was set back: the owner knows its generation's id.
     pub fn learn_from_owner(&mut self, name: &str, generation: Generation, trees: bool) {
         let same_place =
             |mine: Generation| (mine.number, mine.owner) == (generation.number, generation.owner);
@@ -155,17 +155,17 @@ impl Disk {
         self.set_group(name, GroupDisk { served, intent, trees, ..known });
     }
 
-    /// Whether the peer should be counted on as gone after a restart; see [`DiskState::alone`].
+    /// Sets whether the peer counts as gone after a restart; see [`DiskState::alone`].
     pub fn set_alone(&mut self, alone: bool) {
         self.wanted.alone = alone;
     }
 
-    /// Whether the disk said so when this was loaded or last acknowledged.
+    /// Whether the disk said `alone` when it was loaded or last acknowledged.
     pub fn was_alone(&self) -> bool {
         self.durable.alone
     }
 
-    /// Whether the disk surely does not say so, nor will by a write under way.
+    /// Whether the disk certainly does not say `alone`, and no write under way will.
     pub fn surely_not_alone(&self) -> bool {
         let pending = self.under_way.iter().any(|(_, state)| state.alone);
         !self.wanted.alone && !self.durable.alone && !pending
@@ -195,19 +195,19 @@ impl Disk {
         self.write += 1;
         // A stuck disk must not make this grow: only the newest writes matter.
         if self.under_way.len() >= limits::WRITES_UNDER_WAY_MAX {
-            // The oldest may be the one that hangs half written: it still counts.
+            // The oldest may be the one that hangs, half written: keep it.
             self.under_way.remove(1);
         }
         self.under_way.push_back((self.write, self.wanted.clone()));
         Some((self.write, self.wanted.clone()))
     }
 
-    /// A write has failed; it is tried again.
+    /// A write failed; it is tried again.
     pub fn failed(&mut self) {
         self.fails = true;
     }
 
-    /// Whether the last write that was heard of has failed.
+    /// Whether the last reported write failed.
     pub fn fails(&self) -> bool {
         self.fails
     }

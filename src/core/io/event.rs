@@ -1,4 +1,4 @@
-//! What the core is told.
+//! What the core learns.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -10,7 +10,7 @@ use crate::config::{Config, GroupIndex, NodeIndex};
 use crate::control::event::Kind;
 use crate::core::group::order::{MirrorReport, ServiceReport, Tickled};
 
-/// A cable whose far end shows at this one: by a carrier, or by modem lines.
+/// A cable that shows at this end whether the far end is alive: by a carrier, or by modem lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Link {
@@ -18,22 +18,22 @@ pub enum Link {
     Lan,
     /// The interface of the crossover cable.
     Crossover,
-    /// The serial line: DSR or DCD is on as long as the peer's UART has power. Not every cable or driver
-    /// has them; then nothing is ever reported.
+    /// The serial line: DSR or DCD is on as long as the peer's UART has power. If the cable or the driver lacks them,
+    /// nothing is ever reported.
     Serial,
 }
 
-/// Whom a question to the LAN names as its sender.
+/// Which sender a request to the LAN names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AskAs {
-    /// Nobody, as a probe does: no host learns anything from it.
+    /// None, as in an ARP probe: no host learns anything from it.
     Nobody,
     /// This node's own address: a switch that validates ARP lets it pass.
     ThisNode,
 }
 
 impl AskAs {
-    /// The other way.
+    /// The other form.
     pub fn other(self) -> AskAs {
         match self {
             AskAs::Nobody => AskAs::ThisNode,
@@ -47,15 +47,15 @@ impl AskAs {
 pub enum Holder {
     /// One of the peer's MACs answered.
     Peer,
-    /// The peer announced it, unasked.
+    /// The peer announced it (gratuitous ARP).
     PeerAnnounces,
-    /// The peer probes for it at this moment.
+    /// The peer is probing for it.
     PeerProbes,
     /// A third machine's MAC answered.
     Stranger([u8; 6]),
 }
 
-/// What an operator asks for on the control socket.
+/// What an operator requests on the control socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Wish {
     /// Put this node into standby mode.
@@ -68,28 +68,28 @@ pub enum Wish {
         group: GroupIndex,
         /// Where to.
         to: Option<NodeIndex>,
-        /// Serve it with what this node has, even if something newer may exist elsewhere.
+        /// Serve this node's copy even if the other may have a newer one.
         accept_loss: bool,
     },
-    /// Mirror a group now, and say when everything written before is on the peer.
+    /// Mirror a group now.
     Sync {
         /// Which group.
         group: GroupIndex,
-        /// Answer only when everything written before is on the peer.
+        /// Answer only when everything written before is applied on the peer.
         wait: bool,
-        /// This node's trees are the ones to keep, whatever the other has.
+        /// This node's trees replace the other node's.
         from: Option<NodeIndex>,
     },
 }
 
-/// One thing that happened. Everything that a core ever learns is one of these.
+/// One thing that happened. A core learns nothing else.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Event {
     /// Time passed: the deadline that the core asked for is over.
     Tick,
     /// The sweep is done: this node's kernel holds no service address.
     Swept,
-    /// An authentic frame of the peer came in on a path. Whether it counts, the core decides.
+    /// An authentic frame of the peer came in on a path. The core decides whether it counts.
     Heard {
         /// By which way.
         path: Path,
@@ -98,7 +98,7 @@ pub enum Event {
     },
     /// An authentic pulse of the peer came in on the serial line.
     Pulsed(Pulse),
-    /// The serial line is in the middle of bringing a frame: told only while [`crate::core::Core::is_asking`].
+    /// The serial line is in the middle of a frame; reported only while [`crate::core::Core::is_asking`].
     LineBusy,
     /// A frame was refused before it could be read.
     Refused {
@@ -114,12 +114,12 @@ pub enum Event {
         /// Whether there is a carrier.
         up: bool,
     },
-    /// An interface is set down on this node, or is not there: its carrier says nothing of the far end.
+    /// An interface is set down on this node or does not exist: its carrier says nothing about the far end.
     SetDown {
         /// Which interface.
         link: Link,
     },
-    /// A question about the group's addresses could not be sent.
+    /// A probe for the group's addresses could not be sent.
     ProbeFailed {
         /// Which group.
         group: GroupIndex,
@@ -136,7 +136,7 @@ pub enum Event {
         /// Which round's question it answers.
         round: u32,
     },
-    /// Somebody else has, or probes for, one of the group's service addresses.
+    /// Another machine has, or probes for, one of the group's service addresses.
     AddressSeen {
         /// Which group.
         group: GroupIndex,
@@ -150,7 +150,7 @@ pub enum Event {
         /// Number of the claim, from the command.
         claim: u32,
     },
-    /// The kernel refuses these addresses of a claim, and leases the others; empty: none any more.
+    /// The kernel refuses these addresses of a claim and leases the others; empty: it no longer refuses any.
     AddressesRefused {
         /// Which group.
         group: GroupIndex,
@@ -175,24 +175,24 @@ pub enum Event {
         /// Number of the claim, from the command.
         claim: u32,
     },
-    /// None of the group's addresses is on this node: the release was verified by a look.
+    /// None of the group's addresses is on this node; a look verified the release.
     Released {
         /// Which group.
         group: GroupIndex,
         /// Number of the release, from the command.
         release: u32,
     },
-    /// The kernel says that an address of the group went away, and not by our command.
+    /// An address of the group was removed, not by clusterd.
     AddressLost {
         /// Which group.
         group: GroupIndex,
     },
-    /// The kernel says that an address of the group appeared, and not by our command.
+    /// An address of the group was added, not by clusterd.
     AddressFound {
         /// Which group.
         group: GroupIndex,
     },
-    /// The write of that number, and all before it, are durable.
+    /// The write of that number and all before it are durable.
     Persisted {
         /// Number from the command.
         write: u64,
@@ -202,9 +202,9 @@ pub enum Event {
         /// What the system said.
         error: String,
     },
-    /// A worker has started: it knows no orders, and what an earlier one reported is void.
+    /// A worker has started: it has no orders, and the reports of an earlier one are void.
     WorkerStarted,
-    /// The worker works: said once a second.
+    /// The worker is alive; sent once a second.
     WorkerAlive,
     /// How the group's services are.
     Services {
@@ -220,7 +220,7 @@ pub enum Event {
         /// How it is.
         report: MirrorReport,
     },
-    /// The clients of the owner before were sent a first segment each.
+    /// Each client of the former owner was sent a first segment.
     Tickled {
         /// Which group.
         group: GroupIndex,
@@ -234,7 +234,7 @@ pub enum Event {
         /// What was done, or why not.
         outcome: Result<String, String>,
     },
-    /// The worker found something that the administrator should know.
+    /// The worker has something to report to the administrator.
     Noted {
         /// Which group.
         group: GroupIndex,
@@ -248,34 +248,34 @@ pub enum Event {
         /// The address; `None`: it has none.
         address: Option<Ipv6Addr>,
     },
-    /// An operator's wish; the answer carries the same number.
+    /// An operator's request; the answer carries the same number.
     Wished {
         /// Number of the request.
         request: u64,
-        /// What is wished.
+        /// The request.
         wish: Wish,
     },
-    /// Asked to end in order (SIGTERM).
+    /// Requested to end in order (SIGTERM).
     Shutdown,
     /// The heart before this one died under the same guard.
     HeartDied {
         /// What the guard saw of it, as "was killed" and the like.
         how: String,
     },
-    /// The guard is gone: nobody takes the addresses away if this process dies.
+    /// The guard is gone: nobody removes the addresses if this process dies.
     GuardGone,
-    /// The config file and the key file were read anew, and are good ones.
+    /// The config file and the key file were read again and are valid.
     Reload {
-        /// What the config file says.
+        /// The new config.
         config: Box<Config>,
-        /// The key file holds other keys than before.
+        /// The key file contains other keys than before.
         #[serde(default)]
         new_keys: bool,
         /// Number of the operator's request; `None`: it was a signal.
         #[serde(default)]
         request: Option<u64>,
     },
-    /// The files were to be read anew and could not be, or are no good ones.
+    /// The files could not be read again, or are not valid.
     ReloadFailed {
         /// Why.
         error: String,
@@ -283,9 +283,9 @@ pub enum Event {
         #[serde(default)]
         request: Option<u64>,
     },
-    /// How far a change of the key is now.
+    /// The progress of a change of the key.
     KeyIs {
-        /// How far.
+        /// How far it is.
         state: KeyState,
     },
 }

@@ -25,7 +25,7 @@ impl std::ops::Add<Duration> for Time {
     }
 }
 
-/// The first of many times that is still to come. Sought after every event, so without an allocation.
+/// The earliest of many times that is still to come. Computed after every event, so without an allocation.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::core) struct Soonest {
     now: Time,
@@ -38,7 +38,7 @@ impl Soonest {
         Soonest { now, first: None }
     }
 
-    /// The one that was found, if any.
+    /// The result, if any.
     pub(in crate::core) fn first(self) -> Option<Time> {
         self.first
     }

@@ -1,4 +1,4 @@
-//! Events: one sentence each, with the evidence that it rests on.
+//! Events: one sentence each, with its evidence.
 
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
@@ -19,7 +19,7 @@ pub(in crate::core) fn mac_text(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
-/// A time that has passed, as people say it.
+/// A past time in words.
 pub(in crate::core) fn age_text(age: Duration) -> String {
     match age.as_secs() {
         seconds @ 0..120 => format!("{seconds} s"),
@@ -41,7 +41,7 @@ fn carrier_text(link: Link, up: bool) -> &'static str {
 }
 
 impl Core {
-    /// Where this node takes mirror sessions on the crossover.
+    /// Where this node accepts mirror sessions on the crossover.
     pub(in crate::core) fn sync_address_is(&mut self, now: Time, address: Option<Ipv6Addr>) {
         self.sync_missing_since = match address {
             None => self.sync_missing_since.or(Some(now)),
@@ -51,7 +51,7 @@ impl Core {
         self.sync_address = address;
     }
 
-    /// Tells once that trees cannot travel over the crossover because there is no IPv6 on it.
+    /// Reports once that the mirror cannot use the crossover because there is no IPv6 on it.
     pub(in crate::core) fn tell_missing_sync_address(&mut self, now: Time) {
         let mirrors = self.groups.iter().any(|group| group.duties.has_mirror());
         let long = |at: Time| now.since(at) >= limits::SYNC_ADDRESS_PATIENCE;
@@ -69,7 +69,7 @@ impl Core {
         self.tell(Kind::Mirror, None, text);
     }
 
-    /// Tells an event with everything that is known of the peer and the LAN now.
+    /// Reports an event with everything that is known about the peer and the LAN now.
     pub(in crate::core) fn tell(&mut self, kind: Kind, group: Option<&str>, text: String) {
         self.tell_with(kind, group, text, &[]);
     }
@@ -88,7 +88,7 @@ impl Core {
         self.out.push_back(Command::Tell(Told { kind, group, text, evidence }));
     }
 
-    /// Tells that a claim is refused or waits; the same reason in other numbers is told once.
+    /// Reports that a claim is refused or waits; the same reason with other numbers is reported once.
     pub(in crate::core) fn tell_refusal(
         &mut self,
         group: &mut GroupState,
@@ -104,7 +104,7 @@ impl Core {
         self.tell(Kind::Refused, Some(&group.name), format!("not served here: {text}"));
     }
 
-    /// Tells that a path is late, and how much was left.
+    /// Reports that a path is late, and how much time was left.
     pub(in crate::core) fn tell_late(&mut self, path: Path, silence: Duration, left: Duration) {
         let (name, ms, left_ms) = (path.name(), silence.as_millis(), left.as_millis());
         let text =
@@ -112,20 +112,20 @@ impl Core {
         self.tell(Kind::Late, None, text);
     }
 
-    /// Tells how a path is, before which so many changes were not told.
+    /// Reports the state of a path, and how many changes before it were not reported.
     pub(in crate::core) fn tell_path(&mut self, path: Path, is: PathState, untold: u64) {
         let what = match is {
             PathState::Up => "is up both ways",
             PathState::OneWay => "is one-way: the peer does not hear this node on it",
             PathState::Silent => "is silent",
-            // The one is told by another name, the other never changes.
+            // `late` has its own event; `off` never changes.
             PathState::Late | PathState::Off => return,
         };
         let text = flap_damping::after_untold(format!("{} {what}", path.name()), untold);
         self.tell_with(Kind::Path, None, text, &[("now", json!(is))]);
     }
 
-    /// Tells that a link's carrier has changed: at once, or once it is known what came of a storm.
+    /// Reports that a link's carrier has changed: at once, or while it flaps only now and then.
     pub(in crate::core) fn tell_carrier(&mut self, now: Time, link: Link, up: bool) {
         let told = self.carriers_told.iter_mut().find(|(one, _)| *one == link);
         if told.is_some_and(|(_, told)| told.changed(now, up)) {
@@ -139,8 +139,8 @@ impl Core {
         self.tell_with(Kind::Carrier, None, text, &[("now", json!(now))]);
     }
 
-    /// Tells how the carriers stand of which changes were not told. No deadline is set for it: the
-    /// next tick is soon enough.
+    /// Reports the carriers whose last changes were not reported. It has no deadline of its own: the next tick is soon
+    /// enough.
     pub(in crate::core) fn tell_untold_carriers(&mut self, now: Time) {
         let mut told = self.carriers_told;
         for (link, one) in &mut told {

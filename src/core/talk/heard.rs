@@ -51,8 +51,8 @@ impl Core {
         match verdict {
             Verdict::Refused(reason) => self.watch_mut(path, |watch| watch.refuse(reason)),
             Verdict::Introduction => {
-                // A greeting names nobody; a frame for another incarnation of this node is a replay,
-                // or the peer does not know yet that this node restarted.
+                // A first beat names no receiver. A frame for another incarnation of this node is a replay, or the
+                // peer does not know yet that this node restarted.
                 if beat.peer_incarnation != 0 && beat.peer_incarnation != self.incarnation {
                     self.watch_mut(path, |watch| watch.refuse(DropReason::Introduction));
                 }
@@ -70,7 +70,7 @@ impl Core {
                     return self.ended(now, Death::Goodbye, text);
                 }
                 if beat.will && !self.has_just_woken(now) {
-                    // Its beats may have lacked the newest generation; it decides who claims with what.
+                    // The newest generation may not have been in its beats, and it decides who claims with what.
                     self.learn_generations(&beat);
                     let text = format!(
                         "the peer's last will, from its guard, came on {}: its heart is dead and every service \
@@ -103,14 +103,14 @@ impl Core {
         }
     }
 
-    /// A beat that was held back says that the peer serves: perhaps its machine stood still and has just woken. Until
-    /// it let go its kernel answered whoever asked.
+    /// A late beat says that the peer serves: perhaps its machine was paused and has just resumed. Until it releases,
+    /// its kernel answers ARP requests.
     fn served_until_now(&mut self, now: Time, beat: &Beat) {
         let serves = |part: &&GroupBeat| matches!(part.stance, Stance::Active | Stance::Offering);
         for part in beat.groups.iter().filter(serves) {
             self.with_group(part.group, |core, group| {
                 let Role::Active(active) = &mut group.role else { return };
-                // Not at once for each frame.
+                // Not for each frame at once.
                 active.announced = 0;
                 active.announce_at = active.announce_at.min(now + limits::ANNOUNCE_GAP);
                 let text = "a late heartbeat of the peer says that it serves; announcing again";
@@ -119,7 +119,7 @@ impl Core {
         }
     }
 
-    /// A round that is nearly due goes out with what was just heard: one waking of each node serves both.
+    /// A round that is nearly due goes out right after a frame came in, so that each node wakes up once for both.
     fn join_round(&mut self, now: Time) {
         if self.round_at.since(now) <= self.evidence.pace.sends / limits::ROUND_JOINS_SHARE {
             self.round_at = now;
@@ -169,7 +169,7 @@ impl Core {
             "the peer is heard, a new incarnation: it removed its service addresses before its first heartbeat"
                 .to_string(),
         );
-        // A new incarnation: what was told of the one before says nothing of this one.
+        // A new incarnation may have another config.
         self.configs_differ = false;
     }
 
@@ -188,8 +188,8 @@ impl Core {
                 crate::core::Generation { number: part.generation, owner: part.owner, id: part.id };
             if let Some(group) = self.groups.get(usize::from(part.group.0)) {
                 let trees = group.duties.has_mirror();
-                // What is served here stands beside what was served there, under its own name, until a person
-                // decides. If both serve, one of them gives way, and follows.
+                // Forked: the generations of both nodes are kept apart until an administrator decides. If both
+                // serve, one of them releases and follows the other.
                 let serves = matches!(part.stance, Stance::Active | Stance::Offering);
                 let forked = matches!(&group.role, Role::Active(active)
                     if active.forked || (trees && !serves && copy::is_fork(active, part)));
@@ -202,8 +202,8 @@ impl Core {
         }
     }
 
-    /// What is read now may have waited while this node stood still: a will may be older than the heart
-    /// that followed, which begins soon after. Then silence has to tell.
+    /// Frames that are read now may have waited while this node was stalled. A last will may be older than the heart
+    /// that started after it; then only silence counts.
     fn has_just_woken(&self, now: Time) -> bool {
         self.evidence.woke_at.is_some_and(|at| now.since(at) < self.evidence.pace.expects)
     }
@@ -216,7 +216,7 @@ impl Core {
             watch.close();
         }
         for group in &mut self.groups {
-            // What its kernel answered before says nothing now: who asks, asks anew.
+            // Earlier answers of its kernel prove nothing now: probe again.
             group.lan.forget();
             if let Role::Probing { .. } = group.role {
                 group.role = Role::Passive { granted: None };

@@ -1,4 +1,4 @@
-//! How this incarnation begins, joins the pair, and ends.
+//! How this incarnation starts, joins the pair, and ends.
 //!
 //! ```text
 //!   Sweeping ──nothing left here──▶ Running ──nothing held any more──▶ Farewell ──said──▶ Ended
@@ -13,7 +13,7 @@ use crate::core::{Core, Phase};
 use crate::limits;
 
 impl Core {
-    /// No service address is left on this node: it may say that it is here.
+    /// No service address is left on this node: it may send beats.
     pub(in crate::core) fn swept(&mut self, now: Time) {
         if self.phase != Phase::Sweeping {
             return;
@@ -21,13 +21,13 @@ impl Core {
         self.phase = Phase::Running;
         self.round_at = now;
         self.last_round = now;
-        // Time spent in the sweep is not time in which the peer could have been heard.
+        // The peer could not be heard during the sweep.
         self.started_at = now;
         let state = if self.disk.standby_wanted() { ", in standby mode" } else { "" };
         self.tell(Kind::Start, None, format!("started{state}; no service address was left here"));
     }
 
-    /// Leaves `joining` when the peer was heard, need not be waited for, or did not come.
+    /// Leaves `joining` when the peer was heard, need not be waited for, or was not heard in time.
     pub(in crate::core) fn join(&mut self, now: Time) {
         if self.joined {
             return;
@@ -40,12 +40,12 @@ impl Core {
 
     /// Keeps `alone` on disk in line with the peer; see [`crate::core::DiskState::alone`].
     pub(in crate::core) fn note_alone(&mut self) {
-        // A peer that is silent but whose kernel still answers for an address is not gone: only who
-        // serves everything knows that nobody else does.
+        // A silent peer whose kernel still answers for an address is not gone. Only a node that serves every group
+        // knows that nobody else does.
         let serving = self.groups.iter().all(GroupState::may_hold);
         match self.evidence.peer.life {
             Life::NeverHeard => {
-                // Patience is over and this node serves: whoever comes later will find it so.
+                // `boot_patience` is over and this node serves.
                 if serving {
                     self.disk.set_alone(true);
                 }
@@ -76,7 +76,7 @@ impl Core {
         }
     }
 
-    /// Somebody asks the daemon to end.
+    /// The daemon is requested to end.
     pub(in crate::core) fn shutdown(&mut self, now: Time) {
         if self.ending_since.is_none() {
             self.ending_since = Some(now);
@@ -84,7 +84,7 @@ impl Core {
         }
     }
 
-    /// The guard has died: nobody would take the addresses away from a heart that hangs.
+    /// The guard has died: nobody would remove the addresses of a heart that hangs.
     pub(in crate::core) fn guard_gone(&mut self) {
         if self.guarded {
             self.guarded = false;
@@ -98,13 +98,13 @@ impl Core {
         }
     }
 
-    /// Whether this node is on its way out: asked to, or unguarded while the peer can take over.
+    /// Whether this node is ending: requested to, or without a guard while the peer can take over.
     pub(in crate::core) fn is_ending(&self) -> bool {
         let peer_on_duty = self.evidence.peer.is_alive() && !self.evidence.peer.is_standby();
         self.ending_since.is_some() || (!self.guarded && peer_on_duty)
     }
 
-    /// Says goodbye once nothing is held any more.
+    /// Begins the farewell once no address is held.
     pub(in crate::core) fn end_if_done(&mut self, now: Time) {
         if !self.is_ending()
             || self.groups.iter().any(GroupState::may_hold)
@@ -112,7 +112,7 @@ impl Core {
         {
             return;
         }
-        // A goodbye tells the peer that it may claim at once; not while this disk says `alone`.
+        // A farewell lets the peer claim at once: not while this disk says `alone`.
         let sent = if self.disk.surely_not_alone() { 0 } else { limits::FAREWELLS };
         self.phase = Phase::Farewell { sent, next_at: now };
         self.farewell(now);

@@ -1,15 +1,15 @@
-//! What the serial line carries in a round. A beat takes 4 ms of it, and each few bytes wake the peer; so
-//! while another path tells the same, a sign of life is enough, with a whole beat now and then.
+//! What the serial line carries in a round. A beat takes 4 ms, and each few bytes wake the peer. While another path
+//! carries the same content, a sign of life is enough, with a whole beat now and then.
 
 use crate::beat::Beat;
 use crate::limits;
 
-/// What was said on the line lately.
+/// What was sent on the line lately.
 #[derive(Clone, Debug, Default)]
 pub(in crate::core) struct Line {
     /// The newest beat, without what differs in every beat.
     said: Option<Beat>,
-    /// So many beats more tell it.
+    /// So many more beats repeat it.
     beats_left: usize,
     /// Rounds since the newest beat.
     rounds: u32,
@@ -34,7 +34,7 @@ impl Line {
     }
 }
 
-/// What a beat says, apart from when it says it and how the sender's loop is.
+/// The content of a beat without its times and the state of the sender's loop.
 fn gist(beat: Beat) -> Beat {
     let mut gist =
         Beat { sequence: 0, sent_us: 0, echo_us: 0, echo_held_us: 0, worst_gap_ms: 0, ..beat };

@@ -12,13 +12,13 @@ use crate::core::{Command, Core, Phase};
 use crate::limits;
 
 impl Core {
-    /// Sends what is due: a whole round, or at once on the fast paths if something changed.
+    /// Sends what is due: a whole round, or a beat at once on the fast paths if something changed.
     pub(in crate::core) fn speak(&mut self, now: Time) {
         if now >= self.round_at {
             let interval = self.evidence.pace.sends;
             self.gaps.saw(now, now.since(self.last_round));
             self.last_round = now;
-            // The beat stays in step with its start, but never tries to catch up.
+            // Rounds keep their phase, but missed ones are not sent later.
             let step = self.round_at + interval;
             self.round_at = if step > now { step } else { now + interval };
             self.round = self.round.wrapping_add(1);
@@ -27,7 +27,7 @@ impl Core {
             if late || now + interval > due {
                 self.look_at_carriers(now);
             }
-            // The slow line last: the beats of the fast paths come together, and wake the peer once.
+            // The serial line last: the beats of the fast paths arrive together and wake the peer once.
             for path in [Path::Crossover, Path::Lan, Path::Serial] {
                 self.send_round(now, path);
             }
@@ -47,7 +47,7 @@ impl Core {
             return;
         }
         if path == Path::Serial {
-            // Asks go ahead of beats, and say as well that this node lives.
+            // Asks go ahead of beats, and prove as well that this node lives.
             if self.evidence.is_urgent(now) || self.evidence.asks_line_first(now) {
                 return;
             }
@@ -58,7 +58,7 @@ impl Core {
         self.send(now, path, asking, false, None);
     }
 
-    /// Gives a sign of life on serial, if that is enough.
+    /// Sends a sign of life on serial, if that is enough.
     fn gives_sign_of_life(&mut self, now: Time) -> bool {
         let Some(peer_incarnation) = self.evidence.peer.incarnation() else { return false };
         let (gap, hears) = (self.evidence.peer.worst_gap(), self.evidence.peer.hears());
@@ -86,7 +86,7 @@ impl Core {
 
     /// Asks the peer to answer at once; a live heart does.
     pub(in crate::core) fn ask(&mut self, now: Time) {
-        // One frame may get lost: what a lost carrier makes urgent is asked more than once.
+        // One frame may get lost: after a lost carrier it asks more than once.
         self.ask_again_at = Some(now + limits::ASK_AGAIN_AFTER);
         self.send_fast(now, true);
         let on_serial = self.pulse(now);
@@ -97,7 +97,7 @@ impl Core {
         }
     }
 
-    /// Asks on the serial line, as often as that takes.
+    /// Asks on the serial line, as often as it can carry.
     pub(in crate::core) fn ask_line(&mut self, now: Time) {
         if self.pulse(now) {
             let hears = self.evidence.peer.hears().has(Path::Serial);
@@ -163,7 +163,7 @@ impl Core {
         }
     }
 
-    /// Goodbyes, a few in a row; then the end.
+    /// Sends a few farewells, then ends.
     pub(in crate::core) fn farewell(&mut self, now: Time) {
         let Phase::Farewell { sent, next_at } = self.phase else { return };
         if now < next_at {
@@ -182,7 +182,7 @@ impl Core {
         self.phase = Phase::Farewell { sent: sent + 1, next_at: now + limits::FAREWELL_GAP };
     }
 
-    /// Sends one beat. `to`: the incarnation that is answered, if not the proven one.
+    /// Sends one beat. `to`: the incarnation to answer, if not the proven one.
     fn send(
         &mut self,
         now: Time,
@@ -248,7 +248,7 @@ impl Core {
         self.groups.iter().take(limits::GROUPS_MAX).map(|group| self.group_beat(group))
     }
 
-    /// What its beats say: whether it is in service here, or services of it still run.
+    /// For its beats: whether it is in service here, or its services still run.
     pub(in crate::core) fn says_serving(&self, group: &GroupState) -> bool {
         match &group.role {
             Role::Active(_) => self.serves(group),
@@ -279,7 +279,7 @@ fn interface_part(address: Ipv6Addr) -> [u8; 8] {
     address.octets().last_chunk().copied().unwrap_or_default()
 }
 
-/// Where this node stands, as its beats say it.
+/// This node's stance, for its beats.
 pub(in crate::core) fn stance(group: &GroupState) -> Stance {
     match &group.role {
         Role::Passive { granted: Some(want) } => Stance::Granting(*want),

@@ -1,4 +1,4 @@
-//! The core's part of `status`: everything it knows, in the contract's words.
+//! The core's part of `status`: everything it knows, in the terms of the contract.
 
 use crate::beat::{DropReason, Path, Stance};
 use crate::config::GroupIndex;
@@ -161,13 +161,13 @@ impl Core {
         mirror
     }
 
-    /// Whether this node serves the group, addresses and services and all.
+    /// Whether this node serves the group with its addresses and services.
     pub(in crate::core) fn serves(&self, group: &GroupState) -> bool {
         let held = matches!(&group.role, Role::Active(active) if active.held);
         held && group.duties.services_are(ServiceDuty::Run) == ServiceWord::Done
     }
 
-    /// Whether the node that has it serves it, addresses and services and all: both nodes say the same.
+    /// Whether its owner serves it with addresses and services; both nodes report the same.
     fn is_in_service(&self, group: &GroupState) -> bool {
         match (&group.role, self.side(group)) {
             (Role::Active(_), _) => self.group_word(group) == Word::Active,
@@ -178,7 +178,7 @@ impl Core {
         }
     }
 
-    /// Why it is as it is; what happened long ago is said to be old.
+    /// Why it is in this state; what happened long ago is marked as old.
     fn why(&self, now: Time, group: &GroupState) -> String {
         let held_since = match &group.role {
             Role::Active(active) => active.held_since,
@@ -209,7 +209,7 @@ impl Core {
             Role::Passive { .. } => {
                 let served_by_peer =
                     matches!(self.side(group), Side::Says(Stance::Active | Stance::Offering));
-                // Blocked is what the administrator must look at: this node should serve and may not.
+                // `blocked` needs the administrator: this node should serve and may not.
                 let excused =
                     self.evidence.peer.is_alive() || self.disk.standby_wanted() || !self.joined;
                 let unsure = group.unsure_told_at.is_some();
@@ -236,9 +236,9 @@ impl Core {
         }
     }
 
-    /// Whether the node that does not serve it could take it over now. An owner whose disk may say that it was alone
-    /// has not told the other that it may claim. Until it is known whether the LAN's silence would show that the owner
-    /// is gone nothing is promised; where it cannot, a takeover that waits for the lease is, as is told.
+    /// Whether the node that does not serve the group could take it over now. If the owner's disk may say `alone`, its
+    /// beats do not allow the other node to claim. Until it is known whether ARP answers would come on this LAN, this
+    /// is false; where none come, it is true, and an event says that a takeover waits for the lease.
     fn is_redundant(&self, now: Time, group: &GroupState) -> bool {
         if self.lacks_worker(group) {
             return false;
@@ -258,7 +258,7 @@ impl Core {
         }
     }
 
-    /// Whether nothing stands against the peer's copy, or this node's as the standby side.
+    /// Whether the mirror works and the standby side's copy is recent enough.
     fn is_mirrored(&self, group: &GroupState) -> bool {
         if !group.duties.has_mirror() {
             return true;
@@ -279,7 +279,7 @@ impl Core {
         })
     }
 
-    /// Asserts what must always hold. Called after every event in tests and simulation.
+    /// Asserts the invariants. Called after every event in tests and simulation.
     ///
     /// # Panics
     /// When the core is in a state that no sequence of events may lead to.

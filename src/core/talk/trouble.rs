@@ -1,6 +1,6 @@
-//! What is wrong though the pair may serve: a path that brings nothing, and why; a key that does not fit; a heart
-//! that died. Each is one event once it has lasted for a while, and a line under the headline of `status` for as
-//! long as it lasts.
+//! Troubles that need not stop the service: a path on which nothing comes, and why; a key that does not match; a heart
+//! that died. Each is one event once it has lasted for a while, and a line under the headline of `status` while it
+//! lasts.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::limits;
 pub(in crate::core) struct Troubles {
     lasting: Vec<Lasting>,
     looked_at: Time,
-    /// For each path, how many frames were refused by then, and for what most since the look before.
+    /// For each path, how many frames were refused until then, and the most frequent reason since the last look.
     refused: [Refusals; 3],
     /// What became of the heart before this one, and when that was told.
     heart: Option<(Time, String)>,
@@ -43,7 +43,7 @@ impl Refusals {
         let more = grown.iter().zip(self.counts).map(|(now, before)| now.saturating_sub(before));
         let many = DropReason::ALL.into_iter().zip(more);
         let many = many.filter(|(_, more)| *more >= limits::TROUBLE_REFUSALS_MIN);
-        // An echo spoils what it meets on its way: who hears itself hears noise, too.
+        // A node that hears its own frames hears noise, too: they collide with others.
         let most = many.max_by_key(|(reason, more)| (*reason == DropReason::NotPeer, *more));
         self.lately = most.map(|(reason, _)| reason);
         self.counts = grown;
@@ -51,7 +51,7 @@ impl Refusals {
 }
 
 impl Core {
-    /// What `status` says of it.
+    /// Its lines in `status`.
     pub(in crate::core) fn troubles(&self, now: Time) -> Vec<String> {
         let fresh = |at: Time| now.since(at) < limits::HEART_DEATH_SHOWN;
         let heart = self.troubles.heart.iter().filter(|(at, _)| fresh(*at)).map(|(_, text)| text);
@@ -68,7 +68,7 @@ impl Core {
         self.tell(Kind::Fault, None, text);
     }
 
-    /// Looks now and then what is wrong, and tells what has lasted.
+    /// Looks for troubles now and then, and reports those that have lasted.
     pub(in crate::core) fn note_troubles(&mut self, now: Time) {
         if now.since(self.troubles.looked_at) < limits::TROUBLE_LOOK_EVERY {
             return;
@@ -98,7 +98,8 @@ impl Core {
         }
     }
 
-    /// What is wrong with a path, and how long that must last to be told. A dead peer is silent on all of them: that is no trouble of theirs.
+    /// What is wrong with a path, and how long it must last to be reported. A dead peer is silent on all paths, which
+    /// is no trouble of a path.
     fn trouble_on(
         &self,
         now: Time,
@@ -124,7 +125,7 @@ impl Core {
                     "{name} ({device}) hears itself: this node's own frames come back; look for a loop, or \
                      for a terminal server or a modem that echoes"
                 );
-                // Nothing that passes by itself looks like that.
+                // No passing condition looks like this.
                 return Some((Kind::Path, text, Duration::ZERO));
             }
             Some(DropReason::BadTag) if !alive => {

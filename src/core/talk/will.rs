@@ -1,24 +1,23 @@
-//! The last will: what the guard says to the peer if this heart dies without a word.
+//! The last will: what the guard sends to the peer if this heart dies without a farewell.
 //!
-//! The guard sends it only when the process has ended and a look has shown that no service address is left
-//! on this node. It ends this incarnation at once, and the peer claims on it as on a goodbye: with a
-//! probe, and without waiting for silence. So it stands in the guard's page only while the peer may do
-//! that at any later moment:
+//! The guard sends it only when the process has ended and a look has shown that no service address is left on this
+//! node. It ends this incarnation at once, and the peer claims on it as on a farewell: with a probe, and without
+//! waiting for silence. So it is in the guard's page only while the peer may do that at any later moment:
 //!
-//! - the peer's incarnation is proven and heard: only that one can count it;
-//! - the disk surely does not say `alone`: the heart that follows claims then, without having heard anybody;
-//! - this heart is at work: before its sweep it knows nothing, in its goodbyes it says the same itself.
+//! - the peer's incarnation is proven and heard: no other one can accept it;
+//! - the disk certainly does not say `alone`: else the next heart claims without having heard the peer;
+//! - this heart is at work: before its sweep it knows nothing, and its farewells say the same.
 //!
-//! When one of these ends, the will is withdrawn before anything else is commanded. It names the newest
-//! generation that was served, before the claim to it is commanded. Its sequence is the highest there is: it
-//! outranks every beat of this incarnation, and counts once.
+//! When one of these ends, the will is withdrawn before anything else is commanded. It names the newest generation that
+//! was served, and a new one before it is claimed. Its sequence is the highest possible: it outranks every beat of this
+//! incarnation, and counts once.
 
 use crate::beat::{Beat, CopyBeat, GroupBeat, PathSet, Stance};
 use crate::control::status::NodeState;
 use crate::core::{Core, Phase};
 
 impl Core {
-    /// Has the will changed if what it would say has.
+    /// Updates the will if its content changed.
     pub(in crate::core) fn write_will(&mut self) {
         let will = self.last_will();
         if self.will != will {
@@ -37,8 +36,8 @@ impl Core {
             let copy = CopyBeat { detail: None, ..part.copy };
             GroupBeat { stance: Stance::Passive, serving: false, copy, ..part }
         };
-        // Only what seldom changes: each change is written into the page. What is left out (times, reach,
-        // addresses) the peer knows from the beats before, or needs no more.
+        // Only what seldom changes, because each change is written into the page. The rest (times, reach, addresses)
+        // the peer knows from earlier beats or no longer needs.
         Some(Beat {
             node: self.me,
             incarnation: self.incarnation,
