@@ -21,37 +21,37 @@ pub(super) struct ConflictsArgs {
     group: String,
     #[command(subcommand)]
     action: Option<Action>,
-    /// As JSON, for programs
+    /// Print JSON
     #[arg(long, global = true)]
     json: bool,
 }
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Show what both nodes keep and why, the oldest first (the default)
+    /// List what both nodes keep and why, the oldest first (the default)
     List {
-        /// Only what was at or below this path: a whole one, or one below a tree
+        /// Only what was at or below this path: absolute, or relative to a tree
         #[arg(long, value_name = "PATH")]
         under: Option<PathBuf>,
     },
-    /// Show one, why it was kept and where its file is
+    /// Show one conflict, why it was kept and where its file is
     Show {
-        /// As `list` shows it
+        /// ID, as `list` shows it
         id: String,
     },
-    /// Bring what was kept back into the tree of the node that owns the group, and out of the store
+    /// Move what was kept back into the tree of the node that owns the group
     ///
-    /// It may be asked on either node. Directories that are gone are made as they were. With --under and
-    /// --all it is the newest version of each path; older ones stay in the store, and so does what an
-    /// earlier restore has put there.
+    /// Works on either node. Missing directories are made again as they were. With --under and --all the
+    /// newest version of each path is restored; older versions stay in the store, and so does what an
+    /// earlier restore replaced.
     Restore {
         #[command(flatten)]
         which: Which,
-        /// What is there now goes to the store first
+        /// If a file is there now, move it to the store first
         #[arg(long)]
         force: bool,
     },
-    /// Remove from the store for good
+    /// Delete from the store for good
     Drop {
         #[command(flatten)]
         which: Which,
@@ -62,13 +62,13 @@ enum Action {
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
 struct Which {
-    /// As `list` shows them
+    /// IDs, as `list` shows them
     #[arg(value_name = "ID")]
     ids: Vec<String>,
-    /// All that was at or below this path: a whole one, or one below a tree
+    /// All that was at or below this path: absolute, or relative to a tree
     #[arg(long, value_name = "PATH")]
     under: Option<PathBuf>,
-    /// All of the group
+    /// Everything that is kept of the group
     #[arg(long)]
     all: bool,
 }

@@ -9,7 +9,7 @@ use crate::config::{self, Config, NodeIndex};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct GlobalArgs {
-    /// The config file, the same on both nodes
+    /// The config file; the same on both nodes
     #[arg(long, global = true, env = "CLUSTERD_CONFIG", value_name = "FILE")]
     #[arg(default_value = "/etc/clusterd/clusterd.toml", hide_env_values = true)]
     config: PathBuf,
@@ -17,11 +17,11 @@ pub(super) struct GlobalArgs {
     #[arg(long, global = true, env = "CLUSTERD_NODE", value_name = "NAME", hide_env_values = true)]
     #[arg(value_parser = NonEmptyStringValueParser::new())]
     node: Option<String>,
-    /// Where the control socket is
+    /// The directory of the control socket
     #[arg(long, global = true, env = "CLUSTERD_RUN_DIR", value_name = "DIR")]
     #[arg(default_value = "/run/clusterd", hide_env_values = true)]
     run_dir: PathBuf,
-    /// Where the daemon keeps what must survive a reboot
+    /// The directory where the daemon keeps what must survive a reboot
     #[arg(long, global = true, env = "CLUSTERD_STATE_DIR", value_name = "DIR")]
     #[arg(default_value = "/var/lib/clusterd", hide_env_values = true)]
     state_dir: PathBuf,

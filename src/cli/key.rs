@@ -24,9 +24,9 @@ pub(super) struct KeyArgs {
 
 #[derive(Debug, Subcommand)]
 enum KeyVerb {
-    /// Begin to change the key, or say what is left to do
+    /// Begin to change the key, or show what is left to do
     Rotate {
-        /// Drop the old key on this node: refused until the other node sends with the new one
+        /// Drop the old key on this node; refused until the other node uses the new one
         #[arg(long)]
         finish: bool,
     },
@@ -69,7 +69,7 @@ impl Change<'_> {
         let ring = self.read()?;
         match (ring.before, self.state()?) {
             (Some(_), KeyState::Agreed) => Ok(format!(
-                "{} sends with the new key, too; what is left is to drop the old one, on each node:\n{}",
+                "{} uses the new key, too; now drop the old one on each node:\n{}",
                 self.peer, FINISH
             )),
             // It was begun before, perhaps up to here.
@@ -90,12 +90,8 @@ impl Change<'_> {
     fn finish(&self) -> Outcome {
         let _alone = self.alone()?;
         let ring = self.read()?;
-        let dropped = || {
-            format!(
-                "the old key does not count on this node any more; do the same on {}",
-                self.peer
-            )
-        };
+        let dropped =
+            || format!("this node accepts the old key no longer; do the same on {}", self.peer);
         match (ring.before, self.state()?) {
             (Some(_), KeyState::Agreed) => {
                 self.put(&ring, &KeyRing { before: None, ..ring })?;
@@ -104,8 +100,8 @@ impl Change<'_> {
             (Some(_), KeyState::Waiting | KeyState::Switched | KeyState::Settled) => Err((
                 FAILED,
                 format!(
-                    "{} is not known to send with the new key, and would not be understood without the old one; \
-                     `clusterd key rotate` says what is to be done first",
+                    "{} is not known to use the new key, and this node could not read its frames without the old one; \
+                     `clusterd key rotate` says what to do first",
                     self.peer
                 ),
             )),
@@ -162,10 +158,9 @@ impl Change<'_> {
     fn steps(&self) -> String {
         let (file, peer) = (self.file.display(), self.peer);
         format!(
-            "{file} holds a new key and the one in use, which still counts. Bring the file to {peer} and have it \
-             read there:\n  scp -p {file} {peer}:{file}\n  ssh {peer} clusterd reload\nBoth send with the new key as \
-             soon as each has heard it from the other: `clusterd status` says so. Then drop the old one, on each \
-             node:\n{}",
+            "{file} holds a new key and the one in use; both are accepted now. Copy the file to {peer} and reload it \
+             there:\n  scp -p {file} {peer}:{file}\n  ssh {peer} clusterd reload\nEach node uses the new key as soon as it \
+             has heard it from the other: `clusterd status` says so. Then drop the old one on each node:\n{}",
             FINISH
         )
     }

@@ -54,13 +54,13 @@ struct Arguments {
 enum Verb {
     /// Run the daemon in the foreground
     Run {
-        /// Record every input of the decision core, for a replay in a test
+        /// Record every input of the decision core, to replay it in a test
         #[arg(long, value_name = "FILE")]
         record: Option<PathBuf>,
     },
-    /// Check the config and the key file alone
+    /// Check the config file and the key file
     Check {
-        /// Also look at this host and ask its LAN: whether silence there would prove something, and how slow it is
+        /// Also check this host's interfaces, whether its LAN answers ARP probes, and how fast
         #[arg(long)]
         hardware: bool,
     },
@@ -71,36 +71,36 @@ enum Verb {
     },
     /// Change the pair's key while both nodes serve
     Key(key::KeyArgs),
-    /// Read the config file and the key file again, and say what came of it
+    /// Read the config file and the key file again, and report the result
     Reload,
     /// Show the pair on one screen
     Status {
-        /// As JSON, for programs
+        /// Print JSON
         #[arg(long)]
         json: bool,
-        /// Keep it live
+        /// Update the screen until interrupted
         #[arg(long)]
         watch: bool,
     },
     /// Show what happened, and why
     Events {
-        /// Go on with what happens from now on
+        /// Wait for new events and show them
         #[arg(long)]
         follow: bool,
-        /// One JSON object a line
+        /// Print one JSON object per line
         #[arg(long)]
         json: bool,
-        /// Begin at this time
+        /// Show events from this time on, or of this age at most
         #[arg(long, value_name = "T")]
         since: Option<String>,
     },
-    /// Take a node off duty; survives a reboot
+    /// Put a node into standby mode: it may own no group, also after a reboot
     Standby {
         /// Which node; without it, this one
         #[arg(value_name = "NODE")]
         who: Option<String>,
     },
-    /// Put a node on duty again
+    /// Take a node out of standby mode
     Online {
         /// Which node; without it, this one
         #[arg(value_name = "NODE")]
@@ -113,32 +113,32 @@ enum Verb {
         /// Where to; without it, to the other node
         #[arg(value_name = "NODE")]
         to: Option<String>,
-        /// Serve with what is there, though it may not be the newest
+        /// Serve the new owner's copy of the trees even if it may not be the newest
         #[arg(long)]
         accept_loss: bool,
     },
-    /// Show a whole pair on this one machine, each plug pulled in turn
+    /// Run a whole pair on this one machine and pull each plug in turn
     Demo(demo::DemoArgs),
-    /// Ask, and write a commented config and a key (not supported yet)
+    /// Write a commented config and a key (not supported yet)
     Init(Later),
     /// Mirror a group now
     Sync {
         /// The group
         group: String,
-        /// Return when everything written before is durable and applied on the peer
+        /// Wait until everything written before the call is durable and applied on the peer
         #[arg(long)]
         wait: bool,
-        /// Give up after this, such as 30s or 5m
+        /// Give up after this time, such as 30s or 5m
         #[arg(long, value_name = "T", requires = "wait")]
         timeout: Option<String>,
-        /// Keep the trees of this node, which serves the group, whatever the other has; what is replaced
-        /// there goes to its conflict store
+        /// Replace the other node's trees with those of NODE, which must serve the group; what is replaced goes to
+        /// the other node's conflict store
         #[arg(long, value_name = "NODE")]
         from: Option<String>,
     },
     /// Compare a group's content on both nodes (not supported yet)
     Verify(Later),
-    /// What was written on one node alone and would have been replaced: the conflict stores of a group
+    /// List, show, restore or drop what is in a group's conflict stores
     Conflicts(conflicts::ConflictsArgs),
     /// Predict what each single failure would do to this config (not supported yet)
     Drill(Later),

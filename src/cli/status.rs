@@ -99,11 +99,10 @@ fn key(status: &Status) -> Option<String> {
     match status.key {
         KeyState::Settled => None,
         KeyState::Waiting | KeyState::Switched => Some(format!(
-            "the key is being changed, and {peer} is not known to send with the new one: `clusterd key rotate` says \
-             what to do"
+            "the key is being changed, and {peer} is not known to use the new one: `clusterd key rotate` says what to do"
         )),
         KeyState::Agreed => Some(
-            "the key is being changed, and both nodes send with the new one: `clusterd key rotate --finish` on each"
+            "the key is being changed, and both nodes use the new one: run `clusterd key rotate --finish` on each"
                 .to_owned(),
         ),
     }

@@ -59,7 +59,9 @@ pub(super) fn patience(request: &Request) -> Duration {
 pub(super) fn outcome(answer: Result<Answer, AskError>) -> (u8, String) {
     match answer {
         Ok(Answer::Ok(Payload::Text(text))) => (DONE, text),
-        Ok(Answer::Ok(Payload::Status(_))) => (FAILED, "the daemon answered something else".into()),
+        Ok(Answer::Ok(Payload::Status(_))) => {
+            (FAILED, "the daemon gave an unexpected answer".into())
+        }
         Ok(Answer::Refused(why)) => (FAILED, why),
         Ok(Answer::Unknown(what)) => (WRONG, what),
         Err(error @ AskError::NoDaemon { .. }) => (NO_DAEMON, error.to_string()),

@@ -59,19 +59,19 @@ impl KeyState {
     }
 }
 
-/// Why the key file is not taken in while the daemon runs.
+/// Why a running daemon refuses a key file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RingError {
     /// The newest key in use is not in it.
     #[error(
-        "it does not hold the newest key of this daemon; `clusterd key rotate` changes the key of a running pair; \
-         if this file is meant restart clusterd on this node, standby first"
+        "it does not contain this daemon's newest key; `clusterd key rotate` changes the key of a running pair; to use \
+         this file anyway restart clusterd on this node, in standby mode first"
     )]
     Foreign,
-    /// The peer may still send with what is not in it, or not accept what this node would send with.
+    /// The peer may still use a key that is not in it, or may not accept the one that this node would use.
     #[error(
-        "the other node is not known to send with the newest key of this daemon, so the one before must stay; copy the \
-         key file of this node to the other and run `clusterd reload` there"
+        "the other node is not known to use this daemon's newest key, so the older one must stay; copy this node's key \
+         file to the other node and run `clusterd reload` there"
     )]
     Early,
 }

@@ -159,7 +159,7 @@ impl<'a> Stores<'a> {
         let status = match answer {
             Ok(Answer::Ok(Payload::Status(status))) => status,
             Ok(Answer::Ok(Payload::Text(_))) => {
-                return Err("the daemon answered something else".into());
+                return Err("the daemon gave an unexpected answer".into());
             }
             Ok(Answer::Refused(why) | Answer::Unknown(why)) => return Err(why),
             Err(AskError::NoDaemon { .. }) => return Ok(Side::Here),

@@ -102,8 +102,9 @@ pub fn findings(config: &Config, me: NodeIndex, found: &Found) -> Findings {
     }
     for (name, mac) in &found.doubled {
         said.warnings.push(format!(
-            "somebody else on the LAN has the MAC {mac} of {name}, too: if that is {}, neither hears the other there, and \
-             silence of the LAN proves nothing; give one of them another (cloned machines share theirs)",
+            "another machine on the LAN has the same MAC {mac} as {name}: if it is {}, the two nodes do not hear each \
+             other there, and silence of the LAN proves nothing; change the MAC of one of them (cloned machines share \
+             theirs)",
             config.node(me.other()).name
         ));
     }
@@ -135,16 +136,14 @@ fn about_lan(config: &Config, me: NodeIndex, own: &Asked, said: &mut Findings) {
             within(own)
         )),
         (false, true) => said.well.push(format!(
-            "{place} answers only who asks with an address of its own{}: the switch drops ARP probes, which name no \
-             sender (dynamic ARP inspection does). The daemon asks that way, too: silence of the LAN proves that \
-             nobody has an address",
+            "{place} answers only ARP requests that name a sender{}: the switch drops probes without one (as dynamic ARP \
+             inspection does). The daemon sends both forms: silence of the LAN proves that nobody has an address",
             within(own)
         )),
         (false, false) => said.warnings.push(format!(
-            "{place} answers no ARP, however it is asked: silence of the LAN proves nothing, and a takeover from a \
-             node that is gone waits for its lease ({patience} s). Is that node on, and are both ports in one network? \
-             A switch that keeps ports apart (private VLAN, port isolation, ARP inspection) must let the two nodes see \
-             each other"
+            "{place} answers no ARP request of either form: silence of the LAN proves nothing, and a takeover from a \
+             dead node waits for its lease ({patience} s). Is that node on, and are both ports in one network? A switch \
+             that separates ports (private VLAN, port isolation, ARP inspection) must let the two nodes see each other"
         )),
     }
 }
