@@ -351,7 +351,7 @@ impl Core {
         }
     }
 
-    /// This node lets the peer claim the group that it served in `reign`: the peer's next generation begins with its
+    /// This node lets the peer claim the group that it served in `generation`: the peer's next generation begins with its
     /// trees.
     pub(in crate::core) fn note_handed(&self, group: &mut GroupState, generation: Generation) {
         group.handing = group.duties.has_mirror().then_some(generation);

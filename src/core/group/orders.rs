@@ -271,12 +271,12 @@ impl Duties {
         still && self.mirror_now().is_some_and(|report| report.still)
     }
 
-    /// The peer has all that this node's trees contained in the generation `reign`.
+    /// The peer has all that this node's trees contained in that generation.
     pub fn sent_all(&mut self, now: Time, generation: Generation) {
         self.unsent = Some((generation, Unsent::Nothing, now));
     }
 
-    /// What the peer lacks of this node's trees in the generation `reign`, at `now`.
+    /// What the peer lacks of this node's trees in that generation, at `now`.
     pub fn unsent(&self, now: Time, generation: Generation) -> Unsent {
         match self.unsent.filter(|(of, ..)| *of == generation) {
             Some((_, Unsent::Since { age_ms, files, bytes }, at)) => {
