@@ -50,8 +50,9 @@ pub struct CopyDetail {
     pub bytes: Approx,
 }
 
-/// The newest commit in a copy.
+/// The newest commit in a copy. Recordings hold it as frames do, as a number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "u32", into = "u32")]
 pub enum CommitBeat {
     /// The sender's worker has not looked at the copy yet, or does not answer: the sender may hold anything.
     #[default]
@@ -86,18 +87,21 @@ impl CommitBeat {
             | (_, CommitBeat::NotSaid | CommitBeat::Unknown) => false,
         }
     }
+}
 
-    /// The low three bytes stand for it.
-    pub(super) fn to_bits(self) -> u32 {
-        match self {
+/// The low three bytes stand for it.
+impl From<CommitBeat> for u32 {
+    fn from(commit: CommitBeat) -> u32 {
+        match commit {
             CommitBeat::NotSaid => NOT_SAID,
             CommitBeat::Unknown => UNKNOWN,
             CommitBeat::Number(bits) => bits,
         }
     }
+}
 
-    /// What [`CommitBeat::to_bits`] gave.
-    pub(super) fn from_bits(bits: u32) -> CommitBeat {
+impl From<u32> for CommitBeat {
+    fn from(bits: u32) -> CommitBeat {
         match bits & COMMIT_BITS {
             NOT_SAID => CommitBeat::NotSaid,
             UNKNOWN => CommitBeat::Unknown,

@@ -24,7 +24,7 @@
 //! | 1, 1 | complete frames: files and bytes that the receiver lacks ([`Approx`]) |
 
 use super::buffer::{FrameBuffer, Reader};
-use super::copy::{Approx, CommitBeat, CopyBeat, CopyDetail, Holds};
+use super::copy::{Approx, CopyBeat, CopyDetail, Holds};
 use super::message::{Ask, Beat, DropReason, GroupBeat, GroupBeats, PathSet, Stance};
 use crate::config::{GroupTags, NodeIndex};
 use crate::control::status::NodeState;
@@ -205,14 +205,14 @@ pub(super) fn put_group(out: &mut FrameBuffer, tags: &GroupTags, group: &GroupBe
 /// Appends a group's detail; without one, that its commit is not said.
 pub(super) fn put_detail(out: &mut FrameBuffer, group: &GroupBeat) {
     let CopyDetail { commit, files, bytes } = group.copy.detail.unwrap_or_default();
-    let [_, high, middle, low] = commit.to_bits().to_be_bytes();
+    let [_, high, middle, low] = u32::from(commit).to_be_bytes();
     out.put(&[high, middle, low, files.0, bytes.0]);
 }
 
 /// Reads what [`put_detail`] wrote.
 pub(super) fn take_detail(reader: &mut Reader<'_>) -> Result<CopyDetail, DropReason> {
     let [high, middle, low, files, bytes] = reader.take()?;
-    let commit = CommitBeat::from_bits(u32::from_be_bytes([0, high, middle, low]));
+    let commit = u32::from_be_bytes([0, high, middle, low]).into();
     Ok(CopyDetail { commit, files: Approx(files), bytes: Approx(bytes) })
 }
 
