@@ -186,6 +186,7 @@ pub(super) fn put_group(out: &mut FrameBuffer, tags: &GroupTags, group: &GroupBe
         Stance::Granting(want) => (3, want),
         Stance::Active => (4, 0),
         Stance::Offering => (5, 0),
+        Stance::Claiming => (6, 0),
     };
     let owner = flag(group.owner == NodeIndex::Upper, OWNER_UPPER);
     let holds: u8 = match group.copy.holds {
@@ -240,6 +241,7 @@ pub(super) fn take_group(
         (3, 1..) => Stance::Granting(want),
         (4, 0) => Stance::Active,
         (5, 0) => Stance::Offering,
+        (6, 0) => Stance::Claiming,
         _ => return Err(DropReason::Malformed),
     };
     let (generation, id, unsent_s) = (reader.u32()?, reader.u32()?, reader.u16()?);

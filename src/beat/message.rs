@@ -76,10 +76,23 @@ pub enum Stance {
     /// Holds nothing and lets the peer have what it wants: its want's number. Stands until the peer
     /// drops that want, serves, or dies.
     Granting(u16),
-    /// Serves, or is about to, or has not yet proven that it no longer does.
+    /// Serves, or has not yet proven that it no longer does.
     Active,
     /// Serves, and will release as soon as the peer wants the group.
     Offering,
+    /// Is about to serve, in the generation that it names: its kernel has not yet answered, and may refuse. Only
+    /// when it says [`Stance::Active`] has that generation begun.
+    Claiming,
+}
+
+impl Stance {
+    /// Whether its sender may hold the group's addresses.
+    pub fn may_hold(self) -> bool {
+        match self {
+            Stance::Active | Stance::Offering | Stance::Claiming => true,
+            Stance::Unable | Stance::Passive | Stance::Wanting(_) | Stance::Granting(_) => false,
+        }
+    }
 }
 
 /// A group's part of a heartbeat.
@@ -93,7 +106,7 @@ pub struct GroupBeat {
     /// there that must not run on both nodes.
     #[serde(default)]
     pub serving: bool,
-    /// Newest generation the sender knows to have been served; 0: none ever.
+    /// Newest generation the sender knows to have been served, or the one that it claims; 0: none ever.
     pub generation: u32,
     /// Who served that generation (meaningless at 0).
     pub owner: NodeIndex,

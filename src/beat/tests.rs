@@ -62,6 +62,7 @@ fn any_group() -> impl Strategy<Value = GroupBeat> {
         (1..=u16::MAX).prop_map(Stance::Granting),
         Just(Stance::Active),
         Just(Stance::Offering),
+        Just(Stance::Claiming),
     ];
     (stance, any::<bool>(), any::<u32>(), any_node(), any::<u32>(), any_copy()).prop_map(
         |(stance, serving, generation, owner, id, copy)| GroupBeat {

@@ -184,7 +184,7 @@ impl Core {
         if !matches!(group.role, Role::Active(_)) {
             let peer = &self.config.node(self.me.other()).name;
             return match self.side(group) {
-                Side::Says(Stance::Active | Stance::Offering) => {
+                Side::Says(stance) if stance.may_hold() => {
                     Err(format!("{} is served by {peer}; ask it there", group.name))
                 }
                 Side::Says(_) | Side::Dead | Side::Unknown => {
@@ -226,7 +226,7 @@ impl Core {
             return Err("no such group".to_string());
         };
         let here = group.may_hold();
-        let peer_serves = matches!(self.side(group), Side::Says(Stance::Active | Stance::Offering));
+        let peer_serves = self.side(group).may_hold();
         let to = to.unwrap_or(if here { self.me.other() } else { self.me });
         if to == self.me {
             if here {
@@ -397,9 +397,7 @@ impl Core {
                 let state =
                     self.evidence.peer.last().filter(|_| self.evidence.peer.is_alive())?.state;
                 let done = (state == NodeState::Standby) == standby;
-                let held = self.groups.iter().any(|group| {
-                    matches!(self.side(group), Side::Says(Stance::Active | Stance::Offering))
-                });
+                let held = self.groups.iter().any(|group| self.side(group).may_hold());
                 (done && !(standby && held)).then(|| standby_text(name(self.me.other()), standby))
             }
             Effect::ServedHere(group) => {

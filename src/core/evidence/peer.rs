@@ -291,9 +291,11 @@ impl Peer {
         self.sequence = beat.sequence;
         for part in &beat.groups {
             if let Some(slot) = self.groups.get_mut(usize::from(part.group.0)) {
-                // Plain serial frames have no room for the copy's detail: keep what is known.
+                // Plain serial frames have no room for the copy's detail, and a will says nothing of it: keep what is
+                // known.
                 let known = slot.and_then(|known: GroupBeat| known.copy.detail);
-                let copy = CopyBeat { detail: part.copy.detail.or(known), ..part.copy };
+                let said = part.copy.detail.filter(|_| !beat.will);
+                let copy = CopyBeat { detail: said.or(known), ..part.copy };
                 *slot = Some(GroupBeat { copy, ..*part });
             }
         }

@@ -80,14 +80,14 @@ impl Core {
     /// overdue. Not earlier: a node that is about to die would still answer, and the claim would wait for its lease.
     pub(in crate::core) fn watch_lan(&mut self, now: Time, group: &mut GroupState, side: Side) {
         match side {
-            Side::Says(Stance::Active | Stance::Offering) if self.is_in_doubt(now) => {
+            Side::Says(stance) if stance.may_hold() && self.is_in_doubt(now) => {
                 group.lan.begin(now, self.yields());
                 let patience = self.lan_patience(now, group);
                 if group.lan.verdict(now, patience, true) == Verdict::Send {
                     self.ask_lan(group);
                 }
             }
-            Side::Says(Stance::Active | Stance::Offering) => {
+            Side::Says(Stance::Active | Stance::Offering | Stance::Claiming) => {
                 if group.lan.at_rest(now).is_some() {
                     self.ask_lan(group);
                 }
@@ -153,9 +153,8 @@ impl Core {
         let silence = least.max(trip * limits::LAN_SILENCE_ROUND_TRIPS);
         let holds_nothing = match self.evidence.peer.group(group.index).map(|part| part.stance) {
             Some(Stance::Unable | Stance::Passive | Stance::Granting(_)) => true,
-            Some(Stance::Active | Stance::Offering | Stance::Wanting(_)) | None => {
-                self.evidence.peer.life == Life::NeverHeard
-            }
+            Some(Stance::Active | Stance::Offering | Stance::Claiming | Stance::Wanting(_))
+            | None => self.evidence.peer.life == Life::NeverHeard,
         };
         let proves = holds_nothing || group.lan.is_proven(now);
         let not_before = (!proves).then(|| {

@@ -167,7 +167,11 @@ impl Core {
                 let told = (generation, part.copy.unsent_s, self.evidence.peer.spoke_after());
                 group.told_unsent = Some(told);
             }
-            Stance::Passive | Stance::Unable | Stance::Wanting(_) | Stance::Granting(_) => {}
+            Stance::Passive
+            | Stance::Unable
+            | Stance::Wanting(_)
+            | Stance::Granting(_)
+            | Stance::Claiming => {}
         }
     }
 
@@ -402,7 +406,8 @@ pub(in crate::core) struct Standing {
 
 /// Whether both nodes served trees and neither copy contains the other, by what the peer's beat says.
 pub(in crate::core) fn is_fork(active: &Active, part: &GroupBeat) -> bool {
-    part.generation >= active.generation.number
+    part.stance != Stance::Claiming
+        && part.generation >= active.generation.number
         && !names(part, active.generation)
         && part.copy.holds == Holds::Newest
         && !active.known_to_peer

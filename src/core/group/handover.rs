@@ -114,7 +114,7 @@ impl Core {
                 return Role::Passive { granted: None };
             }
             // The peer claimed while this node was stalled.
-            Side::Says(Stance::Active | Stance::Offering) => {
+            Side::Says(Stance::Active | Stance::Offering | Stance::Claiming) => {
                 return Role::Passive { granted: None };
             }
             Side::Says(_) if self.is_word_from_before_gap() => return Role::Draining(draining),
@@ -149,9 +149,8 @@ impl Core {
     pub(in crate::core) fn resume_drain(&self, group: &mut GroupState, side: Side) -> Option<Role> {
         let Side::Says(stance) = side else { return None };
         let draining = group.undrained.take()?;
-        let served = matches!(stance, Stance::Active | Stance::Offering);
         let newest = self.disk.served(&group.name) == Some(draining.generation);
-        (newest && !served).then_some(Role::Draining(draining))
+        (newest && !stance.may_hold()).then_some(Role::Draining(draining))
     }
 
     /// Whether services may still run on the peer that must not run on both nodes.

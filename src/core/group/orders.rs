@@ -426,9 +426,10 @@ impl Core {
             Role::Passive { granted: Some(_) } => ServiceDuty::Standby,
             Role::Passive { granted: None } if self.is_ending() => ServiceDuty::End,
             Role::Passive { granted: None } | Role::Wanting { .. } | Role::Probing { .. } => {
-                let served_there =
-                    matches!(self.side(group), Side::Says(Stance::Active | Stance::Offering));
-                if served_there || group.letting_since.is_some() || self.disk.standby_wanted() {
+                if self.side(group).may_hold()
+                    || group.letting_since.is_some()
+                    || self.disk.standby_wanted()
+                {
                     ServiceDuty::Standby
                 } else {
                     as_before
@@ -444,7 +445,7 @@ impl Core {
                 ClientDuty::Leave
             }
             Role::Passive { .. } | Role::Wanting { .. } => match self.side(group) {
-                Side::Says(Stance::Active | Stance::Offering) => ClientDuty::Yield,
+                Side::Says(stance) if stance.may_hold() => ClientDuty::Yield,
                 // A node that was only cut off may claim again while its connections are still alive.
                 Side::Says(_) | Side::Dead | Side::Unknown => ClientDuty::Leave,
             },
@@ -465,9 +466,7 @@ impl Core {
                     Side::Says(Stance::Active | Stance::Offering) if group.duties.stood_by => {
                         let newest = self.disk.served(&group.name);
                         let theirs = self.evidence.peer.generation(group.index);
-                        // Until its claim is carried out it names the generation before, which may be of here.
                         theirs
-                            .filter(|theirs| theirs.owner == self.me.other())
                             .filter(|_| theirs == newest || !self.obeys_newest_generation())
                             .map_or(MirrorDuty::Still, MirrorDuty::In)
                     }

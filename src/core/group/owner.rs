@@ -31,7 +31,7 @@ impl Core {
             );
         }
         match side {
-            Side::Says(Stance::Active | Stance::Offering) => {
+            Side::Says(Stance::Active | Stance::Offering | Stance::Claiming) => {
                 if !self.keeps_against_peer(group, &active) {
                     let why = "both nodes served it, and the peer's newer generation wins";
                     return self.release(now, group, false, why);
@@ -142,10 +142,9 @@ impl Core {
         side: Side,
         active: &mut Active,
     ) {
-        let goes_on = matches!(side, Side::Says(Stance::Active | Stance::Offering));
         let newest = self.disk.served(&group.name);
         let begun = active.held_since.is_some();
-        if goes_on || !begun || newest == Some(active.generation) || active.forked {
+        if side.may_hold() || !begun || newest == Some(active.generation) || active.forked {
             return;
         }
         // If it is not durable yet, the disk's answer triggers the next step.

@@ -23,6 +23,16 @@ pub(in crate::core) enum Side {
     Says(Stance),
 }
 
+impl Side {
+    /// Whether it may hold the group's addresses, as it says.
+    pub fn may_hold(self) -> bool {
+        match self {
+            Side::Says(stance) => stance.may_hold(),
+            Side::Unknown | Side::Dead => false,
+        }
+    }
+}
+
 impl Core {
     /// Steps every group until nothing changes any more.
     pub(in crate::core) fn step_groups(&mut self, now: Time) {
@@ -70,10 +80,7 @@ impl Core {
         if group.blocked.as_ref().is_some_and(|(until, _)| now >= *until) {
             group.blocked = None;
         }
-        if matches!(
-            side,
-            Side::Says(Stance::Active | Stance::Offering) | Side::Dead | Side::Unknown
-        ) {
+        if side.may_hold() || matches!(side, Side::Dead | Side::Unknown) {
             group.letting_since = None;
         }
         if matches!(side, Side::Says(_)) {
@@ -165,7 +172,7 @@ impl Core {
         }
         self.watch_lan(now, group, side);
         match side {
-            Side::Says(Stance::Active) => {
+            Side::Says(Stance::Active | Stance::Claiming) => {
                 group.why = served_there_text(group);
                 passive
             }
@@ -281,7 +288,7 @@ impl Core {
                 }
             }
             Side::Says(Stance::Offering) => Role::Wanting { want, since, served: true },
-            Side::Says(Stance::Active) | Side::Dead | Side::Unknown => passive,
+            Side::Says(Stance::Active | Stance::Claiming) | Side::Dead | Side::Unknown => passive,
             Side::Says(Stance::Unable | Stance::Passive | Stance::Granting(_)) => {
                 if now.since(since) >= limits::WANT_PATIENCE {
                     passive

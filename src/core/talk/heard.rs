@@ -106,8 +106,7 @@ impl Core {
     /// A late beat says that the peer serves: perhaps its machine was paused and has just resumed. Until it releases,
     /// its kernel answers ARP requests.
     fn served_until_now(&mut self, now: Time, beat: &Beat) {
-        let serves = |part: &&GroupBeat| matches!(part.stance, Stance::Active | Stance::Offering);
-        for part in beat.groups.iter().filter(serves) {
+        for part in beat.groups.iter().filter(|part| part.stance.may_hold()) {
             self.with_group(part.group, |core, group| {
                 let Role::Active(active) = &mut group.role else { return };
                 // Not for each frame at once.
@@ -183,7 +182,8 @@ impl Core {
     }
 
     fn learn_generations(&mut self, beat: &Beat) {
-        for part in beat.groups.iter().filter(|part| part.generation > 0) {
+        let known = |part: &&GroupBeat| part.generation > 0 && part.stance != Stance::Claiming;
+        for part in beat.groups.iter().filter(known) {
             let served =
                 crate::core::Generation { number: part.generation, owner: part.owner, id: part.id };
             if let Some(group) = self.groups.get(usize::from(part.group.0)) {

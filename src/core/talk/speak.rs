@@ -2,11 +2,12 @@
 
 use std::net::Ipv6Addr;
 
-use crate::beat::{Beat, GroupBeat, Path, PathSet, Pulse, PulseKind, Stance};
-use crate::config::NodeIndex;
+use crate::beat::{Beat, CopyBeat, GroupBeat, Path, PathSet, Pulse, PulseKind, Stance};
+use crate::config::{GroupIndex, NodeIndex};
 use crate::control::status::PathState;
 use crate::core::evidence::path::PathWatch;
 use crate::core::group::role::{GroupState, Role};
+use crate::core::io::disk::Generation;
 use crate::core::io::time::Time;
 use crate::core::{Command, Core, Phase};
 use crate::limits;
@@ -244,7 +245,7 @@ impl Core {
     }
 
     /// Of all groups, or of as many as a beat has room for: the config allows no more.
-    pub(in crate::core) fn group_beats(&self) -> impl Iterator<Item = GroupBeat> {
+    fn group_beats(&self) -> impl Iterator<Item = GroupBeat> {
         self.groups.iter().take(limits::GROUPS_MAX).map(|group| self.group_beat(group))
     }
 
@@ -261,16 +262,37 @@ impl Core {
     }
 
     fn group_beat(&self, group: &GroupState) -> GroupBeat {
-        let served = self.disk.served(&group.name);
-        GroupBeat {
-            group: group.index,
-            stance: stance(group),
-            serving: self.says_serving(group),
-            generation: served.map_or(0, |served| served.number),
-            owner: served.map_or(NodeIndex::Lower, |served| served.owner),
-            id: served.map_or(0, |served| served.id),
-            copy: self.copy_beat(group),
-        }
+        let stance = stance(group);
+        let generation = match &group.role {
+            Role::Active(active) if stance == Stance::Claiming => Some(active.generation),
+            Role::Active(_)
+            | Role::Passive { .. }
+            | Role::Wanting { .. }
+            | Role::Probing { .. }
+            | Role::Releasing { .. }
+            | Role::Draining(_) => self.disk.served(&group.name),
+        };
+        let (serving, copy) = (self.says_serving(group), self.copy_beat(group));
+        group_beat(group.index, stance, serving, generation, copy)
+    }
+}
+
+/// A group's part of a beat that names this generation.
+pub(in crate::core) fn group_beat(
+    group: GroupIndex,
+    stance: Stance,
+    serving: bool,
+    generation: Option<Generation>,
+    copy: CopyBeat,
+) -> GroupBeat {
+    GroupBeat {
+        group,
+        stance,
+        serving,
+        generation: generation.map_or(0, |named| named.number),
+        owner: generation.map_or(NodeIndex::Lower, |named| named.owner),
+        id: generation.map_or(0, |named| named.id),
+        copy,
     }
 }
 
@@ -294,6 +316,8 @@ pub(in crate::core) fn stance(group: &GroupState) -> Stance {
         Role::Active(active) => {
             if active.offer.is_some() {
                 Stance::Offering
+            } else if active.held_since.is_none() {
+                Stance::Claiming
             } else {
                 Stance::Active
             }

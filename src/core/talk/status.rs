@@ -171,7 +171,7 @@ impl Core {
     fn is_in_service(&self, group: &GroupState) -> bool {
         match (&group.role, self.side(group)) {
             (Role::Active(_), _) => self.group_word(group) == Word::Active,
-            (_, Side::Says(Stance::Active | Stance::Offering)) => {
+            (_, Side::Says(stance)) if stance.may_hold() => {
                 self.evidence.peer.group(group.index).is_some_and(|part| part.serving)
             }
             (_, Side::Says(_) | Side::Dead | Side::Unknown) => false,
@@ -207,8 +207,7 @@ impl Core {
             Role::Active(_) | Role::Probing { .. } | Role::Wanting { .. } => Word::Starting,
             Role::Releasing { .. } | Role::Draining(_) => Word::Stopping,
             Role::Passive { .. } => {
-                let served_by_peer =
-                    matches!(self.side(group), Side::Says(Stance::Active | Stance::Offering));
+                let served_by_peer = self.side(group).may_hold();
                 // `blocked` needs the administrator: this node should serve and may not.
                 let excused =
                     self.evidence.peer.is_alive() || self.disk.standby_wanted() || !self.joined;
@@ -254,7 +253,7 @@ impl Core {
                 let may_claim = self.disk.surely_not_alone() && !self.evidence.peer.is_standby();
                 here && may_claim && self.is_mirrored(group)
             }
-            Side::Says(Stance::Unable) | Side::Dead | Side::Unknown => false,
+            Side::Says(Stance::Unable | Stance::Claiming) | Side::Dead | Side::Unknown => false,
         }
     }
 

@@ -9,12 +9,15 @@
 //! - this heart is at work: before its sweep it knows nothing, and its farewells say the same.
 //!
 //! When one of these ends, the will is withdrawn before anything else is commanded. It names the newest generation that
-//! was served, and a new one before it is claimed. Its sequence is the highest possible: it outranks every beat of this
+//! was served; one that is being claimed only from when its address is held. Its sequence is the highest possible: it outranks every beat of this
 //! incarnation, and counts once.
 
-use crate::beat::{Beat, CopyBeat, GroupBeat, PathSet, Stance};
+use super::speak::group_beat;
+use crate::beat::{Beat, CopyBeat, PathSet, Stance};
 use crate::control::status::NodeState;
+use crate::core::group::role::GroupState;
 use crate::core::{Core, Phase};
+use crate::limits;
 
 impl Core {
     /// Updates the will if its content changed.
@@ -32,9 +35,10 @@ impl Core {
         if !self.disk.surely_not_alone() {
             return None;
         }
-        let released = |part: GroupBeat| {
-            let copy = CopyBeat { detail: None, ..part.copy };
-            GroupBeat { stance: Stance::Passive, serving: false, copy, ..part }
+        // A claim that is under way is no generation yet.
+        let released = |group: &GroupState| {
+            let copy = CopyBeat { detail: None, ..self.copy_beat(group) };
+            group_beat(group.index, Stance::Passive, false, self.disk.served(&group.name), copy)
         };
         // Only what seldom changes, because each change is written into the page. The rest (times, reach, addresses)
         // the peer knows from earlier beats or no longer needs.
@@ -61,7 +65,7 @@ impl Core {
             digest: self.config.digest,
             wish: None,
             answer: None,
-            groups: self.group_beats().map(released).collect(),
+            groups: self.groups.iter().take(limits::GROUPS_MAX).map(released).collect(),
         })
     }
 }

@@ -236,7 +236,7 @@ fn states() -> Vec<(&'static str, Scene)> {
 type Happens = fn(&mut Scene);
 
 /// What may happen in any state.
-const EVENTS: [(&str, Happens); 34] = [
+const EVENTS: [(&str, Happens); 35] = [
     ("nothing", |scene| scene.give(Event::Tick)),
     ("its patience is over", |scene| {
         let now = scene.now;
@@ -261,6 +261,9 @@ const EVENTS: [(&str, Happens); 34] = [
     ("the peer says active, generation before", |scene| scene.generation(-1, Stance::Active)),
     ("the peer says active, generation after", |scene| scene.generation(1, Stance::Active)),
     ("the peer says offering", |scene| scene.generation(1, Stance::Offering)),
+    ("the peer claims, generation after", |scene| {
+        scene.generation(1, Stance::Claiming);
+    }),
     ("the peer is in standby mode", |scene| {
         scene.hears(|beat| {
             beat.state = NodeState::Standby;

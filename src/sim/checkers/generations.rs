@@ -123,9 +123,11 @@ impl Generations {
             let at = place(said.group);
             let serves = match said.stance {
                 Stance::Active | Stance::Offering => said.owner == node && said.generation > 0,
-                Stance::Unable | Stance::Passive | Stance::Wanting(_) | Stance::Granting(_) => {
-                    false
-                }
+                Stance::Unable
+                | Stance::Passive
+                | Stance::Wanting(_)
+                | Stance::Granting(_)
+                | Stance::Claiming => false,
             };
             if !serves {
                 continue;
