@@ -1,9 +1,10 @@
 //! Heartbeats: what they say (`message`), how they look on the wire and are authenticated (`codec`,
 //! which chooses between `frame`, `serial_frame` and `pulse`; `copy`: a group's trees), and the three paths they travel (`crossover`,
-//! `serial` with the byte stuffing of `line`, `lan`), held together by `paths`. `will`: what the guard
+//! `serial` with the byte stuffing of `cobs`, `lan`), held together by `paths`. `will`: what the guard
 //! sends in their place when the heart is dead.
 
 mod buffer;
+mod cobs;
 pub mod codec;
 pub mod copy;
 mod crossover;
@@ -12,7 +13,6 @@ mod frame;
 #[cfg(test)]
 mod frozen;
 mod lan;
-mod line;
 pub mod message;
 pub mod paths;
 mod pulse;

@@ -9,10 +9,10 @@ use nix::errno::Errno;
 use serialport::TTYPort;
 
 use super::buffer::FrameBuffer;
+use super::cobs::Unstuffed;
 use super::codec::{Codec, Session};
 use super::crossover::Crossover;
 use super::lan::Lan;
-use super::line::Unstuffed;
 use super::message::{Beat, DropReason, Incoming, Path, Pulse};
 use super::serial::Serial;
 use super::will::Farewell;

@@ -10,7 +10,7 @@ use nix::sys::termios::{FlushArg, tcflush};
 use serialport::{DataBits, FlowControl, Parity, StopBits, TTYPort};
 
 use super::buffer::FrameBuffer;
-use super::line::{Deframer, OVERHEAD_BYTES, Stuffed, Unstuffed};
+use super::cobs::{Deframer, OVERHEAD_BYTES, Stuffed, Unstuffed};
 use super::message::{DropReason, Path};
 use super::will::Farewell;
 use super::{frame, pulse, serial_frame};

@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 
+use super::cobs::{Deframer, Stuffed};
 use super::frame;
-use super::line::{Deframer, Stuffed};
 use super::*;
 use crate::config::{GroupIndex, GroupTags, NodeIndex};
 use crate::control::status::NodeState;

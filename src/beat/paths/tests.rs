@@ -15,7 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns, unshare};
 
 use super::*;
-use crate::beat::line::{Deframer, Stuffed};
+use crate::beat::cobs::{Deframer, Stuffed};
 use crate::beat::tests::beat_of;
 use crate::beat::{CopyBeat, CopyDetail, GroupBeat, PathSet, PulseKind, Stance};
 use crate::config::{
