@@ -8,7 +8,7 @@ use super::{FAILED, Globals, WRONG, fail};
 use crate::config::key;
 use crate::daemon::start::{self, Settings};
 use crate::daemon::{inherit, worker};
-use crate::service::shim;
+use crate::service::holder;
 
 /// Runs the daemon until it is told to end (SIGTERM).
 pub(super) fn run(globals: &Globals, record: Option<PathBuf>) -> ExitCode {
@@ -38,7 +38,7 @@ pub(super) fn work(descriptors: &[RawFd]) -> ExitCode {
 
 /// The parent of a service's processes.
 pub(super) fn hold(record: &Path, program: &Path) -> ExitCode {
-    match shim::run(record, program) {
+    match holder::run(record, program) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(FAILED, &format!("hold {}: {error}", program.display())),
     }

@@ -60,10 +60,10 @@ pub const SERVICE_WORDS_CHARS: usize = 240;
 pub const SERVICE_LOG_BYTES_MAX: u64 = 1024 * 1024;
 /// Time between two rounds of killing while a held process has not ended.
 pub const HOLD_KILL_EVERY: Duration = Duration::from_millis(20);
-/// A shim looks this often whether its record is still there: a cleaner of the run directory must not make
+/// A holder looks this often whether its record is still there: a cleaner of the run directory must not make
 /// the next worker start a service twice.
 pub const HOLD_LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Longest answer of a shim to its worker, in bytes: `started 255 held`.
+/// Longest answer of a holder to its worker, in bytes: `started 255 held`.
 pub const HOLD_ANSWER_BYTES_MAX: usize = 64;
-/// Longest record of a shim, in bytes: two numbers and a path.
+/// Longest record of a holder, in bytes: two numbers and a path.
 pub const HOLD_RECORD_BYTES_MAX: u64 = 8 * 1024;

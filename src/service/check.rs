@@ -5,19 +5,23 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::time::Duration;
 
-use super::leash::Collar;
+use super::cancellation::Cancellation;
 use super::run::{End, Environment, Script, saying};
 use crate::config::{Check, Probe};
 use crate::sys::process::Exit;
 
 /// Asks once. `Err`: why it is not well, in words.
-pub(super) fn ask(check: &Check, environment: &Environment, collar: &Collar) -> Result<(), String> {
+pub(super) fn ask(
+    check: &Check,
+    environment: &Environment,
+    cancel: &Cancellation,
+) -> Result<(), String> {
     match &check.probe {
         Probe::Http(url) => http(url, check.timeout),
         Probe::Tcp(address) => TcpStream::connect_timeout(address, check.timeout)
             .map(drop)
             .map_err(|error| format!("{address}: {error}")),
-        Probe::Exec(program) => exec(program, check.timeout, environment, collar),
+        Probe::Exec(program) => exec(program, check.timeout, environment, cancel),
     }
 }
 
@@ -41,9 +45,9 @@ fn exec(
     program: &Path,
     patience: Duration,
     environment: &Environment,
-    collar: &Collar,
+    cancel: &Cancellation,
 ) -> Result<(), String> {
-    let ran = Script { program, argument: None, environment, patience }.run(collar);
+    let ran = Script { program, argument: None, environment, patience }.run(cancel);
     let what = match ran.end {
         End::Exit(Exit::Status(0)) => return Ok(()),
         End::Exit(exit) => format!("{} {exit}", program.display()),

@@ -1,4 +1,4 @@
-//! The worker's side of a shim: starting one, finding one that an earlier worker started, ending one.
+//! The worker's side of a holder: starting one, finding one that an earlier worker started, ending one.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, PipeReader, Read, Seek, SeekFrom};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use super::leash::{Collar, Tug, is_ready, wait};
+use super::cancellation::{Cancellation, Cancelled, is_ready, wait};
 use super::proc;
 use super::run::{Environment, saying, words};
 use crate::limits::{
@@ -24,14 +24,14 @@ pub(super) fn directory(run_dir: &Path) -> PathBuf {
     run_dir.join("services")
 }
 
-/// The record of a service's shim. By the program, not by its place in the config: an edited config
+/// The record of a service's holder. By the program, not by its place in the config: an edited config
 /// must not take one service for another.
 pub(super) fn record(run_dir: &Path, group: &str, program: &Path) -> PathBuf {
     let hash = blake3::hash(program.as_os_str().as_encoded_bytes()).to_hex();
     directory(run_dir).join(format!("{group}.{}", hash.get(..12).unwrap_or_default()))
 }
 
-/// A shim that runs.
+/// A holder that runs.
 #[derive(Debug)]
 pub(super) struct Hold {
     process: PidFd,
@@ -40,7 +40,7 @@ pub(super) struct Hold {
 }
 
 impl Hold {
-    /// The shim that `record` names, if it still runs.
+    /// The holder that `record` names, if it still runs.
     pub fn find(record: &Path) -> Option<Hold> {
         read_record(record).map(|(hold, _)| hold)
     }
@@ -54,8 +54,8 @@ impl Hold {
     }
 
     /// Waits until it has ended, and with it everything that it held; false: it has not in `patience`,
-    /// or the leash was tugged.
-    pub fn wait(&self, collar: &Collar, patience: Option<Duration>) -> bool {
+    /// or it was cancelled.
+    pub fn wait(&self, cancel: &Cancellation, patience: Option<Duration>) -> bool {
         let deadline = patience.map(|patience| Instant::now() + patience);
         loop {
             if self.process.has_ended() {
@@ -63,10 +63,10 @@ impl Hold {
                 return true;
             }
             let late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
-            if late || collar.felt() != Tug::None {
+            if late || cancel.state() != Cancelled::None {
                 return false;
             }
-            wait(&[self.process.as_fd(), collar.as_fd()], deadline);
+            wait(&[self.process.as_fd(), cancel.as_fd()], deadline);
         }
     }
 }
@@ -77,7 +77,7 @@ impl AsFd for Hold {
     }
 }
 
-/// A shim and the program that it holds. A record whose process has ended, or is another one (the
+/// A holder and the program that it holds. A record whose process has ended, or is another one (the
 /// start differs), is none; nor is one that makes no sense, which only a full disk leaves.
 fn read_record(record: &Path) -> Option<(Hold, String)> {
     let mut text = String::new();
@@ -112,7 +112,7 @@ pub fn strays<'a>(run_dir: &Path, known: impl Iterator<Item = (&'a str, &'a Path
     strays.map(sentence).collect()
 }
 
-/// What is needed to start a shim.
+/// What is needed to start a holder.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Begin<'a> {
     /// This program's own file.
@@ -127,22 +127,22 @@ pub(super) struct Begin<'a> {
 /// How `start` ended.
 #[derive(Debug)]
 pub(super) struct Begun {
-    /// The shim; it may be about to end.
+    /// The holder; it may be about to end.
     pub hold: Option<Hold>,
     /// True: it is done and has left processes. False: it is done, and nothing is held. Or why not.
     pub held: Result<bool, String>,
 }
 
 impl Begin<'_> {
-    /// Starts the shim and waits until `start` has ended.
-    pub fn begin(&self, collar: &Collar) -> Begun {
+    /// Starts the holder and waits until `start` has ended.
+    pub fn begin(&self, cancel: &Cancellation) -> Begun {
         match self.spawn() {
             Ok((hold, answer)) => {
-                let held = self.wait(&hold, answer, collar);
+                let held = self.wait(&hold, answer, cancel);
                 Begun { hold: Some(hold), held }
             }
             Err(error) => {
-                let why = format!("its shim cannot be started: {error}");
+                let why = format!("its holder cannot be started: {error}");
                 Begun { hold: None, held: Err(why) }
             }
         }
@@ -171,21 +171,26 @@ impl Begin<'_> {
         Ok((Hold { process: PidFd::open(pid)?, pid }, reader))
     }
 
-    fn wait(&self, hold: &Hold, mut answer: PipeReader, collar: &Collar) -> Result<bool, String> {
+    fn wait(
+        &self,
+        hold: &Hold,
+        mut answer: PipeReader,
+        cancel: &Cancellation,
+    ) -> Result<bool, String> {
         let deadline = Instant::now() + self.patience;
         let late = || Instant::now() >= deadline;
         while !is_ready(answer.as_fd()) {
-            let why = match collar.felt() {
-                Tug::None if late() => {
+            let why = match cancel.state() {
+                Cancelled::None if late() => {
                     let took = format!("`start` took longer than {:?}", self.patience);
                     saying(&took, &last_words(self.record))
                 }
-                Tug::None => {
-                    wait(&[answer.as_fd(), collar.as_fd()], Some(deadline));
+                Cancelled::None => {
+                    wait(&[answer.as_fd(), cancel.as_fd()], Some(deadline));
                     continue;
                 }
-                Tug::Dropped => return Err("it was left running".to_owned()),
-                Tug::Pulled => "`start` was interrupted".to_owned(),
+                Cancelled::Dropped => return Err("it was left running".to_owned()),
+                Cancelled::Pulled => "`start` was interrupted".to_owned(),
             };
             return match hold.kill() {
                 Ok(()) => Err(why),
@@ -204,7 +209,7 @@ impl Begin<'_> {
                 "`start` ended with status 127: is the program there, and executable?".to_owned()
             }
             ["started", status, _] => format!("`start` ended with status {status}"),
-            _ => "its shim ended without an answer".to_owned(),
+            _ => "its holder ended without an answer".to_owned(),
         };
         Err(saying(&what, &last_words(self.record)))
     }

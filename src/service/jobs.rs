@@ -4,9 +4,9 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use super::cancellation::{Cancellation, Cancelled, wait};
 use super::check;
 use super::hold::{self, Begin, Hold};
-use super::leash::{Collar, Tug, wait};
 use super::plan::{Found, Outcome, Task, Verdict};
 use super::run::{End, Environment, Ran, Script, saying};
 use crate::config::Service;
@@ -21,7 +21,7 @@ pub(super) struct Site {
     pub service: Service,
     pub record: PathBuf,
     pub environment: Environment,
-    /// This program's own file: the shim is started from it.
+    /// This program's own file: the holder is started from it.
     pub clusterd: PathBuf,
 }
 
@@ -29,7 +29,7 @@ pub(super) struct Site {
 #[derive(Debug)]
 pub(super) struct Done {
     pub outcome: Outcome,
-    /// The shim that holds the service, or is about to end.
+    /// The holder that holds the service, or is about to end.
     pub hold: Option<Hold>,
     /// For people.
     pub notes: Vec<String>,
@@ -42,12 +42,12 @@ impl From<Outcome> for Done {
 }
 
 /// Does a job.
-pub(super) fn run(task: Task, site: &Site, collar: &Collar) -> Done {
+pub(super) fn run(task: Task, site: &Site, cancel: &Cancellation) -> Done {
     match task {
-        Task::Look => look(site, collar),
-        Task::Start => start(site, collar),
-        Task::Stop => stop(site, collar),
-        Task::Check => Outcome::Checked(ask(site, collar)).into(),
+        Task::Look => look(site, cancel),
+        Task::Start => start(site, cancel),
+        Task::Stop => stop(site, cancel),
+        Task::Check => Outcome::Checked(ask(site, cancel)).into(),
     }
 }
 
@@ -58,8 +58,8 @@ enum Says {
     NoAnswer(String),
 }
 
-fn status(site: &Site, collar: &Collar) -> Says {
-    let Ran { end, words } = site.script("status", SERVICE_STATUS_PATIENCE).run(collar);
+fn status(site: &Site, cancel: &Cancellation) -> Says {
+    let Ran { end, words } = site.script("status", SERVICE_STATUS_PATIENCE).run(cancel);
     match end {
         End::Exit(Exit::Status(0)) => Says::Runs,
         End::Exit(Exit::Status(status)) => {
@@ -76,9 +76,9 @@ fn status(site: &Site, collar: &Collar) -> Says {
 }
 
 /// The first look: is it there from an earlier life?
-fn look(site: &Site, collar: &Collar) -> Done {
+fn look(site: &Site, cancel: &Cancellation) -> Done {
     let hold = Hold::find(&site.record);
-    let found = match (status(site, collar), &hold) {
+    let found = match (status(site, cancel), &hold) {
         (Says::Runs, _) => Found::Runs,
         (Says::Not(_), None) => Found::Not,
         (Says::Not(why), Some(hold)) => {
@@ -89,7 +89,7 @@ fn look(site: &Site, collar: &Collar) -> Done {
     Done { outcome: Outcome::Looked(found), hold, notes: Vec::new() }
 }
 
-fn start(site: &Site, collar: &Collar) -> Done {
+fn start(site: &Site, cancel: &Cancellation) -> Done {
     let begin = Begin {
         clusterd: &site.clusterd,
         record: &site.record,
@@ -97,15 +97,15 @@ fn start(site: &Site, collar: &Collar) -> Done {
         environment: &site.environment,
         patience: site.service.start_timeout,
     };
-    let begun = begin.begin(collar);
+    let begun = begin.begin(cancel);
     Done { outcome: Outcome::Started(begun.held), hold: begun.hold, notes: Vec::new() }
 }
 
 /// `stop`, then the end of whatever it left, then the question whether that was all.
-fn stop(site: &Site, collar: &Collar) -> Done {
+fn stop(site: &Site, cancel: &Cancellation) -> Done {
     let mut notes = Vec::new();
     let name = site.service.name();
-    let Ran { end, words } = site.script("stop", site.service.stop_timeout).run(collar);
+    let Ran { end, words } = site.script("stop", site.service.stop_timeout).run(cancel);
     let said = match end {
         End::Exit(Exit::Status(0)) => String::new(),
         End::Exit(exit) => saying(&format!(", although `stop` {exit}"), &words),
@@ -118,7 +118,7 @@ fn stop(site: &Site, collar: &Collar) -> Done {
         End::Pulled | End::Dropped => "; `stop` was interrupted".to_owned(),
         End::NotRun(error) => format!("; it cannot be run: {error}"),
     };
-    let outcome = end_hold(site, collar, &mut notes).and_then(|()| match gone(site, collar) {
+    let outcome = end_hold(site, cancel, &mut notes).and_then(|()| match gone(site, cancel) {
         Says::Not(_) => Ok(()),
         Says::Runs => Err(format!("`status` says that it still runs{said}")),
         Says::NoAnswer(why) => Err(format!("it is not known whether it has stopped: {why}{said}")),
@@ -127,48 +127,48 @@ fn stop(site: &Site, collar: &Collar) -> Done {
 }
 
 /// What `status` says after a stop. What nobody holds may need a moment more to end.
-fn gone(site: &Site, collar: &Collar) -> Says {
+fn gone(site: &Site, cancel: &Cancellation) -> Says {
     let deadline = Instant::now() + SERVICE_END_GRACE;
     loop {
-        let says = status(site, collar);
+        let says = status(site, cancel);
         let next = Instant::now() + CHECK_FIRST_EVERY;
         match says {
-            Says::Runs if next < deadline && collar.felt() == Tug::None => {
-                wait(&[collar.as_fd()], Some(next));
+            Says::Runs if next < deadline && cancel.state() == Cancelled::None => {
+                wait(&[cancel.as_fd()], Some(next));
             }
             Says::Runs | Says::Not(_) | Says::NoAnswer(_) => return says,
         }
     }
 }
 
-/// Kills what the shim still holds, if there is one. Where the shim of an earlier start is about to
+/// Kills what the holder still holds, if there is one. Where the holder of an earlier start is about to
 /// end, nothing is left to kill.
-fn end_hold(site: &Site, collar: &Collar, notes: &mut Vec<String>) -> Result<(), String> {
+fn end_hold(site: &Site, cancel: &Cancellation, notes: &mut Vec<String>) -> Result<(), String> {
     let Some(hold) = Hold::find(&site.record) else { return Ok(()) };
-    if hold.wait(collar, Some(SERVICE_END_GRACE)) {
+    if hold.wait(cancel, Some(SERVICE_END_GRACE)) {
         return Ok(());
     }
     hold.kill().map_err(|error| format!("its processes cannot be killed: {error}"))?;
-    if !hold.wait(collar, Some(SERVICE_KILL_PATIENCE)) {
+    if !hold.wait(cancel, Some(SERVICE_KILL_PATIENCE)) {
         let pid = hold.pid;
         return Err(format!(
-            "its processes do not end even after SIGKILL; their shim is process {pid}"
+            "its processes do not end even after SIGKILL; their holder is process {pid}"
         ));
     }
     notes.push(format!("{}: what it left running after `stop` was killed", site.service.name()));
     Ok(())
 }
 
-fn ask(site: &Site, collar: &Collar) -> Verdict {
+fn ask(site: &Site, cancel: &Cancellation) -> Verdict {
     if let Err(error) = hold::bound_log(&site.record) {
         log::warn!("the log of {} cannot be kept short: {error}", site.service.name());
     }
     match &site.service.check {
-        Some(check) => match check::ask(check, &site.environment, collar) {
+        Some(check) => match check::ask(check, &site.environment, cancel) {
             Ok(()) => Verdict::Well,
             Err(why) => Verdict::Bad(why),
         },
-        None => match status(site, collar) {
+        None => match status(site, cancel) {
             Says::Runs => Verdict::Well,
             Says::Not(why) => Verdict::Gone(why),
             Says::NoAnswer(why) => Verdict::Bad(why),

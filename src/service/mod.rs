@@ -4,10 +4,10 @@
 //!             orders        actions          PROGRAM stop, status; checks
 //!   worker ─────────▶ supervisor ───▶ jobs ─────────────────────────────▶ run, check
 //!          ◀─────────  │      ▲    (threads)   PROGRAM start
-//!           reports,   ▼      │          └────────────────────▶ hold ══▶ shim ──▶ the service
+//!           reports,   ▼      │          └────────────────────▶ hold ═▶ holder ──▶ the service
 //!           notes     plan  results                           (a process of its own: `clusterd hold`)
 //! ```
-//! The shim is the parent of everything that a service starts and stays as long as any of it lives
+//! The holder is the parent of everything that a service starts and stays as long as any of it lives
 //! (PR_SET_CHILD_SUBREAPER): so the death of a service is noticed at once, and nothing can hide from a
 //! kill. It outlives the worker; the next one finds it by its record in the run directory. A service
 //! that another manager runs (`start` calls `systemctl`) leaves nothing to hold: then `status` and the
@@ -20,19 +20,19 @@
 //! | `jobs` | look, start, stop, check: each from its begin to its end |
 //! | `run` | one program run, with a deadline and its last words |
 //! | `check` | HTTP, TCP, exec |
-//! | `hold` | the worker's side of a shim |
-//! | `shim` | the shim itself |
-//! | `leash` | how a job on another thread is ended |
+//! | `hold` | the worker's side of a holder |
+//! | `holder` | the holder itself |
+//! | `cancellation` | how a job on another thread is ended |
 //! | `proc` | what /proc says about a process |
 
+mod cancellation;
 mod check;
 mod hold;
+pub mod holder;
 mod jobs;
-mod leash;
 mod plan;
 mod proc;
 mod run;
-pub mod shim;
 mod supervisor;
 
 pub use hold::strays;

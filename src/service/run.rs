@@ -1,4 +1,4 @@
-//! One program run to its end: with a deadline, a leash, and its last words.
+//! One program run to its end: with a deadline, a cancellation, and its last words.
 
 use std::ffi::OsString;
 use std::io::{self, PipeReader, Read};
@@ -12,7 +12,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-use super::leash::{Collar, Tug, wait};
+use super::cancellation::{Cancellation, Cancelled, wait};
 use crate::limits::{SERVICE_KILL_PATIENCE, SERVICE_WORDS_BYTES, SERVICE_WORDS_CHARS};
 use crate::sys::process::{Child, Exit};
 
@@ -36,9 +36,9 @@ pub(super) enum End {
     Exit(Exit),
     /// It was killed: it took too long.
     TooLong,
-    /// It was killed: the leash was pulled.
+    /// It was killed: the cancellation was pulled.
     Pulled,
-    /// It was left alone: the leash was dropped.
+    /// It was left alone: the cancellation was dropped.
     Dropped,
     /// It could not be run.
     NotRun(io::Error),
@@ -54,13 +54,13 @@ pub(super) struct Ran {
 
 impl Script<'_> {
     /// Runs it: in `/`, with nothing on its standard input, in a process group of its own.
-    pub fn run(&self, collar: &Collar) -> Ran {
+    pub fn run(&self, cancel: &Cancellation) -> Ran {
         let mut tail = Tail::default();
-        let end = self.run_with(collar, &mut tail).unwrap_or_else(End::NotRun);
+        let end = self.run_with(cancel, &mut tail).unwrap_or_else(End::NotRun);
         Ran { end, words: words(&tail.bytes) }
     }
 
-    fn run_with(&self, collar: &Collar, tail: &mut Tail) -> io::Result<End> {
+    fn run_with(&self, cancel: &Cancellation, tail: &mut Tail) -> io::Result<End> {
         let deadline = Instant::now() + self.patience;
         let (reader, writer) = io::pipe()?;
         let flags = OFlag::from_bits_retain(fcntl(&reader, FcntlArg::F_GETFL)?);
@@ -85,9 +85,9 @@ impl Script<'_> {
         loop {
             match &output {
                 Some(reader) => {
-                    wait(&[child.as_fd(), collar.as_fd(), reader.as_fd()], Some(deadline))
+                    wait(&[child.as_fd(), cancel.as_fd(), reader.as_fd()], Some(deadline))
                 }
-                None => wait(&[child.as_fd(), collar.as_fd()], Some(deadline)),
+                None => wait(&[child.as_fd(), cancel.as_fd()], Some(deadline)),
             }
             // Looked at before the output is read: then its last words are in the pipe.
             let exit = child.exit();
@@ -97,11 +97,11 @@ impl Script<'_> {
             if let Some(exit) = exit {
                 return Ok(End::Exit(exit));
             }
-            let end = match collar.felt() {
-                Tug::Dropped => return Ok(End::Dropped),
-                Tug::Pulled => End::Pulled,
-                Tug::None if Instant::now() >= deadline => End::TooLong,
-                Tug::None => continue,
+            let end = match cancel.state() {
+                Cancelled::Dropped => return Ok(End::Dropped),
+                Cancelled::Pulled => End::Pulled,
+                Cancelled::None if Instant::now() >= deadline => End::TooLong,
+                Cancelled::None => continue,
             };
             // It is not yet waited for, so the number of the group is still its own.
             // An error: it has ended by itself.

@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, at, bounded, never, select};
 
+use super::cancellation::{Canceller, cancellation};
 use super::hold::{self, Hold};
 use super::jobs::{self, Done, Site};
-use super::leash::{Leash, leash};
 use super::plan::{Action, Found, Outcome, Plan, Task};
 use super::run::Environment;
 use crate::config::Service;
@@ -24,7 +24,7 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 pub struct Setup {
     /// Where records and logs are kept, in `services`; must not survive a reboot.
     pub run_dir: PathBuf,
-    /// The file of this program, for the shims.
+    /// The file of this program, for the holders.
     pub clusterd: PathBuf,
     /// `CLUSTERD_CLUSTER` of the programs.
     pub cluster: String,
@@ -126,7 +126,7 @@ impl SupervisorEnd {
 enum News {
     /// A job has ended.
     Ended { service: usize, job: u64, done: Done },
-    /// The shim of this watch has ended, with everything that it held.
+    /// The holder of this watch has ended, with everything that it held.
     Lost { service: usize, watch: u64 },
 }
 
@@ -135,7 +135,7 @@ enum News {
 struct Place {
     site: Site,
     /// The newest job, which may have ended.
-    job: Option<Leash>,
+    job: Option<Canceller>,
     /// The watch whose end means that the service is lost.
     held: Option<u64>,
 }
@@ -165,7 +165,7 @@ struct Desk<T> {
     plan: Plan,
     places: Vec<Place>,
     /// Shims that have not ended yet.
-    watches: Vec<(u64, Leash)>,
+    watches: Vec<(u64, Canceller)>,
     next_watch: u64,
     sender: Sender<News>,
     teller: Teller<T>,
@@ -181,8 +181,10 @@ impl<T: FnMut(&Telling) -> bool> Desk<T> {
                 }
             }
             Action::Interrupt { service } => {
-                if let Some(leash) = self.places.get(service).and_then(|place| place.job.as_ref()) {
-                    leash.pull();
+                if let Some(cancellation) =
+                    self.places.get(service).and_then(|place| place.job.as_ref())
+                {
+                    cancellation.pull();
                 }
             }
             Action::Note(text) => self.teller.note(text),
@@ -194,14 +196,14 @@ impl<T: FnMut(&Telling) -> bool> Desk<T> {
         if task == Task::Stop {
             place.held = None;
         }
-        let (hand, collar) = leash()?;
+        let (hand, cancel) = cancellation()?;
         // A check that the plan no longer waits for must not go on beside what comes now.
         if let Some(before) = place.job.replace(hand) {
             before.pull();
         }
         let (site, sender) = (place.site.clone(), self.sender.clone());
         let body = move || {
-            let done = jobs::run(task, &site, &collar);
+            let done = jobs::run(task, &site, &cancel);
             // A supervisor that has gone needs no result.
             let _ = sender.send(News::Ended { service, job, done });
         };
@@ -236,14 +238,14 @@ impl<T: FnMut(&Telling) -> bool> Desk<T> {
         }
     }
 
-    /// Waits for the shim's end on a thread of its own. `None`: no thread; then the check tells.
+    /// Waits for the holder's end on a thread of its own. `None`: no thread; then the check tells.
     fn watch(&mut self, service: usize, hold: Hold) -> Option<u64> {
         self.next_watch += 1;
         let watch = self.next_watch;
         let sender = self.sender.clone();
-        let begun = leash().and_then(|(hand, collar)| {
+        let begun = cancellation().and_then(|(hand, cancel)| {
             let body = move || {
-                if hold.wait(&collar, None) {
+                if hold.wait(&cancel, None) {
                     // As above.
                     let _ = sender.send(News::Lost { service, watch });
                 }

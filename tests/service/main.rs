@@ -1,4 +1,4 @@
-//! Services for real: scripts, daemons that escape, shims that outlive their worker.
+//! Services for real: scripts, daemons that escape, holders that outlive their worker.
 
 // Helpers of tests are tests: a panic is how they fail.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
@@ -20,10 +20,10 @@ const SOON: Duration = Duration::from_millis(300);
 fn a_daemon_is_held_and_stopped() {
     let mut scene = Scene::new(DAEMON);
     scene.order_and_wait(ServiceDuty::Run);
-    let [pid, shim] = [scene.pid(), scene.shim()];
-    assert_eq!(words_of(pid, "stat").split(' ').nth(3).unwrap(), shim.to_string());
-    assert_eq!(words_of(shim, "comm").trim(), "clusterd-hold");
-    let cmdline = words_of(shim, "cmdline").replace('\0', " ");
+    let [pid, holder] = [scene.pid(), scene.holder()];
+    assert_eq!(words_of(pid, "stat").split(' ').nth(3).unwrap(), holder.to_string());
+    assert_eq!(words_of(holder, "comm").trim(), "clusterd-hold");
+    let cmdline = words_of(holder, "cmdline").replace('\0', " ");
     assert!(cmdline.starts_with("clusterd hold /"), "{cmdline}");
     let report = scene.report();
     assert_eq!((report.services[0].state.as_str(), report.why.as_str()), ("running", ""));
@@ -44,7 +44,7 @@ fn a_daemon_is_held_and_stopped() {
 fn programs_are_started_in_clean_surroundings() {
     let mut scene = Scene::new(
         "start) { env; pwd; grep -E '^Sig(Blk|Ign)|^NoNewPrivs' /proc/self/status
-           echo \"sid $(cut -d' ' -f6 /proc/self/stat) shim $PPID\"
+           echo \"sid $(cut -d' ' -f6 /proc/self/stat) holder $PPID\"
            echo \"policy $(cut -d' ' -f41 /proc/self/stat)\"
            readlink /proc/$$/fd/0 /proc/$$/fd/2; } >$D/seen
            ls -l /proc/$$/fd >$D/fds; sleep 1000 & echo $! >$D/pid ;;",
@@ -66,8 +66,8 @@ fn programs_are_started_in_clean_surroundings() {
     }
     let session: Vec<&str> =
         seen.lines().find(|line| line.starts_with("sid")).unwrap().split(' ').collect();
-    assert_eq!(session[1], scene.shim().to_string(), "{seen}");
-    // Nothing of the shim's or the worker's: no pipe, no link, no signalfd.
+    assert_eq!(session[1], scene.holder().to_string(), "{seen}");
+    // Nothing of the holder's or the worker's: no pipe, no link, no signalfd.
     let descriptors = scene.file("fds");
     let ours = ["pipe:", "socket:", "anon_inode:"];
     assert!(!ours.iter().any(|kind| descriptors.contains(kind)), "{descriptors}");
@@ -208,7 +208,7 @@ fn strays_of_an_earlier_life_are_stopped() {
         scene.order_and_wait(duty);
         assert_eq!((scene.left().len(), scene.calls("stop")), (0, 1));
         scene.end();
-        // One without a shim.
+        // One without a holder.
         scene.run_script("start");
         assert_eq!(scene.left().len(), 1);
         scene.begin();
@@ -222,7 +222,7 @@ fn a_service_whose_shim_was_killed_is_restarted() {
     let mut scene = Scene::new(DAEMON);
     scene.order_and_wait(ServiceDuty::Run);
     let first = scene.pid();
-    kill(scene.shim(), Signal::SIGKILL);
+    kill(scene.holder(), Signal::SIGKILL);
     scene.wait_note("runs again");
     assert_ne!(scene.pid(), first);
     assert_eq!(scene.calls("stop"), 1);
@@ -305,9 +305,9 @@ fn a_shim_of_a_program_that_left_the_config_is_named() {
     assert!(clusterd::service::strays(&run_dir, known.into_iter()).is_empty());
     let strays = clusterd::service::strays(&run_dir, [("mail", exec.as_path())].into_iter());
     assert_eq!(strays.len(), 1);
-    assert!(strays[0].contains(&format!("`kill {}`", scene.shim())), "{strays:?}");
+    assert!(strays[0].contains(&format!("`kill {}`", scene.holder())), "{strays:?}");
     // As the sentence says.
-    kill(scene.shim(), Signal::SIGTERM);
+    kill(scene.holder(), Signal::SIGTERM);
     scene.wait_note("runs again");
     scene.order_and_wait(ServiceDuty::End);
 }

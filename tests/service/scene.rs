@@ -197,8 +197,8 @@ impl Scene {
         self.file("pid").trim().parse().unwrap()
     }
 
-    /// The shim, by its record.
-    pub fn shim(&self) -> i32 {
+    /// The holder, by its record.
+    pub fn holder(&self) -> i32 {
         let files = fs::read_dir(self.run_dir().join("services")).unwrap();
         let records = files.map(|file| file.unwrap().path());
         let record = records.filter(|path| path.extension().is_some_and(|end| end != "log")).last();

@@ -2,7 +2,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 
 use super::*;
-use crate::service::leash::leash;
+use crate::service::cancellation::cancellation;
 use crate::service::run::tests::write_program;
 
 const LONG: Duration = Duration::from_secs(30);
@@ -10,8 +10,8 @@ const SHORT: Duration = Duration::from_millis(200);
 
 fn asked(probe: Probe, timeout: Duration) -> Result<(), String> {
     let check = Check { probe, every: LONG, timeout, failures: 3 };
-    let (_leash, collar) = leash().unwrap();
-    ask(&check, &vec![("PATH".into(), "/usr/bin:/bin".into())], &collar)
+    let (_canceller, cancel) = cancellation().unwrap();
+    ask(&check, &vec![("PATH".into(), "/usr/bin:/bin".into())], &cancel)
 }
 
 /// A server that gives one answer, and what it was asked.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::service::leash::leash;
+use crate::service::cancellation::cancellation;
 
 /// Writes a program, by another process: one of ours that is just being started would hold the open
 /// file for a moment, and the program could not be run (ETXTBSY).
@@ -16,9 +16,9 @@ fn shell(body: &str, patience: Duration) -> (Ran, Duration) {
     let environment = vec![("PATH".into(), "/usr/bin:/bin".into()), ("WHO".into(), "web".into())];
     let script =
         Script { program: &program, argument: Some("status"), environment: &environment, patience };
-    let (_leash, collar) = leash().unwrap();
+    let (_canceller, cancel) = cancellation().unwrap();
     let begin = Instant::now();
-    (script.run(&collar), begin.elapsed())
+    (script.run(&cancel), begin.elapsed())
 }
 
 const LONG: Duration = Duration::from_secs(60);
@@ -70,17 +70,17 @@ fn a_pulled_leash_kills_and_a_dropped_one_leaves() {
     let program = Path::new("/bin/sleep");
     let script =
         Script { program, argument: Some("1000"), environment: &environment, patience: LONG };
-    let (hand, collar) = leash().unwrap();
+    let (hand, cancel) = cancellation().unwrap();
     let thread = std::thread::spawn(move || {
         hand.pull();
         hand
     });
-    assert!(matches!(script.run(&collar).end, End::Pulled));
+    assert!(matches!(script.run(&cancel).end, End::Pulled));
     drop(thread.join().unwrap());
     let script = Script { argument: Some("0.2"), ..script };
-    let (hand, collar) = leash().unwrap();
+    let (hand, cancel) = cancellation().unwrap();
     drop(hand);
-    assert!(matches!(script.run(&collar).end, End::Dropped));
+    assert!(matches!(script.run(&cancel).end, End::Dropped));
 }
 
 #[test]
@@ -88,8 +88,8 @@ fn what_cannot_be_run_says_so() {
     let environment = Environment::new();
     let program = Path::new("/nonexistent");
     let script = Script { program, argument: None, environment: &environment, patience: LONG };
-    let (_leash, collar) = leash().unwrap();
-    assert!(matches!(script.run(&collar).end, End::NotRun(_)));
+    let (_canceller, cancel) = cancellation().unwrap();
+    assert!(matches!(script.run(&cancel).end, End::NotRun(_)));
 }
 
 #[test]

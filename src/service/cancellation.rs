@@ -10,15 +10,15 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// The end in the hand.
 #[derive(Debug)]
-pub(super) struct Leash(PipeWriter);
+pub(super) struct Canceller(PipeWriter);
 
 /// The end on the job.
 #[derive(Debug)]
-pub(super) struct Collar(PipeReader);
+pub(super) struct Cancellation(PipeReader);
 
 /// What a job feels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Tug {
+pub(super) enum Cancelled {
     /// Go on.
     None,
     /// End what was begun.
@@ -31,12 +31,12 @@ pub(super) enum Tug {
 ///
 /// # Errors
 /// Too many open files.
-pub(super) fn leash() -> io::Result<(Leash, Collar)> {
+pub(super) fn cancellation() -> io::Result<(Canceller, Cancellation)> {
     let (reader, writer) = io::pipe()?;
-    Ok((Leash(writer), Collar(reader)))
+    Ok((Canceller(writer), Cancellation(reader)))
 }
 
-impl Leash {
+impl Canceller {
     /// Ends the job.
     pub fn pull(&self) {
         // A job that has gone needs no end.
@@ -44,21 +44,21 @@ impl Leash {
     }
 }
 
-impl Collar {
+impl Cancellation {
     /// What is felt now.
-    pub fn felt(&self) -> Tug {
+    pub fn state(&self) -> Cancelled {
         let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
         match poll(&mut fds, PollTimeout::ZERO) {
             Ok(1..) => match fds.iter().filter_map(PollFd::revents).next() {
-                Some(seen) if seen.contains(PollFlags::POLLIN) => Tug::Pulled,
-                Some(_) | None => Tug::Dropped,
+                Some(seen) if seen.contains(PollFlags::POLLIN) => Cancelled::Pulled,
+                Some(_) | None => Cancelled::Dropped,
             },
-            Ok(_) | Err(_) => Tug::None,
+            Ok(_) | Err(_) => Cancelled::None,
         }
     }
 }
 
-impl AsFd for Collar {
+impl AsFd for Cancellation {
     /// Ready once anything is felt.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
@@ -91,16 +91,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pulled_and_dropped_are_felt() {
-        let (leash_end, collar) = leash().unwrap();
-        assert_eq!(collar.felt(), Tug::None);
-        leash_end.pull();
-        assert_eq!(collar.felt(), Tug::Pulled);
-        drop(leash_end);
-        assert_eq!(collar.felt(), Tug::Pulled);
-        let (leash_end, collar) = leash().unwrap();
-        drop(leash_end);
-        wait(&[collar.as_fd()], None);
-        assert_eq!(collar.felt(), Tug::Dropped);
+    fn pulled_and_dropped_are_state() {
+        let (canceller, cancel) = cancellation().unwrap();
+        assert_eq!(cancel.state(), Cancelled::None);
+        canceller.pull();
+        assert_eq!(cancel.state(), Cancelled::Pulled);
+        drop(canceller);
+        assert_eq!(cancel.state(), Cancelled::Pulled);
+        let (canceller, cancel) = cancellation().unwrap();
+        drop(canceller);
+        wait(&[cancel.as_fd()], None);
+        assert_eq!(cancel.state(), Cancelled::Dropped);
     }
 }

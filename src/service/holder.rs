@@ -1,8 +1,8 @@
-//! The shim: `clusterd hold RECORD PROGRAM`, the parent of everything that a service starts.
+//! The holder: `clusterd hold RECORD PROGRAM`, the parent of everything that a service starts.
 //!
 //! It runs `PROGRAM start`, says on its standard output how that ended (`started STATUS held`, or
 //! `empty` if nothing was left behind), and stays as long as anything of it lives. Processes that lose
-//! their parent become the shim's children (PR_SET_CHILD_SUBREAPER, prctl(2)), so none can escape it.
+//! their parent become the holder's children (PR_SET_CHILD_SUBREAPER, prctl(2)), so none can escape it.
 //! SIGTERM: it kills its children, then those that become its children by that, until there is none.
 //!
 //! It is a process of its own, so that a service does not notice when the daemon's worker ends. Its
@@ -22,19 +22,19 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, dup2_stdout, setsid};
 
-use super::leash::wait;
+use super::cancellation::wait;
 use super::proc;
 use crate::limits::{HOLD_KILL_EVERY, HOLD_LOOK_EVERY};
 use crate::sys::process::{Program, keep_from_children, shrug_off};
 
-/// Is the shim, until nothing of the service is left.
+/// Is the holder, until nothing of the service is left.
 ///
 /// # Errors
 /// The program was not started: a system call failed that does not on a working system.
 pub fn run(record: &Path, program: &Path) -> io::Result<()> {
     nix::sys::prctl::set_name(c"clusterd-hold")?;
     keep_from_children()?;
-    // A worker that has gone must not take the shim with it; the program gets SIGPIPE as usual.
+    // A worker that has gone must not take the holder with it; the program gets SIGPIPE as usual.
     shrug_off(&[Signal::SIGPIPE])?;
     setsid()?;
     nix::sys::prctl::set_child_subreaper(true)?;
@@ -51,20 +51,20 @@ pub fn run(record: &Path, program: &Path) -> io::Result<()> {
     let argv = [program.as_os_str().to_owned(), "start".into()];
     let started = Program::new(program, &argv, &[], Vec::new())?.start();
     let start = started.inspect_err(|_| remove_record(record))?.pid();
-    let mut shim = Shim { start, answer: Some(answer), killing: false };
-    while shim.tend() {
-        let pause = if shim.killing { HOLD_KILL_EVERY } else { HOLD_LOOK_EVERY };
+    let mut holder = Holder { start, answer: Some(answer), killing: false };
+    while holder.tend() {
+        let pause = if holder.killing { HOLD_KILL_EVERY } else { HOLD_LOOK_EVERY };
         wait(&[signals.as_fd()], Some(Instant::now() + pause));
         keep_record(record, program);
         while let Ok(Some(signal)) = signals.read_signal() {
-            shim.killing |= signal.ssi_signo == Signal::SIGTERM as u32;
+            holder.killing |= signal.ssi_signo == Signal::SIGTERM as u32;
         }
     }
     remove_record(record);
     Ok(())
 }
 
-struct Shim {
+struct Holder {
     /// The process of `PROGRAM start`.
     start: i32,
     /// Where the worker waits for the end of that; closed when it was told.
@@ -72,7 +72,7 @@ struct Shim {
     killing: bool,
 }
 
-impl Shim {
+impl Holder {
     /// One round; false: nothing is left.
     fn tend(&mut self) -> bool {
         let (ended, left) = self.reap();
