@@ -1,4 +1,4 @@
-//! What goes wrong: the kinds of faults, and how a seed draws them. `strike` does them.
+//! What goes wrong: the kinds of faults, and how a seed draws them. `apply_faults` does them.
 
 use std::time::Duration;
 

@@ -7,13 +7,15 @@
 //! | `node`, `kernel`, `disk`, `backup`, `network`, `pair` | its parts |
 //! | `worker`, `mirror`, `client` | services and mirrored trees, and who writes to them |
 //! | `setup`, `faults`, `rng` | what a seed draws |
-//! | `strike` | how each fault begins and ends |
+//! | `apply_faults` | how each fault begins and ends |
 //! | `run`, `single`, `slow` | a run with a mix of faults that must heal; with exactly one fault; on a slow LAN |
 //! | `checkers` | who believes no core |
 //! | `trace`, `recording`, `report` | what is left of a run |
 //!
 //! `CLUSTERD_SIM_SEED=N cargo test --lib sim::tests::one_seed -- --nocapture` shows a run line by line.
 
+#[cfg(test)]
+mod apply_faults;
 #[cfg(test)]
 mod backup;
 #[cfg(test)]
@@ -50,8 +52,6 @@ mod setup;
 mod single;
 #[cfg(test)]
 mod slow;
-#[cfg(test)]
-mod strike;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -136,7 +136,7 @@ fn at_peace(seed: u64, furnished: bool, options: &Options) -> World {
     world
 }
 
-fn strike(world: &mut World, fault: Fault, lasts_us: u64) -> Planned {
+fn apply_fault(world: &mut World, fault: Fault, lasts_us: u64) -> Planned {
     let planned = Planned { at_us: world.now_us, lasts_us, fault };
     world.schedule(&[planned]);
     planned
@@ -151,7 +151,7 @@ pub fn one_fault(seed: u64, options: &Options) -> Run {
     {
         let (fault, lasts_us, must) =
             case(seed % CASES, owner, world.setup.reach_hosts, &mut world.rng);
-        run_plan.push(strike(&mut world, fault, lasts_us));
+        run_plan.push(apply_fault(&mut world, fault, lasts_us));
         let end_us = world.now_us + 12 * SECOND_US;
         world.run_until(end_us);
         let seen = world.checkers.service.seen(world.now_us, GROUP);
@@ -184,7 +184,7 @@ pub fn cut(seed: u64, options: &Options) -> Run {
         let kind = world.rng.pick(&LASTING);
         let (fault, lasts_us) = faults::draw(kind, &world.setup, &mut world.rng);
         let lasts_us = if world.rng.chance(700) { 1000 * SECOND_US } else { lasts_us };
-        plan.push(strike(&mut world, fault, lasts_us));
+        plan.push(apply_fault(&mut world, fault, lasts_us));
         let rest_us = world.rng.between(SECOND_US / 10, 2 * SECOND_US);
         world.run_until(world.now_us + rest_us);
     }
@@ -194,7 +194,7 @@ pub fn cut(seed: u64, options: &Options) -> Run {
     let later_us = world.rng.below(SECOND_US);
     world.run_until(world.now_us + later_us);
     if world.violation.is_none() {
-        plan.push(strike(&mut world, Fault::OwnerCut(GROUP), 1000 * SECOND_US));
+        plan.push(apply_fault(&mut world, Fault::OwnerCut(GROUP), 1000 * SECOND_US));
         world.run_until(world.now_us + 6 * SECOND_US);
     }
     Run { world, plan }
@@ -213,20 +213,20 @@ pub fn lone(seed: u64, options: &Options) -> Run {
     let survivor = world.rng.pick(&NodeIndex::BOTH);
     let (earliest_us, latest_us) = match seed % 3 {
         0 | 1 => {
-            plan.push(strike(&mut world, Fault::PowerCut(owner.other()), forever));
+            plan.push(apply_fault(&mut world, Fault::PowerCut(owner.other()), forever));
             world.run_until(world.now_us + 3 * SECOND_US);
             world.checkers.service.forget(world.now_us);
             if seed.is_multiple_of(3) {
-                plan.push(strike(&mut world, Fault::HeartKilled(owner), 0));
+                plan.push(apply_fault(&mut world, Fault::HeartKilled(owner), 0));
                 (0, soon_us + 200 * MS)
             } else {
-                plan.push(strike(&mut world, Fault::PowerCut(owner), SECOND_US));
+                plan.push(apply_fault(&mut world, Fault::PowerCut(owner), SECOND_US));
                 (SECOND_US, SECOND_US + 300 * MS + soon_us)
             }
         }
         _ => {
-            plan.push(strike(&mut world, Fault::PowerCut(survivor.other()), forever));
-            plan.push(strike(&mut world, Fault::PowerCut(survivor), SECOND_US));
+            plan.push(apply_fault(&mut world, Fault::PowerCut(survivor.other()), forever));
+            plan.push(apply_fault(&mut world, Fault::PowerCut(survivor), SECOND_US));
             let back_us = SECOND_US;
             (back_us + patience_us, back_us + 300 * MS + patience_us + 2 * SECOND_US)
         }

@@ -33,7 +33,7 @@ impl World {
         };
         let due = cut.map(|node| self.takeovers_due(node)).unwrap_or_default();
         self.checkers.redundancy.changes(self.now_us, due);
-        if let Some(note) = self.strike(fault, true, 0) {
+        if let Some(note) = self.apply_fault(fault, true, 0) {
             self.struck.push((self.now_us + lasts_us, fault, note));
             self.after(lasts_us, Happening::End(fault, note));
         }
@@ -48,7 +48,7 @@ impl World {
         self.struck.swap_remove(place);
         self.trace.note(self.now_us, || format!("FAULT OVER {fault:?}"));
         self.checkers.redundancy.changes(self.now_us, Vec::new());
-        self.strike(fault, false, note);
+        self.apply_fault(fault, false, note);
     }
 
     /// Ends every fault, gives power to all and revives every daemon.
@@ -56,7 +56,7 @@ impl World {
         self.trace.note(self.now_us, || "HEAL".to_owned());
         self.healed = true;
         while let Some((_, fault, note)) = self.struck.pop() {
-            self.strike(fault, false, note);
+            self.apply_fault(fault, false, note);
         }
         for node in NodeIndex::BOTH {
             self.power_on(node);
@@ -69,7 +69,7 @@ impl World {
 
     /// Begins or ends a fault. At the beginning: what its end needs to know, or `None` if it does
     /// not apply or has no end.
-    fn strike(&mut self, fault: Fault, begins: bool, note: u64) -> Option<u64> {
+    fn apply_fault(&mut self, fault: Fault, begins: bool, note: u64) -> Option<u64> {
         let count = |counter: &mut u8| {
             *counter = if begins { *counter + 1 } else { counter.saturating_sub(1) };
         };
