@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod added;
-mod author;
 mod blunders;
 mod busy;
 mod cables;
@@ -14,6 +13,7 @@ mod clients;
 mod contract;
 mod crash;
 mod dumb;
+mod fault_matrix;
 mod flood;
 mod hostile;
 mod interfaces;
