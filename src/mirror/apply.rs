@@ -38,14 +38,14 @@ use std::time::Instant;
 use nix::sys::stat::futimens;
 use nix::sys::time::TimeSpec;
 
-use super::area::{errno, failed, from_index, from_tree};
 use super::conflict::Occasion;
+use super::crash_points::CrashPoints;
 use super::entry::{Entry, Key, Kind, RelPath, Seen, Stored, TreeId};
 use super::index::{Index, Position};
 use super::meta::{self, What};
 use super::proto::{Change, Refused, Trouble};
 use super::stage::{How, Ready, Stage, StagedOp, StagedTree, root};
-use super::steps::Steps;
+use super::staging_area::{errno, failed, from_index, from_tree};
 use super::tree::{Root, TreeError};
 use crate::limits;
 pub(super) use halt::{Halt, not_reached, not_set, refused};
@@ -111,11 +111,11 @@ pub fn apply(
     ready: &Ready,
     roots: &[Root],
     index: &Index,
-    steps: &mut Steps,
+    crash_points: &mut CrashPoints,
     to_the_end: bool,
 ) -> Result<Applied, Trouble> {
-    let mut brought = bring(ready, roots, index, steps, to_the_end, &|| false)?;
-    let applied = finish(&mut brought, roots, index, steps, &|| false)?;
+    let mut brought = bring(ready, roots, index, crash_points, to_the_end, &|| false)?;
+    let applied = finish(&mut brought, roots, index, crash_points, &|| false)?;
     applied.ok_or_else(|| Trouble::Failed("it was interrupted".to_owned()))
 }
 
@@ -129,7 +129,7 @@ pub fn bring(
     ready: &Ready,
     roots: &[Root],
     index: &Index,
-    steps: &mut Steps,
+    crash_points: &mut CrashPoints,
     to_the_end: bool,
     look_up: &dyn Fn() -> bool,
 ) -> Result<Brought, Trouble> {
@@ -139,7 +139,7 @@ pub fn bring(
     }
     let done = Done { plan: Plan::of(&ready)?, ..Done::default() };
     let careful = ready.is_brought()?;
-    let mut run = Run::new(&ready, roots, index, steps, done);
+    let mut run = Run::new(&ready, roots, index, crash_points, done);
     (run.careful, run.to_the_end, run.look_up) = (careful, to_the_end, look_up);
     run.bring()?;
     let done = Some(run.done);
@@ -156,14 +156,14 @@ pub fn finish(
     brought: &mut Brought,
     roots: &[Root],
     index: &Index,
-    steps: &mut Steps,
+    crash_points: &mut CrashPoints,
     look_up: &dyn Fn() -> bool,
 ) -> Result<Option<Applied>, Trouble> {
     let Brought { ready, done } = brought;
     let (mut unfinished, mut broken) = (BTreeMap::new(), None);
     if let Some(done) = done.take() {
         let to_the_end = done.broken.is_some();
-        let mut run = Run::new(ready, roots, index, steps, done);
+        let mut run = Run::new(ready, roots, index, crash_points, done);
         (run.to_the_end, run.look_up) = (to_the_end, look_up);
         match run.finish() {
             Ok(()) => (unfinished, broken) = (run.done.unfinished, run.done.broken),
@@ -174,7 +174,7 @@ pub fn finish(
             Err(Rest::Failed(trouble)) => return Err(trouble),
         }
     }
-    steps.take()?;
+    crash_points.take()?;
     ready.finish()?;
     let unfinished = unfinished.into_iter().map(|(key, why)| Refused::new(key, why)).collect();
     Ok(Some(Applied { conflicts: ready.stage().conflicts()?, unfinished, broken }))
@@ -199,7 +199,7 @@ struct Run<'a> {
     stage: &'a Stage,
     roots: &'a [Root],
     index: &'a Index,
-    steps: &'a mut Steps,
+    crash_points: &'a mut CrashPoints,
     /// Called now and then; whether the rest is to wait.
     look_up: &'a dyn Fn() -> bool,
     /// Names that were done alone.
@@ -225,7 +225,7 @@ impl<'a> Run<'a> {
         ready: &'a Ready,
         roots: &'a [Root],
         index: &'a Index,
-        steps: &'a mut Steps,
+        crash_points: &'a mut CrashPoints,
         done: Done,
     ) -> Run<'a> {
         let manifest = ready.manifest();
@@ -234,7 +234,7 @@ impl<'a> Run<'a> {
             stage: ready.stage(),
             roots,
             index,
-            steps,
+            crash_points,
             look_up: &|| false,
             count: 0,
             done,
@@ -382,13 +382,13 @@ impl<'a> Run<'a> {
             if self.is_changed_directory(key, &entry)? {
                 self.keep_directory_metadata(key)?;
             }
-            self.steps.take()?;
+            self.crash_points.take()?;
             meta::set(&directory, &entry).map_err(|error| not_set(tree, &key.path, &error))?;
         } else if !self.careful
             && let Some(Stored { entry: Some(entry), .. }) =
                 self.index.get(key).map_err(from_index)?
         {
-            self.steps.take()?;
+            self.crash_points.take()?;
             let mtime = entry.mtime;
             let mtime = TimeSpec::new(mtime.s, mtime.ns.into());
             futimens(&directory, &TimeSpec::UTIME_OMIT, &mtime)
@@ -415,7 +415,7 @@ impl<'a> Run<'a> {
                 continue;
             }
             let root = root(self.roots, id)?;
-            self.steps.take()?;
+            self.crash_points.take()?;
             let done = sync_some(tree, root, &directories, &files);
             match done {
                 Err(trouble) if self.to_the_end => {
@@ -479,7 +479,7 @@ impl<'a> Run<'a> {
                 own.push((key, Some(Stored { entry: None, seen: None })));
             }
         }
-        self.steps.take()?;
+        self.crash_points.take()?;
         Ok(self.index.commit(&own, Some(position), &[], true).map_err(from_index)?)
     }
 
@@ -508,7 +508,7 @@ impl<'a> Run<'a> {
         if changes.is_empty() {
             return Ok(());
         }
-        self.steps.take()?;
+        self.crash_points.take()?;
         self.index.commit(changes, None, &[], false).map_err(from_index)
     }
 

@@ -36,12 +36,12 @@ use nix::fcntl::{AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::Mode;
 use nix::unistd::{fsync, linkat};
 
-use super::area::{self, Area, errno, failed};
+use super::crash_points::CrashPoints;
 use super::entry::{Entry, Kind, RelPath};
 use super::meta::{self, Look, What};
 use super::proto::Trouble;
 use super::stage::Whose;
-use super::steps::Steps;
+use super::staging_area::{self, StagingArea, errno, failed};
 use crate::control::wallclock;
 use crate::limits;
 pub use about::{About, Parent, Why};
@@ -96,7 +96,7 @@ pub struct Store {
 
 impl Store {
     /// The store in an area, for the daemon.
-    pub(super) fn of(area: &Area, whose: &Whose, tree: &Path) -> Result<Store, Errno> {
+    pub(super) fn of(area: &StagingArea, whose: &Whose, tree: &Path) -> Result<Store, Errno> {
         Ok(Store {
             path: area.path().join("conflicts"),
             directory: area.conflicts().try_clone_to_owned().map_err(|error| errno(&error))?,
@@ -154,7 +154,7 @@ impl Store {
     /// The system refused.
     pub fn has(&self, id: &str) -> Result<bool, Errno> {
         match Id::read(id) {
-            Some(_) => Ok(area::stat_at(self.directory.as_fd(), id)?.is_some()),
+            Some(_) => Ok(staging_area::stat_at(self.directory.as_fd(), id)?.is_some()),
             None => Ok(false),
         }
     }
@@ -167,7 +167,7 @@ impl Store {
         if Id::read(id).is_none() {
             return Ok(None);
         }
-        let directory = match area::directory(self.directory.as_fd(), id) {
+        let directory = match staging_area::directory(self.directory.as_fd(), id) {
             Ok(directory) => directory,
             Err(Errno::ENOENT) => return Ok(None),
             Err(error) => return Err(error),
@@ -195,7 +195,7 @@ impl Store {
         &self,
         victim: &Victim<'_>,
         occasion: &Occasion,
-        steps: &mut Steps,
+        crash_points: &mut CrashPoints,
     ) -> Result<bool, Trouble> {
         let fail = |error| {
             let place = format!("{}/{}", self.tree.display(), victim.path);
@@ -211,9 +211,9 @@ impl Store {
         }
         let id = id.to_string();
         self.finish_new().map_err(fail)?;
-        steps.take()?;
-        let new = area::made_directory(self.directory.as_fd(), &self.new).map_err(fail)?;
-        steps.take()?;
+        crash_points.take()?;
+        let new = staging_area::made_directory(self.directory.as_fd(), &self.new).map_err(fail)?;
+        crash_points.take()?;
         if victim.look.what == What::Dir && victim.why != Why::Metadata {
             // It moves: what was half made is finished after a crash.
             let about = self.about(id.clone(), victim, occasion, true);
@@ -226,10 +226,10 @@ impl Store {
                 link(victim, new.as_fd()).map_err(fail)?
             }
         };
-        steps.take()?;
+        crash_points.take()?;
         let about = self.about(id.clone(), victim, occasion, has_file);
         write_about(new.as_fd(), &about).map_err(fail)?;
-        steps.take()?;
+        crash_points.take()?;
         renameat(&self.directory, self.new.as_str(), &self.directory, id.as_str()).map_err(fail)?;
         Ok(true)
     }
@@ -242,10 +242,11 @@ impl Store {
 
     /// Removes what a crash left half made; but a directory was moved there, and is kept.
     fn finish_new(&self) -> Result<(), Errno> {
-        let Ok(new) = area::directory(self.directory.as_fd(), &self.new) else {
+        let Ok(new) = staging_area::directory(self.directory.as_fd(), &self.new) else {
             return self.remove(&self.new).map(drop);
         };
-        let moved = area::stat_at(new.as_fd(), FILE)?.is_some_and(|stat| area::is_directory(&stat));
+        let moved = staging_area::stat_at(new.as_fd(), FILE)?
+            .is_some_and(|stat| staging_area::is_directory(&stat));
         match self.read_about(new.as_fd()) {
             Ok(about) if moved && Id::read(&about.id).is_some() => {
                 renameat(&self.directory, self.new.as_str(), &self.directory, about.id.as_str())
@@ -256,12 +257,12 @@ impl Store {
 
     /// Whether a conflict is this victim; `None`: there is none of that id.
     fn holds(&self, id: &str, victim: &Victim<'_>) -> Result<Option<bool>, Errno> {
-        let directory = match area::directory(self.directory.as_fd(), id) {
+        let directory = match staging_area::directory(self.directory.as_fd(), id) {
             Ok(directory) => directory,
             Err(Errno::ENOENT) => return Ok(None),
             Err(error) => return Err(error),
         };
-        if let Some(file) = area::stat_at(directory.as_fd(), FILE)? {
+        if let Some(file) = staging_area::stat_at(directory.as_fd(), FILE)? {
             return Ok(Some(file.st_ino == victim.look.seen.ino));
         }
         let same = self.get(id)?.is_some_and(|about| {
@@ -301,13 +302,13 @@ impl Store {
 
     /// Removes a conflict, or what was half made of one, if it is there.
     fn remove(&self, id: &str) -> Result<bool, Errno> {
-        let directory = match area::directory(self.directory.as_fd(), id) {
+        let directory = match staging_area::directory(self.directory.as_fd(), id) {
             Ok(directory) => directory,
             Err(Errno::ENOENT) => return Ok(false),
             Err(error) => return Err(error),
         };
         drop(directory);
-        area::remove_all(self.directory.as_fd(), id.as_bytes())?;
+        staging_area::remove_all(self.directory.as_fd(), id.as_bytes())?;
         fsync(&self.directory)?;
         Ok(true)
     }
@@ -377,7 +378,7 @@ fn write_about_as(directory: BorrowedFd<'_>, name: &str, about: &About) -> Resul
 
 /// The ids in a store's directory, in the order in which they were kept.
 fn ids(directory: BorrowedFd<'_>) -> Result<Vec<Id>, Errno> {
-    let names = area::names(directory)?;
+    let names = staging_area::names(directory)?;
     let read = |name: &Vec<u8>| std::str::from_utf8(name).ok().and_then(Id::read);
     let mut ids: Vec<Id> = names.iter().filter_map(read).collect();
     ids.sort_unstable();

@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use super::apply::{Applied, apply};
 use super::conflict::About;
+use super::crash_points::CrashPoints;
 use super::entry::{Entry, Key, Kind, RelPath, TreeId};
 use super::index::{Index, Position};
 use super::meta::{self, What};
 use super::proto::{Change, Op, Refused, Trouble};
 use super::stage::{Head, Ready, Stage, Whose};
-use super::steps::Steps;
 use super::tree::Root;
 use super::{hash, stage};
 use crate::config::{Hash, NodeIndex, Tree};
@@ -134,15 +134,19 @@ impl Pair {
         vec![Root::open(&self.replica).unwrap()]
     }
 
-    pub(super) fn apply(&self, ready: &Ready, steps: &mut Steps) -> Result<Applied, Trouble> {
-        apply(ready, &self.roots(), self.index(), steps, false)
+    pub(super) fn apply(
+        &self,
+        ready: &Ready,
+        crash_points: &mut CrashPoints,
+    ) -> Result<Applied, Trouble> {
+        apply(ready, &self.roots(), self.index(), crash_points, false)
     }
 
     /// Mirrors everything, and shows that it came.
     pub(super) fn sync(&mut self) -> Applied {
         let ops = self.ops();
         let ready = self.take_in(&ops).unwrap();
-        let applied = self.apply(&ready, &mut Steps::all()).unwrap();
+        let applied = self.apply(&ready, &mut CrashPoints::all()).unwrap();
         self.assert_same();
         applied
     }
@@ -166,7 +170,7 @@ impl Pair {
     }
 
     pub(super) fn area(&self) -> PathBuf {
-        super::area::Area::path_of("office", "web", &self.replica).unwrap()
+        super::staging_area::StagingArea::path_of("office", "web", &self.replica).unwrap()
     }
 
     pub(super) fn store(&self) -> super::conflict::Store {
@@ -213,7 +217,7 @@ pub(super) fn snapshot(root: &Path) -> BTreeMap<RelPath, Entry> {
         at += 1;
         if let Some((_, meta::Sort::Dir)) = meta::quick(&handle, &path).unwrap() {
             let directory = handle.open_dir(&path).unwrap();
-            let names = super::area::names(std::os::fd::AsFd::as_fd(&directory)).unwrap();
+            let names = super::staging_area::names(std::os::fd::AsFd::as_fd(&directory)).unwrap();
             paths.extend(names.iter().map(|name| path.join(name).unwrap()));
         }
     }

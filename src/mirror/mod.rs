@@ -14,7 +14,7 @@
 //! | --- | --- |
 //! | `address` | the crossover interface's own address |
 //! | `apply` | a staged series into the trees, again after a crash |
-//! | `area` | the place beside a root, where nothing of ours is in the tree |
+//! | `staging_area` | the place beside a root, where nothing of ours is in the tree |
 //! | `conflict` | what was written on this node and would have been replaced |
 //! | `engine` | the thread of a group: duty in, report out; everything below joined |
 //! | `entry` | a file as the mirror sees it: names, metadata, content by hashes |
@@ -28,15 +28,15 @@
 //! | `scan` | a walk over everything below a root |
 //! | `session` | the two ends of a session, sans-io |
 //! | `stage` | taking in a series, whole and durable |
-//! | `steps` | where a test can stop what is applied |
+//! | `crash_points` | where a test can stop what is applied |
 //! | `transport` | authenticated, encrypted links over TCP |
 //! | `tree` | a root's handle: paths that cannot leave it |
 //! | `watch` | what the kernel says about changed names |
 
 pub mod address;
 pub mod apply;
-pub mod area;
 pub mod conflict;
+pub mod crash_points;
 pub mod engine;
 pub mod entry;
 pub mod exclude;
@@ -51,7 +51,7 @@ pub mod proto;
 pub mod scan;
 pub mod session;
 pub mod stage;
-pub mod steps;
+pub mod staging_area;
 pub mod transport;
 pub mod tree;
 pub mod watch;

@@ -21,11 +21,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use nix::errno::Errno;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use super::area::{self, Area, StageError, failed};
 use super::conflict::Store;
 use super::entry::{RelPath, TreeId};
 use super::index::Position;
 use super::proto::Trouble;
+use super::staging_area::{self, StageError, StagingArea, failed};
 use super::tree::Root;
 use crate::config;
 pub use record::Manifest;
@@ -48,7 +48,7 @@ pub struct Whose {
 pub(super) struct StagedTree {
     pub(super) path: PathBuf,
     pub(super) hash: config::Hash,
-    pub(super) area: Area,
+    pub(super) area: StagingArea,
     pub(super) store: Store,
 }
 
@@ -68,7 +68,7 @@ impl StagedTree {
 
     /// The directory of a series in its area; made if it is not there.
     pub(super) fn series(&self, name: &str) -> Result<OwnedFd, Trouble> {
-        area::made_directory(self.area.incoming(), name)
+        staging_area::made_directory(self.area.incoming(), name)
             .map_err(|error| failed(&self.area.path().display(), "cannot stage", error))
     }
 }
@@ -101,7 +101,7 @@ impl Stage {
         let flags = nix::fcntl::OFlag::O_DIRECTORY | nix::fcntl::OFlag::O_CLOEXEC;
         let home = nix::fcntl::open(state, flags, nix::sys::stat::Mode::empty())
             .and_then(|state| {
-                let home = area::made_directory(state.as_fd(), "incoming")?;
+                let home = staging_area::made_directory(state.as_fd(), "incoming")?;
                 record::sync(state.as_fd())?;
                 Ok(home)
             })
@@ -109,7 +109,7 @@ impl Stage {
         let trees = trees
             .iter()
             .map(|tree| {
-                let area = Area::open(&whose.cluster, &whose.group, &tree.path)?;
+                let area = StagingArea::open(&whose.cluster, &whose.group, &tree.path)?;
                 let io = |source| StageError::Io { path: area.path().to_owned(), source };
                 let store = Store::of(&area, whose, &tree.path).map_err(io)?;
                 Ok(StagedTree { path: tree.path.clone(), hash: tree.hash, area, store })
@@ -176,9 +176,9 @@ impl Stage {
         self.set_broken(why)?;
         for tree in &self.trees {
             let fail = |error| failed(&tree.area.path().display(), "cannot be put aside", error);
-            for name in area::names(tree.area.incoming()).map_err(fail)? {
+            for name in staging_area::names(tree.area.incoming()).map_err(fail)? {
                 let to = [b"damaged-".as_slice(), &name].concat();
-                let _ = area::remove_all(tree.area.conflicts(), &to);
+                let _ = staging_area::remove_all(tree.area.conflicts(), &to);
                 nix::fcntl::renameat(
                     tree.area.incoming(),
                     name.as_slice(),
@@ -280,7 +280,7 @@ impl Stage {
             Err(Errno::ENOENT) => (),
             Err(error) => return Err(at_home(error)),
         }
-        for name in area::names(self.home()).map_err(at_home)? {
+        for name in staging_area::names(self.home()).map_err(at_home)? {
             if name == record::BROKEN.as_bytes() {
                 continue;
             }

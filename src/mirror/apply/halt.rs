@@ -2,11 +2,11 @@
 
 use nix::errno::Errno;
 
-use crate::mirror::area::errno;
 use crate::mirror::entry::RelPath;
 use crate::mirror::meta::SetError;
 use crate::mirror::proto::Trouble;
 use crate::mirror::stage::StagedTree;
+use crate::mirror::staging_area::errno;
 use crate::mirror::tree::TreeError;
 
 /// Why a name is not where it should be.

@@ -14,11 +14,11 @@ use super::plan::Order;
 use super::victim::{Judge, Place};
 use super::{Halt, Run, not_reached, not_set, refused};
 use crate::limits;
-use crate::mirror::area::{self, errno};
 use crate::mirror::entry::{Content, Entry, Key, Kind, Seen};
 use crate::mirror::meta::{self, Look, What};
 use crate::mirror::proto::{Change, Op, Trouble};
 use crate::mirror::stage::{How, StagedOp, build, staged_name};
+use crate::mirror::staging_area::{self, errno};
 
 /// A patch of the series.
 struct Patch {
@@ -55,7 +55,7 @@ impl Run<'_> {
             return Ok(());
         }
         if whole.iter().any(|order| !begun.contains(order)) {
-            self.steps.take()?;
+            self.crash_points.take()?;
             self.ready.set_patched(&whole)?;
         }
         for patch in patches.iter().filter(|patch| whole.contains(&patch.order)) {
@@ -106,7 +106,7 @@ impl Run<'_> {
         let fail = |error| refused(tree, &key.path, "cannot be written to", error);
         let series = self.series(key.tree)?;
         let name = staged_name(order.0, order.1);
-        let staged = area::stat_at(series.as_fd(), name.as_str()).map_err(fail)?;
+        let staged = staging_area::stat_at(series.as_fd(), name.as_str()).map_err(fail)?;
         if staged.is_none_or(|staged| staged.st_ino != *ino) {
             return Err(fail(Errno::ENOENT));
         }
@@ -114,13 +114,13 @@ impl Run<'_> {
         let file = root.open_to_write(&key.path);
         let file = file.map_err(|error| not_reached(tree, &key.path, error))?;
         for &chunk in chunks {
-            self.steps.take()?;
+            self.crash_points.take()?;
             let (offset, bytes) = build::place(content, chunk);
             if !build::copy(&staged, &file, offset, bytes).map_err(fail)? {
                 return Err(fail(Errno::EIO));
             }
         }
-        self.steps.take()?;
+        self.crash_points.take()?;
         file.set_len(content.size).map_err(|error| fail(errno(&error)))?;
         meta::set(&file, entry).map_err(|error| not_set(tree, &key.path, &error))?;
         if self.done.in_place.len() <= limits::SYNC_EACH_MAX {

@@ -16,12 +16,12 @@ use super::sweep::gone_name;
 use super::victim::{Judge, Place};
 use super::{Halt, Run, not_reached, not_set, refused};
 use crate::limits;
-use crate::mirror::area::{self, errno, from_index};
 use crate::mirror::conflict::{Parent, Victim, Why};
 use crate::mirror::entry::{Entry, Key, Kind, RelPath, Seen, TreeId};
 use crate::mirror::meta::{self, Look, Sort, What};
 use crate::mirror::proto::Trouble;
 use crate::mirror::stage::{How, staged_name};
+use crate::mirror::staging_area::{self, errno, from_index};
 use crate::mirror::tree::{Root, TreeError};
 
 impl Run<'_> {
@@ -109,22 +109,22 @@ impl Run<'_> {
         let parent = self.parent(key)?;
         let series = self.series(key.tree)?;
         let fail = |error| refused(tree, &key.path, "the directory cannot be made", error);
-        self.steps.take()?;
+        self.crash_points.take()?;
         // What a crash left there was kept before it was put there.
         match unlinkat(&*series, NEW, UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT | Errno::EISDIR | Errno::EPERM) => {}
             Err(error) => return Err(fail(error)),
         }
-        let new = area::made_directory(series.as_fd(), NEW).map_err(fail)?;
+        let new = staging_area::made_directory(series.as_fd(), NEW).map_err(fail)?;
         meta::set(&new, entry).map_err(|error| not_set(tree, &key.path, &error))?;
-        self.steps.take()?;
+        self.crash_points.take()?;
         let done =
             renameat2(&*series, NEW, &*parent, key.path.name(), RenameFlags::RENAME_NOREPLACE);
         match done {
             // What is there is no directory, and no op says that it goes: it is judged at once.
             Err(Errno::EEXIST) => {
                 self.spare(key)?;
-                self.steps.take()?;
+                self.crash_points.take()?;
                 let exchange = RenameFlags::RENAME_EXCHANGE;
                 renameat2(&*series, NEW, &*parent, key.path.name(), exchange).map_err(fail)?;
                 unlinkat(&*series, NEW, UnlinkatFlags::NoRemoveDir).map_err(fail)
@@ -139,7 +139,7 @@ impl Run<'_> {
         let series = self.series(key.tree)?;
         let name = staged_name(order.0, order.1);
         let fail = |error| refused(tree, &key.path, "cannot be replaced", error);
-        match area::stat_at(series.as_fd(), name.as_str()).map_err(fail)? {
+        match staging_area::stat_at(series.as_fd(), name.as_str()).map_err(fail)? {
             Some(staged) if staged.st_ino == ino => self.swap(order, key)?,
             // Something else: what it has changed places with.
             Some(_) => return Ok(()),
@@ -168,7 +168,7 @@ impl Run<'_> {
         let series = self.series(key.tree)?;
         let fail =
             |error| refused(tree, &key.path, "cannot be taken from where it is staged", error);
-        let packed = match area::directory(series.as_fd(), &staged_name(above.0, above.1)) {
+        let packed = match staging_area::directory(series.as_fd(), &staged_name(above.0, above.1)) {
             Ok(packed) => packed,
             // It came in, and is what somebody here had there.
             Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(false),
@@ -179,7 +179,7 @@ impl Run<'_> {
         if there.is_none_or(|(seen, _)| seen.ino != ino) {
             return Ok(false);
         }
-        self.steps.take()?;
+        self.crash_points.take()?;
         let to = staged_name(order.0, order.1);
         renameat(&packed, name, &*series, to.as_str()).map_err(fail)?;
         Ok(true)
@@ -198,7 +198,7 @@ impl Run<'_> {
             self.done.whole.remove(&Key { tree: key.tree, path });
         }
         let free = RenameFlags::RENAME_NOREPLACE;
-        self.steps.take()?;
+        self.crash_points.take()?;
         match renameat2(&*series, staged.as_str(), &*parent, name, free) {
             Err(Errno::EEXIST) => {}
             done => return done.map_err(fail),
@@ -207,7 +207,7 @@ impl Run<'_> {
         let (seen, _) = there.ok_or_else(|| fail(Errno::ENOENT))?;
         self.must_be_as_before(key, seen)?;
         self.note(order, seen);
-        self.steps.take()?;
+        self.crash_points.take()?;
         let exchange = RenameFlags::RENAME_EXCHANGE;
         match renameat2(&*series, staged.as_str(), &*parent, name, exchange) {
             // A file system that cannot.
@@ -284,7 +284,7 @@ impl Run<'_> {
             }
             self.keep_metadata(key, &look)?;
         }
-        self.steps.take()?;
+        self.crash_points.take()?;
         let file = root.open_file(&key.path);
         let file = file.map_err(|error| not_reached(tree, &key.path, error))?;
         meta::set(&file, entry).map_err(|error| not_set(tree, &key.path, &error))
@@ -344,7 +344,7 @@ impl Run<'_> {
         let (parent, path, look) = (parent.as_fd(), &key.path, &look);
         let parents = &parents_of(root, path);
         let victim = Victim { parent, name, path, look, why, parents };
-        tree.store.keep(&victim, &self.occasion, self.steps)?;
+        tree.store.keep(&victim, &self.occasion, self.crash_points)?;
         Ok(tree.store.sync()?)
     }
 
@@ -359,7 +359,7 @@ impl Run<'_> {
         let (name, why) = (key.path.name(), Why::Metadata);
         let (parent, path) = (parent.as_fd(), &key.path);
         let victim = Victim { parent, name, path, look, why, parents: &[] };
-        tree.store.keep(&victim, &self.occasion, self.steps)?;
+        tree.store.keep(&victim, &self.occasion, self.crash_points)?;
         Ok(tree.store.sync()?)
     }
 
@@ -381,7 +381,7 @@ impl Run<'_> {
         let series = self.series(key.tree)?;
         let staged = staged_name(order.0, order.1);
         let fail = |error| refused(tree, &key.path, "the hard link cannot be made", error);
-        match area::stat_at(series.as_fd(), staged.as_str()).map_err(fail)? {
+        match staging_area::stat_at(series.as_fd(), staged.as_str()).map_err(fail)? {
             Some(stat) if stat.st_ino == first.ino => {}
             found => {
                 if found.is_some() {
@@ -390,7 +390,7 @@ impl Run<'_> {
                     renameat(&*series, staged.as_str(), &*series, gone.as_str()).map_err(fail)?;
                 }
                 let (of, name) = root.open_parent(to).map_err(reached)?;
-                self.steps.take()?;
+                self.crash_points.take()?;
                 linkat(&of, name, &*series, staged.as_str(), AtFlags::empty()).map_err(fail)?;
             }
         }
@@ -421,7 +421,7 @@ impl Run<'_> {
         self.must_be_as_before(key, seen)?;
         let gone = self.free_gone_name(order, key.tree)?;
         self.note(order, seen);
-        self.steps.take()?;
+        self.crash_points.take()?;
         let free = RenameFlags::RENAME_NOREPLACE;
         match renameat2(parent, name, &*series, gone.as_str(), free) {
             Err(Errno::EINVAL) => renameat(parent, name, &*series, gone.as_str()).map_err(fail),
@@ -436,7 +436,7 @@ impl Run<'_> {
         let all = |error| Halt::All(Trouble::Failed(format!("the staging area: {error}")));
         for number in 0u32.. {
             let name = gone_name(order, number);
-            if area::stat_at(series.as_fd(), name.as_str()).map_err(all)?.is_none() {
+            if staging_area::stat_at(series.as_fd(), name.as_str()).map_err(all)?.is_none() {
                 return Ok(name);
             }
         }

@@ -12,13 +12,13 @@ use super::plan::Order;
 use super::victim::{Judge, Place};
 use super::{Rest, Run};
 use crate::limits;
-use crate::mirror::area::{self, DIRECTORY, errno, failed};
 use crate::mirror::conflict::{Parent, Victim, Why};
 use crate::mirror::entry::{Entry, Key, Kind, RelPath, Seen};
 use crate::mirror::hash;
 use crate::mirror::meta::{self, Look, Sort, What};
 use crate::mirror::proto::{Change, Op, Trouble};
 use crate::mirror::stage::{How, StagedOp, StagedTree};
+use crate::mirror::staging_area::{self, DIRECTORY, errno, failed};
 
 /// The name in the series' directory of what an op took away.
 pub(super) fn gone_name((batch, number): Order, again: u32) -> String {
@@ -60,8 +60,10 @@ impl Run<'_> {
         let stage = self.stage;
         for (id, tree) in stage.trees() {
             let fail = |error| failed(&tree.area.path().display(), "cannot be read", error);
-            let Ok(series) = area::directory(tree.area.incoming(), &self.name) else { continue };
-            let names = area::names(series.as_fd()).map_err(fail)?;
+            let Ok(series) = staging_area::directory(tree.area.incoming(), &self.name) else {
+                continue;
+            };
+            let names = staging_area::names(series.as_fd()).map_err(fail)?;
             let mut found: Vec<(Order, bool, Vec<u8>)> = names
                 .into_iter()
                 .filter_map(|name| parse(&name).map(|(order, is_gone)| (order, is_gone, name)))
@@ -103,8 +105,8 @@ impl Run<'_> {
             // Before the index forgets what they were judged by: they are not judged again.
             for (count, name) in judged.into_iter().enumerate() {
                 self.may_go_on(count)?;
-                self.steps.take()?;
-                if let Err(error) = area::remove_all(series.as_fd(), &name) {
+                self.crash_points.take()?;
+                if let Err(error) = staging_area::remove_all(series.as_fd(), &name) {
                     // In nobody's way there.
                     log::warn!(
                         "{}: cannot be removed: {}",
@@ -188,12 +190,12 @@ impl Run<'_> {
         let (mut kept, mut count) = (false, 0_usize);
         let mut left = vec![(RelPath::root(), inside(&above, top.look, top.key))];
         while let Some((path, parents)) = left.pop() {
-            let directory = match area::directory_at(base.as_fd(), &path) {
+            let directory = match staging_area::directory_at(base.as_fd(), &path) {
                 Ok(directory) => directory,
                 // Something is mounted there, or it cannot be read: it cannot be removed either.
                 Err(_) => continue,
             };
-            for name in area::names(directory.as_fd()).map_err(fail)? {
+            for name in staging_area::names(directory.as_fd()).map_err(fail)? {
                 self.may_go_on(count)?;
                 count = count.wrapping_add(1);
                 let Ok(Some(look)) = meta::look_at(&directory, &name) else { continue };
@@ -203,7 +205,7 @@ impl Run<'_> {
                     let (parent, why) = (directory.as_fd(), Why::Created);
                     let (path, look, parents) = (&place, &look, parents.as_slice());
                     let victim = Victim { parent, name: &name, path, look, why, parents };
-                    top.tree.store.keep(&victim, &self.occasion, self.steps)?;
+                    top.tree.store.keep(&victim, &self.occasion, self.crash_points)?;
                     kept = true;
                     continue;
                 };
@@ -243,7 +245,7 @@ impl Run<'_> {
         };
         let (parent, path, parents) = (directory, &key.path, parents.as_slice());
         let victim = Victim { parent, name, path, look, why, parents };
-        let kept = tree.store.keep(&victim, &self.occasion, self.steps).map(drop);
+        let kept = tree.store.keep(&victim, &self.occasion, self.crash_points).map(drop);
         self.disk(kept)?;
         Ok(true)
     }

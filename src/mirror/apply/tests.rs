@@ -158,7 +158,7 @@ fn p3_stopped_at_any_write_it_ends_the_same() {
             change(&pair.owner);
             let ops = pair.ops();
             let ready = pair.take_in(&ops).unwrap();
-            let stopped = pair.apply(&ready, &mut Steps::until(stop));
+            let stopped = pair.apply(&ready, &mut CrashPoints::until(stop));
             if stopped.is_ok() {
                 assert!(stop > 60, "only {stop} writes");
                 break;
@@ -166,11 +166,11 @@ fn p3_stopped_at_any_write_it_ends_the_same() {
             pair.reopen();
             // A second crash, a little later.
             if let Some(ready) = pair.stage.recover().unwrap() {
-                let _ = pair.apply(&ready, &mut Steps::until(2));
+                let _ = pair.apply(&ready, &mut CrashPoints::until(2));
                 pair.reopen();
             }
             if let Some(ready) = pair.stage.recover().unwrap() {
-                let applied = pair.apply(&ready, &mut Steps::all()).unwrap();
+                let applied = pair.apply(&ready, &mut CrashPoints::all()).unwrap();
                 assert_eq!(applied.unfinished, Vec::new());
             }
             pair.assert_same();
@@ -193,11 +193,11 @@ fn a_new_directory_comes_in_by_one_rename() {
     fs::rename(pair.owner.join("old"), pair.owner.join("new")).unwrap();
     let ops = pair.ops();
     let ready = pair.take_in(&ops).unwrap();
-    let mut steps = Steps::until(20);
+    let mut crash_points = CrashPoints::until(20);
     let (roots, index) = (pair.roots(), pair.index());
-    let mut brought = bring(&ready, &roots, index, &mut steps, false, &|| false).unwrap();
+    let mut brought = bring(&ready, &roots, index, &mut crash_points, false, &|| false).unwrap();
     assert_eq!(snapshot(&pair.replica), snapshot(&pair.owner));
-    finish(&mut brought, &roots, index, &mut Steps::all(), &|| false).unwrap().unwrap();
+    finish(&mut brought, &roots, index, &mut CrashPoints::all(), &|| false).unwrap().unwrap();
     assert!(pair.ops().is_empty() && pair.conflicts().is_empty());
 }
 
@@ -216,7 +216,7 @@ fn what_was_packed_comes_in_alone_if_its_directory_cannot() {
     ready.set_brought().unwrap();
     write(&pair.replica, "new/mine", "mine");
     write(&pair.replica, "new/1", "mine");
-    let applied = pair.apply(&ready, &mut Steps::all()).unwrap();
+    let applied = pair.apply(&ready, &mut CrashPoints::all()).unwrap();
     assert_eq!(names(&applied), [key("new"), key("new/1")]);
     let read = |name| fs::read_to_string(pair.replica.join(name)).unwrap();
     assert_eq!((read("new/mine"), read("new/1")), ("mine".to_owned(), "mine".to_owned()));
@@ -232,14 +232,14 @@ fn what_was_committed_is_not_applied_again() {
     // All writes but the last: the record stays.
     let mut stop = 0;
     while pair.index().position().unwrap().is_none() {
-        assert!(pair.apply(&ready, &mut Steps::until(stop)).is_err());
+        assert!(pair.apply(&ready, &mut CrashPoints::until(stop)).is_err());
         stop += 1;
     }
     // This node became the owner, and works.
     write(&pair.replica, "a", "newer");
     pair.reopen();
     let ready = pair.stage.recover().unwrap().unwrap();
-    pair.apply(&ready, &mut Steps::all()).unwrap();
+    pair.apply(&ready, &mut CrashPoints::all()).unwrap();
     assert_eq!(fs::read(pair.replica.join("a")).unwrap(), b"newer");
     pair.assert_nothing_staged();
 }
@@ -263,7 +263,7 @@ fn a_directory_that_was_taken_away_here_is_made_again() {
     fs::write(pair.owner.join("d/e/f/deep"), "deeper").unwrap();
     let ops = pair.ops();
     let ready = pair.take_in(&ops).unwrap();
-    pair.apply(&ready, &mut Steps::all()).unwrap();
+    pair.apply(&ready, &mut CrashPoints::all()).unwrap();
     let (owner, replica) = (snapshot(&pair.owner), snapshot(&pair.replica));
     for path in ["d/e/f/deep", "d/e/f", "d/e", "d"].map(|path| key(path).path) {
         assert_eq!(replica[&path], owner[&path], "{path}");
@@ -281,7 +281,7 @@ fn a_file_that_was_written_to_after_it_was_not_sent_is_unfinished() {
     let ops = pair.ops();
     let ready = pair.take_in(&ops).unwrap();
     write(&pair.replica, "a", "mine");
-    let applied = pair.apply(&ready, &mut Steps::all()).unwrap();
+    let applied = pair.apply(&ready, &mut CrashPoints::all()).unwrap();
     assert_eq!(names(&applied), [key("a")]);
     assert!(applied.unfinished[0].why.contains("changed here"), "{applied:?}");
     assert_eq!(fs::read(pair.replica.join("a")).unwrap(), b"mine");
@@ -334,7 +334,7 @@ fn what_cannot_be_applied_stops_nothing_else() {
     let ops = pair.ops();
     let ready = pair.take_in(&ops).unwrap();
     let flags = ["a", "d/deep", "gone/one"].map(|name| Flag::set(pair.replica.join(name), "i"));
-    let applied = pair.apply(&ready, &mut Steps::all()).unwrap();
+    let applied = pair.apply(&ready, &mut CrashPoints::all()).unwrap();
     // A directory goes, with an immutable file in it.
     let mut expected = vec![key("a"), key("d/deep"), key("d/deep/new"), key("d/deep/x")];
     expected.sort();
@@ -428,7 +428,7 @@ fn later_batches_win_and_deletions_take_what_was_put_below() {
     let Change::Put(entry) = &ops[2].change else { panic!() };
     let directory = fs::File::open(pair.owner.join("d")).unwrap();
     futimens(&directory, &TimeSpec::UTIME_OMIT, &mtime(entry)).unwrap();
-    assert_eq!(pair.apply(&ready, &mut Steps::all()).unwrap().conflicts, 0);
+    assert_eq!(pair.apply(&ready, &mut CrashPoints::all()).unwrap().conflicts, 0);
     pair.assert_same();
 }
 
@@ -467,10 +467,10 @@ fn a_peer_that_makes_no_sense_is_refused() {
     // A link to what is not there, and a file below a file, change nothing but that.
     let orphan = put("b", Entry { kind: Kind::Link { to: key("none").path }, ..good.clone() });
     let ready = pair.take_in(&[orphan]).unwrap();
-    assert_eq!(pair.apply(&ready, &mut Steps::all()).unwrap().unfinished[0].key, key("b"));
+    assert_eq!(pair.apply(&ready, &mut CrashPoints::all()).unwrap().unfinished[0].key, key("b"));
     let below = put("a/b", Entry { kind: Kind::Symlink { target: b"x".to_vec() }, ..good });
     let ready = pair.take_in(&[below]).unwrap();
-    assert_eq!(pair.apply(&ready, &mut Steps::all()).unwrap().unfinished[0].key, key("a/b"));
+    assert_eq!(pair.apply(&ready, &mut CrashPoints::all()).unwrap().unfinished[0].key, key("a/b"));
     assert_eq!(snapshot(&pair.replica), before);
 }
 
@@ -503,8 +503,9 @@ fn p3_what_was_written_after_a_takeover_stays_when_the_rest_is_done_again() {
         let ops = pair.ops();
         let ready = pair.take_in(&ops).unwrap();
         let roots = pair.roots();
-        let steps = &mut Steps::all();
-        let mut brought = bring(&ready, &roots, pair.index(), steps, false, &|| false).unwrap();
+        let crash_points = &mut CrashPoints::all();
+        let mut brought =
+            bring(&ready, &roots, pair.index(), crash_points, false, &|| false).unwrap();
         let (owner, replica) = (snapshot(&pair.owner), snapshot(&pair.replica));
         assert_eq!(owner, replica, "all is there before the rest");
         brought.set_brought().unwrap();
@@ -515,11 +516,11 @@ fn p3_what_was_written_after_a_takeover_stays_when_the_rest_is_done_again() {
         set_mode(&pair.replica, "mode-only", 0o640);
         let served = snapshot(&pair.replica);
         let stopped =
-            finish(&mut brought, &roots, pair.index(), &mut Steps::until(stop), &|| false);
+            finish(&mut brought, &roots, pair.index(), &mut CrashPoints::until(stop), &|| false);
         if stopped.is_err() {
             pair.reopen();
             let ready = pair.stage.recover().unwrap().unwrap();
-            pair.apply(&ready, &mut Steps::all()).unwrap();
+            pair.apply(&ready, &mut CrashPoints::all()).unwrap();
         }
         assert_eq!(snapshot(&pair.replica), served, "stopped at {stop}");
         assert_eq!(pair.conflicts(), expected_conflicts(), "stopped at {stop}");
@@ -542,8 +543,8 @@ fn the_rest_can_be_interrupted_again_and_again() {
     change(&pair.owner);
     let ops = pair.ops();
     let ready = pair.take_in(&ops).unwrap();
-    let (roots, steps) = (pair.roots(), &mut Steps::all());
-    let mut brought = bring(&ready, &roots, pair.index(), steps, false, &|| false).unwrap();
+    let (roots, crash_points) = (pair.roots(), &mut CrashPoints::all());
+    let mut brought = bring(&ready, &roots, pair.index(), crash_points, false, &|| false).unwrap();
     brought.set_brought().unwrap();
     write(&pair.replica, "a.txt", "served");
     let served = snapshot(&pair.replica);
@@ -551,7 +552,7 @@ fn the_rest_can_be_interrupted_again_and_again() {
     let applied = loop {
         let looks = std::cell::Cell::new(0);
         let interrupted = || looks.replace(looks.get() + 1) >= pauses;
-        match finish(&mut brought, &roots, pair.index(), steps, &interrupted).unwrap() {
+        match finish(&mut brought, &roots, pair.index(), crash_points, &interrupted).unwrap() {
             Some(applied) => break applied,
             None => pauses += 1,
         }
@@ -585,7 +586,7 @@ fn a_large_file_of_which_little_changed_is_patched() {
     let ready = pair.take_in(&ops).unwrap();
     let staged: u64 = walk(&pair.area().join("incoming")).iter().map(|meta| meta.blocks()).sum();
     assert!(staged * 512 <= 2 * 262_144 + 65_536, "{staged} blocks for two chunks");
-    pair.apply(&ready, &mut Steps::all()).unwrap();
+    pair.apply(&ready, &mut CrashPoints::all()).unwrap();
     pair.assert_same();
     let after = fs::metadata(pair.replica.join("base")).unwrap();
     assert_eq!(after.ino(), before.ino());
@@ -617,11 +618,11 @@ fn p3_a_patch_that_was_stopped_anywhere_is_whole_when_it_is_done_again() {
         let ready = pair.take_in(&ops).unwrap();
         let mine = [&b"mine"[..], &large()[4..]].concat();
         write(&pair.replica, "mine", &mine);
-        let stopped = pair.apply(&ready, &mut Steps::until(stop));
+        let stopped = pair.apply(&ready, &mut CrashPoints::until(stop));
         if stopped.is_err() {
             pair.reopen();
             let ready = pair.stage.recover().unwrap().unwrap();
-            pair.apply(&ready, &mut Steps::all()).unwrap();
+            pair.apply(&ready, &mut CrashPoints::all()).unwrap();
         }
         assert!(fs::read(pair.replica.join("base")).unwrap() == content, "stopped at {stop}");
         assert!(fs::read(pair.replica.join("mine")).unwrap() == mine, "stopped at {stop}");

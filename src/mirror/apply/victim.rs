@@ -9,7 +9,6 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 
 use crate::limits;
-use crate::mirror::area::from_index;
 use crate::mirror::conflict::Why;
 use crate::mirror::entry::{Content, Entry, Key, Kind};
 use crate::mirror::hash;
@@ -17,6 +16,7 @@ use crate::mirror::index::Index;
 use crate::mirror::meta::{Look, What};
 use crate::mirror::proto::Trouble;
 use crate::mirror::stage::StagedTree;
+use crate::mirror::staging_area::from_index;
 use crate::mirror::tree::Root;
 
 /// Where it is.

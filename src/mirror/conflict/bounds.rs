@@ -16,7 +16,7 @@ use nix::unistd::fsync;
 
 use super::{ABOUT, About, FILE, Id, Store, Why, ids, write_about_as};
 use crate::limits;
-use crate::mirror::area;
+use crate::mirror::staging_area;
 
 /// How much a store holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,7 +68,7 @@ impl Store {
                 tidied.more = true;
                 break;
             }
-            area::remove_all(self.directory.as_fd(), id.to_string().as_bytes())?;
+            staging_area::remove_all(self.directory.as_fd(), id.to_string().as_bytes())?;
             tidied.removed += 1;
             left.count = left.count.saturating_sub(1);
             left.bytes = left.bytes.saturating_sub(bytes);
@@ -85,17 +85,17 @@ impl Store {
     /// without anything.
     fn remove_half_made(&self, now: SystemTime) -> Result<(), Errno> {
         let prefix = format!("{}-", super::NEW);
-        for name in area::names(self.directory.as_fd())? {
+        for name in staging_area::names(self.directory.as_fd())? {
             if !name.starts_with(prefix.as_bytes()) {
                 continue;
             }
-            let Some(stat) = area::stat_at(self.directory.as_fd(), name.as_slice())? else {
+            let Some(stat) = staging_area::stat_at(self.directory.as_fd(), name.as_slice())? else {
                 continue;
             };
             let changed = Duration::from_secs(u64::try_from(stat.st_ctime).unwrap_or_default());
             let age = now.duration_since(SystemTime::UNIX_EPOCH + changed).unwrap_or_default();
             if age > limits::CONFLICT_HALF_MADE_FOR {
-                area::remove_all(self.directory.as_fd(), &name)?;
+                staging_area::remove_all(self.directory.as_fd(), &name)?;
             }
         }
         Ok(())
@@ -103,8 +103,8 @@ impl Store {
 
     fn bytes_of(&self, id: &Id) -> Result<u64, Errno> {
         let file = format!("{id}/{FILE}");
-        let found = area::stat_at(self.directory.as_fd(), file.as_str())?;
-        let alone = found.filter(|stat| stat.st_nlink == 1 || area::is_directory(stat));
+        let found = staging_area::stat_at(self.directory.as_fd(), file.as_str())?;
+        let alone = found.filter(|stat| stat.st_nlink == 1 || staging_area::is_directory(stat));
         Ok(alone.map_or(0, |stat| u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512)))
     }
 
@@ -190,8 +190,10 @@ impl Store {
     /// Says something else about a conflict: the old words or the new ones, also after a crash.
     fn rewrite(&self, about: &About) -> Result<(), Errno> {
         const NEXT: &str = "about.next";
-        let directory = area::directory(self.directory.as_fd(), &about.id)?;
-        write_about_as(directory.as_fd(), NEXT, about)?.sync_data().map_err(|e| area::errno(&e))?;
+        let directory = staging_area::directory(self.directory.as_fd(), &about.id)?;
+        write_about_as(directory.as_fd(), NEXT, about)?
+            .sync_data()
+            .map_err(|e| staging_area::errno(&e))?;
         renameat(&directory, NEXT, &directory, ABOUT)
     }
 }

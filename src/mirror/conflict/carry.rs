@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{ABOUT, About, ConflictError, FILE, Id, Store, write_about_as};
 use crate::limits;
-use crate::mirror::area::{self, errno};
 use crate::mirror::meta;
+use crate::mirror::staging_area::{self, errno};
 
 /// A conflict that travels; the bytes of a file follow it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,7 +44,7 @@ impl Store {
         if !parcel.about.has_file {
             return Ok((parcel, None));
         }
-        let directory = area::directory(self.directory.as_fd(), id).map_err(failed)?;
+        let directory = staging_area::directory(self.directory.as_fd(), id).map_err(failed)?;
         match parcel.about.kind.as_str() {
             "file" => {
                 let flags =
@@ -80,7 +80,7 @@ impl Store {
         let mut id = Id::read(&about.id).filter(|_| is_ours).ok_or_else(damaged)?;
         let failed = |error: Errno| self.failed(&about.id, error);
         self.has_room(parcel.bytes)?;
-        while area::stat_at(self.directory.as_fd(), id.to_string().as_str())
+        while staging_area::stat_at(self.directory.as_fd(), id.to_string().as_str())
             .map_err(failed)?
             .is_some()
         {
@@ -88,7 +88,8 @@ impl Store {
         }
         let id = id.to_string();
         self.finish_new().map_err(failed)?;
-        let new = area::made_directory(self.directory.as_fd(), &self.new).map_err(failed)?;
+        let new =
+            staging_area::made_directory(self.directory.as_fd(), &self.new).map_err(failed)?;
         if about.has_file {
             self.unpack_file(&new, parcel, next)?;
         }

@@ -15,11 +15,11 @@ use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, fsync, unlinkat};
 
 use super::{About, FILE, Id, Occasion, Parent, Store, Victim, Why, kind_word};
-use crate::mirror::area::{self, Area, StageError};
+use crate::mirror::crash_points::CrashPoints;
 use crate::mirror::entry::{RelPath, Stamp};
 use crate::mirror::meta::{self, Look, Sort, What};
 use crate::mirror::stage::Whose;
-use crate::mirror::steps::Steps;
+use crate::mirror::staging_area::{self, StageError, StagingArea};
 use crate::mirror::tree::{Root, TreeError};
 
 /// Why an administrator's wish was refused.
@@ -74,7 +74,7 @@ impl Store {
     /// # Errors
     /// It belongs to somebody else, or the system refused.
     pub fn find(whose: &Whose, tree: &Path) -> Result<Option<Store>, StageError> {
-        let there = Area::path_of(&whose.cluster, &whose.group, tree)
+        let there = StagingArea::path_of(&whose.cluster, &whose.group, tree)
             .is_some_and(|path| path.symlink_metadata().is_ok());
         if !there {
             return Ok(None);
@@ -87,7 +87,7 @@ impl Store {
     /// # Errors
     /// As [`Store::find`].
     pub fn open(whose: &Whose, tree: &Path) -> Result<Store, StageError> {
-        let area = Area::open(&whose.cluster, &whose.group, tree)?;
+        let area = StagingArea::open(&whose.cluster, &whose.group, tree)?;
         let io = |source| StageError::Io { path: area.path().to_owned(), source };
         let store = Store::of(&area, whose, tree).map_err(io)?;
         // Others may be making one at the same time.
@@ -101,7 +101,9 @@ impl Store {
     /// # Errors
     /// The system refused.
     pub fn count_of(whose: &Whose, tree: &Path) -> Result<u64, Errno> {
-        let Some(area) = Area::path_of(&whose.cluster, &whose.group, tree) else { return Ok(0) };
+        let Some(area) = StagingArea::path_of(&whose.cluster, &whose.group, tree) else {
+            return Ok(0);
+        };
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         match open(&area.join("conflicts"), flags, Mode::empty()) {
             Ok(directory) => Ok(super::ids(directory.as_fd())?.len() as u64),
@@ -161,8 +163,9 @@ impl Store {
         let kept = self.path.join(id).join(FILE).display().to_string();
         let failed = |error| self.failed(id, error);
         let place = root.place(path);
-        let directory = area::directory(self.directory.as_fd(), id).map_err(failed)?;
-        let ino = area::stat_at(directory.as_fd(), FILE).map_err(failed)?.map(|stat| stat.st_ino);
+        let directory = staging_area::directory(self.directory.as_fd(), id).map_err(failed)?;
+        let ino =
+            staging_area::stat_at(directory.as_fd(), FILE).map_err(failed)?.map(|stat| stat.st_ino);
         let here = meta::look(root, path).map_err(in_tree)?;
         match &here {
             // The same file has its old name again: to rename one over the other does nothing.
@@ -204,7 +207,7 @@ impl Store {
         kept: Option<&Look>,
         about: &About,
     ) -> Result<(), ConflictError> {
-        let failed = |error: std::io::Error| self.failed(&about.id, area::errno(&error));
+        let failed = |error: std::io::Error| self.failed(&about.id, staging_area::errno(&error));
         let there = meta::look_at(directory, FILE.as_bytes()).map_err(failed)?;
         match (there, kept) {
             (Some(there), Some(kept)) if there.seen.ino != kept.seen.ino => {
@@ -269,7 +272,7 @@ impl Store {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let time_ms = u64::try_from(now.as_millis()).unwrap_or_default();
         let occasion = Occasion { time_ms, generation: None };
-        self.keep(victim, &occasion, &mut Steps::all())
+        self.keep(victim, &occasion, &mut CrashPoints::all())
             .and_then(|_| self.sync())
             .map_err(|trouble| ConflictError::Failed(trouble.to_string()))
     }
@@ -317,7 +320,7 @@ impl Store {
         let entry = as_it_was.entry(Stamp { s, ns: now.subsec_nanos() });
         let (parent, name) = root.open_parent(path).map_err(in_tree)?;
         let new = format!("{}-directory", self.new);
-        let made = area::made_directory(self.directory.as_fd(), &new).map_err(failed)?;
+        let made = staging_area::made_directory(self.directory.as_fd(), &new).map_err(failed)?;
         meta::set(&made, &entry)
             .map_err(|error| ConflictError::Failed(format!("{place}: {error}")))?;
         let free = RenameFlags::RENAME_NOREPLACE;

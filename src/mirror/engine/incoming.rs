@@ -3,12 +3,12 @@
 use std::cell::RefCell;
 use std::time::Instant;
 
+use super::connection::Connection;
 use super::own::Judge;
 use super::replica::{self, Replica};
 use super::report::Skipped;
 use super::settle::{Settler, trouble};
 use super::trees::Trees;
-use super::wire::Wire;
 use crate::core::{Generation, Time};
 use crate::limits;
 use crate::mirror::index::Index;
@@ -52,7 +52,7 @@ pub struct Around<'a> {
     /// What was acknowledged, and the places beside the trees.
     pub settler: &'a mut Settler,
     /// The link, if there is one.
-    pub wire: &'a mut Wire,
+    pub connection: &'a mut Connection,
     /// What is not mirrored.
     pub skipped: &'a mut Skipped,
     /// The copy, watched.
@@ -103,7 +103,7 @@ impl Incoming {
     fn perform(&mut self, command: Command, around: &mut Around<'_>) -> Option<Event> {
         let done = match command {
             Command::Say(envelope) => {
-                return around.wire.say(&envelope).err().map(|why| {
+                return around.connection.say(&envelope).err().map(|why| {
                     self.taken.ended.get_or_insert(why);
                     Event::Cut
                 });
@@ -176,10 +176,10 @@ impl Incoming {
                 }
                 return None;
             }
-            Command::Hang(why) => {
+            Command::Disconnect(why) => {
                 log::warn!("a mirror session was ended: {why}");
                 self.taken.ended.get_or_insert(why);
-                around.wire.close();
+                around.connection.close();
                 return None;
             }
         };
@@ -276,13 +276,13 @@ impl Incoming {
         self.taken.busy = false;
         // This node may have to serve: the rest is done when it does.
         let Some(settled) = finished else {
-            around.wire.close();
+            around.connection.close();
             return Ok(Event::Cut);
         };
         self.next_commit = self.next_commit.saturating_add(1);
         if settled.unfinished.len() > limits::BATCH_OPS_MAX {
             // Too many to be told one by one: a new session finds what differs.
-            around.wire.close();
+            around.connection.close();
             return Ok(Event::Cut);
         }
         if settled.unfinished.is_empty() {

@@ -14,6 +14,7 @@ mod backlog;
 mod batch;
 mod begin;
 mod brake;
+mod connection;
 mod crash;
 mod gather;
 mod hints;
@@ -22,6 +23,7 @@ mod judge;
 mod kept;
 mod links;
 mod look;
+mod mode;
 mod orders;
 mod outgoing;
 mod own;
@@ -32,12 +34,10 @@ mod refusals;
 mod replica;
 mod report;
 mod rest;
-mod role;
 mod settle;
 mod standby;
 mod trees;
 mod walk;
-mod wire;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -47,16 +47,16 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 
 pub use self::begin::Beginning;
+use self::connection::Connection;
+pub use self::connection::decline;
 use self::crash::OwnerMark;
 use self::kept::Kept;
 use self::look::Look;
+use self::mode::Mode;
 use self::replica::Replica;
 use self::report::{News, Rate, Skipped};
-use self::role::Role;
 use self::settle::Settler;
 use self::trees::Trees;
-use self::wire::Wire;
-pub use self::wire::decline;
 use crate::config::{self, NodeIndex};
 use crate::control::event::Kind;
 use crate::control::status::{Direction, Mirror, MirrorState};
@@ -240,10 +240,10 @@ pub struct Engine {
     duty: MirrorDuty,
     terms: MirrorTerms,
     peer: PeerSync,
-    role: Role,
+    mode: Mode,
     /// The copy here, while another node owns it or nobody does.
     replica: Option<Replica>,
-    wire: Wire,
+    connection: Connection,
     /// A link that came before its order.
     early: Option<(Instant, Box<Incoming>)>,
     /// The roots are there, as far as was seen last; else why not.
@@ -290,9 +290,9 @@ impl Engine {
             duty: MirrorDuty::Still,
             terms: MirrorTerms::default(),
             peer: PeerSync::default(),
-            role: Role::idle(now),
+            mode: Mode::idle(now),
             replica: None,
-            wire: Wire::default(),
+            connection: Connection::default(),
             early: None,
             roots: Ok(()),
             empty: false,
@@ -327,7 +327,7 @@ impl Engine {
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             if lock(&self.mail).over {
-                if matches!(self.role, Role::Out(_)) {
+                if matches!(self.mode, Mode::Out(_)) {
                     OwnerMark::of(&self.setup.state).end();
                 }
                 return;
@@ -351,10 +351,10 @@ impl Engine {
             return Duration::ZERO;
         }
         let now = Instant::now();
-        let session = self.role.session_deadline().map(|at| at.since(self.now()));
+        let session = self.mode.session_deadline().map(|at| at.since(self.now()));
         let others = [
-            self.role.due(self.wire.path(), self.peer),
-            self.replica.as_ref().filter(|_| matches!(self.role, Role::In(_))).map(Replica::due),
+            self.mode.due(self.connection.path(), self.peer),
+            self.replica.as_ref().filter(|_| matches!(self.mode, Mode::In(_))).map(Replica::due),
             self.early.as_ref().map(|(since, _)| *since + limits::MIRROR_EARLY_PATIENCE),
             self.news.due(),
             Some(self.kept.due()),
@@ -372,13 +372,13 @@ impl Engine {
             Input::Wake => {}
             Input::Arrived(link) => self.early = Some((Instant::now(), link)),
             Input::Heard { link, bytes } => {
-                if self.wire.is(link) {
+                if self.connection.is(link) {
                     self.heard(&bytes);
                 }
             }
             Input::Ended { link, why } => {
-                if self.wire.is(link) {
-                    self.wire.close();
+                if self.connection.is(link) {
+                    self.connection.close();
                     self.cut(&why);
                 }
             }
@@ -462,7 +462,7 @@ impl Engine {
             Err(error) => (None, self.index.broken().or_else(|| Some(error.to_string()))),
         };
         let differ = self.replica.as_ref().map_or(0, Replica::open);
-        let shown = self.role.shown(&self.wire, &self.roots, differ);
+        let shown = self.mode.shown(&self.connection, &self.roots, differ);
         let broken = self.settler.as_ref().and_then(|settler| settler.stage.broken());
         let (state, why) = match (fault, &broken) {
             (Some(why), _) => (MirrorState::Blocked, why),
@@ -478,14 +478,14 @@ impl Engine {
         let removed = self.kept.tidy(now, &self.setup);
         let conflicts = self.kept.count(now, &self.setup);
         let position = self.position().ok().flatten();
-        let told = match &self.role {
-            Role::Out(owner) => owner.outgoing.as_ref().map_or(0, |outgoing| outgoing.told()),
-            Role::Idle { .. } | Role::In(_) => 0,
+        let told = match &self.mode {
+            Mode::Out(owner) => owner.outgoing.as_ref().map_or(0, |outgoing| outgoing.told()),
+            Mode::Idle { .. } | Mode::In(_) => 0,
         };
         let dirty = u64::try_from(self.index.dirty_len() + told).unwrap_or(u64::MAX);
-        let unsent = match &mut self.role {
-            Role::Out(owner) => owner.unsent(now, dirty),
-            Role::Idle { .. } | Role::In(_) => Unsent::Unknown,
+        let unsent = match &mut self.mode {
+            Mode::Out(owner) => owner.unsent(now, dirty),
+            Mode::Idle { .. } | Mode::In(_) => Unsent::Unknown,
         };
         let mut lineage = self.index.lineage().unwrap_or_default();
         if let Some(position) = position {
@@ -548,7 +548,7 @@ impl Engine {
         }
         // A full disk may have room for the proof and not for what comes then: the pauses grow anyway.
         self.reopening = (now + pause, (pause * 2).min(limits::MIRROR_RETRY));
-        self.wire.close();
+        self.connection.close();
         progress::at(self.index.path());
         match self.index.reopen() {
             Ok(found) => {

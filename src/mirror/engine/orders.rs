@@ -4,9 +4,9 @@ use std::time::Instant;
 
 use super::crash::OwnerMark;
 use super::incoming::Incoming;
+use super::mode::Mode;
 use super::owner::Owner;
 use super::replica::Replica;
-use super::role::Role;
 use super::{Engine, Telling};
 use crate::core::{MirrorDuty, MirrorTerms, PeerSync};
 use crate::limits;
@@ -30,49 +30,49 @@ impl Engine {
             // A session says what one incarnation of the peer has.
             let is_new = self.peer.incarnation != peer.incarnation;
             self.peer = peer;
-            if let Role::Out(owner) = &mut self.role {
+            if let Mode::Out(owner) = &mut self.mode {
                 owner.dial.next_at = Instant::now();
             }
             // Another way leads there now: the crossover is lost, or it is back.
-            let by_crossover = self.wire.path().map(|path| path == LinkPath::Crossover);
+            let by_crossover = self.connection.path().map(|path| path == LinkPath::Crossover);
             if by_crossover.is_some_and(|by_crossover| by_crossover != peer.crossover.is_some()) {
                 self.change_over();
             }
             if is_new {
-                if let Role::Out(owner) = &mut self.role
+                if let Mode::Out(owner) = &mut self.mode
                     && let Ok(outgoing) = &mut owner.outgoing
                 {
                     outgoing.peer_is_new();
                 }
-                self.wire.close();
+                self.connection.close();
                 self.cut("the peer has restarted");
             }
         }
-        let goes_on = match (&self.role, duty) {
-            (Role::Idle { .. }, MirrorDuty::Still) => true,
-            (Role::Out(owner), MirrorDuty::Out(new) | MirrorDuty::Drain(new)) => {
+        let goes_on = match (&self.mode, duty) {
+            (Mode::Idle { .. }, MirrorDuty::Still) => true,
+            (Mode::Out(owner), MirrorDuty::Out(new) | MirrorDuty::Drain(new)) => {
                 owner.generation == new
             }
-            (Role::In(incoming), MirrorDuty::In(new)) => incoming.generation() == new,
-            (Role::Idle { .. } | Role::Out(_) | Role::In(_), _) => false,
+            (Mode::In(incoming), MirrorDuty::In(new)) => incoming.generation() == new,
+            (Mode::Idle { .. } | Mode::Out(_) | Mode::In(_), _) => false,
         };
         if !goes_on {
             self.leave("this node no longer owns the group", tell);
-            self.role = match duty {
-                MirrorDuty::Still => Role::idle(Instant::now()),
+            self.mode = match duty {
+                MirrorDuty::Still => Mode::idle(Instant::now()),
                 MirrorDuty::Out(generation) | MirrorDuty::Drain(generation) => {
-                    Role::Out(Box::new(Owner::new(generation)))
+                    Mode::Out(Box::new(Owner::new(generation)))
                 }
                 MirrorDuty::In(generation) => {
                     OwnerMark::of(&self.setup.state).end();
                     self.replica.get_or_insert_with(|| Replica::new(&self.to_self));
                     let group = &self.setup.group;
-                    Role::In(Box::new(Incoming::new(generation, group, &self.trees)))
+                    Mode::In(Box::new(Incoming::new(generation, group, &self.trees)))
                 }
             };
         }
         let drains = matches!(duty, MirrorDuty::Drain(_));
-        if let Role::Out(owner) = &mut self.role {
+        if let Mode::Out(owner) = &mut self.mode {
             owner.approved |= terms.approved;
             owner.drain = owner.drain.filter(|_| drains);
         }
@@ -84,7 +84,7 @@ impl Engine {
                 // left in memory is on the peer's disk soon.
                 Some(outgoing.barrier(now, false, around))
             });
-            if let Role::Out(owner) = &mut self.role {
+            if let Mode::Out(owner) = &mut self.mode {
                 owner.drain = owner.drain.or(barrier.flatten());
             }
         }
@@ -112,7 +112,7 @@ impl Engine {
 
     /// What a person had to say is said.
     pub(super) fn approve(&mut self) {
-        if let Role::Out(owner) = &mut self.role {
+        if let Mode::Out(owner) = &mut self.mode {
             owner.approved = true;
             owner.dial.next_at = Instant::now();
             if let Ok(outgoing) = &mut owner.outgoing {
@@ -124,15 +124,15 @@ impl Engine {
     /// Does what is ordered from its beginning: nothing that was under way counts any more.
     pub(super) fn begin_anew(&mut self, why: &str, tell: &mut dyn FnMut(Telling)) {
         self.leave(why, tell);
-        self.role = Role::idle(Instant::now());
+        self.mode = Mode::idle(Instant::now());
         self.replica = None;
         self.ordered(self.order, self.duty, self.peer, self.terms, tell);
     }
 
     /// Ends what is under way; `why`: what those are told who wait for it.
     pub(super) fn leave(&mut self, why: &str, tell: &mut dyn FnMut(Telling)) {
-        self.wire.close();
-        if let Role::Out(owner) = &mut self.role {
+        self.connection.close();
+        if let Mode::Out(owner) = &mut self.mode {
             OwnerMark::of(&self.setup.state).end();
             for (request, _) in owner.syncs.drain(..) {
                 tell(Telling::Synced { request, outcome: Err(why.to_owned()) });

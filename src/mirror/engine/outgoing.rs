@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::ahead::Ahead;
 use super::batch::Batch;
 use super::brake::Brake;
+use super::connection::Connection;
 use super::gather::{Chunks, Gather, Series};
 use super::hints::Hints;
 use super::judge::{Here, Judged, is_as_recorded, judge};
@@ -13,7 +14,6 @@ use super::refusals::Refusals;
 use super::report::{News, Skipped};
 use super::rest::Rests;
 use super::trees::{Fault, Trees};
-use super::wire::Wire;
 use crate::core::{Generation, Time};
 use crate::limits;
 use crate::mirror::entry::{Digest, Entry, Key, Kind};
@@ -82,7 +82,7 @@ pub struct Around<'a> {
     /// The last common commit.
     pub index: &'a Index,
     /// The link, if there is one.
-    pub wire: &'a mut Wire,
+    pub connection: &'a mut Connection,
     /// What is not mirrored.
     pub skipped: &'a mut Skipped,
     /// What the administrator is told.
@@ -301,7 +301,7 @@ impl Outgoing {
     fn perform(&mut self, command: Command, around: &mut Around<'_>) -> Option<Event> {
         let done = match command {
             Command::Say(envelope) => {
-                return around.wire.say(&envelope).err().map(Event::Cut);
+                return around.connection.say(&envelope).err().map(Event::Cut);
             }
             Command::Walk { sync } => self.walk(sync, around),
             Command::Judge(past) => self.judge(past, around),
@@ -341,9 +341,9 @@ impl Outgoing {
                 around.news.differ(around.trees, &differ, "on the peer");
                 return None;
             }
-            Command::Hang(why) => {
+            Command::Disconnect(why) => {
                 log::warn!("a mirror session was ended: {why}");
-                around.wire.close();
+                around.connection.close();
                 return None;
             }
             Command::State(state) => {
@@ -507,7 +507,7 @@ impl Outgoing {
         match around.trees.open(around.index) {
             Ok(pass) => ahead.slice(&pass, around.index, |message, bytes| {
                 sent.bytes += bytes;
-                around.wire.say(&Envelope { generation: *generation, message })
+                around.connection.say(&Envelope { generation: *generation, message })
             }),
             // It is told when a series is read.
             Err(_) => {
@@ -598,7 +598,7 @@ impl Outgoing {
 
     fn say(&mut self, message: ToReceiver, around: &mut Around<'_>) -> Result<(), Event> {
         let envelope = Envelope { generation: self.generation, message };
-        around.wire.say(&envelope).map_err(Event::Cut)
+        around.connection.say(&envelope).map_err(Event::Cut)
     }
 
     fn record(&mut self, conflicts: u64, around: &Around<'_>) -> Result<Event, Fault> {

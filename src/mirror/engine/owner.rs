@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::connection::Connection;
+use super::mode::Shown;
 use super::outgoing::Outgoing;
-use super::role::Shown;
-use super::wire::Wire;
 use super::{Input, report, spawn};
 use crate::control::status::{Direction, MirrorState};
 use crate::core::{Generation, Unsent};
@@ -91,7 +91,7 @@ pub(super) struct WatchThread {
 }
 
 impl Owner {
-    pub(super) fn shown(&self, wire: &Wire, nothing: Shown) -> Shown {
+    pub(super) fn shown(&self, connection: &Connection, nothing: Shown) -> Shown {
         let nothing = Shown { direction: Direction::Out, ..nothing };
         let outgoing = match &self.outgoing {
             Ok(outgoing) => outgoing,
@@ -100,7 +100,7 @@ impl Owner {
             }
         };
         let sent = &outgoing.sent;
-        let (state, why) = match (&sent.state, wire.path()) {
+        let (state, why) = match (&sent.state, connection.path()) {
             // It is asked again and again.
             (Some(SenderState::Conflict(why)), None) => (MirrorState::Conflict, why.clone()),
             (_, None) | (None, _) => self.dial.shown(),
@@ -122,7 +122,8 @@ impl Owner {
                 (MirrorState::InSync, String::new())
             }
             (Some(SenderState::InSync), Some(LinkPath::Lan)) => {
-                let why = self.detour.why.as_deref().or(wire.detour()).unwrap_or("not tried yet");
+                let why =
+                    self.detour.why.as_deref().or(connection.detour()).unwrap_or("not tried yet");
                 let why = format!("over the LAN, because the crossover does not connect: {why}");
                 (MirrorState::InSync, why)
             }

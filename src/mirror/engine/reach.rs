@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use super::mode::Mode;
 use super::outgoing::Outgoing;
 use super::owner::{Detour, Obstacle};
-use super::role::Role;
 use super::{Engine, Input, Ways, spawn};
 use crate::limits;
 use crate::mirror::session::sender;
@@ -14,8 +14,8 @@ use crate::mirror::transport::{Link, LinkPath};
 impl Engine {
     /// Looks for the peer, if there is no link.
     pub(super) fn dial(&mut self) {
-        let Role::Out(owner) = &mut self.role else { return };
-        let due = owner.outgoing.is_ok() && !self.wire.is_open() && !owner.dial.under_way;
+        let Mode::Out(owner) = &mut self.mode else { return };
+        let due = owner.outgoing.is_ok() && !self.connection.is_open() && !owner.dial.under_way;
         if !due || Instant::now() < owner.dial.next_at {
             return;
         }
@@ -38,8 +38,9 @@ impl Engine {
     pub(super) fn look_for_crossover(&mut self) {
         static NUMBERS: AtomicU64 = AtomicU64::new(1);
         let now = Instant::now();
-        let on_detour = self.wire.path() == Some(LinkPath::Lan) && self.peer.crossover.is_some();
-        let Role::Out(owner) = &mut self.role else { return };
+        let on_detour =
+            self.connection.path() == Some(LinkPath::Lan) && self.peer.crossover.is_some();
+        let Mode::Out(owner) = &mut self.mode else { return };
         if !on_detour {
             owner.detour = Detour::new(now);
             return;
@@ -71,7 +72,7 @@ impl Engine {
 
     /// An attempt to reach the peer over the crossover has ended.
     pub(super) fn probed(&mut self, attempt: u64, reached: Result<(), String>) {
-        let Role::Out(owner) = &mut self.role else { return };
+        let Mode::Out(owner) = &mut self.mode else { return };
         if owner.detour.under_way != Some(attempt) {
             return;
         }
@@ -84,9 +85,9 @@ impl Engine {
 
     /// Ends the session and begins another one at once: what was not acknowledged is sent again.
     pub(super) fn change_over(&mut self) {
-        self.wire.close();
+        self.connection.close();
         self.cut("it uses another path now");
-        if let Role::Out(owner) = &mut self.role {
+        if let Mode::Out(owner) = &mut self.mode {
             owner.dial.reached();
             owner.dial.next_at = Instant::now();
         }
@@ -94,12 +95,12 @@ impl Engine {
 
     /// An attempt to reach the peer has ended.
     pub(super) fn dialled(&mut self, attempt: u64, link: Result<Box<Link>, String>) {
-        let Role::Out(owner) = &mut self.role else { return };
+        let Mode::Out(owner) = &mut self.mode else { return };
         if owner.dial.attempt != attempt {
             return;
         }
         owner.dial.under_way = false;
-        let taken = link.and_then(|link| self.wire.take(*link, &self.to_self));
+        let taken = link.and_then(|link| self.connection.take(*link, &self.to_self));
         match taken {
             Ok(()) => self.feed_sender(sender::Event::Linked),
             Err(why) => owner.dial.again(Obstacle::unreached(&why)),

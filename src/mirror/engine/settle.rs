@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use super::trees::{Fault, Trees};
 use crate::mirror::apply::{self, Applied, Brought};
+use crate::mirror::crash_points::CrashPoints;
 use crate::mirror::index::{Index, Position};
 use crate::mirror::lineage::Lineage;
 use crate::mirror::proto::{Refused, Trouble};
 use crate::mirror::stage::Stage;
-use crate::mirror::steps::Steps;
 
 /// What finishing has come to.
 #[derive(Clone, Debug)]
@@ -75,8 +75,8 @@ impl Settler {
         let brought = self.stage.acknowledged().and_then(|ready| {
             let Some(ready) = ready else { return Ok(None) };
             let pass = trees.open(index).map_err(trouble)?;
-            let steps = &mut Steps::all();
-            apply::bring(&ready, pass.roots(), index, steps, to_the_end, look_up).map(Some)
+            let crash_points = &mut CrashPoints::all();
+            apply::bring(&ready, pass.roots(), index, crash_points, to_the_end, look_up).map(Some)
         });
         self.brought = self.unless_damaged(brought)?.flatten();
         self.serves = false;
@@ -112,7 +112,7 @@ impl Settler {
             return Ok(Some(Settled { conflicts, unfinished: Vec::new() }));
         };
         let done = trees.open(index).map_err(trouble).and_then(|pass| {
-            apply::finish(&mut brought, pass.roots(), index, &mut Steps::all(), look_up)
+            apply::finish(&mut brought, pass.roots(), index, &mut CrashPoints::all(), look_up)
         });
         let applied = match self.unless_damaged(done)? {
             Some(Some(applied)) => applied,

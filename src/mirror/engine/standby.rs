@@ -4,8 +4,8 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use super::incoming;
+use super::mode::Mode;
 use super::replica::{self, Replica};
-use super::role::Role;
 use super::trees::Fault;
 use super::{Engine, Mail, lock};
 use crate::core::{Generation, MirrorDuty};
@@ -15,13 +15,13 @@ use crate::mirror::session::receiver;
 impl Engine {
     /// Looks at what somebody may have changed here, and tells the owner.
     pub(super) fn look_at_replica(&mut self) {
-        let Role::In(incoming) = &self.role else { return };
+        let Mode::In(incoming) = &self.mode else { return };
         let generation = incoming.generation();
         if self.replica.as_ref().is_none_or(|replica| replica.due() > Instant::now()) {
             return;
         }
         // What was acknowledged and is not in the trees yet, nobody changed. A session begins with that.
-        let settled = if self.wire.is_open() { Ok(()) } else { self.settled() };
+        let settled = if self.connection.is_open() { Ok(()) } else { self.settled() };
         let is_replica = self.is_replica().unwrap_or(false);
         let Some(replica) = &mut self.replica else { return };
         if settled.is_err() {
@@ -44,9 +44,9 @@ impl Engine {
             Err(fault) => {
                 replica.again();
                 // The owner must not believe that its copy is here: a new session says what is wrong.
-                if !matches!(fault, Fault::Interrupted) && self.wire.is_open() {
+                if !matches!(fault, Fault::Interrupted) && self.connection.is_open() {
                     log::warn!("a mirror session was ended: {fault}");
-                    self.wire.close();
+                    self.connection.close();
                     self.cut(&fault.to_string());
                 }
             }
@@ -84,7 +84,7 @@ impl Engine {
 
     pub(super) fn feed_receiver(&mut self, event: receiver::Event) {
         let now = self.now();
-        let Role::In(incoming) = &mut self.role else { return };
+        let Mode::In(incoming) = &mut self.mode else { return };
         // Made before the link was taken.
         let Some(settler) = &mut self.settler else { return };
         let mail = self.mail.clone();
@@ -95,7 +95,7 @@ impl Engine {
             trees: &self.trees,
             index: &self.index,
             settler,
-            wire: &mut self.wire,
+            connection: &mut self.connection,
             skipped: &mut self.skipped,
             replica,
             interrupted: &interrupted,

@@ -3,7 +3,7 @@
 //! ```text
 //!  Down ──Linked──▶ Linked ──Hello──▶ Opening ◀─Welcome, Lineage─▶ Ready ◀──▶ ReadingBuckets, ReadingListing
 //!   ▲                 ▲── cannot ─────────┘                 │ ▲
-//!   │ Cut, Hang                                       Offer │ │ Applied; Withdraw
+//!   │ Cut, Disconnect                                 Offer │ │ Applied; Withdraw
 //!   │ (anywhere)                                            ▼ │
 //!   │     Void ◀── cannot ── Staging ──Need──▶ Filling ◀─Data─▶ Writing
 //!   │      │ Offer of a new      ▲                │ Close
@@ -91,7 +91,7 @@ pub struct Receiver {
     descends: bool,
     /// The newest series that was offered on this link.
     newest: Option<u64>,
-    hangs: u64,
+    disconnects: u64,
     out: VecDeque<Command>,
 }
 
@@ -99,7 +99,16 @@ impl Receiver {
     /// A receiver of a generation, not linked yet. `trees`: the paths as configured.
     pub fn new(generation: Generation, group: String, trees: Vec<String>) -> Receiver {
         let (state, out) = (State::Down, VecDeque::new());
-        Receiver { generation, group, trees, state, descends: false, newest: None, hangs: 0, out }
+        Receiver {
+            generation,
+            group,
+            trees,
+            state,
+            descends: false,
+            newest: None,
+            disconnects: 0,
+            out,
+        }
     }
 
     /// Takes in one event and decides.
@@ -178,8 +187,8 @@ impl Receiver {
     }
 
     /// How many links were closed from this end.
-    pub fn hangs(&self) -> u64 {
-        self.hangs
+    pub fn disconnects(&self) -> u64 {
+        self.disconnects
     }
 
     fn go_down(&mut self) {
@@ -213,9 +222,9 @@ impl Receiver {
 
     /// Ends the link and tells the peer why.
     fn refuse(&mut self, why: String) {
-        self.hangs += 1;
+        self.disconnects += 1;
         self.say(ToSender::Refuse { why: why.clone() });
-        self.out.push_back(Command::Hang(why));
+        self.out.push_back(Command::Disconnect(why));
         self.go_down();
     }
 

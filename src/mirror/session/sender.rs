@@ -4,7 +4,7 @@
 //!  Down ──Linked──▶ Greeting ──may be, differ──▶ AwaitingBuckets ▶ ComparingBuckets ─┐
 //!   ▲                  │ equal                                                       │ for each that
 //!   │                  ▼                                                             ▼ differs
-//!   │ Cut, Hang      Ready ◀──────────── none is left ── AwaitingListing ◀▶ ComparingListing
+//!   │ Cut, Disconnect Ready ◀──────────── none is left ── AwaitingListing ◀▶ ComparingListing
 //!   │ (anywhere)       │  ▲
 //!   │          barrier │  │ Walked
 //!   │                  ▼  │
@@ -130,7 +130,7 @@ pub struct Sender {
     verified: u64,
     kept: u64,
     told: Option<SenderState>,
-    hangs: u64,
+    disconnects: u64,
     out: VecDeque<Command>,
 }
 
@@ -165,7 +165,7 @@ impl Sender {
             verified: 0,
             kept: 0,
             told: None,
-            hangs: 0,
+            disconnects: 0,
             out: VecDeque::new(),
         }
     }
@@ -272,8 +272,8 @@ impl Sender {
     }
 
     /// How many links were closed from this end.
-    pub fn hangs(&self) -> u64 {
-        self.hangs
+    pub fn disconnects(&self) -> u64 {
+        self.disconnects
     }
 
     fn linked(&mut self, now: Time) {
@@ -287,13 +287,13 @@ impl Sender {
         self.out.push_back(Command::Walk { sync: false });
     }
 
-    fn hang(&mut self, why: String) {
-        self.hang_with(why.clone(), SenderState::Behind(why));
+    fn disconnect(&mut self, why: String) {
+        self.disconnect_with(why.clone(), SenderState::Behind(why));
     }
 
-    fn hang_with(&mut self, why: String, state: SenderState) {
-        self.hangs += 1;
-        self.out.push_back(Command::Hang(why));
+    fn disconnect_with(&mut self, why: String, state: SenderState) {
+        self.disconnects += 1;
+        self.out.push_back(Command::Disconnect(why));
         self.go_down(state);
     }
 
@@ -450,7 +450,7 @@ impl Sender {
             | State::ComparingBuckets
             | State::ComparingListing { .. }
             | State::Recording => {
-                return self.hang_with(why.clone(), SenderState::Blocked(why));
+                return self.disconnect_with(why.clone(), SenderState::Blocked(why));
             }
             State::Gathering { .. } | State::Streaming { .. } => {
                 self.withdraw();
@@ -473,7 +473,7 @@ impl Sender {
     fn tick(&mut self, now: Time) {
         let waited = |until: Time| until <= now;
         if self.pong_by.is_some_and(waited) {
-            return self.hang("the peer does not answer".into());
+            return self.disconnect("the peer does not answer".into());
         }
         match self.state {
             State::Down
@@ -492,14 +492,18 @@ impl Sender {
                     self.say(ToReceiver::Ping);
                 }
             }
-            State::Greeting { until, .. } => self.hang_after(now, until, "to greet"),
+            State::Greeting { until, .. } => self.disconnect_after(now, until, "to greet"),
             State::AwaitingBuckets { until } | State::AwaitingListing { until, .. } => {
-                self.hang_after(now, until, "to tell what it has");
+                self.disconnect_after(now, until, "to tell what it has");
             }
-            State::Offered { until, .. } => self.hang_after(now, until, "to stage a batch"),
-            State::Closed { until, .. } => self.hang_after(now, until, "to make a batch durable"),
-            State::Applying { until } => self.hang_after(now, until, "to apply a series"),
-            State::Verifying { until, .. } => self.hang_after(now, until, "to look at its copy"),
+            State::Offered { until, .. } => self.disconnect_after(now, until, "to stage a batch"),
+            State::Closed { until, .. } => {
+                self.disconnect_after(now, until, "to make a batch durable")
+            }
+            State::Applying { until } => self.disconnect_after(now, until, "to apply a series"),
+            State::Verifying { until, .. } => {
+                self.disconnect_after(now, until, "to look at its copy")
+            }
             State::Troubled { until } => {
                 if waited(until) {
                     self.ready(now);
@@ -508,9 +512,9 @@ impl Sender {
         }
     }
 
-    fn hang_after(&mut self, now: Time, until: Time, what: &str) {
+    fn disconnect_after(&mut self, now: Time, until: Time, what: &str) {
         if until <= now {
-            self.hang(format!("the peer takes too long {what}"));
+            self.disconnect(format!("the peer takes too long {what}"));
         }
     }
 

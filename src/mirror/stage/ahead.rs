@@ -13,10 +13,10 @@ use nix::sys::stat::Mode;
 use super::room::keeps_reserve;
 use super::{Stage, StagedTree};
 use crate::limits;
-use crate::mirror::area::{self, AHEAD, errno, failed};
 use crate::mirror::entry::{ChunkHash, Key};
 use crate::mirror::hash::hash_chunk;
 use crate::mirror::proto::Trouble;
+use crate::mirror::staging_area::{self, AHEAD, errno, failed};
 
 /// What came of one file.
 #[derive(Debug)]
@@ -87,7 +87,7 @@ impl Stage {
             pool.files.insert(key.clone(), ahead);
         }
         let Some(ahead) = pool.files.get_mut(key) else { return Ok(()) };
-        let directory = area::made_directory(tree.area.incoming(), AHEAD).map_err(fail)?;
+        let directory = staging_area::made_directory(tree.area.incoming(), AHEAD).map_err(fail)?;
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let file = openat(&directory, ahead.name.as_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR);
         let file = std::fs::File::from(file.map_err(fail)?);
@@ -111,14 +111,15 @@ impl Stage {
         series: std::os::fd::BorrowedFd<'_>,
         name: &str,
     ) -> Result<(), Errno> {
-        let directory = area::directory(tree.area.incoming(), AHEAD)?;
+        let directory = staging_area::directory(tree.area.incoming(), AHEAD)?;
         renameat(&directory, ahead.name.as_str(), series, name)
     }
 
     pub(super) fn drop_ahead(&self, tree: &StagedTree, ahead: Option<Ahead>) {
         let Some(ahead) = ahead else { return };
-        let removed = area::directory(tree.area.incoming(), AHEAD)
-            .and_then(|directory| area::remove_all(directory.as_fd(), ahead.name.as_bytes()));
+        let removed = staging_area::directory(tree.area.incoming(), AHEAD).and_then(|directory| {
+            staging_area::remove_all(directory.as_fd(), ahead.name.as_bytes())
+        });
         if let Err(error) = removed {
             let path = tree.area.path().display();
             log::warn!(
@@ -135,7 +136,7 @@ impl Stage {
     pub fn forget_ahead(&self) -> Result<(), Trouble> {
         self.pool().files.clear();
         for (_, tree) in self.trees() {
-            area::remove_all(tree.area.incoming(), AHEAD.as_bytes())
+            staging_area::remove_all(tree.area.incoming(), AHEAD.as_bytes())
                 .map_err(|error| failed(&tree.area.path().display(), "cannot be emptied", error))?;
         }
         Ok(())

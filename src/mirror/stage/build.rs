@@ -9,9 +9,9 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, copy_file_range, openat};
 use nix::sys::stat::Mode;
 
-use super::super::area::errno;
 use super::super::entry::{ChunkHash, Content};
 use super::super::hash::hash_chunk;
+use super::super::staging_area::errno;
 use super::ahead::Ahead;
 
 /// A file that is here and has chunks of the new content.

@@ -9,12 +9,12 @@ use super::StagedTree;
 use super::build::Donor;
 use crate::limits;
 use crate::mirror::apply::{Halt, not_reached, not_set, refused as refused_to};
-use crate::mirror::area::{self, from_index};
 use crate::mirror::entry::{Entry, Key, Kind};
 use crate::mirror::hash;
 use crate::mirror::index::Index;
 use crate::mirror::meta::{self, Look};
 use crate::mirror::proto::Trouble;
+use crate::mirror::staging_area::{self, from_index};
 use crate::mirror::tree::{Root, TreeError};
 
 /// What is here of the tree that an op belongs to.
@@ -62,7 +62,7 @@ impl Here<'_> {
         let series = self.tree.series(series)?;
         let fail = |error| refused_to(self.tree, &key.path, "cannot be tried", error);
         // A directory holds what a file holds, and default ACLs.
-        let trial = area::made_directory(series.as_fd(), TRIAL).map_err(fail)?;
+        let trial = staging_area::made_directory(series.as_fd(), TRIAL).map_err(fail)?;
         let set = meta::set(&trial, entry);
         unlinkat(&series, TRIAL, UnlinkatFlags::RemoveDir).map_err(fail)?;
         set.map_err(|error| not_set(self.tree, &key.path, &error))

@@ -10,10 +10,10 @@ use nix::fcntl::renameat;
 
 use super::{How, Ready, staged_name};
 use crate::mirror::apply::{Order, Plan};
-use crate::mirror::area::{self, errno, failed};
 use crate::mirror::entry::{Key, Kind, TreeId};
 use crate::mirror::meta;
 use crate::mirror::proto::{Change, Trouble};
+use crate::mirror::staging_area::{self, errno, failed};
 
 /// Puts what belongs into new directories into them, and makes that durable. What the system refuses to move
 /// stays where it is: it comes in by a rename of its own.
@@ -44,7 +44,7 @@ pub(super) fn pack(ready: &Ready) -> Result<(), Trouble> {
         if packer.packed.contains(key) {
             let series = packer.series(key.tree)?;
             let name = staged_name(directory.order.0, directory.order.1);
-            if let Ok(packed) = area::directory(series.as_fd(), &name) {
+            if let Ok(packed) = staging_area::directory(series.as_fd(), &name) {
                 meta::set(&packed, &directory.entry).map_err(|error| {
                     let tree = stage.tree(key.tree).map(|tree| tree.shown(&key.path));
                     let place = tree.unwrap_or_default();
@@ -81,7 +81,9 @@ impl Packer<'_> {
         let series = self.series(key.tree)?;
         if self.last.as_ref().is_none_or(|(of, _)| *of != parent) {
             let name = staged_name(above.0, above.1);
-            let Ok(directory) = area::directory(series.as_fd(), &name) else { return Ok(()) };
+            let Ok(directory) = staging_area::directory(series.as_fd(), &name) else {
+                return Ok(());
+            };
             self.last = Some((parent.clone(), directory));
         }
         let Some((_, directory)) = &self.last else { return Ok(()) };

@@ -11,9 +11,9 @@ use nix::fcntl::{OFlag, openat, renameat};
 use nix::sys::stat::Mode;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::super::area::errno;
 use super::super::entry::Seen;
 use super::super::proto::Op;
+use super::super::staging_area::errno;
 use crate::core::Generation;
 use crate::limits;
 

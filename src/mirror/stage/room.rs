@@ -4,9 +4,9 @@ use nix::sys::statvfs::fstatvfs;
 
 use super::StagedTree;
 use crate::limits;
-use crate::mirror::area::failed;
 use crate::mirror::entry::{ChunkHash, Content};
 use crate::mirror::proto::Trouble;
+use crate::mirror::staging_area::failed;
 
 /// What a file system has for a batch.
 #[derive(Clone, Copy, Debug)]

@@ -11,12 +11,12 @@ use nix::errno::Errno;
 use nix::sys::stat::{Mode, mkdirat};
 
 use super::super::apply::{Halt, not_reached, not_set, refused as refused_to};
-use super::super::area::{self, errno, failed};
 use super::super::entry::{ChunkHash, Content, Entry, Key, Kind, TreeId};
 use super::super::hash::hash_chunk;
 use super::super::index::Index;
 use super::super::meta::{self, Sort, What};
 use super::super::proto::{Change, Op, Refused, Trouble, Wanted};
+use super::super::staging_area::{self, errno, failed};
 use super::super::tree::Root;
 use super::build;
 use super::here::Here;
@@ -343,10 +343,10 @@ impl Series {
         }
         let set = meta::set_at(&series, name.as_bytes(), entry);
         if let Err(error) = set {
-            let _ = area::remove_all(series.as_fd(), name.as_bytes());
+            let _ = staging_area::remove_all(series.as_fd(), name.as_bytes());
             return Err(not_set(here.tree, &key.path, &error));
         }
-        let stat = area::stat_at(series.as_fd(), name.as_str()).map_err(fail)?;
+        let stat = staging_area::stat_at(series.as_fd(), name.as_str()).map_err(fail)?;
         let stat = stat.ok_or_else(|| fail(Errno::ENOENT))?;
         Ok(How::Staged { ino: stat.st_ino })
     }
@@ -430,7 +430,7 @@ impl Series {
             build::start(directory.as_fd(), &name, content, &zeros, donor, ahead).map_err(fail)?;
         // Set again when the content is there: writing takes setuid bits and capabilities away.
         if let Err(error) = meta::set(&file, entry) {
-            let _ = area::remove_all(directory.as_fd(), name.as_bytes());
+            let _ = staging_area::remove_all(directory.as_fd(), name.as_bytes());
             return Err(not_set(here.tree, path, &error));
         }
         let stat = file.metadata().map_err(|error| fail(errno(&error)))?;

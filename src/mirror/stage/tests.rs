@@ -2,11 +2,11 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 
 use super::*;
+use crate::mirror::crash_points::CrashPoints;
 use crate::mirror::entry::{Content, Entry, Kind, Stamp};
 use crate::mirror::fixture::{GENERATION, Pair, key, snapshot, whose};
 use crate::mirror::hash::hash_chunk;
 use crate::mirror::proto::{Change, Op, Wanted};
-use crate::mirror::steps::Steps;
 
 const CHUNK: usize = 256 * 1024;
 
@@ -52,7 +52,7 @@ fn only_what_is_not_here_is_wanted_and_zeros_are_holes() {
     series.write_chunk(0, 6, &bytes[CHUNK * 6..]).unwrap();
     series.close_batch().unwrap();
     let ready = series.ready().unwrap();
-    pair.apply(&ready, &mut Steps::all()).unwrap();
+    pair.apply(&ready, &mut CrashPoints::all()).unwrap();
     let file = pair.replica.join("large");
     assert_eq!(fs::read(&file).unwrap(), bytes);
     let stat = fs::metadata(&file).unwrap();
@@ -70,7 +70,7 @@ fn content_that_is_here_is_not_staged() {
     let (mut series, wanted) = begin(&pair, vec![put("a", b"content")]);
     assert_eq!(wanted.unwrap(), []);
     series.close_batch().unwrap();
-    pair.apply(&series.ready().unwrap(), &mut Steps::all()).unwrap();
+    pair.apply(&series.ready().unwrap(), &mut CrashPoints::all()).unwrap();
     let after = fs::metadata(pair.replica.join("a")).unwrap();
     assert_eq!((after.ino(), after.mode() & 0o7777), (before, 0o640));
 }
@@ -128,7 +128,7 @@ fn a_chunk_that_is_newer_than_the_offer_is_taken_as_it_came() {
     series.close_batch().unwrap();
     let ready = series.ready().unwrap();
     pair.commit += 1;
-    pair.apply(&ready, &mut Steps::all()).unwrap();
+    pair.apply(&ready, &mut CrashPoints::all()).unwrap();
     let newer = [vec![4; CHUNK], vec![3; 10]].concat();
     assert_eq!(fs::read(pair.replica.join("a")).unwrap(), newer);
     let stored = pair.index().get(&key("a")).unwrap().unwrap().entry.unwrap();
@@ -148,7 +148,7 @@ fn a_change_that_is_dropped_leaves_what_is_there() {
     series.write_chunk(1, 0, b"it").unwrap();
     series.close_batch().unwrap();
     let ready = series.ready().unwrap();
-    pair.apply(&ready, &mut Steps::all()).unwrap();
+    pair.apply(&ready, &mut CrashPoints::all()).unwrap();
     assert_eq!(fs::read_to_string(pair.replica.join("a")).unwrap(), "before");
     assert_eq!(fs::read_to_string(pair.replica.join("b")).unwrap(), "it");
     pair.assert_nothing_staged();
@@ -173,7 +173,7 @@ fn a_crash_before_the_end_leaves_nothing_and_after_it_everything() {
     pair.reopen();
     assert!(pair.stage.begin(head(&pair)).is_err(), "an acknowledged series was thrown away");
     let ready = pair.stage.recover().unwrap().unwrap();
-    pair.apply(&ready, &mut Steps::all()).unwrap();
+    pair.apply(&ready, &mut CrashPoints::all()).unwrap();
     pair.assert_same();
 }
 
@@ -205,7 +205,7 @@ fn a_damaged_record_is_told_and_not_thrown_away() {
     let mut bytes = fs::read(&record).unwrap();
     bytes[10] ^= 1;
     fs::write(&record, &bytes).unwrap();
-    let trouble = pair.apply(&ready, &mut Steps::all()).unwrap_err();
+    let trouble = pair.apply(&ready, &mut CrashPoints::all()).unwrap_err();
     assert!(trouble.to_string().contains("damaged"), "{trouble}");
     assert!(pair.stage.recover().unwrap().is_some());
 }
@@ -238,7 +238,7 @@ fn the_area_is_beside_the_root_and_ours() {
     assert_eq!(area.parent(), pair.replica.parent());
     let stat = fs::metadata(&area).unwrap();
     assert_eq!((stat.mode() & 0o7777, stat.uid()), (0o700, 0));
-    let open = || Area::open("office", "web", &pair.replica);
+    let open = || StagingArea::open("office", "web", &pair.replica);
     assert!(open().is_ok());
     std::os::unix::fs::chown(&area, Some(12345), None).unwrap();
     assert!(matches!(open(), Err(StageError::NotOurs(_))));
@@ -251,7 +251,7 @@ fn the_area_is_beside_the_root_and_ours() {
 #[test]
 fn a_mount_point_has_nothing_beside_it() {
     for root in ["/", "/proc"] {
-        let opened = Area::open("office", "web", Path::new(root));
+        let opened = StagingArea::open("office", "web", Path::new(root));
         assert!(matches!(opened, Err(StageError::MountPoint(_))), "{root}: {opened:?}");
     }
 }
@@ -309,7 +309,7 @@ fn what_cannot_be_done_is_refused_alone_before_it_is_acknowledged() {
     let ready = pair.take_in(&ops).unwrap();
     let refused: Vec<_> = pair.refused.iter().map(|one| one.key.clone()).collect();
     assert_eq!(refused, bad.map(|op| op.key), "{:?}", pair.refused);
-    let applied = pair.apply(&ready, &mut Steps::all()).unwrap();
+    let applied = pair.apply(&ready, &mut CrashPoints::all()).unwrap();
     assert_eq!(applied.unfinished, []);
     for name in ["free", "new"] {
         assert_eq!(fs::read(pair.replica.join(name)).unwrap(), b"second", "{name}");

@@ -143,5 +143,5 @@ pub enum Command {
     /// Throw away what was staged.
     Discard,
     /// Close the link: why, in words.
-    Hang(String),
+    Disconnect(String),
 }

@@ -19,7 +19,7 @@ impl Sender {
         // A refusal changes nothing, and mostly speaks of another generation.
         let refusal = matches!(message, ToSender::Refuse { .. } | ToSender::NotNow { .. });
         if generation != self.generation && !refusal {
-            return self.hang("the peer speaks of another generation of the group".into());
+            return self.disconnect("the peer speaks of another generation of the group".into());
         }
         match message {
             ToSender::Welcome { digest, commit, past } => {
@@ -27,9 +27,11 @@ impl Sender {
             }
             ToSender::Refuse { why } => {
                 let state = SenderState::Blocked(format!("the peer refuses: {why}"));
-                self.hang_with(why, state);
+                self.disconnect_with(why, state);
             }
-            ToSender::NotNow { why } => self.hang(format!("the peer cannot take it now: {why}")),
+            ToSender::NotNow { why } => {
+                self.disconnect(format!("the peer cannot take it now: {why}"))
+            }
             ToSender::Buckets { digests } => self.told_buckets(digests),
             ToSender::Listing { bucket, entries, more } => {
                 self.listed(now, bucket, entries, more);
@@ -53,7 +55,7 @@ impl Sender {
     }
 
     fn out_of_turn(&mut self, what: &str) {
-        self.hang(format!("the peer said {what} out of turn"));
+        self.disconnect(format!("the peer said {what} out of turn"));
     }
 
     /// What the peer says of a series that was given up crossed our own word on the way.
@@ -103,7 +105,7 @@ impl Sender {
             }
             Verdict::Conflict(why) => {
                 self.say(ToReceiver::Conflict { why: why.clone() });
-                self.hang_with(why.clone(), SenderState::Conflict(why));
+                self.disconnect_with(why.clone(), SenderState::Conflict(why));
             }
         }
     }
@@ -204,7 +206,7 @@ impl Sender {
         }
         let last = *last;
         if let Err(why) = offer::check_need(&wanted, measures) {
-            return self.hang(format!("the peer sent {why}"));
+            return self.disconnect(format!("the peer sent {why}"));
         }
         if !refused.is_empty() {
             self.dropped |= refused.iter().any(|one| one.soon);
@@ -233,7 +235,7 @@ impl Sender {
         self.tell(SenderState::Syncing);
         match batch.checked_add(1) {
             Some(next) => self.gather(next),
-            None => self.hang("a series without an end".into()),
+            None => self.disconnect("a series without an end".into()),
         }
     }
 
@@ -266,7 +268,7 @@ impl Sender {
             | State::AwaitingBuckets { .. }
             | State::AwaitingListing { .. }
             | State::Verifying { .. }
-            | State::Applying { .. } => self.hang_with(trouble.to_string(), state),
+            | State::Applying { .. } => self.disconnect_with(trouble.to_string(), state),
             State::Offered { .. } | State::Streaming { .. } | State::Closed { .. } => {
                 self.void();
                 self.pause(now);

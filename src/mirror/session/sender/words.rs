@@ -9,7 +9,7 @@ use crate::mirror::proto::{Differ, Envelope, Op, Past, Refused, ToReceiver, ToSe
 pub enum Event {
     /// There is a new link to the peer; nothing of an earlier one is heard any more.
     Linked,
-    /// The link is gone, or there could be none: why, in words. Not after [`Command::Hang`].
+    /// The link is gone, or there could be none: why, in words. Not after [`Command::Disconnect`].
     Cut(String),
     /// The peer says this.
     Heard(Envelope<ToSender>),
@@ -134,7 +134,7 @@ pub enum Command {
     /// Tell the administrator: somebody changed the peer's copy.
     Tell(Differ),
     /// Close the link: why, in words. There may be another one after [`MIRROR_RETRY`](crate::limits::MIRROR_RETRY).
-    Hang(String),
+    Disconnect(String),
     /// How it is now, for `status`; told when it changes.
     State(SenderState),
 }

@@ -47,7 +47,7 @@ fn at_each_message(strike: Strike) {
 #[test]
 fn an_untroubled_story_hangs_up_nowhere() {
     let world = story(None, None);
-    assert_eq!((world.sender.hangs(), world.receiver.hangs()), (0, 0));
+    assert_eq!((world.sender.disconnects(), world.receiver.disconnects()), (0, 0));
 }
 
 #[test]

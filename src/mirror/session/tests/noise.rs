@@ -214,7 +214,8 @@ fn another_generation_changes_nothing() {
             let event = receiver::Event::Heard(Envelope { generation, message: said });
             receiver.handle(Time(1), event);
             let commands: Vec<_> = std::iter::from_fn(|| receiver.poll()).collect();
-            let [receiver::Command::Say(answer), receiver::Command::Hang(_)] = &commands[..] else {
+            let [receiver::Command::Say(answer), receiver::Command::Disconnect(_)] = &commands[..]
+            else {
                 panic!("{commands:?}");
             };
             assert!(matches!(answer.message, ToSender::Refuse { .. }));
@@ -226,7 +227,8 @@ fn another_generation_changes_nothing() {
             let event = sender::Event::Heard(Envelope { generation, message: heard });
             sender.handle(Time(1), event);
             let commands: Vec<_> = std::iter::from_fn(|| sender.poll()).collect();
-            let [sender::Command::Hang(_), sender::Command::State(state)] = &commands[..] else {
+            let [sender::Command::Disconnect(_), sender::Command::State(state)] = &commands[..]
+            else {
                 panic!("{commands:?}");
             };
             assert_eq!(refusal, matches!(state, sender::SenderState::Blocked(_)));

@@ -39,7 +39,7 @@ fn an_idle_link_is_pinged_and_stays() {
     let before = world.delivered;
     world.settle(Duration::from_secs(2 * 3600));
     assert!(world.delivered > before + 1000);
-    assert_eq!((world.sender.hangs(), world.receiver.hangs()), (0, 0));
+    assert_eq!((world.sender.disconnects(), world.receiver.disconnects()), (0, 0));
     assert_eq!(world.told, [SenderState::InSync]);
 }
 
@@ -125,7 +125,7 @@ fn judged(verdict: Verdict) -> (Sender, Vec<Command>) {
 #[test]
 fn p3_trees_that_are_not_contained_are_not_replaced() {
     let (sender, commands) = judged(Verdict::Conflict("forked".into()));
-    let [Command::Say(said), Command::Hang(_), Command::State(SenderState::Conflict(_))] =
+    let [Command::Say(said), Command::Disconnect(_), Command::State(SenderState::Conflict(_))] =
         &commands[..]
     else {
         panic!("{commands:?}");
@@ -161,7 +161,7 @@ fn p3_nothing_is_taken_in_before_the_owner_has_said_what_its_trees_contain() {
             .handle(Time(0), receiver::Event::Opened { digest: [0; 16], commit: 0, past: PAST });
     }
     let said: Vec<_> = std::iter::from_fn(|| receiver.poll()).collect();
-    assert!(matches!(said.last(), Some(receiver::Command::Hang(_))), "{said:?}");
+    assert!(matches!(said.last(), Some(receiver::Command::Disconnect(_))), "{said:?}");
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn a_peer_that_says_nothing_is_left_at_every_wait() {
     let mut now = Time(0);
     sender.handle(now, Event::Linked);
     sender.handle(now, Event::Walked { digest: [0; 16] });
-    let mut hangs = 0;
+    let mut disconnects = 0;
     // One word more each time, then silence.
     let words = [
         heard(ToSender::Welcome { digest: [1; 16], commit: 0, past: PAST }),
@@ -184,12 +184,13 @@ fn a_peer_that_says_nothing_is_left_at_every_wait() {
             sender.handle(now, follows());
             sender.handle(now, Event::Differ(vec![3]));
         }
-        while commands(&mut sender).iter().all(|command| !matches!(command, Command::Hang(_))) {
+        while commands(&mut sender).iter().all(|command| !matches!(command, Command::Disconnect(_)))
+        {
             now = sender.next_deadline().expect("a wait without a deadline");
             sender.handle(now, Event::Tick);
         }
-        hangs += 1;
-        assert_eq!(sender.hangs(), hangs);
+        disconnects += 1;
+        assert_eq!(sender.disconnects(), disconnects);
         assert_eq!(sender.next_deadline(), None);
     }
 }
@@ -220,7 +221,8 @@ fn a_ping_without_an_answer_ends_the_link() {
     assert_eq!(commands(&mut sender), [Command::Say(ping)]);
     let pong_by = sender.next_deadline().unwrap();
     sender.handle(pong_by, Event::Tick);
-    let [Command::Hang(_), Command::State(SenderState::Behind(_))] = &commands(&mut sender)[..]
+    let [Command::Disconnect(_), Command::State(SenderState::Behind(_))] =
+        &commands(&mut sender)[..]
     else {
         panic!("it waits on");
     };
@@ -245,7 +247,7 @@ fn another_config_is_refused_with_the_reason() {
         let Some(receiver::Command::Say(said)) = receiver.poll() else { panic!() };
         let ToSender::Refuse { why } = said.message else { panic!("{said:?}") };
         assert!(why.contains("config") || why.contains("version"), "{why}");
-        assert!(matches!(receiver.poll(), Some(receiver::Command::Hang(_))));
+        assert!(matches!(receiver.poll(), Some(receiver::Command::Disconnect(_))));
     }
 }
 
@@ -374,7 +376,7 @@ fn a_writer_on_the_standby_does_not_keep_the_session_busy() {
     }
     world.settle(LONG);
     assert!(world.agree());
-    assert_eq!((world.sender.hangs(), world.receiver.hangs()), (0, 0));
+    assert_eq!((world.sender.disconnects(), world.receiver.disconnects()), (0, 0));
     // A word of each change, a ping and its answer every two seconds, and some twenty for each comparison.
     let said = world.delivered - before;
     assert!(said < 600 + 700 + 40 * 20, "{said} messages in ten minutes");
@@ -435,7 +437,7 @@ fn what_cannot_be_restored_is_tried_again_without_haste() {
             sender.handle(now, answer);
         }
     }
-    assert_eq!(sender.hangs(), 0);
+    assert_eq!(sender.disconnects(), 0);
     assert!(series > 0 && compared >= 2, "{compared} comparisons");
     assert!(compared <= 62, "{compared} comparisons in a minute");
     let _ = done;

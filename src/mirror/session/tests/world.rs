@@ -517,7 +517,7 @@ impl World {
                 self.newest_sure = self.newest_sure.max(since);
                 None
             }
-            Command::Hang(_) => {
+            Command::Disconnect(_) => {
                 self.break_link();
                 self.receiver.handle(self.now, receiver::Event::Cut);
                 None
@@ -711,7 +711,7 @@ impl World {
                 standby.discard();
                 None
             }
-            Command::Hang(_) => {
+            Command::Disconnect(_) => {
                 self.break_link();
                 self.sender.handle(self.now, sender::Event::Cut("hung up".into()));
                 None

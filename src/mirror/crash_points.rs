@@ -5,20 +5,20 @@ use super::proto::Trouble;
 
 /// How many writes may still be made.
 #[derive(Debug)]
-pub struct Steps {
+pub struct CrashPoints {
     left: Option<u64>,
 }
 
-impl Steps {
+impl CrashPoints {
     /// As many as are needed.
-    pub fn all() -> Steps {
-        Steps { left: None }
+    pub fn all() -> CrashPoints {
+        CrashPoints { left: None }
     }
 
     /// Only so many: then each further one fails.
     #[cfg(test)]
-    pub(super) fn until(left: u64) -> Steps {
-        Steps { left: Some(left) }
+    pub(super) fn until(left: u64) -> CrashPoints {
+        CrashPoints { left: Some(left) }
     }
 
     /// One more write.

@@ -3,13 +3,13 @@
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
+use super::connection::Connection;
 use super::crash::OwnerMark;
 use super::incoming::Incoming;
 use super::outgoing::{self, Outgoing};
 use super::owner::{Obstacle, Owner, watch_thread};
 use super::settle::Settler;
 use super::walk;
-use super::wire::Wire;
 use super::{Engine, Input, Telling, decline, lock, report};
 use crate::control::status::{Direction, MirrorState};
 use crate::core::{MirrorDuty, PeerSync, Time};
@@ -20,7 +20,7 @@ use crate::mirror::session::sender::{self, SenderState};
 use crate::mirror::transport::{Link, LinkPath, against_links};
 
 /// What the engine is doing.
-pub(super) enum Role {
+pub(super) enum Mode {
     /// Nothing travels.
     Idle {
         /// What was acknowledged is applied; else why not yet.
@@ -34,7 +34,7 @@ pub(super) enum Role {
     In(Box<Incoming>),
 }
 
-/// What is shown of a role.
+/// What is shown of a mode.
 pub(super) struct Shown {
     pub(super) state: MirrorState,
     pub(super) why: String,
@@ -48,26 +48,26 @@ pub(super) struct Shown {
     pub(super) stuck: Vec<String>,
 }
 
-impl Role {
+impl Mode {
     /// Nothing yet.
-    pub(super) fn idle(now: Instant) -> Role {
-        Role::Idle { settled: Err("not looked at yet".to_owned()), look_at: now }
+    pub(super) fn idle(now: Instant) -> Mode {
+        Mode::Idle { settled: Err("not looked at yet".to_owned()), look_at: now }
     }
 
     /// When the session has something to do.
     pub(super) fn session_deadline(&self) -> Option<Time> {
         match self {
-            Role::Idle { .. } => None,
-            Role::Out(owner) => owner.outgoing.as_ref().ok()?.next_deadline(),
-            Role::In(incoming) => incoming.next_deadline(),
+            Mode::Idle { .. } => None,
+            Mode::Out(owner) => owner.outgoing.as_ref().ok()?.next_deadline(),
+            Mode::In(incoming) => incoming.next_deadline(),
         }
     }
 
     /// When something else is due. `path`: of the link, if there is one.
     pub(super) fn due(&self, path: Option<LinkPath>, peer: PeerSync) -> Option<Instant> {
         match self {
-            Role::Idle { look_at, .. } => Some(*look_at),
-            Role::Out(owner) => {
+            Mode::Idle { look_at, .. } => Some(*look_at),
+            Mode::Out(owner) => {
                 let begin = owner.outgoing.as_ref().err().map(|(_, at)| *at);
                 let look = match path {
                     None => Some(owner.dial.next_at).filter(|_| !owner.dial.under_way),
@@ -77,12 +77,17 @@ impl Role {
                 let rest = owner.outgoing.as_ref().ok().and_then(Outgoing::rest_over_at);
                 [begin, look, rest, Some(owner.rescan_at)].into_iter().flatten().min()
             }
-            Role::In(_) => None,
+            Mode::In(_) => None,
         }
     }
 
     /// For the report. `differ`: names of the copy here that somebody changed.
-    pub(super) fn shown(&self, wire: &Wire, roots: &Result<(), String>, differ: u64) -> Shown {
+    pub(super) fn shown(
+        &self,
+        connection: &Connection,
+        roots: &Result<(), String>,
+        differ: u64,
+    ) -> Shown {
         let nothing = Shown {
             state: MirrorState::Paused,
             why: String::new(),
@@ -95,7 +100,7 @@ impl Role {
             stuck: Vec::new(),
         };
         match self {
-            Role::Idle { settled, .. } => match (settled, roots) {
+            Mode::Idle { settled, .. } => match (settled, roots) {
                 (Err(why), _) => Shown { why: why.clone(), ..nothing },
                 (Ok(()), Err(why)) => {
                     Shown { state: MirrorState::Blocked, why: why.clone(), still: true, ..nothing }
@@ -106,14 +111,14 @@ impl Role {
                     ..nothing
                 },
             },
-            Role::Out(owner) => owner.shown(wire, nothing),
-            Role::In(incoming) => {
+            Mode::Out(owner) => owner.shown(connection, nothing),
+            Mode::In(incoming) => {
                 let taken = &incoming.taken;
                 if let Some(why) = &taken.disputed {
                     let (state, why) = (MirrorState::Conflict, why.clone());
                     return Shown { state, why, direction: Direction::In, ..nothing };
                 }
-                let (state, why) = match (&taken.trouble, wire.path()) {
+                let (state, why) = match (&taken.trouble, connection.path()) {
                     (Some(Trouble::NoRoom { .. } | Trouble::NoInodes { .. }), _) => {
                         (MirrorState::Behind, None)
                     }
@@ -167,7 +172,7 @@ impl Engine {
             return;
         }
         let now = Instant::now();
-        if let Role::Idle { look_at, .. } = &self.role
+        if let Mode::Idle { look_at, .. } = &self.mode
             && now >= *look_at
         {
             self.settle();
@@ -186,7 +191,7 @@ impl Engine {
     }
 
     fn tick(&mut self) {
-        if self.role.session_deadline().is_none_or(|at| at > self.now()) || !self.inbox.is_empty() {
+        if self.mode.session_deadline().is_none_or(|at| at > self.now()) || !self.inbox.is_empty() {
             return;
         }
         self.feed_sender(sender::Event::Tick);
@@ -212,7 +217,7 @@ impl Engine {
             Ok(()) => None,
             Err(_) => Some(self.unsettled.unwrap_or_else(Instant::now)),
         };
-        self.role = Role::Idle { settled, look_at: Instant::now() + wait };
+        self.mode = Mode::Idle { settled, look_at: Instant::now() + wait };
     }
 
     fn look_at_roots(&mut self) {
@@ -262,7 +267,7 @@ impl Engine {
     }
 
     pub(super) fn begin_owner(&mut self) {
-        let Role::Out(owner) = &mut self.role else { return };
+        let Mode::Out(owner) = &mut self.mode else { return };
         if !matches!(&owner.outgoing, Err((_, at)) if Instant::now() >= *at) {
             return;
         }
@@ -276,7 +281,7 @@ impl Engine {
                 Outgoing::new(generation, words, &self.trees, &self.index)
             });
         self.look_at_roots();
-        let Role::Out(owner) = &mut self.role else { return };
+        let Mode::Out(owner) = &mut self.mode else { return };
         match begun {
             Ok(outgoing) => {
                 // Whoever let it serve took the trees as they are.
@@ -313,19 +318,19 @@ impl Engine {
     fn take_early_link(&mut self) {
         let Some((since, link)) = self.early.take() else { return };
         let hello = proto::decode::<ToReceiver>(&link.hello).map(|envelope| envelope.generation);
-        let awaited = match (&self.role, &hello) {
-            (Role::In(incoming), Ok(generation)) => incoming.generation() == *generation,
-            (Role::Idle { .. } | Role::Out(_) | Role::In(_), _) => false,
+        let awaited = match (&self.mode, &hello) {
+            (Mode::In(incoming), Ok(generation)) => incoming.generation() == *generation,
+            (Mode::Idle { .. } | Mode::Out(_) | Mode::In(_), _) => false,
         };
         if awaited {
             self.linked_in(*link);
         } else if since.elapsed() < limits::MIRROR_EARLY_PATIENCE {
             self.early = Some((since, link));
         } else {
-            let why = match &self.role {
-                Role::Idle { .. } => "it does not know yet who owns the group",
-                Role::Out(_) => "it owns the group itself",
-                Role::In(_) => "it takes from another generation of the group",
+            let why = match &self.mode {
+                Mode::Idle { .. } => "it does not know yet who owns the group",
+                Mode::Out(_) => "it owns the group itself",
+                Mode::In(_) => "it takes from another generation of the group",
             };
             decline(*link, why);
         }
@@ -336,12 +341,12 @@ impl Engine {
         if let Err(why) = self.settler() {
             // The owner is told, or it would see nothing but links that end.
             self.refuse(link, &hello, &why);
-            if let Role::In(incoming) = &mut self.role {
+            if let Mode::In(incoming) = &mut self.mode {
                 incoming.taken.trouble = Some(Trouble::Root(why));
             }
             return;
         }
-        if let Err(why) = self.wire.take(link, &self.to_self) {
+        if let Err(why) = self.connection.take(link, &self.to_self) {
             log::warn!("a mirror link could not be used: {why}");
             return;
         }
@@ -351,26 +356,26 @@ impl Engine {
 
     fn refuse(&mut self, link: Link, hello: &[u8], why: &str) {
         let Ok(Envelope { generation, .. }) = proto::decode::<ToReceiver>(hello) else { return };
-        if self.wire.take(link, &self.to_self).is_ok() {
+        if self.connection.take(link, &self.to_self).is_ok() {
             let message = ToSender::Refuse { why: why.to_owned() };
             // If it is not heard, the owner asks again.
-            let _ = self.wire.say(&Envelope { generation, message });
-            self.wire.close();
+            let _ = self.connection.say(&Envelope { generation, message });
+            self.connection.close();
         }
     }
 
     /// The peer said something on the link.
     pub(super) fn heard(&mut self, bytes: &[u8]) {
-        let malformed = match &self.role {
-            Role::Idle { .. } => None,
-            Role::Out(_) => match proto::decode::<ToSender>(bytes) {
+        let malformed = match &self.mode {
+            Mode::Idle { .. } => None,
+            Mode::Out(_) => match proto::decode::<ToSender>(bytes) {
                 Ok(envelope) => {
                     self.feed_sender(sender::Event::Heard(envelope));
                     None
                 }
                 Err(error) => Some(error),
             },
-            Role::In(_) => match proto::decode::<ToReceiver>(bytes) {
+            Mode::In(_) => match proto::decode::<ToReceiver>(bytes) {
                 Ok(envelope) => {
                     self.feed_receiver(receiver::Event::Heard(envelope));
                     None
@@ -380,7 +385,7 @@ impl Engine {
         };
         if let Some(error) = malformed {
             log::warn!("a mirror session was ended: {error}");
-            self.wire.close();
+            self.connection.close();
             self.cut(&error.to_string());
         }
     }
@@ -389,7 +394,7 @@ impl Engine {
     pub(super) fn cut(&mut self, why: &str) {
         self.feed_sender(sender::Event::Cut(format!("the session with the peer ended: {why}")));
         self.feed_receiver(receiver::Event::Cut);
-        if let Role::In(incoming) = &mut self.role {
+        if let Mode::In(incoming) = &mut self.mode {
             incoming.taken.ended.get_or_insert_with(|| why.to_owned());
         }
     }
@@ -399,7 +404,7 @@ impl Engine {
         if let Some(replica) = &mut self.replica {
             replica.hinted(number);
         }
-        let Role::Out(owner) = &mut self.role else { return };
+        let Mode::Out(owner) = &mut self.mode else { return };
         let Some(watch) = &mut owner.watch else { return };
         if watch.number == number {
             // It waits for this one word.
@@ -414,7 +419,7 @@ impl Engine {
     /// Names that were told while a series was read wait for the next one, and nothing will tell of them once
     /// more.
     fn go_on_with_names(&mut self) {
-        let Role::Out(owner) = &mut self.role else { return };
+        let Mode::Out(owner) = &mut self.mode else { return };
         let Ok(outgoing) = &mut owner.outgoing else { return };
         if !outgoing.take_absorbed() {
             return;
@@ -429,7 +434,7 @@ impl Engine {
 
     fn rescan(&mut self) {
         let now = Instant::now();
-        let Role::Out(owner) = &mut self.role else { return };
+        let Mode::Out(owner) = &mut self.mode else { return };
         if now < owner.rescan_at {
             return;
         }
@@ -445,7 +450,7 @@ impl Engine {
 
     /// What rested is looked at again, and what nothing tells of.
     fn look_again(&mut self) {
-        let Role::Out(owner) = &self.role else { return };
+        let Mode::Out(owner) = &self.mode else { return };
         let Ok(outgoing) = &owner.outgoing else { return };
         if outgoing.rest_over_at().is_none_or(|at| at > Instant::now()) {
             return;
@@ -462,7 +467,7 @@ impl Engine {
 
     /// A slice of a large file, if nothing else is to be done.
     fn send_ahead(&mut self) {
-        let Role::Out(owner) = &self.role else { return };
+        let Mode::Out(owner) = &self.mode else { return };
         let waits = owner.outgoing.as_ref().is_ok_and(Outgoing::may_send_ahead);
         if !waits || !self.inbox.is_empty() {
             return;
@@ -477,7 +482,7 @@ impl Engine {
     }
 
     fn answer_syncs(&mut self, tell: &mut dyn FnMut(Telling)) {
-        let Role::Out(owner) = &mut self.role else { return };
+        let Mode::Out(owner) = &mut self.mode else { return };
         let Ok(outgoing) = &owner.outgoing else { return };
         let sent = &outgoing.sent;
         owner.syncs.retain(|(request, barrier)| {
@@ -504,9 +509,9 @@ impl Engine {
                 outgoing.handle(now, event, around);
             }
         });
-        if let Role::Out(owner) = &mut self.role {
+        if let Mode::Out(owner) = &mut self.mode {
             let in_sync = |outgoing: &Outgoing| outgoing.sent.state == Some(SenderState::InSync);
-            if self.wire.is_open() {
+            if self.connection.is_open() {
                 // A session that ends before it has come to anything is tried again less and less often.
                 if owner.outgoing.as_ref().is_ok_and(in_sync) {
                     owner.dial.reached();
@@ -524,7 +529,7 @@ impl Engine {
         work: impl FnOnce(&mut Owner, Time, outgoing::Around<'_>) -> T,
     ) -> Option<T> {
         let now = self.now();
-        let Role::Out(owner) = &mut self.role else { return None };
+        let Mode::Out(owner) = &mut self.mode else { return None };
         let mail = self.mail.clone();
         let generation = owner.generation;
         let interrupted = move || match lock(&mail).order {
@@ -537,7 +542,7 @@ impl Engine {
             approved,
             trees: &self.trees,
             index: &self.index,
-            wire: &mut self.wire,
+            connection: &mut self.connection,
             skipped: &mut self.skipped,
             news: &mut self.news,
             interrupted: &interrupted,

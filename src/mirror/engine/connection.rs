@@ -14,7 +14,7 @@ use crate::mirror::transport::{Closer, Incoming, Link, LinkPath, LinkWriter};
 
 /// The link, if there is one.
 #[derive(Default)]
-pub struct Wire {
+pub struct Connection {
     /// Number of the newest link: what an older one says counts no more.
     number: u64,
     open: Option<Open>,
@@ -27,7 +27,7 @@ struct Open {
     detour: Option<String>,
 }
 
-impl Wire {
+impl Connection {
     /// Takes over a link, and closes the one before. Every message comes as [`Input::Heard`], its end as
     /// [`Input::Ended`].
     ///
@@ -116,7 +116,7 @@ pub fn decline(link: Incoming, why: &str) {
     let _ = writer.send(&bytes);
 }
 
-impl Drop for Wire {
+impl Drop for Connection {
     fn drop(&mut self) {
         self.close();
     }

@@ -140,7 +140,7 @@ pub(super) fn names(directory: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>, Errno> {
 
 /// The place beside one root.
 #[derive(Debug)]
-pub struct Area {
+pub struct StagingArea {
     path: PathBuf,
     device: u64,
     name_bytes_max: usize,
@@ -149,7 +149,7 @@ pub struct Area {
     conflicts: OwnedFd,
 }
 
-impl Area {
+impl StagingArea {
     /// Where the area of a tree is; `None` for a root that has nothing beside it: `/`.
     pub fn path_of(cluster: &str, group: &str, tree: &Path) -> Option<PathBuf> {
         let mut hasher = blake3::Hasher::new_derive_key("clusterd 2026 mirror area");
@@ -164,13 +164,14 @@ impl Area {
     ///
     /// # Errors
     /// The root is a mount point, the area is somebody else's, or the system refused.
-    pub fn open(cluster: &str, group: &str, tree: &Path) -> Result<Area, StageError> {
-        let path = Area::path_of(cluster, group, tree)
+    pub fn open(cluster: &str, group: &str, tree: &Path) -> Result<StagingArea, StageError> {
+        let path = StagingArea::path_of(cluster, group, tree)
             .ok_or_else(|| StageError::MountPoint(tree.to_owned()))?;
-        Area::make(&path, tree).map_err(|source| StageError::Io { path: path.clone(), source })?
+        StagingArea::make(&path, tree)
+            .map_err(|source| StageError::Io { path: path.clone(), source })?
     }
 
-    fn make(path: &Path, tree: &Path) -> Result<Result<Area, StageError>, Errno> {
+    fn make(path: &Path, tree: &Path) -> Result<Result<StagingArea, StageError>, Errno> {
         let above = path.parent().unwrap_or(Path::new("/"));
         let name = path.file_name().and_then(|name| name.to_str()).ok_or(Errno::EINVAL)?;
         let follow = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
@@ -199,7 +200,7 @@ impl Area {
         let name_bytes_max = usize::try_from(longest).unwrap_or(usize::MAX);
         let (path, device) = (path.to_owned(), found.st_dev);
         let coarse_times = has_coarse_times(area.as_fd())?;
-        Ok(Ok(Area { path, device, name_bytes_max, coarse_times, incoming, conflicts }))
+        Ok(Ok(StagingArea { path, device, name_bytes_max, coarse_times, incoming, conflicts }))
     }
 
     /// Where it is.
