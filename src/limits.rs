@@ -558,4 +558,4 @@ pub const COUNTS_TOLD_EVERY: Duration = Duration::from_secs(60);
 /// Room for what the guard hands to a child, as JSON: a few paths.
 pub const LAUNCH_BYTES_MAX: usize = 64 * 1024;
 /// Room for a checked config as JSON: every value is in it, with its name.
-pub const SHELF_BYTES_MAX: usize = 4 * CONFIG_BYTES_MAX;
+pub const CONFIG_SLOT_BYTES: usize = 4 * CONFIG_BYTES_MAX;

@@ -13,11 +13,15 @@
 //!   the last will        |
 //!                        | asked to end, handed over (status 0), or refused to start
 //!                        v
-//!                      Ended: the worker sees the end of its link, drains and ends; so does the guard
+//!                      Ended: the worker sees the end of its channel, drains and ends; so does the guard
 //! ```
 //! A heart is started only when the one before has ended and an address dump shows nothing of it, or
 //! when every lease of it has run out. The last will tells the peer that it may claim at once: it is sent
 //! once, when the heart's end was seen in time and a dump has shown that no address is left. Silence counts only while the guard itself was awake to hear.
+
+pub mod last_will;
+pub mod netlink;
+pub mod page;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -30,21 +34,21 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use super::HEART_REFUSES;
-use super::guard_netlink::GuardNetlink;
-use super::last_will::LastWill;
-use super::page::{Page, Sealed};
 use crate::limits;
 use crate::sys::process::{Child, Exit, Program};
 use crate::sys::realtime::{self, Touched};
+use last_will::LastWill;
+use netlink::GuardNetlink;
+use page::{Page, Sealed};
 
 /// What the guard watches over.
 #[derive(Debug)]
 pub struct Guarded {
     /// Shared with the heart.
     pub page: Page,
-    /// The heart's program, which inherits the page and its end of the link.
+    /// The heart's program, which inherits the page and its end of the channel.
     pub heart: Program,
-    /// The worker's program, which inherits its end of the link.
+    /// The worker's program, which inherits its end of the channel.
     pub worker: Program,
     /// What the heart's last will is sent with.
     pub last_will: LastWill,
@@ -69,7 +73,7 @@ struct Guard {
     page: Page,
     /// SIGHUP came, and no heart that ticks was there to be told.
     reload_waits: bool,
-    /// Dropped when the heart has ended for good: then the worker sees the end of its link.
+    /// Dropped when the heart has ended for good: then the worker sees the end of its channel.
     programs: Option<(Program, Program)>,
     _alive: OwnedFd,
     signals: SignalFd,

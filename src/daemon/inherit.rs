@@ -1,12 +1,12 @@
 //! What a process of the daemon leaves open for the next: the numbers of the descriptors are in the command line.
 //!
 //! ```text
-//!                launch  lock  shelf  page  link's end  guard pipe   programs
-//! guard             x      x     x                                   heart, clusterd   clusterd run ... --guard=A,B,C,D,E
-//!   heart           x      x     x     x        x       reading end                    clusterd heart A B C D E F
-//!   worker          x      x     x              x                                      clusterd work A B C D
+//!                launch  lock  slots  page  channel's end  guard pipe   programs
+//! guard             x      x     x                                      heart, clusterd   clusterd run ... --guard=A,B,C,D,E
+//!   heart           x      x     x     x        x          reading end                    clusterd heart A B C D E F
+//!   worker          x      x     x              x                                         clusterd work A B C D
 //! ```
-//! The launch is a memfd with what the processes must know, the shelf one with config and keys; all were read from disk once:
+//! The launch is a memfd with what the processes must know, the slots one with config and keys; all were read from disk once:
 //! a restarted heart needs no file, and meets no other config than the one in effect. The lock is kept by all three: a
 //! second daemon must not come up while a heart without its guard still serves.
 
@@ -21,11 +21,11 @@ use std::process::ExitCode;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
 
+use super::channel::{self, HeartChannel, WorkerChannel};
+use super::config_slots::{ConfigSlot, ConfigSlots};
+use super::guard::last_will::LastWill;
+use super::guard::page::Page;
 use super::guard::{self, Guarded};
-use super::last_will::LastWill;
-use super::link::{self, HeartLink, WorkerLink};
-use super::page::Page;
-use super::shelf::{Shelf, Shelved};
 use super::start::{StartError, system};
 use crate::config::{self, Config, NodeIndex, ring::KeyRing};
 use crate::limits::{self, LAUNCH_BYTES_MAX};
@@ -69,13 +69,13 @@ pub struct HeartInherits {
     /// Shared with the guard.
     pub page: Page,
     /// To the worker.
-    pub link: HeartLink,
+    pub channel: HeartChannel,
     /// Reading end of a pipe whose other end only the guard holds: at its end, the guard is gone.
     pub guard: OwnedFd,
     /// Keeps the state directory ours as long as this process lives.
     pub lock: OwnedFd,
     /// The config in effect, and one that is offered.
-    pub shelf: Shelf,
+    pub config_slots: ConfigSlots,
 }
 
 /// What a worker starts with.
@@ -96,11 +96,11 @@ pub struct WorkerInherits {
     /// Where every input of the heart is recorded.
     pub record: Option<PathBuf>,
     /// To the heart.
-    pub link: WorkerLink,
+    pub channel: WorkerChannel,
     /// Keeps the state directory ours as long as this process lives.
     pub lock: OwnedFd,
     /// The config in effect, and where another is offered.
-    pub shelf: Shelf,
+    pub config_slots: ConfigSlots,
 }
 
 /// The word that names these descriptors to the guard.
@@ -121,27 +121,27 @@ pub fn guard_descriptors(word: &str) -> Option<Vec<RawFd>> {
 /// # Errors
 /// The descriptors are not these; the two programs are of different versions; nothing was started.
 pub fn run_guard(descriptors: &[RawFd]) -> Result<ExitCode, StartError> {
-    let [launched, lock, shelf, heart_program, own_program] = inherit(descriptors)?;
+    let [launched, lock, config_slots, heart_program, own_program] = inherit(descriptors)?;
     let launch = read_launch(&launched)?;
     if launch.version != VERSION {
         let versions = format!("clusterd is {}, clusterd-heart is {VERSION}", launch.version);
         return Err(StartError::Inherited(format!("{versions}: install both of one version")));
     }
-    let shelf = Shelf::open(shelf);
-    let Shelved { config, .. } = in_effect(&shelf)?;
+    let config_slots = ConfigSlots::open(config_slots);
+    let ConfigSlot { config, .. } = in_effect(&config_slots)?;
     let page = Page::create().map_err(system("share memory"))?;
     page.set_end_patience(config.hand_over_time() + limits::HEART_END_PATIENCE);
-    let (heart_end, worker_end) = link::pair().map_err(system("make a socket pair"))?;
+    let (heart_end, worker_end) = channel::pair().map_err(system("make a socket pair"))?;
     let (guard_read, guard_write) = io::pipe().map_err(system("make a pipe"))?;
     let for_heart = vec![
         copy(&launched)?,
         copy(&lock)?,
-        copy(&shelf)?,
+        copy(&config_slots)?,
         copy(&page)?,
         copy(&heart_end)?,
         OwnedFd::from(guard_read),
     ];
-    let for_worker = vec![launched, lock, copy(&shelf)?, copy(&worker_end)?];
+    let for_worker = vec![launched, lock, copy(&config_slots)?, copy(&worker_end)?];
     let prepared = system("prepare the child processes");
     let heart = child(heart_program, "heart", for_heart).map_err(&prepared)?;
     let worker = child(own_program, "work", for_worker).map_err(&prepared)?;
@@ -156,10 +156,10 @@ pub fn run_guard(descriptors: &[RawFd]) -> Result<ExitCode, StartError> {
 /// # Errors
 /// The descriptors are not these.
 pub fn inherit_heart(descriptors: &[RawFd]) -> Result<HeartInherits, StartError> {
-    let [launched, lock, shelf, page, link, guard] = inherit(descriptors)?;
+    let [launched, lock, config_slots, page, channel, guard] = inherit(descriptors)?;
     let launch = read_launch(&launched)?;
-    let shelf = Shelf::open(shelf);
-    let Shelved { config, keys } = in_effect(&shelf)?;
+    let config_slots = ConfigSlots::open(config_slots);
+    let ConfigSlot { config, keys } = in_effect(&config_slots)?;
     Ok(HeartInherits {
         me: launch.me,
         keys,
@@ -167,10 +167,10 @@ pub fn inherit_heart(descriptors: &[RawFd]) -> Result<HeartInherits, StartError>
         record: launch.record.map(|_| config::normal::print(&config)),
         config,
         page: Page::open(page).map_err(|error| StartError::Inherited(error.to_string()))?,
-        link: HeartLink::new(link),
+        channel: HeartChannel::new(channel),
         guard,
         lock,
-        shelf,
+        config_slots,
     })
 }
 
@@ -179,12 +179,12 @@ pub fn inherit_heart(descriptors: &[RawFd]) -> Result<HeartInherits, StartError>
 /// # Errors
 /// The descriptors are not these.
 pub fn inherit_worker(descriptors: &[RawFd]) -> Result<WorkerInherits, StartError> {
-    let [launched, lock, shelf, link] = inherit(descriptors)?;
+    let [launched, lock, config_slots, channel] = inherit(descriptors)?;
     let Launch { version: _, config_file, me, run_dir, state_dir, record } =
         read_launch(&launched)?;
-    let shelf = Shelf::open(shelf);
-    let Shelved { config, keys } = in_effect(&shelf)?;
-    let link = WorkerLink::new(link);
+    let config_slots = ConfigSlots::open(config_slots);
+    let ConfigSlot { config, keys } = in_effect(&config_slots)?;
+    let channel = WorkerChannel::new(channel);
     Ok(WorkerInherits {
         config,
         config_file,
@@ -193,14 +193,14 @@ pub fn inherit_worker(descriptors: &[RawFd]) -> Result<WorkerInherits, StartErro
         run_dir,
         state_dir,
         record,
-        link,
+        channel,
         lock,
-        shelf,
+        config_slots,
     })
 }
 
-fn in_effect(shelf: &Shelf) -> Result<Shelved, StartError> {
-    shelf.current().map_err(|error| StartError::Inherited(error.to_string()))
+fn in_effect(config_slots: &ConfigSlots) -> Result<ConfigSlot, StartError> {
+    config_slots.current().map_err(|error| StartError::Inherited(error.to_string()))
 }
 
 fn inherit<const N: usize>(numbers: &[RawFd]) -> Result<[OwnedFd; N], StartError> {

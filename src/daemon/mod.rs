@@ -3,19 +3,16 @@
 //! `start` takes the state directory and becomes the `guard`, by executing the program `clusterd-heart`
 //! (`heart_program`), which makes what the processes share and starts the heart and the `worker` as children of its own
 //! (`inherit`). Heart and guard share a
-//! `page`, heart and worker a `link` and the `shelf` with the config. When the heart is dead the guard
-//! says its `last_will`.
+//! `page`, heart and worker a `channel` and the `config_slots` with the config and the keys. When the heart is dead the
+//! guard says its `last_will`.
 
+pub mod channel;
+pub mod config_slots;
 pub mod guard;
-pub mod guard_netlink;
 pub mod heart;
 pub mod heart_program;
 pub mod inherit;
-pub mod last_will;
-pub mod link;
 pub mod logger;
-pub mod page;
-pub mod shelf;
 pub mod start;
 pub mod worker;
 

@@ -11,8 +11,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{self, Path, PathBuf};
 
+use super::config_slots::{ConfigSlot, ConfigSlots};
 use super::inherit::{self, Launch};
-use super::shelf::{Shelf, Shelved};
 use crate::config::{Config, NodeIndex, ring::KeyRing};
 use crate::sys::process;
 
@@ -105,8 +105,9 @@ pub fn run(settings: Settings) -> Result<Infallible, StartError> {
     let heart_program =
         File::open(&heart).map_err(|source| StartError::HeartProgram { path: heart, source })?;
     let own_program = File::open("/proc/self/exe").map_err(system("open this program"))?;
-    let shelf = Shelf::create(&Shelved { config: settings.config, keys: settings.keys });
-    let shelf = shelf.map_err(system("keep the config in memory"))?;
+    let config_slots =
+        ConfigSlots::create(&ConfigSlot { config: settings.config, keys: settings.keys });
+    let config_slots = config_slots.map_err(system("keep the config in memory"))?;
     let launch = Launch {
         version: inherit::VERSION.to_owned(),
         config_file: path::absolute(&settings.config_file).map_err(system("find the config"))?,
@@ -118,7 +119,7 @@ pub fn run(settings: Settings) -> Result<Infallible, StartError> {
     };
     let launch = inherit::write(&launch).map_err(system("share memory"))?;
     let inherited =
-        [launch, lock, inherit::copy(&shelf)?, heart_program.into(), own_program.into()];
+        [launch, lock, inherit::copy(&config_slots)?, heart_program.into(), own_program.into()];
     let mut argv: Vec<OsString> = std::env::args_os().collect();
     argv.push(inherit::guard_word(&inherited));
     process::become_program(&inherited[3], &argv, &inherited).map_err(system("become the guard"))

@@ -307,7 +307,8 @@ impl Row {
 }
 
 /// Before the tables of `docs/FAULTS.md`.
-const BEGIN: &str = "<!-- tables: written by UPDATE_GOLDENS=1 cargo test --test pair author -->\n";
+const BEGIN: &str =
+    "<!-- tables: written by UPDATE_GOLDENS=1 cargo test --test pair fault_matrix -->\n";
 
 fn handbook() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/FAULTS.md")

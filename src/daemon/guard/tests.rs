@@ -14,7 +14,7 @@ use nix::unistd::{Pid, gettid};
 use super::*;
 use crate::beat::Farewell;
 use crate::config::{self, Config, NodeIndex};
-use crate::daemon::link;
+use crate::daemon::channel;
 use crate::net::{RouteSocket, any_held};
 use crate::sys::packet::PacketSocket;
 use crate::sys::process::take_inherited;
@@ -58,7 +58,7 @@ fn stand_in_guard() {
     ip("link set one up");
     ip("link set two up");
     let page = Page::create().unwrap();
-    let (heart_end, worker_end) = link::pair().unwrap();
+    let (heart_end, worker_end) = channel::pair().unwrap();
     let (alive_read, alive) = std::io::pipe().unwrap();
     let page_copy = page.as_fd().try_clone_to_owned().unwrap();
     let numbers = format!("{} {}", page_copy.as_raw_fd(), alive_read.as_raw_fd());

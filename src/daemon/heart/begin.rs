@@ -11,22 +11,22 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use thiserror::Error;
 
+use super::addresses::AddressRequests;
 use super::aside::{Aside, Driver};
 use super::clock::Clock;
 use super::counts::Counts;
-use super::hands::Hands;
+use super::lan_events::{LanEvents, setup};
 use super::reload::Reload;
-use super::senses::{Senses, setup};
-use super::wires::Wires;
-use super::{FIRST_CONTROL, FIRST_WIRE, GUARD, Heart, NET_THREAD, SIGNALS, WORKER};
+use super::sockets::Sockets;
+use super::{FIRST_CONTROL, FIRST_SOCKET, GUARD, Heart, NET_THREAD, SIGNALS, WORKER};
 use crate::beat::codec::Codec;
 use crate::beat::paths::Paths;
 use crate::config::NodeIndex;
 use crate::config::ring::KeyState;
 use crate::control::socket::Server;
 use crate::core::{Core, Event, Time};
+use crate::daemon::channel::{HelloError, ToWorker};
 use crate::daemon::inherit::HeartInherits;
-use crate::daemon::link::{HelloError, ToWorker};
 use crate::limits;
 use crate::sim::replay::Header;
 use crate::sys::capabilities;
@@ -85,14 +85,24 @@ impl BeginError {
 /// # Errors
 /// It could not begin, or its poll failed.
 pub fn run(inherits: HeartInherits) -> Result<(), BeginError> {
-    let HeartInherits { config, me, keys, run_dir, record, page, mut link, guard, lock, shelf } =
-        inherits;
+    let HeartInherits {
+        config,
+        me,
+        keys,
+        run_dir,
+        record,
+        page,
+        mut channel,
+        guard,
+        lock,
+        config_slots,
+    } = inherits;
     let config = Arc::new(config);
     nix::sys::prctl::set_name(c"clusterd-heart").map_err(io::Error::from)?;
     let signals = take_signals()?;
     // A second logger is refused; there is none.
-    let _ = link.install_logger(log::LevelFilter::Info);
-    let disk = link.hello(random()?, limits::HELLO_PATIENCE)?;
+    let _ = channel.install_logger(log::LevelFilter::Info);
+    let disk = channel.hello(random()?, limits::HELLO_PATIENCE)?;
     if disk.node.is_some_and(|node| node != me) {
         let now = match me {
             NodeIndex::Lower => "first",
@@ -130,11 +140,11 @@ pub fn run(inherits: HeartInherits) -> Result<(), BeginError> {
     let line = config.node(me).serial.clone();
     let driver = line.map(|line| Box::new(line) as Box<dyn Driver>);
     let aside = Aside::start(driver, wake(), on_start)?;
-    let wires = Wires::new(&config, me, paths, registry, FIRST_WIRE, aside);
+    let sockets = Sockets::new(&config, me, paths, registry, FIRST_SOCKET, aside);
     let server = Server::open(&run_dir, poll.registry(), FIRST_CONTROL)
         .map_err(|error| BeginError::Control { run_dir: run_dir.clone(), error })?;
     for (fd, token) in
-        [(signals.as_raw_fd(), SIGNALS), (guard.as_raw_fd(), GUARD), (link.as_raw_fd(), WORKER)]
+        [(signals.as_raw_fd(), SIGNALS), (guard.as_raw_fd(), GUARD), (channel.as_raw_fd(), WORKER)]
     {
         poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE)?;
     }
@@ -146,13 +156,13 @@ pub fn run(inherits: HeartInherits) -> Result<(), BeginError> {
     if let Some(config) = record {
         let header = Header { config, me, incarnation, seed, disk: disk.clone(), now };
         let line = serde_json::to_string(&header).map_err(io::Error::from)?;
-        link.send(&ToWorker::RecordInput(line));
+        channel.send(&ToWorker::RecordInput(line));
     }
     let core = Core::new(Arc::clone(&config), me, incarnation, seed, disk, now);
     let heart_before = page.heart_before();
     let mut heart = Heart {
-        senses: Senses::new(&config),
-        hands: Hands::new(handle, replies, setup),
+        lan_events: LanEvents::new(&config),
+        addresses: AddressRequests::new(handle, replies, setup),
         will: None,
         config,
         me,
@@ -160,12 +170,12 @@ pub fn run(inherits: HeartInherits) -> Result<(), BeginError> {
         core,
         poll,
         page,
-        wires,
-        worker: link,
+        sockets,
+        worker: channel,
         worker_may_have_more: true,
         server,
         signals,
-        shelf,
+        config_slots,
         reload: Reload::default(),
         key_state: KeyState::default(),
         guard: Some(guard),

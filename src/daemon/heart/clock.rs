@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::core::Time;
-use crate::daemon::page::boottime;
+use crate::daemon::guard::page::boottime;
 
 /// Counts from its own start, also while the machine sleeps.
 #[derive(Clone, Copy, Debug)]

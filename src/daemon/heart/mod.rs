@@ -16,28 +16,28 @@
 //! | --- | --- |
 //! | `begin` | from a started process to the first round |
 //! | `clock` | the time that the core is given |
-//! | `wires`, `wire` | the paths, the LAN watch and the echo: reading, sending, opening again; the state of each |
+//! | `sockets`, `socket` | the paths, the LAN watch and the echo: reading, sending, opening again; the state of each |
 //! | `aside` | a thread for what a driver, or the kernel, is slow at: the serial line's device, closing sockets |
 //! | `line_tail` | when to look for the end of a frame on the serial line |
-//! | `senses` | what was seen on the LAN, in the core's words |
+//! | `lan_events` | what was seen on the LAN, in the core's words |
 //! | `reload` | the config file and the key file, read anew by the worker; how far a change of the key is |
-//! | `hands` | the netlink thread, and what is sealed for the guard |
-//! | `desk` | what administrators ask, in the core's words |
-//! | `effects` | doing the core's commands |
+//! | `addresses` | the netlink thread, and what is sealed for the guard |
+//! | `requests` | what administrators ask, in the core's words |
+//! | `commands` | doing the core's commands |
 //! | `counts` | what was dropped, told at a bounded rate |
 
+mod addresses;
 mod aside;
 mod begin;
 mod clock;
+mod commands;
 mod counts;
-mod desk;
-mod effects;
-mod hands;
+mod lan_events;
 mod line_tail;
 mod reload;
-mod senses;
-mod wire;
-mod wires;
+mod requests;
+mod socket;
+mod sockets;
 
 use std::collections::VecDeque;
 use std::io;
@@ -52,13 +52,13 @@ use nix::sys::signalfd::SignalFd;
 
 pub use begin::{BeginError, run};
 
+use self::addresses::AddressRequests;
 use self::clock::Clock;
 use self::counts::Counts;
-use self::desk::Asked;
-use self::hands::Hands;
+use self::lan_events::LanEvents;
 use self::reload::Reload;
-use self::senses::Senses;
-use self::wires::Wires;
+use self::requests::Asked;
+use self::sockets::Sockets;
 use crate::beat::codec::Session;
 use crate::beat::{Beat, DropReason, Incoming, Path};
 use crate::config::ring::KeyState;
@@ -66,9 +66,9 @@ use crate::config::{Config, Nic, NodeIndex};
 use crate::control::protocol::{Answer, Payload};
 use crate::control::socket::Server;
 use crate::core::{Core, Event, Link, Time};
-use crate::daemon::link::{HeartLink, ToHeart};
-use crate::daemon::page::Page;
-use crate::daemon::shelf::Shelf;
+use crate::daemon::channel::{HeartChannel, ToHeart};
+use crate::daemon::config_slots::ConfigSlots;
+use crate::daemon::guard::page::Page;
 use crate::limits;
 use crate::net::{NetReply, Seen};
 
@@ -76,8 +76,8 @@ const NET_THREAD: Token = Token(0);
 const SIGNALS: Token = Token(1);
 const GUARD: Token = Token(2);
 const WORKER: Token = Token(3);
-const FIRST_WIRE: usize = 4;
-const FIRST_CONTROL: usize = FIRST_WIRE + wires::TOKENS;
+const FIRST_SOCKET: usize = 4;
+const FIRST_CONTROL: usize = FIRST_SOCKET + sockets::TOKENS;
 
 /// Everything that beats.
 struct Heart {
@@ -87,17 +87,17 @@ struct Heart {
     core: Core,
     poll: Poll,
     page: Page,
-    wires: Wires,
-    senses: Senses,
-    hands: Hands,
+    sockets: Sockets,
+    lan_events: LanEvents,
+    addresses: AddressRequests,
     /// What the guard shall say if this heart dies; `None`: nothing.
     will: Option<Beat>,
-    worker: HeartLink,
+    worker: HeartChannel,
     worker_may_have_more: bool,
     server: Server,
     signals: SignalFd,
     /// The config in effect, for the next heart, and one that the worker offers.
-    shelf: Shelf,
+    config_slots: ConfigSlots,
     reload: Reload,
     /// How far a change of the key was when it was told last.
     key_state: KeyState,
@@ -135,7 +135,7 @@ impl Heart {
             self.page.tick();
             self.hear_net();
             self.hear_aside();
-            self.hear_wires(&events);
+            self.hear_sockets(&events);
             self.hear_house(&events);
             self.tick_if_due();
         }
@@ -148,11 +148,11 @@ impl Heart {
     }
 
     fn sleep(&self) -> Duration {
-        if self.wires.more_waiting() || self.worker_may_have_more || !self.own_events.is_empty() {
+        if self.sockets.more_waiting() || self.worker_may_have_more || !self.own_events.is_empty() {
             return Duration::ZERO;
         }
         let due = self.core.next_deadline();
-        let due = self.wires.tail_at().map_or(due, |at| due.min(at));
+        let due = self.sockets.tail_at().map_or(due, |at| due.min(at));
         due.since(self.clock.now()).min(limits::ROUND_MAX)
     }
 
@@ -160,7 +160,7 @@ impl Heart {
     fn handle(&mut self, event: Event) {
         let now = self.clock.now();
         if self.recording {
-            effects::record(&mut self.worker, now, &event);
+            commands::record(&mut self.worker, now, &event);
         }
         self.core.handle(now, event);
         self.obey();
@@ -185,7 +185,7 @@ impl Heart {
             }
         }
         for _ in 0..limits::NET_REPLIES_MAX {
-            let Some(reply) = self.hands.reply() else { break };
+            let Some(reply) = self.addresses.reply() else { break };
             match reply {
                 NetReply::Swept => self.handle(Event::Swept),
                 NetReply::Carrier { lan, crossover, crossover_down } => {
@@ -210,29 +210,29 @@ impl Heart {
                 NetReply::Released { group, release } => {
                     self.handle(Event::Released { group, release });
                 }
-                NetReply::Trimmed { change } => self.hands.trimmed(change, &mut self.page),
+                NetReply::Trimmed { change } => self.addresses.trimmed(change, &mut self.page),
                 NetReply::AddressLost { group } => self.handle(Event::AddressLost { group }),
                 NetReply::AddressFound { group } => self.handle(Event::AddressFound { group }),
                 NetReply::Link(nic, link) => {
                     if nic == Nic::Lan {
-                        self.senses.own_mac_is(link.map(|link| link.mac));
+                        self.lan_events.own_mac_is(link.map(|link| link.mac));
                     }
-                    self.wires.link_is(nic, link.as_ref());
-                    self.hands.link_is(nic, link, &mut self.page);
+                    self.sockets.link_is(nic, link.as_ref());
+                    self.addresses.link_is(nic, link, &mut self.page);
                     if let (Nic::Lan, Some(link)) = (nic, link) {
                         self.handle(Event::LanMac { mac: link.mac });
                     }
                 }
-                NetReply::Crossover(link) => self.wires.crossover_is(link.as_ref()),
+                NetReply::Crossover(link) => self.sockets.crossover_is(link.as_ref()),
                 NetReply::Fault(text) => log::warn!("netlink: {text}"),
             }
         }
-        self.hands.ask_what_waits();
+        self.addresses.ask_what_waits();
         self.tick_if_due();
     }
 
     fn hear_aside(&mut self) {
-        let (far_end, opened) = self.wires.hear_aside(self.clock.now());
+        let (far_end, opened) = self.sockets.hear_aside(self.clock.now());
         if opened {
             self.seal_will();
         }
@@ -241,27 +241,27 @@ impl Heart {
         }
     }
 
-    fn hear_wires(&mut self, events: &Events) {
+    fn hear_sockets(&mut self, events: &Events) {
         for event in events {
-            self.wires.note(event.token());
+            self.sockets.note(event.token());
         }
-        self.wires.look_for_tail(self.clock.now());
-        if self.wires.reopen(self.clock.now()) {
+        self.sockets.look_for_tail(self.clock.now());
+        if self.sockets.reopen(self.clock.now()) {
             self.seal_will();
         }
         let mut seen = std::mem::take(&mut self.seen);
-        self.wires.read_lan(&mut seen);
+        self.sockets.read_lan(&mut seen);
         for (nic, one) in seen.drain(..) {
             let (now, peer_mac) = (self.clock.now(), self.core.peer_mac());
-            if let Some(event) = self.senses.event(now, nic, peer_mac, &one) {
+            if let Some(event) = self.lan_events.event(now, nic, peer_mac, &one) {
                 self.handle(event);
             }
         }
         self.seen = seen;
         let mut echoed = std::mem::take(&mut self.echoed);
-        self.wires.read_echo(&mut echoed);
+        self.sockets.read_echo(&mut echoed);
         for (host, round) in echoed.drain(..) {
-            if let Some(event) = self.senses.echoed(host, round) {
+            if let Some(event) = self.lan_events.echoed(host, round) {
                 self.handle(event);
             }
         }
@@ -269,13 +269,13 @@ impl Heart {
         self.tick_if_due();
         let mut frames = std::mem::take(&mut self.frames);
         for path in Path::ALL {
-            if !self.wires.is_ready(path) {
+            if !self.sockets.is_ready(path) {
                 continue;
             }
             let session = self.session();
-            self.wires.read_path(path, &session, &mut frames);
+            self.sockets.read_path(path, &session, &mut frames);
             self.note_keys();
-            if path == Path::Serial && self.wires.is_line_busy() && self.core.is_asking() {
+            if path == Path::Serial && self.sockets.is_line_busy() && self.core.is_asking() {
                 self.handle(Event::LineBusy);
             }
             for frame in frames.drain(..) {
@@ -305,7 +305,7 @@ impl Heart {
                 SIGNALS => self.hear_signals(),
                 GUARD => self.hear_guard(),
                 token if self.server.owns(token) => self.hear_administrator(token),
-                // The netlink thread was heard first, the wires know their tokens.
+                // The netlink thread was heard first, the sockets know their tokens.
                 _ => {}
             }
         }
@@ -324,19 +324,19 @@ impl Heart {
 
     fn tell_counts(&mut self) {
         let mut counts = Counts::new();
-        self.wires.count(&mut counts);
+        self.sockets.count(&mut counts);
         let asked = self.server.counts();
-        let link = self.worker.dropped();
+        let channel = self.worker.dropped();
         for (reason, count) in [
             ("control requests, oversized", asked.oversized),
             ("control requests, malformed", asked.malformed),
             ("control connections, idle", asked.idle),
             ("control connections, too many", asked.too_many),
             ("control connections, hung up", asked.hung_up),
-            ("events", link.events),
-            ("log and recorder lines", link.lines),
-            ("messages to the worker, oversized", link.oversized),
-            ("messages of the worker, malformed", link.malformed),
+            ("events", channel.events),
+            ("log and recorder lines", channel.lines),
+            ("messages to the worker, oversized", channel.oversized),
+            ("messages of the worker, malformed", channel.malformed),
         ] {
             counts.insert(reason.to_owned(), count);
         }
@@ -374,7 +374,7 @@ impl Heart {
                 Ok(Some(ToHeart::SyncAddress(address))) => {
                     self.handle(Event::SyncAddress { address });
                 }
-                // The link itself sends it the newest write again.
+                // The channel itself sends it the newest write again.
                 Ok(Some(ToHeart::WorkerStarted)) => {
                     self.reload_lost();
                     self.tell_worker_of_keys();
@@ -420,7 +420,7 @@ impl Heart {
         let Some((number, request)) = self.server.ready(token, self.poll.registry(), now) else {
             return;
         };
-        match desk::read(request, &self.config, self.me) {
+        match requests::read(request, &self.config, self.me) {
             Asked::Reload => self.begin_reload(Some(number)),
             Asked::Wish(wish) => self.handle(Event::Wished { request: number, wish }),
             Asked::Unknown(what) => self.server.answer(number, &Answer::Unknown(what), now),

@@ -3,8 +3,8 @@
 
 use super::Heart;
 use crate::core::{Event, Time};
-use crate::daemon::link::ToWorker;
-use crate::daemon::shelf::Shelved;
+use crate::daemon::channel::ToWorker;
+use crate::daemon::config_slots::ConfigSlot;
 use crate::limits;
 
 /// A reload under way: its number, when it was asked for, and whom to answer.
@@ -42,18 +42,18 @@ impl Heart {
         };
         let read = error.map_or_else(|| self.read_offer(), Err);
         match read {
-            Ok(Shelved { config, keys }) => {
-                let new_keys = keys != *self.wires.ring();
+            Ok(ConfigSlot { config, keys }) => {
+                let new_keys = keys != *self.sockets.ring();
                 self.handle(Event::Reload { config: Box::new(config), new_keys, request });
             }
             Err(error) => self.handle(Event::ReloadFailed { error, request }),
         }
     }
 
-    fn read_offer(&self) -> Result<Shelved, String> {
-        let offer = self.shelf.offered().map_err(|error| error.to_string())?;
+    fn read_offer(&self) -> Result<ConfigSlot, String> {
+        let offer = self.config_slots.offered().map_err(|error| error.to_string())?;
         let (_, peer_incarnation, _) = self.core.session();
-        let may_use = self.wires.may_use(&offer.keys, peer_incarnation);
+        let may_use = self.sockets.may_use(&offer.keys, peer_incarnation);
         may_use
             .map_err(|error| format!("key file {}: {error}", offer.config.key_file.display()))?;
         Ok(offer)
@@ -61,20 +61,20 @@ impl Heart {
 
     /// The core has taken in what is offered.
     pub(super) fn configured(&mut self) {
-        match self.shelf.offered() {
-            Ok(offer) => self.wires.set_ring(&offer.keys),
+        match self.config_slots.offered() {
+            Ok(offer) => self.sockets.set_ring(&offer.keys),
             // It was whole when the core was told of it.
             Err(error) => log::error!("the keys before stay in use: {error}"),
         }
         // First for a heart after this one: what it does not know it would not delete.
-        if let Err(error) = self.shelf.accept() {
+        if let Err(error) = self.config_slots.accept() {
             log::error!("a restarted heart will use the previous config: {error}");
         }
         self.config = self.core.config().clone();
         self.page.set_end_patience(limits::HEART_END_PATIENCE + self.config.hand_over_time());
-        self.hands.configured(&self.config, &mut self.page);
-        self.senses.configured(&self.config);
-        self.wires.configured(&self.config, self.clock.now());
+        self.addresses.configured(&self.config, &mut self.page);
+        self.lan_events.configured(&self.config);
+        self.sockets.configured(&self.config, self.clock.now());
         self.worker.send(&ToWorker::Configured);
         // What the guard would say may be signed with a key that goes; who sends is told in the next round.
         self.seal_will();
@@ -83,7 +83,7 @@ impl Heart {
     /// Tells what has changed with the keys. The guard first: its last will must be one that the peer reads.
     pub(super) fn note_keys(&mut self) {
         let (_, peer_incarnation, _) = self.core.session();
-        let state = self.wires.key_state(peer_incarnation);
+        let state = self.sockets.key_state(peer_incarnation);
         if state == self.key_state {
             return;
         }

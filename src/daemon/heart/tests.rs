@@ -19,9 +19,9 @@ use crate::control::protocol::Request;
 use crate::control::socket;
 use crate::control::status::{GroupState, PathState, PathStatus, Standing, Status};
 use crate::core::{Command as Effect, DiskState};
+use crate::daemon::channel::{self, ToWorker, WorkerChannel};
+use crate::daemon::config_slots::ConfigSlot;
 use crate::daemon::inherit::HeartInherits;
-use crate::daemon::link::{self, ToWorker, WorkerLink};
-use crate::daemon::shelf::Shelved;
 use crate::net::LinkInfo;
 use crate::sim::replay::replay;
 use crate::sys::rtnl::HeldRtnl;
@@ -150,12 +150,12 @@ impl Beating {
         let run_dir = std::env::temp_dir().join(format!("clusterd-heart-{name}-{}", host.tid));
         std::fs::create_dir_all(&run_dir).unwrap();
         let page = Page::create().unwrap();
-        let (heart_end, worker_end) = link::pair().unwrap();
+        let (heart_end, worker_end) = channel::pair().unwrap();
         let (guard_read, guard) = io::pipe().unwrap();
         let (tell, events) = mpsc::channel();
         let (record, recorded) = mpsc::channel();
         std::thread::spawn(move || {
-            let worker = WorkerLink::new(worker_end);
+            let worker = WorkerChannel::new(worker_end);
             while let Ok(Some(message)) = worker.receive(&mut |error| panic!("{error}")) {
                 match message {
                     ToWorker::Hello { nonce } => {
@@ -193,11 +193,14 @@ impl Beating {
             run_dir: run_dir.clone(),
             record: Some(CONFIG.to_owned()),
             page: Page::open(page.as_fd().try_clone_to_owned().unwrap()).unwrap(),
-            link: HeartLink::new(heart_end),
+            channel: HeartChannel::new(heart_end),
             guard: guard_read.into(),
             lock: std::fs::File::open("/dev/null").unwrap().into(),
-            shelf: Shelf::create(&Shelved { config: config.clone(), keys: (&[7; 32]).into() })
-                .unwrap(),
+            config_slots: ConfigSlots::create(&ConfigSlot {
+                config: config.clone(),
+                keys: (&[7; 32]).into(),
+            })
+            .unwrap(),
             config,
         };
         let (thread, pthread) = host.run(|| {
@@ -236,7 +239,7 @@ impl Beating {
         wait_for("the heart's end", || self.thread.is_finished().then_some(()));
         self.thread.join().unwrap().unwrap();
         std::fs::remove_dir_all(&self.run_dir).unwrap();
-        // The worker's stand-in ends with the link, and the channel with it.
+        // The worker's stand-in ends with the channel, and the queue with it.
         let recorded: Vec<String> = self.recorded.iter().collect();
         let commands = replay(recorded.iter().map(String::as_str)).unwrap();
         assert_eq!(commands.last().map(|(_, command)| command), Some(&Effect::Exit));
@@ -347,20 +350,20 @@ fn p4_nothing_that_the_loop_opens_or_closes_waits_for_the_rtnl_lock() {
             Paths::new(&config, me, Codec::new(&[7; 32], &config.cluster, config.group_tags(), me));
         let aside = Aside::start(None, || {}, || {}).unwrap();
         let registry = poll.registry().try_clone().unwrap();
-        let mut wires = Wires::new(&config, me, paths, registry, FIRST_WIRE, aside);
+        let mut sockets = Sockets::new(&config, me, paths, registry, FIRST_SOCKET, aside);
         let held = HeldRtnl::take().unwrap();
         let (tell, told) = mpsc::channel();
         let thread = std::thread::spawn(move || {
-            wires.link_is(Nic::Lan, Some(&lan));
-            wires.crossover_is(Some(&crossover));
-            wires.reopen(Time(1));
-            let open = [Path::Crossover, Path::Lan].map(|path| wires.is_ready(path));
+            sockets.link_is(Nic::Lan, Some(&lan));
+            sockets.crossover_is(Some(&crossover));
+            sockets.reopen(Time(1));
+            let open = [Path::Crossover, Path::Lan].map(|path| sockets.is_ready(path));
             let far = LinkInfo { index: lan.index, mac: [2; 6], ipv4: None };
             // Another MAC: all that is on it is opened again.
-            wires.link_is(Nic::Lan, Some(&far));
-            wires.reopen(Time(2));
-            wires.link_is(Nic::Lan, None);
-            wires.crossover_is(None);
+            sockets.link_is(Nic::Lan, Some(&far));
+            sockets.reopen(Time(2));
+            sockets.link_is(Nic::Lan, None);
+            sockets.crossover_is(None);
             tell.send(open).unwrap();
         });
         let open = told.recv_timeout(Duration::from_secs(10));

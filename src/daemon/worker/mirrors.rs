@@ -14,7 +14,7 @@ use super::stores::StoreDesk;
 use crate::config::{Config, Group, GroupIndex, NodeIndex};
 use crate::control::event::Kind;
 use crate::core::{MirrorDuty, MirrorTerms, PeerSync};
-use crate::daemon::link::{ToHeart, WorkerLink};
+use crate::daemon::channel::{ToHeart, WorkerChannel};
 use crate::limits;
 use crate::mirror::conflict::remote;
 use crate::mirror::engine::{Dial, Engine, Handle, Setup, Telling, Ways, decline};
@@ -46,7 +46,7 @@ pub(super) struct Pair<'a> {
 /// No more threads or descriptors.
 pub(super) fn begin(
     pair: &Pair<'_>,
-    link: &Arc<WorkerLink>,
+    channel: &Arc<WorkerChannel>,
     done: &Sender<()>,
 ) -> io::Result<Mirrors> {
     let secret = pair.secret.clone();
@@ -57,17 +57,17 @@ pub(super) fn begin(
             engines.push(None);
             continue;
         }
-        let link = Arc::clone(link);
+        let channel = Arc::clone(channel);
         let handle = match Engine::new(setup(pair, group, &secret)) {
             Ok((engine, handle)) => {
-                let tell = move |telling| tell(&link, index, telling);
+                let tell = move |telling| tell(&channel, index, telling);
                 spawn("mirror", done, move || engine.run(tell))?;
                 by_name.push((group.name.clone(), handle.clone()));
                 Some(handle)
             }
             Err(why) => {
                 tell(
-                    &link,
+                    &channel,
                     index,
                     Telling::Note(Kind::Fault, format!("nothing is mirrored: {why}")),
                 );
@@ -77,11 +77,11 @@ pub(super) fn begin(
         engines.push(handle);
     }
     let (looking, over) = bounded::<()>(0);
-    look_at(&engines, &over, link, done)?;
+    look_at(&engines, &over, channel, done)?;
     let own = Arc::new(Mutex::new(None));
     let listener = match by_name.as_slice() {
         [] => None,
-        [_, ..] => Some(listen(pair, secret, by_name, link, &own)?),
+        [_, ..] => Some(listen(pair, secret, by_name, channel, &own)?),
     };
     Ok(Mirrors { engines, listener, own, looking })
 }
@@ -91,16 +91,16 @@ pub(super) fn begin(
 fn look_at(
     engines: &[Option<Handle>],
     over: &Receiver<()>,
-    link: &Arc<WorkerLink>,
+    channel: &Arc<WorkerChannel>,
     done: &Sender<()>,
 ) -> io::Result<()> {
-    let (engines, over, link) = (engines.to_vec(), over.clone(), Arc::clone(link));
+    let (engines, over, channel) = (engines.to_vec(), over.clone(), Arc::clone(channel));
     spawn("mirror-look", done, move || {
         while over.recv_timeout(limits::MIRROR_LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
             let now = Instant::now();
             for (index, engine) in (0u8..).map(GroupIndex).zip(&engines) {
                 if let Some(engine) = engine {
-                    engine.look(now, |telling| tell(&link, index, telling));
+                    engine.look(now, |telling| tell(&channel, index, telling));
                 }
             }
         }
@@ -139,7 +139,7 @@ fn listen(
     pair: &Pair<'_>,
     secret: Secret,
     engines: Vec<(String, Handle)>,
-    link: &Arc<WorkerLink>,
+    channel: &Arc<WorkerChannel>,
     own: &Arc<Mutex<Option<Ipv6Addr>>>,
 ) -> io::Result<Listener> {
     let (me, peer) = (pair.config.node(pair.me), pair.config.node(pair.me.other()));
@@ -165,10 +165,10 @@ fn listen(
             None => log::warn!("a mirror link was closed: its first message was not understood"),
         }
     };
-    let (link, own) = (Arc::clone(link), Arc::clone(own));
+    let (channel, own) = (Arc::clone(channel), Arc::clone(own));
     let changed = move |address| {
         *own.lock().unwrap_or_else(PoisonError::into_inner) = address;
-        send(&link, &ToHeart::SyncAddress(address));
+        send(&channel, &ToHeart::SyncAddress(address));
     };
     Listener::start(secret, places, arrived, changed)
 }
@@ -191,17 +191,17 @@ fn group_of(hello: &[u8]) -> Option<String> {
     }
 }
 
-fn tell(link: &WorkerLink, group: GroupIndex, telling: Telling) {
+fn tell(channel: &WorkerChannel, group: GroupIndex, telling: Telling) {
     let message = match telling {
         Telling::Report(report) => ToHeart::Mirror { group, report },
         Telling::Note(kind, text) => ToHeart::Note { group, kind, text },
         Telling::Synced { request, outcome } => ToHeart::Synced { request, outcome },
     };
-    send(link, &message);
+    send(channel, &message);
 }
 
-fn send(link: &WorkerLink, message: &ToHeart) {
-    if let Err(error) = link.send(message) {
+fn send(channel: &WorkerChannel, message: &ToHeart) {
+    if let Err(error) = channel.send(message) {
         log::warn!("the heart could not be told of a mirror: {error}");
     }
 }
@@ -210,7 +210,7 @@ impl Mirrors {
     /// What a group's mirror shall do from now on. Never waits.
     pub(super) fn order(
         &self,
-        link: &WorkerLink,
+        channel: &WorkerChannel,
         group: GroupIndex,
         order: u32,
         duty: MirrorDuty,
@@ -222,7 +222,7 @@ impl Mirrors {
         }
         // A new heart orders first of all, and knows nothing of what was said to the one before.
         let own = *self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        send(link, &ToHeart::SyncAddress(own));
+        send(channel, &ToHeart::SyncAddress(own));
     }
 
     /// A person has said that the trees here are the ones to keep.
@@ -233,12 +233,12 @@ impl Mirrors {
     }
 
     /// An operator's `sync`. Never waits.
-    pub(super) fn sync(&self, link: &WorkerLink, group: GroupIndex, request: u64) {
+    pub(super) fn sync(&self, channel: &WorkerChannel, group: GroupIndex, request: u64) {
         match self.engine(group) {
             Some(engine) => engine.sync(request),
             None => {
                 let outcome = Err("the mirror does not work; see `clusterd status`".to_owned());
-                send(link, &ToHeart::Synced { request, outcome });
+                send(channel, &ToHeart::Synced { request, outcome });
             }
         }
     }

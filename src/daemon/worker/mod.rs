@@ -1,17 +1,17 @@
 //! The worker: everything that may block. It does what the heart asks, and decides nothing.
 //!
 //! ```text
-//!                        +-> persister   state.json, standby          -> link
-//! link -> this thread ---+-> keeper      events.jsonl, standard error
-//!                        +-> notifier    notify.exec
-//!                        +-> recorder    run --record FILE
-//!                        +-> rereader    config and key file, anew       -> shelf, link
-//!                        +-> supervisor  services, one for each group    -> link
-//!                        +-> engine      mirrored trees, the same         -> link
-//!                        +-> clients     their connections               -> link
-//!                        alive           that this process runs           -> link
+//!                           +-> persister   state.json, standby          -> channel
+//! channel -> this thread ---+-> keeper      events.jsonl, standard error
+//!                           +-> notifier    notify.exec
+//!                           +-> recorder    run --record FILE
+//!                           +-> rereader    config and key file, anew       -> config slots, channel
+//!                           +-> supervisor  services, one for each group    -> channel
+//!                           +-> engine      mirrored trees, the same         -> channel
+//!                           +-> clients     their connections               -> channel
+//!                           alive           that this process runs           -> channel
 //! ```
-//! Each arrow is bounded, so this thread never waits for a disk or a program. When the link ends, heart
+//! Each arrow is bounded, so this thread never waits for a disk or a program. When the channel ends, heart
 //! and guard are gone or done: the threads finish what they have, within a deadline. So they do when the
 //! config in effect changes what one of them works with: then the guard starts another worker.
 
@@ -39,10 +39,10 @@ use self::persist::{Inbox, Store};
 use self::record::Recorder;
 use self::reread::{Rereader, Source};
 use self::services::Supervisors;
+use super::channel::{ToHeart, ToWorker, WorkerChannel};
+use super::config_slots::{ConfigSlot, ConfigSlots};
 use super::inherit::WorkerInherits;
-use super::link::{ToHeart, ToWorker, WorkerLink};
 use super::logger;
-use super::shelf::{Shelf, Shelved};
 use super::start::{StartError, system};
 use crate::config::ring::SharedRing;
 use crate::config::{Config, change};
@@ -51,7 +51,7 @@ use crate::mirror::transport::Secret;
 use crate::net::clients::Codec;
 use crate::sys::{process, realtime};
 
-/// Becomes the worker, until the link ends.
+/// Becomes the worker, until the channel ends.
 ///
 /// # Errors
 /// A thread could not be started.
@@ -79,36 +79,38 @@ fn work(inherited: WorkerInherits) -> Result<(), StartError> {
         run_dir,
         state_dir,
         record,
-        link,
+        channel,
         lock: _lock,
-        shelf,
+        config_slots,
     } = inherited;
-    let shelf = Arc::new(shelf);
-    let link = Arc::new(link);
+    let config_slots = Arc::new(config_slots);
+    let channel = Arc::new(channel);
     let (done, all_done) = bounded::<()>(0);
     let keys = SharedRing::from(&keys);
     let threads = || {
         let inbox = Arc::new(Inbox::default());
         let (store, to_heart, work) =
-            (Store::new(&state_dir), Arc::clone(&link), Arc::clone(&inbox));
+            (Store::new(&state_dir), Arc::clone(&channel), Arc::clone(&inbox));
         spawn("persister", &done, move || persist::run(&store, &work, &to_heart))?;
         let (keeper, kept) = Keeper::new();
         let events_dir = state_dir.clone();
         spawn("keeper", &done, move || events::run(&events_dir, &kept))?;
-        let supervisors = services::begin(&config, me, &run_dir, &link, &done)?;
+        let supervisors = services::begin(&config, me, &run_dir, &channel, &done)?;
         let secret = Secret::new(&keys, &config.cluster);
         let pair = Pair { config: &config, me, secret, state_dir: &state_dir };
-        let mirrors = mirrors::begin(&pair, &link, &done)?;
+        let mirrors = mirrors::begin(&pair, &channel, &done)?;
         let codec = Codec::new(&keys, &config, me);
-        let clients = clients::begin(&config, me, codec, &link, &done)?;
+        let clients = clients::begin(&config, me, codec, &channel, &done)?;
         let (rereader, asked) = Rereader::new();
-        let (source, to_heart) =
-            (Source { file: config_file, shelf: Arc::clone(&shelf) }, Arc::clone(&link));
+        let (source, to_heart) = (
+            Source { file: config_file, config_slots: Arc::clone(&config_slots) },
+            Arc::clone(&channel),
+        );
         // It may sit in a disk that hangs: nothing waits for its end.
         std::thread::Builder::new()
             .name("rereader".to_owned())
             .spawn(move || reread::run(&source, &asked, &to_heart))?;
-        let to_heart = Arc::clone(&link);
+        let to_heart = Arc::clone(&channel);
         // Until the process ends: nothing waits for it.
         std::thread::Builder::new().name("alive".to_owned()).spawn(move || say_alive(&to_heart))?;
         let notifier = config.notify_exec.clone().map(|exec| {
@@ -135,7 +137,7 @@ fn work(inherited: WorkerInherits) -> Result<(), StartError> {
     };
     let desks = threads().map_err(system("start a thread"))?;
     drop(done);
-    serve(&link, &desks, &shelf, config);
+    serve(&channel, &desks, &config_slots, config);
     desks.inbox.close();
     desks.end();
     if all_done.recv_timeout(limits::WORKER_DRAIN_PATIENCE) == Err(RecvTimeoutError::Timeout) {
@@ -145,10 +147,10 @@ fn work(inherited: WorkerInherits) -> Result<(), StartError> {
 }
 
 /// Says again and again that this process runs.
-fn say_alive(link: &WorkerLink) {
+fn say_alive(channel: &WorkerChannel) {
     loop {
         // A heart that does not read is replaced, and the next one is told.
-        let _ = link.send(&ToHeart::Alive);
+        let _ = channel.send(&ToHeart::Alive);
         std::thread::sleep(limits::WORKER_SAYS_EVERY);
     }
 }
@@ -167,29 +169,29 @@ struct Desks {
     keys: SharedRing,
 }
 
-fn serve(link: &WorkerLink, desks: &Desks, shelf: &Shelf, mut config: Config) {
-    if let Err(error) = link.send(&ToHeart::WorkerStarted) {
+fn serve(channel: &WorkerChannel, desks: &Desks, config_slots: &ConfigSlots, mut config: Config) {
+    if let Err(error) = channel.send(&ToHeart::WorkerStarted) {
         log::warn!("the heart could not be told of this worker: {error}");
     }
     let mut malformed = |error| log::warn!("a message of the heart was dropped: {error}");
     loop {
-        match link.receive(&mut malformed) {
+        match channel.receive(&mut malformed) {
             Ok(Some(message)) => {
                 // A new heart may be ahead of this worker: the one before it may have died between
                 // taking a config in and telling of it.
                 let news = matches!(message, ToWorker::Configured | ToWorker::Hello { .. });
-                let anew = news && is_over(shelf, &mut config, &desks.keys);
+                let anew = news && is_over(config_slots, &mut config, &desks.keys);
                 if news {
                     desks.clients.configured(&config);
                 }
-                desks.take(link, message);
+                desks.take(channel, message);
                 if anew {
                     return;
                 }
             }
             Ok(None) => return,
             Err(error) => {
-                log::error!("the link to the heart failed: {error}");
+                log::error!("the channel to the heart failed: {error}");
                 return;
             }
         }
@@ -197,9 +199,9 @@ fn serve(link: &WorkerLink, desks: &Desks, shelf: &Shelf, mut config: Config) {
 }
 
 /// Takes note of the config and the keys in effect; true: threads of this worker were begun with something else.
-fn is_over(shelf: &Shelf, config: &mut Config, keys: &SharedRing) -> bool {
-    match shelf.current() {
-        Ok(Shelved { config: new, keys: ring }) => {
+fn is_over(config_slots: &ConfigSlots, config: &mut Config, keys: &SharedRing) -> bool {
+    match config_slots.current() {
+        Ok(ConfigSlot { config: new, keys: ring }) => {
             keys.set_ring(&ring);
             let change = change::compare(config, &new);
             *config = new;
@@ -219,7 +221,7 @@ impl Desks {
         self.clients.end();
     }
 
-    fn take(&self, link: &WorkerLink, message: ToWorker) {
+    fn take(&self, channel: &WorkerChannel, message: ToWorker) {
         match message {
             ToWorker::Hello { nonce } => self.inbox.hello(nonce),
             ToWorker::Ready => {
@@ -230,12 +232,12 @@ impl Desks {
             ToWorker::Persist { write, state } => self.inbox.persist(write, state),
             ToWorker::Services { group, order, duty } => self.supervisors.order(group, order, duty),
             ToWorker::Mirror { group, order, duty, peer, terms } => {
-                self.mirrors.order(link, group, order, duty, peer, terms);
+                self.mirrors.order(channel, group, order, duty, peer, terms);
             }
             ToWorker::Clients { group, duty } => self.clients.order(group, duty),
             ToWorker::Tickle { group } => self.clients.tickle(group),
             ToWorker::Approve { group } => self.mirrors.approve(group),
-            ToWorker::Sync { request, group } => self.mirrors.sync(link, group, request),
+            ToWorker::Sync { request, group } => self.mirrors.sync(channel, group, request),
             ToWorker::Reread { nonce } => self.rereader.ask(nonce),
             ToWorker::PeerHasNewest(has) => self.keys.set_peer_has_newest(has),
             // Looked at before.

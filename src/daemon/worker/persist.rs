@@ -9,7 +9,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use crate::core::DiskState;
-use crate::daemon::link::{ToHeart, WorkerLink};
+use crate::daemon::channel::{ToHeart, WorkerChannel};
 use crate::limits::{PERSIST_AGAIN_AFTER, STATE_BYTES_MAX};
 
 /// The format that this program reads and writes.
@@ -204,9 +204,9 @@ impl Inbox {
 }
 
 /// The persister's thread: writes, acknowledges, answers hearts, until the inbox is closed.
-pub fn run(store: &Store, inbox: &Inbox, link: &WorkerLink) {
+pub fn run(store: &Store, inbox: &Inbox, channel: &WorkerChannel) {
     let tell = |message: ToHeart| {
-        if let Err(error) = link.send(&message) {
+        if let Err(error) = channel.send(&message) {
             log::warn!("the heart could not be told about the disk: {error}");
         }
     };

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::config::{self, key};
-use crate::daemon::link::{ToHeart, WorkerLink};
-use crate::daemon::shelf::{Shelf, Shelved};
+use crate::daemon::channel::{ToHeart, WorkerChannel};
+use crate::daemon::config_slots::{ConfigSlot, ConfigSlots};
 
 /// Where the thread's questions are put.
 pub(super) struct Rereader(Sender<u64>);
@@ -17,7 +17,7 @@ pub(super) struct Source {
     /// The config file.
     pub(super) file: PathBuf,
     /// Where both are offered to the heart.
-    pub(super) shelf: Arc<Shelf>,
+    pub(super) config_slots: Arc<ConfigSlots>,
 }
 
 impl Rereader {
@@ -36,19 +36,19 @@ impl Rereader {
 }
 
 /// The thread.
-pub(super) fn run(source: &Source, asked: &Receiver<u64>, link: &WorkerLink) {
+pub(super) fn run(source: &Source, asked: &Receiver<u64>, channel: &WorkerChannel) {
     for nonce in asked {
         let error = offer(source).err();
-        if let Err(error) = link.send(&ToHeart::Offered { nonce, error }) {
+        if let Err(error) = channel.send(&ToHeart::Offered { nonce, error }) {
             log::warn!("the heart could not be told of the config file: {error}");
         }
     }
 }
 
 fn offer(source: &Source) -> Result<(), String> {
-    let Source { file, shelf } = source;
+    let Source { file, config_slots } = source;
     let config = config::load(file).map_err(|errors| errors.to_string())?;
     let keys = key::read(&config.key_file).map_err(|error| error.to_string())?;
     let refused = |error| format!("{}: {error}", file.display());
-    shelf.offer(&Shelved { config, keys }).map_err(refused)
+    config_slots.offer(&ConfigSlot { config, keys }).map_err(refused)
 }

@@ -10,7 +10,7 @@ use super::spawn;
 use crate::config::{Config, GroupIndex, NodeIndex};
 use crate::control::event::Kind;
 use crate::core::ServiceDuty;
-use crate::daemon::link::{ToHeart, WorkerLink};
+use crate::daemon::channel::{ToHeart, WorkerChannel};
 use crate::service::{self, Setup, Supervisor, Telling};
 
 /// One supervisor for each group, also for those without services: what is ordered is answered.
@@ -24,7 +24,7 @@ pub(super) fn begin(
     config: &Config,
     me: NodeIndex,
     run_dir: &Path,
-    link: &Arc<WorkerLink>,
+    channel: &Arc<WorkerChannel>,
     done: &Sender<()>,
 ) -> io::Result<Supervisors> {
     let known = config.groups.iter().flat_map(|group| {
@@ -43,20 +43,20 @@ pub(super) fn begin(
             group: group.name.clone(),
             services: group.services.clone(),
         });
-        let link = Arc::clone(link);
-        let tell = move |telling: &Telling| tell(&link, index, telling);
+        let channel = Arc::clone(channel);
+        let tell = move |telling: &Telling| tell(&channel, index, telling);
         spawn("services", done, move || end.run(tell))?;
         supervisors.push(supervisor);
     }
     Ok(Supervisors(supervisors))
 }
 
-fn tell(link: &WorkerLink, group: GroupIndex, telling: &Telling) -> bool {
+fn tell(channel: &WorkerChannel, group: GroupIndex, telling: &Telling) -> bool {
     let message = match telling {
         Telling::Report(report) => ToHeart::Services { group, report: report.clone() },
         Telling::Note(text) => ToHeart::Note { group, kind: Kind::Service, text: text.clone() },
     };
-    match link.send(&message) {
+    match channel.send(&message) {
         Ok(()) => true,
         Err(error) => {
             log::warn!("the heart could not be told of its services: {error}");

@@ -6,8 +6,8 @@ use super::*;
 use crate::config::{Config, GroupIndex, NodeIndex};
 use crate::control::event::{Kind, Record, Told};
 use crate::core::{DiskState, ServiceDuty, ServiceWord};
-use crate::daemon::link::{HeartLink, pair};
-use crate::daemon::shelf::Shelved;
+use crate::daemon::channel::{HeartChannel, pair};
+use crate::daemon::config_slots::ConfigSlot;
 
 /// An event that says `text`.
 pub(super) fn record(text: &str) -> Record {
@@ -45,12 +45,16 @@ fn a_worker_does_what_it_is_asked_and_ends_when_the_link_does() {
         run_dir: state_dir.join("run"),
         state_dir: state_dir.clone(),
         record: Some(recording.clone()),
-        link: WorkerLink::new(worker),
+        channel: WorkerChannel::new(worker),
         lock: std::fs::File::open("/dev/null").unwrap().into(),
-        shelf: Shelf::create(&Shelved { config: config(&exec), keys: (&[7; 32]).into() }).unwrap(),
+        config_slots: ConfigSlots::create(&ConfigSlot {
+            config: config(&exec),
+            keys: (&[7; 32]).into(),
+        })
+        .unwrap(),
     };
     let thread = std::thread::spawn(move || work(inherited));
-    let mut heart = HeartLink::new(heart);
+    let mut heart = HeartChannel::new(heart);
     let disk = heart.hello(1, Duration::from_secs(60)).unwrap();
     assert_eq!(disk, DiskState::default());
     heart.send(&ToWorker::Ready);

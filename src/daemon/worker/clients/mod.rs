@@ -25,7 +25,7 @@ use self::desk::Desk;
 use super::spawn;
 use crate::config::{Config, Group, GroupIndex, NodeIndex};
 use crate::core::ClientDuty;
-use crate::daemon::link::{ToHeart, WorkerLink};
+use crate::daemon::channel::{ToHeart, WorkerChannel};
 use crate::net::clients::{Codec, Wire};
 
 /// The way to the thread.
@@ -65,15 +65,15 @@ pub(super) fn begin(
     config: &Config,
     me: NodeIndex,
     codec: Codec,
-    link: &Arc<WorkerLink>,
+    channel: &Arc<WorkerChannel>,
     done: &Sender<()>,
 ) -> io::Result<Clients> {
     let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
     let orders = vec![Order::default(); config.groups.len()];
     let board = Arc::new(Board { notes: Mutex::new(Notes { orders, ..Notes::default() }), bell });
-    let link = Arc::clone(link);
+    let channel = Arc::clone(channel);
     let tell = move |group, tickled| {
-        if let Err(error) = link.send(&ToHeart::Tickled { group, tickled }) {
+        if let Err(error) = channel.send(&ToHeart::Tickled { group, tickled }) {
             log::warn!("the heart could not be told of tickled clients: {error}");
         }
     };

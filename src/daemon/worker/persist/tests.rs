@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::NodeIndex;
 use crate::core::{Generation, GroupDisk};
-use crate::daemon::link::{HeartLink, pair};
+use crate::daemon::channel::{HeartChannel, pair};
 
 fn state(number: u32) -> DiskState {
     let generation = Generation { number, owner: NodeIndex::Upper, id: 0xffff_fff0 };
@@ -81,7 +81,7 @@ fn a_state_that_cannot_be_understood_is_refused_with_the_remedy() {
 fn only_the_newest_waiting_write_reaches_the_disk_and_its_number_is_acknowledged() {
     let directory = tempfile::tempdir().unwrap();
     let (heart, worker) = pair().unwrap();
-    let (mut heart, worker) = (HeartLink::new(heart), WorkerLink::new(worker));
+    let (mut heart, worker) = (HeartChannel::new(heart), WorkerChannel::new(worker));
     let inbox = Inbox::default();
     for write in 1..=5 {
         inbox.persist(write, state(write as u32));
@@ -98,7 +98,7 @@ fn a_failing_disk_is_told_once_and_tried_again_until_it_works() {
     let directory = tempfile::tempdir().unwrap();
     let state_dir = directory.path().join("state");
     let (heart, worker) = pair().unwrap();
-    let (mut heart, worker) = (HeartLink::new(heart), WorkerLink::new(worker));
+    let (mut heart, worker) = (HeartChannel::new(heart), WorkerChannel::new(worker));
     let inbox = Arc::new(Inbox::default());
     let (thread_inbox, store) = (Arc::clone(&inbox), Store::new(&state_dir));
     let thread = std::thread::spawn(move || run(&store, &thread_inbox, &worker));
@@ -117,7 +117,7 @@ fn a_new_heart_gets_the_disk_and_nothing_that_the_old_one_still_wanted() {
     let directory = tempfile::tempdir().unwrap();
     let state_dir = directory.path().join("state");
     let (heart, worker) = pair().unwrap();
-    let (mut heart, worker) = (HeartLink::new(heart), WorkerLink::new(worker));
+    let (mut heart, worker) = (HeartChannel::new(heart), WorkerChannel::new(worker));
     let inbox = Arc::new(Inbox::default());
     let (thread_inbox, store) = (Arc::clone(&inbox), Store::new(&state_dir));
     let thread = std::thread::spawn(move || run(&store, &thread_inbox, &worker));
@@ -134,7 +134,7 @@ fn a_new_heart_gets_the_disk_and_nothing_that_the_old_one_still_wanted() {
     assert_eq!(Store::new(&state_dir).load().unwrap(), state(2));
 }
 
-fn next(heart: &mut HeartLink) -> ToHeart {
+fn next(heart: &mut HeartChannel) -> ToHeart {
     let begin = std::time::Instant::now();
     loop {
         if let Some(message) = heart.receive().unwrap() {

@@ -1,4 +1,4 @@
-//! The heart's hands on the kernel's addresses: requests to the netlink thread, and what is sealed for the
+//! The addresses in the kernel: requests to the netlink thread, and what is sealed for the
 //! guard: the deletions, before anything is added, and the last will.
 
 use std::net::IpAddr;
@@ -7,11 +7,11 @@ use crossbeam_channel::Receiver;
 
 use crate::beat::Farewell;
 use crate::config::{Config, GroupIndex, Mac, Nic, ServiceAddress};
-use crate::daemon::page::Page;
+use crate::daemon::guard::page::Page;
 use crate::net::{self, GroupSetup, LinkInfo, NetHandle, NetReply, NetRequest, NetSetup};
 
 /// Sends requests to the netlink thread without ever waiting.
-pub struct Hands {
+pub struct AddressRequests {
     handle: NetHandle,
     replies: Receiver<NetReply>,
     setup: NetSetup,
@@ -36,11 +36,11 @@ pub struct Hands {
     change_waits: Vec<bool>,
 }
 
-impl Hands {
+impl AddressRequests {
     /// Takes over the netlink thread.
-    pub fn new(handle: NetHandle, replies: Receiver<NetReply>, setup: NetSetup) -> Hands {
+    pub fn new(handle: NetHandle, replies: Receiver<NetReply>, setup: NetSetup) -> AddressRequests {
         let groups = setup.groups.len();
-        Hands {
+        AddressRequests {
             addresses: ips(&setup.groups),
             handle,
             replies,

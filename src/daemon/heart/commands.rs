@@ -9,7 +9,7 @@ use crate::control::event::{Record, Told};
 use crate::control::protocol::{Answer, Payload};
 use crate::control::wallclock;
 use crate::core::{AskAs, Command, Event, Time};
-use crate::daemon::link::{HeartLink, ToWorker};
+use crate::daemon::channel::{HeartChannel, ToWorker};
 use crate::net::NetRequest;
 use crate::sim::replay::Line;
 
@@ -21,26 +21,26 @@ impl Heart {
                 self.will = beat;
                 self.seal_will();
             }
-            Command::Sweep => self.hands.sweep(),
+            Command::Sweep => self.addresses.sweep(),
             Command::Send { path, mut beat } => {
                 // The core knows no MAC of this node.
-                beat.lan_mac = self.senses.own_mac();
-                self.wires.send(path, &beat);
+                beat.lan_mac = self.lan_events.own_mac();
+                self.sockets.send(path, &beat);
                 self.tell_ready();
             }
-            Command::Pulse(pulse) => self.wires.pulse(&pulse),
+            Command::Pulse(pulse) => self.sockets.pulse(&pulse),
             Command::LookAtCarriers => {
-                self.hands.try_ask(NetRequest::LookAtCarriers);
-                self.wires.look_at_line(self.clock.now());
+                self.addresses.try_ask(NetRequest::LookAtCarriers);
+                self.sockets.look_at_line(self.clock.now());
             }
             Command::AskReach { round } => {
-                self.senses.asked(round, self.clock.now());
+                self.lan_events.asked(round, self.clock.now());
                 let from = self.config.node(self.me).address;
                 for &host in &self.config.reach_hosts {
                     if self.config.is_on_lan(host) {
-                        self.wires.ask(host, from);
+                        self.sockets.ask(host, from);
                     } else {
-                        self.wires.echo(host, round);
+                        self.sockets.echo(host, round);
                     }
                 }
             }
@@ -49,28 +49,28 @@ impl Heart {
                 let from = (ask_as == AskAs::ThisNode).then_some(from);
                 let mut sent = true;
                 for (nic, mac, address) in addresses(&self.config, group) {
-                    sent &= self.wires.probe(nic, mac, address, from);
+                    sent &= self.sockets.probe(nic, mac, address, from);
                 }
                 if !sent {
                     self.own_events.push_back(Event::ProbeFailed { group });
                 }
             }
             Command::Claim { group, claim } => {
-                if let Err(error) = self.hands.claim(group, claim) {
+                if let Err(error) = self.addresses.claim(group, claim) {
                     self.own_events.push_back(Event::HoldFailed { group, claim, error });
                 }
             }
             Command::Renew { group, claim } => {
-                self.hands.try_ask(NetRequest::Renew { group, claim });
+                self.addresses.try_ask(NetRequest::Renew { group, claim });
             }
-            Command::Release { group, release } => self.hands.release(group, release),
+            Command::Release { group, release } => self.addresses.release(group, release),
             Command::Announce { group } => {
-                for (nic, mac, address) in self.hands.addresses(group) {
-                    self.wires.announce(nic, mac, address);
+                for (nic, mac, address) in self.addresses.addresses(group) {
+                    self.sockets.announce(nic, mac, address);
                 }
             }
             Command::Configured => self.configured(),
-            Command::Addresses { group, addresses } => self.hands.change(group, addresses),
+            Command::Addresses { group, addresses } => self.addresses.change(group, addresses),
             Command::Persist { write, state } => {
                 self.worker.send(&ToWorker::Persist { write, state });
             }
@@ -102,8 +102,8 @@ impl Heart {
 
     /// Seals the last will for the paths as they are open now.
     pub(super) fn seal_will(&mut self) {
-        let will = self.will.as_ref().map(|will| self.wires.farewells(will)).unwrap_or_default();
-        self.hands.will_is(will, &mut self.page);
+        let will = self.will.as_ref().map(|will| self.sockets.farewells(will)).unwrap_or_default();
+        self.addresses.will_is(will, &mut self.page);
     }
 
     fn tell(&mut self, told: Told) {
@@ -133,7 +133,7 @@ fn addresses(
 }
 
 /// One line of the recording; if the worker does not keep up it is dropped and counted.
-pub(super) fn record(worker: &mut HeartLink, now: Time, event: &Event) {
+pub(super) fn record(worker: &mut HeartChannel, now: Time, event: &Event) {
     if let Ok(line) = serde_json::to_string(&Line { now, event: event.clone() }) {
         worker.send(&ToWorker::RecordInput(line));
     }

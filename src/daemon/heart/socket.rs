@@ -11,7 +11,7 @@ use crate::limits;
 
 /// State of one socket, or of the pair of the LAN watch or the echo.
 #[derive(Debug)]
-pub struct Wire {
+pub struct PathSocket {
     /// As events and the log call it.
     name: &'static str,
     pub open: bool,
@@ -23,9 +23,9 @@ pub struct Wire {
     told: bool,
 }
 
-impl Wire {
-    pub fn new(name: &'static str) -> Wire {
-        Wire { name, open: false, ready: false, opened_at: None, told: false }
+impl PathSocket {
+    pub fn new(name: &'static str) -> PathSocket {
+        PathSocket { name, open: false, ready: false, opened_at: None, told: false }
     }
 
     pub fn opened(&mut self, now: Time) {

@@ -23,7 +23,7 @@ struct Service {
 
 /// Knows who is who on the LAN.
 #[derive(Debug)]
-pub struct Senses {
+pub struct LanEvents {
     groups: HashMap<IpAddr, Service>,
     /// Reach hosts that ARP and neighbour discovery ask, by their place in the config.
     on_lan: HashMap<IpAddr, u8>,
@@ -34,9 +34,9 @@ pub struct Senses {
     asked: Option<(u32, Time)>,
 }
 
-impl Senses {
+impl LanEvents {
     /// Knows the config, and no MAC yet.
-    pub fn new(config: &Config) -> Senses {
+    pub fn new(config: &Config) -> LanEvents {
         let groups = config
             .groups()
             .flat_map(|(index, group)| {
@@ -47,12 +47,12 @@ impl Senses {
             .collect();
         let hosts = config.reach_hosts.iter().copied().zip(0u8..);
         let (on_lan, beyond) = hosts.partition(|(host, _)| config.is_on_lan(*host));
-        Senses { groups, on_lan, beyond, own_mac: None, asked: None }
+        LanEvents { groups, on_lan, beyond, own_mac: None, asked: None }
     }
 
     /// Another config is in effect.
     pub fn configured(&mut self, config: &Config) {
-        let Senses { groups, on_lan, beyond, .. } = Senses::new(config);
+        let LanEvents { groups, on_lan, beyond, .. } = LanEvents::new(config);
         (self.groups, self.on_lan, self.beyond) = (groups, on_lan, beyond);
     }
 
@@ -141,8 +141,8 @@ mod tests {
     const BEYOND: &str = "198.51.100.1";
     const WEB: GroupIndex = GroupIndex(0);
 
-    fn senses() -> Senses {
-        let mut senses = Senses {
+    fn lan_events() -> LanEvents {
+        let mut lan_events = LanEvents {
             groups: [
                 (SERVICE, Nic::Lan, None),
                 (VIRTUAL, Nic::Lan, Some(GROUP_MAC)),
@@ -155,8 +155,8 @@ mod tests {
             own_mac: None,
             asked: None,
         };
-        senses.own_mac_is(Some(OWN));
-        senses
+        lan_events.own_mac_is(Some(OWN));
+        lan_events
     }
 
     fn answer(ip: &str, mac: Mac) -> Seen {
@@ -173,30 +173,33 @@ mod tests {
 
     #[test]
     fn who_has_a_service_address() {
-        let senses = senses();
+        let lan_events = lan_events();
         let seen = |holder| Some(Event::AddressSeen { group: WEB, holder });
         let now = at_s(1);
         assert_eq!(
-            senses.event(now, Nic::Lan, Some(PEER), &answer(SERVICE, PEER)),
+            lan_events.event(now, Nic::Lan, Some(PEER), &answer(SERVICE, PEER)),
             seen(Holder::Peer)
         );
         assert_eq!(
-            senses.event(now, Nic::Lan, Some(PEER), &probe(SERVICE, PEER)),
+            lan_events.event(now, Nic::Lan, Some(PEER), &probe(SERVICE, PEER)),
             seen(Holder::PeerProbes)
         );
         assert_eq!(
-            senses.event(now, Nic::Lan, Some(PEER), &answer(SERVICE, THIRD)),
+            lan_events.event(now, Nic::Lan, Some(PEER), &answer(SERVICE, THIRD)),
             seen(Holder::Stranger(THIRD))
         );
         assert_eq!(
-            senses.event(now, Nic::Lan, Some(PEER), &probe(SERVICE, THIRD)),
+            lan_events.event(now, Nic::Lan, Some(PEER), &probe(SERVICE, THIRD)),
             seen(Holder::Stranger(THIRD))
         );
-        assert_eq!(senses.event(now, Nic::Lan, Some(PEER), &answer(SERVICE, OWN)), None);
-        assert_eq!(senses.event(now, Nic::Lan, Some(PEER), &answer("203.0.113.99", PEER)), None);
+        assert_eq!(lan_events.event(now, Nic::Lan, Some(PEER), &answer(SERVICE, OWN)), None);
+        assert_eq!(
+            lan_events.event(now, Nic::Lan, Some(PEER), &answer("203.0.113.99", PEER)),
+            None
+        );
         // A peer that was never heard is a stranger: nothing is claimed from one.
         assert_eq!(
-            senses.event(now, Nic::Lan, None, &answer(SERVICE, PEER)),
+            lan_events.event(now, Nic::Lan, None, &answer(SERVICE, PEER)),
             seen(Holder::Stranger(PEER))
         );
     }
@@ -204,9 +207,9 @@ mod tests {
     /// The group's MAC is not this node's on the wire: whoever answers with it is the peer's kernel.
     #[test]
     fn who_has_an_address_with_its_own_mac() {
-        let senses = senses();
+        let lan_events = lan_events();
         let seen = |holder| Some(Event::AddressSeen { group: WEB, holder });
-        let event = |nic, seen| senses.event(at_s(1), nic, None, &seen);
+        let event = |nic, seen| lan_events.event(at_s(1), nic, None, &seen);
         assert_eq!(event(Nic::Lan, answer(VIRTUAL, GROUP_MAC)), seen(Holder::Peer));
         assert_eq!(event(Nic::Lan, answer(SERVICE, GROUP_MAC)), seen(Holder::Stranger(GROUP_MAC)));
         assert_eq!(event(Nic::Lan, answer(VIRTUAL, THIRD)), seen(Holder::Stranger(THIRD)));
@@ -219,12 +222,12 @@ mod tests {
 
     #[test]
     fn each_host_answers_in_its_own_way() {
-        let mut senses = senses();
-        senses.asked(7, at_s(2));
-        assert_eq!(senses.event(at_s(2), Nic::Lan, None, &answer(BEYOND, THIRD)), None);
-        assert_eq!(senses.echoed(REACH.parse().unwrap(), 7), None);
+        let mut lan_events = lan_events();
+        lan_events.asked(7, at_s(2));
+        assert_eq!(lan_events.event(at_s(2), Nic::Lan, None, &answer(BEYOND, THIRD)), None);
+        assert_eq!(lan_events.echoed(REACH.parse().unwrap(), 7), None);
         let answered = Some(Event::ReachAnswered { host: 1, round: 6 });
-        assert_eq!(senses.echoed(BEYOND.parse().unwrap(), 6), answered);
+        assert_eq!(lan_events.echoed(BEYOND.parse().unwrap(), 6), answered);
     }
 
     #[test]
@@ -243,39 +246,39 @@ mod tests {
             );
             crate::config::parse(&text, "test").unwrap()
         };
-        let mut senses = Senses::new(&config("\"203.0.113.50/24\""));
-        senses.own_mac_is(Some(OWN));
-        senses.asked(7, at_s(2));
+        let mut lan_events = LanEvents::new(&config("\"203.0.113.50/24\""));
+        lan_events.own_mac_is(Some(OWN));
+        lan_events.asked(7, at_s(2));
         let host: IpAddr = BEYOND.parse().unwrap();
-        let by_arp = |senses: &Senses| {
-            senses.event(at_s(2), Nic::Lan, None, &answer(BEYOND, THIRD)).is_some()
+        let by_arp = |lan_events: &LanEvents| {
+            lan_events.event(at_s(2), Nic::Lan, None, &answer(BEYOND, THIRD)).is_some()
         };
-        assert!(!by_arp(&senses) && senses.echoed(host, 7).is_some());
-        senses.configured(&config("\"203.0.113.50/24\", \"198.51.100.50/24\""));
-        assert!(by_arp(&senses) && senses.echoed(host, 7).is_none());
+        assert!(!by_arp(&lan_events) && lan_events.echoed(host, 7).is_some());
+        lan_events.configured(&config("\"203.0.113.50/24\", \"198.51.100.50/24\""));
+        assert!(by_arp(&lan_events) && lan_events.echoed(host, 7).is_none());
     }
 
     #[test]
     fn reach_answers_count_only_for_a_fresh_question() {
-        let mut senses = senses();
-        assert_eq!(senses.event(at_s(1), Nic::Lan, None, &answer(REACH, THIRD)), None);
-        senses.asked(7, at_s(2));
+        let mut lan_events = lan_events();
+        assert_eq!(lan_events.event(at_s(1), Nic::Lan, None, &answer(REACH, THIRD)), None);
+        lan_events.asked(7, at_s(2));
         let answered = Some(Event::ReachAnswered { host: 0, round: 7 });
-        assert_eq!(senses.event(at_s(2), Nic::Lan, None, &answer(REACH, THIRD)), answered);
-        assert_eq!(senses.event(at_s(3), Nic::Lan, None, &answer(REACH, THIRD)), answered);
-        assert_eq!(senses.event(at_s(4), Nic::Lan, None, &answer(REACH, THIRD)), None);
-        assert_eq!(senses.event(at_s(2), Nic::Lan, None, &probe(REACH, THIRD)), None);
-        assert_eq!(senses.event(at_s(2), Nic::Redundant, None, &answer(REACH, THIRD)), None);
+        assert_eq!(lan_events.event(at_s(2), Nic::Lan, None, &answer(REACH, THIRD)), answered);
+        assert_eq!(lan_events.event(at_s(3), Nic::Lan, None, &answer(REACH, THIRD)), answered);
+        assert_eq!(lan_events.event(at_s(4), Nic::Lan, None, &answer(REACH, THIRD)), None);
+        assert_eq!(lan_events.event(at_s(2), Nic::Lan, None, &probe(REACH, THIRD)), None);
+        assert_eq!(lan_events.event(at_s(2), Nic::Redundant, None, &answer(REACH, THIRD)), None);
     }
 
     /// A port that only receives hears a reach host answer others, and say unasked where it is.
     #[test]
     fn p2_only_what_a_host_answers_this_node_is_reach() {
-        let mut senses = senses();
-        senses.asked(7, at_s(2));
+        let mut lan_events = lan_events();
+        lan_events.asked(7, at_s(2));
         for to in [PEER, THIRD, [0x33, 0x33, 0, 0, 0, 1]] {
             let seen = Seen::Answer { ip: REACH.parse().unwrap(), mac: THIRD, to };
-            assert_eq!(senses.event(at_s(2), Nic::Lan, Some(PEER), &seen), None, "{to:?}");
+            assert_eq!(lan_events.event(at_s(2), Nic::Lan, Some(PEER), &seen), None, "{to:?}");
         }
     }
 }

@@ -6,12 +6,12 @@ use super::*;
 use crate::control::event::{Kind, Record, Told};
 use crate::core::ServiceDuty;
 
-fn links() -> (HeartLink, WorkerLink) {
+fn channels() -> (HeartChannel, WorkerChannel) {
     let (heart, worker) = pair().unwrap();
-    (HeartLink::new(heart), WorkerLink::new(worker))
+    (HeartChannel::new(heart), WorkerChannel::new(worker))
 }
 
-fn next(worker: &WorkerLink) -> Option<ToWorker> {
+fn next(worker: &WorkerChannel) -> Option<ToWorker> {
     worker.receive(&mut |error| panic!("{error}")).unwrap()
 }
 
@@ -34,7 +34,7 @@ fn persist(write: u64) -> ToWorker {
 
 #[test]
 fn messages_arrive_as_they_were_sent() {
-    let (mut heart, worker) = links();
+    let (mut heart, worker) = channels();
     let all = [
         ToWorker::Ready,
         persist(3),
@@ -54,7 +54,7 @@ fn messages_arrive_as_they_were_sent() {
 
 #[test]
 fn a_worker_that_does_not_read_never_blocks_the_heart_nor_loses_the_newest_write() {
-    let (mut heart, worker) = links();
+    let (mut heart, worker) = channels();
     let long = "x".repeat(30_000);
     for _ in 0..LINK_EVENTS_MAX + 50 {
         heart.send(&ToWorker::Tell(record(&long)));
@@ -81,7 +81,7 @@ fn a_worker_that_does_not_read_never_blocks_the_heart_nor_loses_the_newest_write
 
 #[test]
 fn p2_a_worker_that_hung_learns_the_newest_orders() {
-    let (mut heart, worker) = links();
+    let (mut heart, worker) = channels();
     let order = |order, duty| ToWorker::Services { group: GroupIndex(0), order, duty };
     let long = "x".repeat(30_000);
     heart.send(&ToWorker::Tell(record(&long)));
@@ -107,7 +107,7 @@ fn p2_a_worker_that_hung_learns_the_newest_orders() {
 
 #[test]
 fn a_new_worker_gets_the_newest_unacknowledged_write_again() {
-    let (mut heart, worker) = links();
+    let (mut heart, worker) = channels();
     for write in [1, 2] {
         heart.send(&persist(write));
         next(&worker);
@@ -126,7 +126,7 @@ fn a_new_worker_gets_the_newest_unacknowledged_write_again() {
 
 #[test]
 fn hello_skips_what_was_meant_for_an_earlier_heart_and_asks_a_new_worker_again() {
-    let (mut heart, worker) = links();
+    let (mut heart, worker) = channels();
     let disk = DiskState { standby: true, ..DiskState::default() };
     let old = ToHeart::HelloAck { nonce: 1, disk: Ok(DiskState::default()) };
     worker.send(&ToHeart::Persisted { write: 9 }).unwrap();
@@ -145,7 +145,7 @@ fn hello_skips_what_was_meant_for_an_earlier_heart_and_asks_a_new_worker_again()
 
 #[test]
 fn hello_tells_why_there_is_no_state() {
-    let (mut heart, worker) = links();
+    let (mut heart, worker) = channels();
     let error = heart.hello(5, Duration::from_millis(1)).unwrap_err();
     assert!(matches!(error, HelloError::Silent(_)));
     worker.send(&ToHeart::HelloAck { nonce: 5, disk: Err("bad state".to_owned()) }).unwrap();
@@ -155,20 +155,20 @@ fn hello_tells_why_there_is_no_state() {
 
 #[test]
 fn both_ends_notice_that_the_other_is_gone_after_reading_what_it_said() {
-    let (mut heart, worker) = links();
+    let (mut heart, worker) = channels();
     worker.send(&ToHeart::WorkerStarted).unwrap();
     heart.send(&ToWorker::Ready);
     drop(heart);
     assert_eq!(next(&worker), Some(ToWorker::Ready));
     assert_eq!(next(&worker), None);
-    let (mut heart, worker) = links();
+    let (mut heart, worker) = channels();
     drop(worker);
     assert_eq!(heart.receive().unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
 }
 
 #[test]
 fn nonsense_is_counted_and_skipped() {
-    let (mut heart, worker) = links();
+    let (mut heart, worker) = channels();
     for bytes in [&b"{"[..], b"null", &[b' '; LINK_BYTES_MAX + 1]] {
         push(&worker.fd, bytes).unwrap();
     }

@@ -21,16 +21,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::config::ring::KeyRing;
-use crate::limits::SHELF_BYTES_MAX;
+use crate::limits::CONFIG_SLOT_BYTES;
 
 /// Behind the byte that names the slot in effect.
 const FIRST_SLOT: u64 = 8;
 const HEAD_BYTES: usize = 8 + blake3::OUT_LEN;
-const SLOT_BYTES: u64 = (HEAD_BYTES + SHELF_BYTES_MAX) as u64;
+const SLOT_BYTES: u64 = (HEAD_BYTES + CONFIG_SLOT_BYTES) as u64;
 
 /// What a slot holds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Shelved {
+pub struct ConfigSlot {
     /// The config.
     pub config: Config,
     /// What the key file holds.
@@ -39,33 +39,33 @@ pub struct Shelved {
 
 /// The shared memory. Configs are checked ones, as JSON: who reads them needs no parser of files.
 #[derive(Debug)]
-pub struct Shelf {
+pub struct ConfigSlots {
     file: File,
 }
 
-impl Shelf {
+impl ConfigSlots {
     /// Makes one; this is in effect.
     ///
     /// # Errors
     /// No memory, or the config is too long.
-    pub fn create(first: &Shelved) -> io::Result<Shelf> {
+    pub fn create(first: &ConfigSlot) -> io::Result<ConfigSlots> {
         let file = File::from(memfd_create(c"clusterd-config", MFdFlags::MFD_CLOEXEC)?);
         file.set_len(FIRST_SLOT + 2 * SLOT_BYTES)?;
-        let shelf = Shelf { file };
-        shelf.write(0, first)?;
-        Ok(shelf)
+        let config_slots = ConfigSlots { file };
+        config_slots.write(0, first)?;
+        Ok(config_slots)
     }
 
     /// Takes over one that another process made.
-    pub fn open(fd: OwnedFd) -> Shelf {
-        Shelf { file: fd.into() }
+    pub fn open(fd: OwnedFd) -> ConfigSlots {
+        ConfigSlots { file: fd.into() }
     }
 
     /// What is in effect.
     ///
     /// # Errors
     /// The memory does not hold one.
-    pub fn current(&self) -> io::Result<Shelved> {
+    pub fn current(&self) -> io::Result<ConfigSlot> {
         self.read(self.slot()?)
     }
 
@@ -73,7 +73,7 @@ impl Shelf {
     ///
     /// # Errors
     /// It is too long.
-    pub fn offer(&self, other: &Shelved) -> io::Result<()> {
+    pub fn offer(&self, other: &ConfigSlot) -> io::Result<()> {
         self.write(1 - self.slot()?, other)
     }
 
@@ -81,7 +81,7 @@ impl Shelf {
     ///
     /// # Errors
     /// None was, or not to its end.
-    pub fn offered(&self) -> io::Result<Shelved> {
+    pub fn offered(&self) -> io::Result<ConfigSlot> {
         self.read(1 - self.slot()?)
     }
 
@@ -101,11 +101,11 @@ impl Shelf {
         Ok(slot.min(1))
     }
 
-    fn write(&self, slot: u8, shelved: &Shelved) -> io::Result<()> {
-        let bytes = serde_json::to_vec(shelved)?;
-        if bytes.len() > SHELF_BYTES_MAX {
+    fn write(&self, slot: u8, slotted: &ConfigSlot) -> io::Result<()> {
+        let bytes = serde_json::to_vec(slotted)?;
+        if bytes.len() > CONFIG_SLOT_BYTES {
             let text =
-                format!("with every value in effect it is longer than {SHELF_BYTES_MAX} bytes");
+                format!("with every value in effect it is longer than {CONFIG_SLOT_BYTES} bytes");
             return Err(io::Error::other(text));
         }
         let place = FIRST_SLOT + u64::from(slot) * SLOT_BYTES;
@@ -115,14 +115,14 @@ impl Shelf {
         self.file.write_all_at(&head.concat(), place)
     }
 
-    fn read(&self, slot: u8) -> io::Result<Shelved> {
+    fn read(&self, slot: u8) -> io::Result<ConfigSlot> {
         let torn = || io::Error::other("the config in memory is not whole");
         let place = FIRST_SLOT + u64::from(slot) * SLOT_BYTES;
         let mut head = [0; HEAD_BYTES];
         self.file.read_exact_at(&mut head, place)?;
         let (length, hash) = head.split_first_chunk::<8>().ok_or_else(torn)?;
         let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|_| torn())?;
-        if length > SHELF_BYTES_MAX {
+        if length > CONFIG_SLOT_BYTES {
             return Err(torn());
         }
         let mut text = vec![0; length];
@@ -134,7 +134,7 @@ impl Shelf {
     }
 }
 
-impl AsFd for Shelf {
+impl AsFd for ConfigSlots {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
@@ -146,7 +146,7 @@ mod tests {
     use crate::config;
 
     /// A config of that cluster, and keys that are its own.
-    fn named(cluster: &str) -> Shelved {
+    fn named(cluster: &str) -> ConfigSlot {
         let text = format!(
             "[cluster]\nname = \"{cluster}\"\nkey = \"/k\"\n\
              [node.a]\naddress = \"192.0.2.11\"\nlan = \"eth0\"\ncrossover = \"eth1\"\n\
@@ -155,13 +155,13 @@ mod tests {
         );
         let key = *blake3::hash(cluster.as_bytes()).as_bytes();
         let keys = KeyRing { newest: key, before: (cluster.len() > 3).then_some([7; 32]) };
-        Shelved { config: config::parse(&text, "shelved").unwrap(), keys }
+        ConfigSlot { config: config::parse(&text, "slotted").unwrap(), keys }
     }
 
     #[test]
     fn what_is_offered_is_in_effect_once_it_is_accepted() {
-        let worker = Shelf::create(&named("one")).unwrap();
-        let heart = Shelf::open(worker.as_fd().try_clone_to_owned().unwrap());
+        let worker = ConfigSlots::create(&named("one")).unwrap();
+        let heart = ConfigSlots::open(worker.as_fd().try_clone_to_owned().unwrap());
         heart.offered().unwrap_err();
         for (before, name) in [("one", "two"), ("two", "three"), ("three", "four")] {
             worker.offer(&named("never-accepted")).unwrap();
@@ -172,16 +172,19 @@ mod tests {
             assert_eq!(worker.current().unwrap(), named(name));
         }
         let mut long = named("long");
-        long.config.cluster = "x".repeat(SHELF_BYTES_MAX);
+        long.config.cluster = "x".repeat(CONFIG_SLOT_BYTES);
         worker.offer(&long).unwrap_err();
     }
 
     #[test]
     fn a_torn_offer_is_none() {
-        let shelf = Shelf::create(&named("one")).unwrap();
-        shelf.offer(&named("another")).unwrap();
-        shelf.file.write_all_at(b"torn", FIRST_SLOT + SLOT_BYTES + HEAD_BYTES as u64).unwrap();
-        shelf.offered().unwrap_err();
-        assert_eq!(shelf.current().unwrap(), named("one"));
+        let config_slots = ConfigSlots::create(&named("one")).unwrap();
+        config_slots.offer(&named("another")).unwrap();
+        config_slots
+            .file
+            .write_all_at(b"torn", FIRST_SLOT + SLOT_BYTES + HEAD_BYTES as u64)
+            .unwrap();
+        config_slots.offered().unwrap_err();
+        assert_eq!(config_slots.current().unwrap(), named("one"));
     }
 }

@@ -44,7 +44,7 @@ use crate::limits::{LINK_BYTES_MAX, LINK_EVENTS_MAX, LINK_LINES_MAX, LINK_SEND_P
 
 /// Why a message could not be sent or understood.
 #[derive(Debug, thiserror::Error)]
-pub enum LinkError {
+pub enum ChannelError {
     /// Longer than [`LINK_BYTES_MAX`], or empty.
     #[error("a message of {0} bytes, allowed are 1 to {LINK_BYTES_MAX}")]
     Size(usize),
@@ -60,7 +60,7 @@ pub struct Dropped {
     pub events: u64,
     /// Log and recorder lines, the newest first.
     pub lines: u64,
-    /// Messages too long for the link.
+    /// Messages too long for the channel.
     pub oversized: u64,
     /// Datagrams from the worker that made no sense.
     pub malformed: u64,
@@ -94,17 +94,17 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((heart, worker))
 }
 
-fn encode(message: &impl Serialize) -> Result<Vec<u8>, LinkError> {
+fn encode(message: &impl Serialize) -> Result<Vec<u8>, ChannelError> {
     let bytes = serde_json::to_vec(message)?;
     if bytes.len() > LINK_BYTES_MAX {
-        return Err(LinkError::Size(bytes.len()));
+        return Err(ChannelError::Size(bytes.len()));
     }
     Ok(bytes)
 }
 
-fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, LinkError> {
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ChannelError> {
     if bytes.is_empty() || bytes.len() > LINK_BYTES_MAX {
-        return Err(LinkError::Size(bytes.len()));
+        return Err(ChannelError::Size(bytes.len()));
     }
     Ok(serde_json::from_slice(bytes)?)
 }
@@ -138,7 +138,7 @@ impl Queued {
 
 /// The heart's end.
 #[derive(Debug)]
-pub struct HeartLink {
+pub struct HeartChannel {
     fd: OwnedFd,
     buffer: Box<[u8]>,
     /// The newest unacknowledged write: its number, its bytes, and whether they are in the socket.
@@ -149,10 +149,10 @@ pub struct HeartLink {
     dropped: Dropped,
 }
 
-impl HeartLink {
+impl HeartChannel {
     /// Takes over the heart's end of [`pair`].
-    pub fn new(fd: OwnedFd) -> HeartLink {
-        HeartLink {
+    pub fn new(fd: OwnedFd) -> HeartChannel {
+        HeartChannel {
             fd,
             buffer: vec![0; LINK_BYTES_MAX + 1].into_boxed_slice(),
             persist: None,
@@ -204,14 +204,14 @@ impl HeartLink {
         Err(HelloError::Silent(patience))
     }
 
-    /// Makes this link the destination of the heart's log: lines wait in a bounded queue until the next
-    /// [`HeartLink::flush`]. Logging never blocks.
+    /// Makes this channel the destination of the heart's log: lines wait in a bounded queue until the next
+    /// [`HeartChannel::flush`]. Logging never blocks.
     ///
     /// # Errors
     /// This process has a logger already.
     pub fn install_logger(&mut self, level: log::LevelFilter) -> Result<(), log::SetLoggerError> {
         let (sender, receiver) = bounded(LINK_LINES_MAX);
-        log::set_boxed_logger(Box::new(LinkLogger { sender }))?;
+        log::set_boxed_logger(Box::new(ChannelLogger { sender }))?;
         log::set_max_level(level);
         self.log = Some(receiver);
         Ok(())
@@ -370,13 +370,13 @@ impl HeartLink {
     }
 }
 
-impl AsRawFd for HeartLink {
+impl AsRawFd for HeartChannel {
     fn as_raw_fd(&self) -> RawFd {
         self.fd.as_raw_fd()
     }
 }
 
-impl AsFd for HeartLink {
+impl AsFd for HeartChannel {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
@@ -396,11 +396,11 @@ fn push(fd: &OwnedFd, bytes: &[u8]) -> io::Result<bool> {
 
 static LOG_DROPPED: AtomicU64 = AtomicU64::new(0);
 
-struct LinkLogger {
+struct ChannelLogger {
     sender: Sender<(log::Level, String)>,
 }
 
-impl log::Log for LinkLogger {
+impl log::Log for ChannelLogger {
     fn enabled(&self, _: &log::Metadata<'_>) -> bool {
         true
     }
@@ -416,14 +416,14 @@ impl log::Log for LinkLogger {
 
 /// The worker's end. Sending is safe from several threads.
 #[derive(Debug)]
-pub struct WorkerLink {
+pub struct WorkerChannel {
     fd: OwnedFd,
 }
 
-impl WorkerLink {
+impl WorkerChannel {
     /// Takes over the worker's end of [`pair`].
-    pub fn new(fd: OwnedFd) -> WorkerLink {
-        WorkerLink { fd }
+    pub fn new(fd: OwnedFd) -> WorkerChannel {
+        WorkerChannel { fd }
     }
 
     /// Waits for the next message; `None`: heart and guard are gone. `malformed` is called with the
@@ -431,7 +431,7 @@ impl WorkerLink {
     ///
     /// # Errors
     /// The socket failed.
-    pub fn receive(&self, malformed: &mut dyn FnMut(LinkError)) -> io::Result<Option<ToWorker>> {
+    pub fn receive(&self, malformed: &mut dyn FnMut(ChannelError)) -> io::Result<Option<ToWorker>> {
         let mut buffer = vec![0; LINK_BYTES_MAX + 1];
         loop {
             match recv(self.fd.as_raw_fd(), &mut buffer, MsgFlags::MSG_TRUNC) {
@@ -460,5 +460,5 @@ impl WorkerLink {
 }
 
 #[cfg(test)]
-#[path = "link/tests.rs"]
+#[path = "channel/tests.rs"]
 mod tests;

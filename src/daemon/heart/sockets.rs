@@ -12,7 +12,7 @@ use mio::{Interest, Registry, Token};
 use super::aside::{Aside, Done};
 use super::counts::Counts;
 use super::line_tail::LineTail;
-use super::wire::Wire;
+use super::socket::PathSocket;
 use crate::beat::codec::Session;
 use crate::beat::paths::Paths;
 use crate::beat::pulse_time;
@@ -23,7 +23,7 @@ use crate::core::Time;
 use crate::limits;
 use crate::net::{Echo, LanWatch, LinkInfo, Seen};
 
-/// Tokens that [`Wires`] uses, from its first one on: the paths, the LAN watches, the echo.
+/// Tokens that [`Sockets`] uses, from its first one on: the paths, the LAN watches, the echo.
 pub const TOKENS: usize = 6;
 const LAN_TOKEN: usize = Path::ALL.len();
 const ECHO_TOKEN: usize = LAN_TOKEN + 2;
@@ -34,15 +34,15 @@ struct Lan {
     /// Index of the interface; `None`: there is none now.
     index: Option<u32>,
     watch: Option<LanWatch>,
-    wire: Wire,
+    socket: PathSocket,
     token: Token,
 }
 
 /// The paths, the LAN watches and the echo.
-pub struct Wires {
+pub struct Sockets {
     paths: Paths,
     /// In the order of [`Path::ALL`]; `None`: not configured.
-    path_wires: [Option<Wire>; 3],
+    path_sockets: [Option<PathSocket>; 3],
     line_tail: LineTail,
     /// The first is that of the LAN interface; the other is there if a group is held on the third.
     lans: Vec<Lan>,
@@ -55,7 +55,7 @@ pub struct Wires {
     beyond: Vec<IpAddr>,
     echo: Option<Echo>,
     /// `None`: nobody is to be asked that way.
-    echo_wire: Option<Wire>,
+    echo_socket: Option<PathSocket>,
     registry: Registry,
     first_token: usize,
     /// Opens and closes what takes long.
@@ -66,9 +66,9 @@ pub struct Wires {
     echoes_unsent: u64,
 }
 
-impl Wires {
+impl Sockets {
     /// Takes over the paths, to register what is opened with tokens from `first_token` on. All is closed, until
-    /// the netlink thread says which interfaces there are, and [`Wires::reopen`] is called.
+    /// the netlink thread says which interfaces there are, and [`Sockets::reopen`] is called.
     pub fn new(
         config: &Config,
         me: NodeIndex,
@@ -76,23 +76,23 @@ impl Wires {
         registry: Registry,
         first_token: usize,
         aside: Aside,
-    ) -> Wires {
+    ) -> Sockets {
         let node = config.node(me);
         let lan = |nic, name, token| Lan {
             nic,
             index: None,
             watch: None,
-            wire: Wire::new(name),
+            socket: PathSocket::new(name),
             token: Token(first_token + LAN_TOKEN + token),
         };
         let mut lans = vec![lan(Nic::Lan, "LAN watch", 0)];
         if node.redundant.is_some() && config.uses_redundant() {
             lans.push(lan(Nic::Redundant, "LAN watch of the third interface", 1));
         }
-        let wire = |path: Path| paths.is_configured(path).then(|| Wire::new(path.name()));
+        let socket = |path: Path| paths.is_configured(path).then(|| PathSocket::new(path.name()));
         let beyond = hosts_beyond(config);
-        Wires {
-            path_wires: Path::ALL.map(wire),
+        Sockets {
+            path_sockets: Path::ALL.map(socket),
             line_tail: LineTail::new(
                 node.serial.as_ref().map_or(Duration::ZERO, |line| pulse_time(line.baud)),
             ),
@@ -102,7 +102,7 @@ impl Wires {
             ipv6: needs_nd(config),
             own_address: node.address,
             echo: None,
-            echo_wire: (!beyond.is_empty()).then(|| Wire::new("reach echo")),
+            echo_socket: (!beyond.is_empty()).then(|| PathSocket::new("reach echo")),
             beyond,
             registry,
             first_token,
@@ -112,24 +112,24 @@ impl Wires {
         }
     }
 
-    /// Notes an event with this token; `false`: it is not for the wires.
+    /// Notes an event with this token; `false`: it is not for the sockets.
     pub fn note(&mut self, token: Token) -> bool {
         match token.0.checked_sub(self.first_token) {
-            Some(place) if place < self.path_wires.len() => {
-                if let Some(Some(wire)) = self.path_wires.get_mut(place) {
-                    wire.ready = true;
+            Some(place) if place < self.path_sockets.len() => {
+                if let Some(Some(socket)) = self.path_sockets.get_mut(place) {
+                    socket.ready = true;
                 }
                 true
             }
             Some(ECHO_TOKEN) => {
-                if let Some(wire) = &mut self.echo_wire {
-                    wire.ready = true;
+                if let Some(socket) = &mut self.echo_socket {
+                    socket.ready = true;
                 }
                 true
             }
             Some(place) if place < TOKENS => {
                 for lan in self.lans.iter_mut().filter(|lan| lan.token == token) {
-                    lan.wire.ready = true;
+                    lan.socket.ready = true;
                 }
                 true
             }
@@ -139,15 +139,15 @@ impl Wires {
 
     /// Whether some socket was left with frames unread.
     pub fn more_waiting(&self) -> bool {
-        let mut wires = self.path_wires.iter().chain([&self.echo_wire]).flatten();
-        self.lans.iter().any(|lan| lan.wire.ready) || wires.any(|wire| wire.ready)
+        let mut sockets = self.path_sockets.iter().chain([&self.echo_socket]).flatten();
+        self.lans.iter().any(|lan| lan.socket.ready) || sockets.any(|socket| socket.ready)
     }
 
     /// Whether something may be waiting to be read on a path.
     pub fn is_ready(&self, path: Path) -> bool {
-        self.path_wires
+        self.path_sockets
             .get(path.index())
-            .is_some_and(|wire| wire.as_ref().is_some_and(|wire| wire.ready))
+            .is_some_and(|socket| socket.as_ref().is_some_and(|socket| socket.ready))
     }
 
     /// Reads at most [`limits::FRAMES_A_ROUND`] frames of a path.
@@ -157,15 +157,15 @@ impl Wires {
         session: &Session,
         into: &mut Vec<Result<Incoming, DropReason>>,
     ) {
-        let Some(Some(wire)) = self.path_wires.get_mut(path.index()) else { return };
-        if !wire.ready {
+        let Some(Some(socket)) = self.path_sockets.get_mut(path.index()) else { return };
+        if !socket.ready {
             return;
         }
         let (frames, held) = (into.len(), self.paths.line_held_bytes());
         let mut take = |frame| into.push(frame);
         match self.paths.receive(path, session, limits::FRAMES_A_ROUND, &mut take) {
-            Ok(more) => wire.read(more),
-            Err(error) => wire.failed(&error),
+            Ok(more) => socket.read(more),
+            Err(error) => socket.failed(&error),
         }
         if path == Path::Serial {
             let held_now = self.paths.line_held_bytes();
@@ -177,57 +177,57 @@ impl Wires {
     /// The end of a frame may have come on the serial line. To be called in every round.
     pub fn look_for_tail(&mut self, now: Time) {
         if self.line_tail.is_due(now)
-            && let Some(wire) = self.wire(Path::Serial)
+            && let Some(socket) = self.socket(Path::Serial)
         {
-            wire.ready = true;
+            socket.ready = true;
         }
     }
 
-    /// When to call [`Wires::look_for_tail`], if nothing happens before.
+    /// When to call [`Sockets::look_for_tail`], if nothing happens before.
     pub fn tail_at(&self) -> Option<Time> {
         self.line_tail.at()
     }
 
     /// Reads at most [`limits::FRAMES_A_ROUND`] frames of ARP and neighbour discovery of each watch.
     pub fn read_lan(&mut self, into: &mut Vec<(Nic, Seen)>) {
-        for Lan { nic, watch, wire, .. } in &mut self.lans {
-            let Some(watch) = watch.as_mut().filter(|_| wire.ready) else { continue };
+        for Lan { nic, watch, socket, .. } in &mut self.lans {
+            let Some(watch) = watch.as_mut().filter(|_| socket.ready) else { continue };
             match watch.receive(limits::FRAMES_A_ROUND, &mut |seen| into.push((*nic, seen))) {
-                Ok(more) => wire.read(more),
-                Err(error) if is_gone(&error) => wire.failed(&error),
+                Ok(more) => socket.read(more),
+                Err(error) if is_gone(&error) => socket.failed(&error),
                 // Told once by the kernel (ENETDOWN); the next call receives again.
-                Err(_) => wire.read(true),
+                Err(_) => socket.read(true),
             }
         }
     }
 
     /// Reads at most [`limits::FRAMES_A_ROUND`] answers of hosts beyond the LAN: who, and to which round.
     pub fn read_echo(&mut self, into: &mut Vec<(IpAddr, u32)>) {
-        let (Some(echo), Some(wire)) = (&mut self.echo, &mut self.echo_wire) else { return };
-        if !wire.ready {
+        let (Some(echo), Some(socket)) = (&mut self.echo, &mut self.echo_socket) else { return };
+        if !socket.ready {
             return;
         }
         match echo.receive(limits::FRAMES_A_ROUND, &mut |host, round| into.push((host, round))) {
-            Ok(more) => wire.read(more),
-            Err(error) => wire.failed(&error),
+            Ok(more) => socket.read(more),
+            Err(error) => socket.failed(&error),
         }
     }
 
     /// Sends a beat, or drops it if its path is closed or full: a late beat is worthless.
     pub fn send(&mut self, path: Path, beat: &Beat) {
-        let Some(Some(wire)) = self.path_wires.get_mut(path.index()) else { return };
-        if wire.open {
+        let Some(Some(socket)) = self.path_sockets.get_mut(path.index()) else { return };
+        if socket.open {
             let sent = self.paths.send(path, beat);
-            wire.sent(sent);
+            socket.sent(sent);
         }
     }
 
     /// Sends a pulse on the serial line, or drops it as a beat.
     pub fn pulse(&mut self, pulse: &Pulse) {
-        let Some(Some(wire)) = self.path_wires.get_mut(Path::Serial.index()) else { return };
-        if wire.open {
+        let Some(Some(socket)) = self.path_sockets.get_mut(Path::Serial.index()) else { return };
+        if socket.open {
             let sent = self.paths.send_pulse(pulse);
-            wire.sent(sent);
+            socket.sent(sent);
         }
     }
 
@@ -317,10 +317,10 @@ impl Wires {
 
     /// Asks a reach host beyond the LAN.
     pub fn echo(&mut self, host: IpAddr, round: u32) {
-        let (Some(echo), Some(wire)) = (&self.echo, &mut self.echo_wire) else { return };
+        let (Some(echo), Some(socket)) = (&self.echo, &mut self.echo_socket) else { return };
         match echo.ask(host, round) {
-            Ok(()) => wire.works(),
-            Err(error) if is_gone(&error) => wire.failed(&error),
+            Ok(()) => socket.works(),
+            Err(error) if is_gone(&error) => socket.failed(&error),
             Err(_) => self.echoes_unsent += 1,
         }
     }
@@ -336,7 +336,7 @@ impl Wires {
         self.put_away();
         let mut opened = false;
         for path in Path::ALL {
-            if !self.wire(path).is_some_and(|wire| wire.may_reopen(now)) {
+            if !self.socket(path).is_some_and(|socket| socket.may_reopen(now)) {
                 continue;
             }
             let result = match (path, self.crossover, self.lan_index()) {
@@ -351,7 +351,7 @@ impl Wires {
             opened |= self.opened(path, now, result);
         }
         self.open_lan_watches(now);
-        if self.echo_wire.as_ref().is_some_and(|wire| wire.may_reopen(now)) {
+        if self.echo_socket.as_ref().is_some_and(|socket| socket.may_reopen(now)) {
             self.open_echo(now);
         }
         opened
@@ -363,13 +363,13 @@ impl Wires {
         if ipv6 != self.ipv6 {
             self.ipv6 = ipv6;
             for lan in &mut self.lans {
-                lan.wire.renew();
+                lan.socket.renew();
             }
             self.open_lan_watches(now);
         }
         let beyond = hosts_beyond(config);
         if beyond != self.beyond {
-            self.echo_wire = (!beyond.is_empty()).then(|| Wire::new("reach echo"));
+            self.echo_socket = (!beyond.is_empty()).then(|| PathSocket::new("reach echo"));
             self.beyond = beyond;
             self.open_echo(now);
         }
@@ -383,8 +383,8 @@ impl Wires {
             && self.echo.as_ref().is_some_and(|echo| Some(echo.interface_index()) != index)
         {
             self.close_echo();
-            if let Some(wire) = &mut self.echo_wire {
-                close_wire(wire, link);
+            if let Some(socket) = &mut self.echo_socket {
+                close_socket(socket, link);
             }
         }
         let Some(lan) = self.lans.iter_mut().find(|lan| lan.nic == nic) else { return };
@@ -398,7 +398,7 @@ impl Wires {
             watch.fds().for_each(|fd| deregister(&self.registry, fd));
             self.aside.drop(watch);
         }
-        close_wire(&mut lan.wire, link);
+        close_socket(&mut lan.socket, link);
         if nic == Nic::Lan {
             self.close(Path::Lan, link);
         }
@@ -412,8 +412,8 @@ impl Wires {
 
     fn close(&mut self, path: Path, link: Option<&LinkInfo>) {
         self.paths.close(path, replaced(link));
-        if let Some(wire) = self.wire(path) {
-            close_wire(wire, link);
+        if let Some(socket) = self.socket(path) {
+            close_socket(socket, link);
         }
         self.put_away();
     }
@@ -421,15 +421,15 @@ impl Wires {
     /// A path was opened, or not: whether it was.
     fn opened(&mut self, path: Path, now: Time, result: io::Result<()>) -> bool {
         let fd = self.paths.fd(path);
-        let Some(wire) = self.wire(path) else { return false };
+        let Some(socket) = self.socket(path) else { return false };
         match (result, fd) {
             (Ok(()), Some(fd)) => {
-                wire.opened(now);
+                socket.opened(now);
                 self.register(fd, path);
                 return true;
             }
-            (Ok(()), None) => wire.not_opened(now, &ErrorKind::NotFound.into()),
-            (Err(error), _) => wire.not_opened(now, &error),
+            (Ok(()), None) => socket.not_opened(now, &ErrorKind::NotFound.into()),
+            (Err(error), _) => socket.not_opened(now, &error),
         }
         false
     }
@@ -466,15 +466,15 @@ impl Wires {
     }
 
     fn on_lan(&mut self, nic: Nic, send: impl FnOnce(&mut LanWatch) -> io::Result<()>) -> bool {
-        let Some(Lan { watch: Some(watch), wire, .. }) =
-            self.lans.iter_mut().find(|lan| lan.nic == nic && lan.wire.open)
+        let Some(Lan { watch: Some(watch), socket, .. }) =
+            self.lans.iter_mut().find(|lan| lan.nic == nic && lan.socket.open)
         else {
             return false;
         };
         let sent = send(watch);
         match &sent {
-            Ok(()) => wire.works(),
-            Err(error) if is_gone(error) => wire.failed(error),
+            Ok(()) => socket.works(),
+            Err(error) if is_gone(error) => socket.failed(error),
             Err(_) => self.unsent += 1,
         }
         sent.is_ok()
@@ -482,7 +482,7 @@ impl Wires {
 
     /// Opens the LAN watches that are closed and due.
     fn open_lan_watches(&mut self, now: Time) {
-        for lan in self.lans.iter_mut().filter(|lan| lan.wire.may_reopen(now)) {
+        for lan in self.lans.iter_mut().filter(|lan| lan.socket.may_reopen(now)) {
             let Some(index) = lan.index else { continue };
             if let Some(watch) = lan.watch.take() {
                 // Until it is closed it would wake the heart.
@@ -491,13 +491,13 @@ impl Wires {
             }
             match LanWatch::open(index, self.ipv6) {
                 Ok(watch) => {
-                    lan.wire.opened(now);
+                    lan.socket.opened(now);
                     for fd in watch.fds() {
                         register(&self.registry, fd, lan.token);
                     }
                     lan.watch = Some(watch);
                 }
-                Err(error) => lan.wire.not_opened(now, &error),
+                Err(error) => lan.socket.not_opened(now, &error),
             }
         }
     }
@@ -505,16 +505,16 @@ impl Wires {
     fn open_echo(&mut self, now: Time) {
         self.close_echo();
         let Some(index) = self.lan_index() else { return };
-        let Some(wire) = &mut self.echo_wire else { return };
+        let Some(socket) = &mut self.echo_socket else { return };
         match Echo::open(index, self.own_address, &self.beyond) {
             Ok(echo) => {
-                wire.opened(now);
+                socket.opened(now);
                 for fd in echo.fds() {
                     register(&self.registry, fd, Token(self.first_token + ECHO_TOKEN));
                 }
                 self.echo = Some(echo);
             }
-            Err(error) => wire.not_opened(now, &error),
+            Err(error) => socket.not_opened(now, &error),
         }
     }
 
@@ -533,8 +533,8 @@ impl Wires {
         register(&self.registry, fd, Token(self.first_token + path.index()));
     }
 
-    fn wire(&mut self, path: Path) -> Option<&mut Wire> {
-        self.path_wires.get_mut(path.index())?.as_mut()
+    fn socket(&mut self, path: Path) -> Option<&mut PathSocket> {
+        self.path_sockets.get_mut(path.index())?.as_mut()
     }
 }
 
@@ -551,11 +551,11 @@ fn needs_nd(config: &Config) -> bool {
 }
 
 /// What was opened on an interface is closed; at the start nothing was, and there is nothing to tell.
-fn close_wire(wire: &mut Wire, link: Option<&LinkInfo>) {
-    if wire.open || link.is_none() {
-        wire.close(&replaced(link));
+fn close_socket(socket: &mut PathSocket, link: Option<&LinkInfo>) {
+    if socket.open || link.is_none() {
+        socket.close(&replaced(link));
     } else {
-        wire.renew();
+        socket.renew();
     }
 }
 

@@ -202,7 +202,7 @@ fn dump_request(sequence: u32) -> [u8; HEADER + IFADDRMSG] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::daemon::page::address_bytes;
+    use crate::daemon::guard::page::address_bytes;
     use proptest::prelude::*;
 
     fn ip(arguments: &str) -> String {

@@ -74,7 +74,7 @@ pub enum ToWorker {
         /// Which group.
         group: GroupIndex,
     },
-    /// Read the config file and the key file anew and offer them on the shelf; answer `Offered`.
+    /// Read the config file and the key file anew and offer them in the config slots; answer `Offered`.
     Reread {
         /// Comes back in the answer.
         nonce: u64,
@@ -159,7 +159,7 @@ pub enum ToHeart {
     },
     /// Link-local address of the crossover interface: goes into the heartbeats.
     SyncAddress(Option<Ipv6Addr>),
-    /// Answer to `Reread`: both are on the shelf, or why not.
+    /// Answer to `Reread`: both are in the config slots, or why not.
     Offered {
         /// From the question.
         nonce: u64,
