@@ -71,8 +71,8 @@ fn where_all_is_answered_silence_proves_something() {
 #[test]
 fn a_switch_that_drops_probes_is_named_and_no_harm() {
     let (well, warnings) = said("", &[answered(peer(), PEER, &[AskAs::ThisNode], 1)]);
-    assert!(well.contains("only who asks with an address of its own"), "{well}");
-    assert!(well.contains("drops ARP probes"), "{well}");
+    assert!(well.contains("only ARP requests that name a sender"), "{well}");
+    assert!(well.contains("drops probes without one"), "{well}");
     assert_eq!(warnings, "");
 }
 
