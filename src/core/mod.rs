@@ -308,6 +308,11 @@ impl Core {
         self.evidence.peer.last().map(|beat| beat.lan_mac).filter(|mac| *mac != [0; 6])
     }
 
+    /// How long the peer's loop stood still lately, at the worst, as far as that is heeded.
+    pub fn peer_gap(&self) -> Duration {
+        self.evidence.peer.worst_gap().min(limits::GAP_HEEDED_MAX)
+    }
+
     fn take_in(&mut self, now: Time, event: Event) {
         match event {
             Event::Tick => {}

@@ -17,13 +17,15 @@ pub struct Lease {
 #[derive(Debug)]
 pub struct Kernel {
     held: Vec<Option<Lease>>,
+    /// Somebody else deleted them, and they were not put back yet.
+    deleted: Vec<bool>,
     serial: u64,
 }
 
 impl Kernel {
     /// A kernel that has just booted.
     pub fn new(groups: usize) -> Kernel {
-        Kernel { held: vec![None; groups], serial: 0 }
+        Kernel { held: vec![None; groups], deleted: vec![false; groups], serial: 0 }
     }
 
     /// The group's lease, if its addresses are there.
@@ -42,7 +44,20 @@ impl Kernel {
         let due_us = Some(kernel_now_us + limits::LEASE.as_micros() as u64 + late_us);
         let lease = Lease { due_us, serial: self.serial };
         self.held[usize::from(group.0)] = Some(lease);
+        self.deleted[usize::from(group.0)] = false;
         lease
+    }
+
+    /// Somebody else deletes the group's addresses; whether they were there.
+    pub fn delete_foreign(&mut self, group: GroupIndex) -> bool {
+        let there = self.remove(group);
+        self.deleted[usize::from(group.0)] |= there;
+        there
+    }
+
+    /// Whether it cannot answer for addresses that its process believes to have.
+    pub fn lacks_deleted(&self) -> bool {
+        self.deleted.contains(&true)
     }
 
     /// Somebody else adds the addresses, without a lease.

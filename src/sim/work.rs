@@ -485,7 +485,7 @@ impl World {
     /// The addresses go away, and not by our command.
     pub(super) fn lose_address(&mut self, index: NodeIndex, group: GroupIndex) {
         let node = &mut self.nodes[index];
-        if !node.kernel.remove(group) {
+        if !node.kernel.delete_foreign(group) {
             return;
         }
         if let Some(heart) = &mut node.heart

@@ -89,9 +89,11 @@ impl World {
         let paths_impaired = Path::ALL.iter().all(|&path| {
             (path == Path::Serial && !self.setup.serial) || self.network.impaired(path)
         });
+        // A kernel whose addresses were deleted answers for them as little as one whose ARP is cut.
+        let deleted = self.nodes.both().into_iter().any(|node| node.kernel.lacks_deleted());
         let sight = Sight {
             paths_cut: paths_impaired,
-            arp_cut: self.network.arp_impaired(),
+            arp_cut: self.network.arp_impaired() || deleted,
             carrier_lost: self.network.crossover_cable > 0
                 || (self.setup.modem_lines && self.network.serial_cable > 0),
             lan_cut: self.network.impaired(Path::Lan),

@@ -121,6 +121,10 @@ impl World {
             let excused = helpless || (cold && survivor.service_fails[place(group)] > 0);
             let serves = self.checkers.service.seen(now_us, group).by == Some(owner);
             let until_us = redundancy.until_us(now_us, group, &self.setup, impaired);
+            // A loop that stood still lately is given twice that time again.
+            let gap =
+                survivor.heart.as_ref().map(|heart| heart.core.peer_gap()).unwrap_or_default();
+            let until_us = until_us + 2 * gap.as_micros() as u64;
             // Three round trips of silence, and what the reach hosts answer.
             let until_us = until_us + 8 * self.network.lan.slowness.late_us;
             // Who repeats what a cut path has lost is not known for it at once.
