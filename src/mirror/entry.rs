@@ -42,14 +42,7 @@ impl RelPath {
             return Err(BadPath::TooLong);
         }
         if !bytes.is_empty() {
-            for name in bytes.split(|&byte| byte == b'/') {
-                if name.is_empty() || name == b"." || name == b".." || name.contains(&0) {
-                    return Err(BadPath::Escapes);
-                }
-                if name.len() > limits::FILE_NAME_BYTES_MAX {
-                    return Err(BadPath::TooLong);
-                }
-            }
+            bytes.split(|&byte| byte == b'/').try_for_each(check_name)?;
         }
         Ok(RelPath(bytes.into()))
     }
@@ -94,7 +87,12 @@ impl RelPath {
         if self.is_root() {
             return RelPath::new(name);
         }
-        RelPath::new(&[&self.0, b"/".as_slice(), name].concat())
+        check_name(name)?;
+        let path = [&self.0, b"/".as_slice(), name].concat();
+        match path.len() <= limits::PATH_BYTES_MAX {
+            true => Ok(RelPath(path.into())),
+            false => Err(BadPath::TooLong),
+        }
     }
 
     /// Whether it is `directory` or below it.
@@ -104,6 +102,20 @@ impl RelPath {
                 .0
                 .strip_prefix(&*directory.0)
                 .is_some_and(|rest| matches!(rest, [] | [b'/', ..]))
+    }
+}
+
+/// Whether it may be one component of a path.
+fn check_name(name: &[u8]) -> Result<(), BadPath> {
+    if name.is_empty()
+        || matches!(name, b"." | b"..")
+        || name.iter().any(|byte| b"/\0".contains(byte))
+    {
+        return Err(BadPath::Escapes);
+    }
+    match name.len() <= limits::FILE_NAME_BYTES_MAX {
+        true => Ok(()),
+        false => Err(BadPath::TooLong),
     }
 }
 

@@ -196,25 +196,44 @@ impl Root {
     /// # Errors
     /// `Gone` also if it is something else now; `Elsewhere` or `Io`.
     pub fn open_dir(&self, path: &RelPath) -> Result<File, TreeError> {
-        let (fd, _) = self.find(path, OFlag::O_DIRECTORY)?;
-        reopen(&fd, libc::O_DIRECTORY).map_err(|source| self.io_error(path, source))
+        // To open a directory has no effects, so it need not be looked at first.
+        let opened = match self.open_at(path, OFlag::O_DIRECTORY | OFlag::O_NOATIME) {
+            Err(Errno::EPERM) => self.open_at(path, OFlag::O_DIRECTORY),
+            opened => opened,
+        };
+        let fd = opened.map_err(|errno| self.not_opened(path, errno))?;
+        self.stat_of(&fd, path)?;
+        Ok(fd.into())
     }
 
     /// An `O_PATH` handle, and what is behind it.
     pub(super) fn find(&self, path: &RelPath, also: OFlag) -> Result<(OwnedFd, Stat), TreeError> {
+        let opened = self.open_at(path, OFlag::O_PATH | also);
+        let fd = opened.map_err(|errno| self.not_opened(path, errno))?;
+        let stat = self.stat_of(&fd, path)?;
+        Ok((fd, stat))
+    }
+
+    fn open_at(&self, path: &RelPath, flags: OFlag) -> Result<OwnedFd, Errno> {
         self.is_asked();
-        let bytes = if path.is_root() { b"." } else { path.as_bytes() };
-        let fd = open_below(&self.fd, bytes, also).map_err(|errno| match errno {
+        open_beneath(&self.fd, if path.is_root() { b"." } else { path.as_bytes() }, flags)
+    }
+
+    fn not_opened(&self, path: &RelPath, errno: Errno) -> TreeError {
+        match errno {
             // ELOOP: a symlink where a directory should be.
             Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP => TreeError::Gone(self.place(path)),
             Errno::EXDEV => TreeError::Elsewhere(self.place(path)),
             _ => self.io_error(path, errno.into()),
-        })?;
-        let stat = file::stat(&fd).map_err(|source| self.io_error(path, source))?;
-        if self.is_foreign(&stat) {
-            return Err(TreeError::Elsewhere(self.place(path)));
         }
-        Ok((fd, stat))
+    }
+
+    fn stat_of(&self, fd: &OwnedFd, path: &RelPath) -> Result<Stat, TreeError> {
+        let stat = file::stat(fd).map_err(|source| self.io_error(path, source))?;
+        match self.is_foreign(&stat) {
+            true => Err(TreeError::Elsewhere(self.place(path))),
+            false => Ok(stat),
+        }
     }
 
     /// Its file system is asked for something now: whoever looks sees for how long.
@@ -237,13 +256,16 @@ impl Root {
 /// An `O_PATH` handle on the path `path` below `directory`, without following any symlink or crossing a
 /// mount.
 pub(super) fn open_below(directory: impl AsFd, path: &[u8], also: OFlag) -> Result<OwnedFd, Errno> {
-    let how =
-        OpenHow::new().flags(OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | also).resolve(
-            ResolveFlag::RESOLVE_BENEATH
-                | ResolveFlag::RESOLVE_NO_SYMLINKS
-                | ResolveFlag::RESOLVE_NO_MAGICLINKS
-                | ResolveFlag::RESOLVE_NO_XDEV,
-        );
+    open_beneath(directory, path, OFlag::O_PATH | also)
+}
+
+fn open_beneath(directory: impl AsFd, path: &[u8], flags: OFlag) -> Result<OwnedFd, Errno> {
+    let how = OpenHow::new().flags(flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC).resolve(
+        ResolveFlag::RESOLVE_BENEATH
+            | ResolveFlag::RESOLVE_NO_SYMLINKS
+            | ResolveFlag::RESOLVE_NO_MAGICLINKS
+            | ResolveFlag::RESOLVE_NO_XDEV,
+    );
     openat2(directory, path, how)
 }
 
