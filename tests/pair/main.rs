@@ -21,6 +21,7 @@ mod macs;
 mod many;
 mod meddling;
 mod mirror;
+mod much;
 mod mutual;
 mod names;
 mod obstacles;
