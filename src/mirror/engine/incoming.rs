@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::time::Instant;
 
 use super::connection::Connection;
-use super::own::Judge;
 use super::replica::{self, Replica};
 use super::report::Skipped;
 use super::settle::{Settler, trouble};
@@ -192,11 +191,10 @@ impl Incoming {
         around.settler.lineage = None;
         around.settler.stage.forget_ahead()?;
         let pass = around.trees.open(around.index).map_err(trouble)?;
-        let walked = around
+        let skipped = around
             .replica
-            .walk(
+            .compare(
                 &pass,
-                Judge::thorough(),
                 &replica::Around {
                     trees: around.trees,
                     index: around.index,
@@ -211,7 +209,7 @@ impl Incoming {
                  conflict store"
             );
         }
-        around.skipped.set(walked.skipped);
+        around.skipped.set(skipped);
         let failed = |error: crate::mirror::index::IndexError| Trouble::Failed(error.to_string());
         let position = around.index.position().map_err(failed)?;
         Ok(Event::Opened {
@@ -225,6 +223,7 @@ impl Incoming {
     fn disown(&mut self, around: &mut Around<'_>) -> Result<Event, Trouble> {
         let failed = |error: crate::mirror::index::IndexError| Trouble::Failed(error.to_string());
         around.index.disown().map_err(failed)?;
+        around.replica.again();
         self.open(around)
     }
 
