@@ -86,9 +86,6 @@ pub const RESTORE_PAUSE_MIN: Duration = Duration::from_secs(1);
 pub const RESTORE_PAUSE_MAX: Duration = Duration::from_secs(30);
 /// The copy on the standby side is walked this much after the watch began, if no session did it.
 pub const REPLICA_WALK_AFTER: Duration = Duration::from_secs(5);
-/// A session that begins so soon after a walk needs no other one, with what the watch told since: a node that starts
-/// walks before the owner has found it, and a link may break right after it was made.
-pub const WALK_COUNTS_FOR: Duration = Duration::from_secs(5);
 /// Bytes that one look at the copy reads, beside a session that waits: a second. What is beyond is judged
 /// by size, owner, mode, times and attributes.
 pub const REPLICA_HASH_BYTES_MAX: u64 = 1 << 30;

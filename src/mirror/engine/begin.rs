@@ -89,20 +89,18 @@ impl Beginning {
     fn wait(&self, pause: Duration, why: &str, tell: &mut dyn FnMut(Telling)) -> bool {
         let until = Instant::now() + pause;
         loop {
-            let (syncs, arrived) = {
+            let syncs = {
                 let mut mail = lock(&self.mail);
                 if mail.over {
                     return true;
                 }
-                (std::mem::take(&mut mail.syncs), mail.arrived.take())
+                std::mem::take(&mut mail.syncs)
             };
-            if let Some(link) = arrived {
-                decline(*link, why);
-            }
             for request in syncs {
                 tell(Telling::Synced { request, outcome: Err(why.to_owned()) });
             }
             match self.inbox.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(Input::Arrived(link)) => decline(*link, why),
                 // The newest order is in the mail.
                 Ok(_) => {}
                 Err(RecvTimeoutError::Timeout) => return false,

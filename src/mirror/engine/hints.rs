@@ -24,8 +24,6 @@ pub struct Hints {
     lost: bool,
     /// Names of files that have more than one.
     pub links: Links,
-    /// When the last walk that met everything ended.
-    walked_at: Option<Instant>,
     /// The last walk stopped when it had marked enough; what is behind is not marked yet.
     more_to_walk: bool,
     /// When the trees may be walked again for names of files that have several.
@@ -45,7 +43,6 @@ impl Hints {
             backlog: Backlog::default(),
             lost: false,
             links: Links::default(),
-            walked_at: None,
             more_to_walk: false,
             learns_at: None,
             outer_at: Instant::now(),
@@ -69,19 +66,9 @@ impl Hints {
         skip: &dyn Fn(&Key) -> bool,
         interrupted: &dyn Fn() -> bool,
     ) -> Result<Walked, Fault> {
-        self.walked_at = None;
         let walked = walk::mark(pass, index, &mut self.links, skip, interrupted)?;
         self.more_to_walk = walked.stopped;
-        self.walked_at = (!walked.stopped).then(Instant::now);
         Ok(walked)
-    }
-
-    /// Whether a walk has just ended, and the watch knows all that was changed since.
-    pub fn has_just_walked(&mut self, pass: &Pass<'_>, index: &Index) -> bool {
-        let listens = self.listen().is_ok() && !self.lost;
-        let counts = |at: Instant| at.elapsed() < limits::WALK_COUNTS_FOR;
-        let is_unknown = pass.iter().any(|(tree, _)| index.tree_dirty(tree.id));
-        listens && !is_unknown && self.walked_at.is_some_and(counts)
     }
 
     /// When [`Hints::learn`] may be called again: it costs a walk.

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::time::Instant;
 
 use super::connection::Connection;
+use super::own::Judge;
 use super::replica::{self, Replica};
 use super::report::Skipped;
 use super::settle::{Settler, trouble};
@@ -191,10 +192,11 @@ impl Incoming {
         around.settler.lineage = None;
         around.settler.stage.forget_ahead()?;
         let pass = around.trees.open(around.index).map_err(trouble)?;
-        let skipped = around
+        let walked = around
             .replica
-            .compare(
+            .walk(
                 &pass,
+                Judge::thorough(),
                 &replica::Around {
                     trees: around.trees,
                     index: around.index,
@@ -209,7 +211,7 @@ impl Incoming {
                  conflict store"
             );
         }
-        around.skipped.set(skipped);
+        around.skipped.set(walked.skipped);
         let failed = |error: crate::mirror::index::IndexError| Trouble::Failed(error.to_string());
         let position = around.index.position().map_err(failed)?;
         Ok(Event::Opened {
@@ -223,7 +225,6 @@ impl Incoming {
     fn disown(&mut self, around: &mut Around<'_>) -> Result<Event, Trouble> {
         let failed = |error: crate::mirror::index::IndexError| Trouble::Failed(error.to_string());
         around.index.disown().map_err(failed)?;
-        around.replica.again();
         self.open(around)
     }
 

@@ -44,7 +44,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 
 pub use self::begin::Beginning;
 use self::connection::Connection;
@@ -119,6 +119,8 @@ pub enum Telling {
 pub enum Input {
     /// Something is in the mailbox.
     Wake,
+    /// A link of the owner for this group.
+    Arrived(Box<Incoming>),
     /// The peer said this on a link.
     Heard {
         /// Number of the link.
@@ -157,8 +159,6 @@ pub enum Input {
 #[derive(Debug, Default)]
 struct Mail {
     order: Option<(u32, MirrorDuty, PeerSync, MirrorTerms)>,
-    /// The newest link of the owner for this group.
-    arrived: Option<Box<Incoming>>,
     syncs: Vec<u64>,
     approved: bool,
     over: bool,
@@ -191,12 +191,13 @@ impl Handle {
         self.wake();
     }
 
-    /// A link of the owner; it replaces one that nobody looked at yet.
+    /// A link of the owner. Declined if the engine does not keep up.
     pub fn arrived(&self, link: Incoming) {
-        let before = lock(&self.mail).arrived.replace(Box::new(link));
-        self.wake();
-        if let Some(before) = before {
-            decline(*before, "the owner has made a newer one");
+        match self.inbox.try_send(Input::Arrived(Box::new(link))) {
+            Err(TrySendError::Full(Input::Arrived(link))) => {
+                decline(*link, "it is busy with another task for this group");
+            }
+            Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
         }
     }
 
@@ -369,6 +370,7 @@ impl Engine {
     fn take(&mut self, input: Input, tell: &mut dyn FnMut(Telling)) {
         match input {
             Input::Wake => {}
+            Input::Arrived(link) => self.early = Some((Instant::now(), link)),
             Input::Heard { link, bytes } => {
                 if self.connection.is(link) {
                     self.heard(&bytes);
@@ -388,14 +390,11 @@ impl Engine {
     }
 
     fn read_mail(&mut self, tell: &mut dyn FnMut(Telling)) {
-        let (order, arrived, syncs, approved) = {
+        let (order, syncs, approved) = {
             let mut mail = lock(&self.mail);
             let approved = std::mem::take(&mut mail.approved);
-            (mail.order.take(), mail.arrived.take(), std::mem::take(&mut mail.syncs), approved)
+            (mail.order.take(), std::mem::take(&mut mail.syncs), approved)
         };
-        if let Some(link) = arrived {
-            self.early = Some((Instant::now(), link));
-        }
         if let Some((order, duty, peer, terms)) = order {
             self.ordered(order, duty, peer, terms, tell);
         }

@@ -154,8 +154,6 @@ impl Mode {
 impl Engine {
     /// An operator's `sync`.
     pub(super) fn sync(&mut self, request: u64, tell: &mut dyn FnMut(Telling)) {
-        // It may have come with the order.
-        self.begin_owner();
         let barrier = self.with_owner(|owner, now, around| {
             let outgoing = owner.outgoing.as_mut().map_err(|(why, _)| why.clone())?;
             let barrier = outgoing.barrier(now, true, around);

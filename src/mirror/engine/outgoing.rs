@@ -303,7 +303,7 @@ impl Outgoing {
             Command::Say(envelope) => {
                 return around.connection.say(&envelope).err().map(Event::Cut);
             }
-            Command::Walk { sync, anew } => self.walk(sync, anew, around),
+            Command::Walk { sync } => self.walk(sync, around),
             Command::Judge(past) => self.judge(past, around),
             Command::CompareBuckets(theirs) => compare_buckets(&theirs, around.index),
             Command::CompareListing { bucket, entries } => {
@@ -355,7 +355,7 @@ impl Outgoing {
         Some(done.unwrap_or_else(|fault| Event::Failed(fault.to_string())))
     }
 
-    fn walk(&mut self, sync: bool, anew: bool, around: &mut Around<'_>) -> Result<Event, Fault> {
+    fn walk(&mut self, sync: bool, around: &mut Around<'_>) -> Result<Event, Fault> {
         let pass = around.trees.open(around.index)?;
         if sync {
             pass.sync()?;
@@ -364,11 +364,9 @@ impl Outgoing {
         self.wake(Rests::wake, around.index)?;
         self.refusals.wake(Instant::now());
         self.offer_again(around)?;
-        if anew || !self.hints.has_just_walked(&pass, around.index) {
-            let skip = |key: &Key| self.series.has(key);
-            let walked = self.hints.walk(&pass, around.index, &skip, around.interrupted)?;
-            around.skipped.set(walked.skipped);
-        }
+        let skip = |key: &Key| self.series.has(key);
+        let walked = self.hints.walk(&pass, around.index, &skip, around.interrupted)?;
+        around.skipped.set(walked.skipped);
         Ok(Event::Walked { digest: around.index.digest()? })
     }
 

@@ -13,7 +13,7 @@ use super::Input;
 use super::own::{Judge, Own};
 use super::owner::{WatchThread, watch_thread};
 use super::trees::{Fault, Pass, Trees};
-use super::walk;
+use super::walk::{self, Walked};
 use crate::limits;
 use crate::mirror::entry::{Key, Kind};
 use crate::mirror::index::Index;
@@ -33,9 +33,6 @@ pub(super) struct Replica {
     looked_at: Option<Instant>,
     look_at: Option<Instant>,
     walk_at: Instant,
-    /// When the last walk ended, and what it found that is not mirrored.
-    walked_at: Option<Instant>,
-    skipped: Vec<String>,
     /// What somebody changed, and the owner has not compared yet.
     differ: Differ,
     /// What the owner has compared, and not sent yet.
@@ -61,8 +58,6 @@ impl Replica {
             looked_at: None,
             look_at: None,
             walk_at: Instant::now() + limits::REPLICA_WALK_AFTER,
-            walked_at: None,
-            skipped: Vec::new(),
             differ: Differ::default(),
             compared: Differ::default(),
             told: 0,
@@ -85,7 +80,7 @@ impl Replica {
         }
     }
 
-    /// What was known of it is not known any more: it is walked again.
+    /// It failed: to be tried again.
     pub(super) fn again(&mut self) {
         self.sure = false;
         self.walk_at = Instant::now() + limits::MIRROR_RETRY;
@@ -127,34 +122,16 @@ impl Replica {
         pass: &Pass<'_>,
         mut judge: Judge,
         around: &Around<'_>,
-    ) -> Result<(), Fault> {
+    ) -> Result<Walked, Fault> {
         self.sure = false;
         self.begin(around.trees);
         // What is told from here on is looked at after the walk.
         let drained = self.drain();
         let (walked, differ) = walk::own(pass, around.index, &mut judge, around.interrupted)?;
-        let now = Instant::now();
-        (self.walked_at, self.walk_at) = (Some(now), now + limits::RESCAN_EVERY);
+        self.walk_at = Instant::now() + limits::RESCAN_EVERY;
         self.sure = drained.is_some();
-        self.skipped = walked.skipped;
         (self.differ, self.compared) = (differ, Differ::default());
-        Ok(())
-    }
-
-    /// Compares the copy with the index, as a session begins: by a walk, or by what the watch told since one
-    /// that has just ended, as this process began with it. Returns what is not mirrored.
-    pub(super) fn compare(
-        &mut self,
-        pass: &Pass<'_>,
-        around: &Around<'_>,
-    ) -> Result<Vec<String>, Fault> {
-        let counts = |at: Instant| at.elapsed() < limits::WALK_COUNTS_FOR;
-        let is_fresh = self.walked_at.is_some_and(counts) && self.open() == 0;
-        // What differs is judged as thoroughly as if nothing had been known.
-        if !is_fresh || !self.look_at_told(pass, around)? || self.open() > 0 {
-            self.walk(pass, Judge::thorough(), around)?;
-        }
-        Ok(self.skipped.clone())
+        Ok(walked)
     }
 
     /// Looks at what the watch told, or at all if it does not know. Whether something differs that is to be
@@ -162,25 +139,20 @@ impl Replica {
     pub(super) fn look(&mut self, around: &Around<'_>) -> Result<bool, Fault> {
         let pass = around.trees.open(around.index)?;
         let before = self.differ.names;
-        if Instant::now() < self.walk_at && self.look_at_told(&pass, around)? {
-            return Ok(self.differ.names > before);
-        }
-        self.walk(&pass, Judge::quick(), around)?;
-        Ok(self.differ.names > 0)
-    }
-
-    /// Looks at what the watch told. False: it does not know all.
-    fn look_at_told(&mut self, pass: &Pass<'_>, around: &Around<'_>) -> Result<bool, Fault> {
-        match self.drain() {
+        let drained = if Instant::now() < self.walk_at { self.drain() } else { None };
+        match drained {
             Some(Drained { names, directories, subtrees, lost: false }) if self.sure => {
                 let names = [names, directories].concat();
                 self.sure = false;
-                self.examine(pass, names, subtrees, around)?;
+                self.examine(&pass, names, subtrees, around)?;
                 pass.check()?;
                 self.sure = true;
-                Ok(true)
+                Ok(self.differ.names > before)
             }
-            Some(_) | None => Ok(false),
+            Some(_) | None => {
+                self.walk(&pass, Judge::quick(), around)?;
+                Ok(self.differ.names > 0)
+            }
         }
     }
 

@@ -62,17 +62,13 @@ impl Engine {
         }
         let replica = self.replica.get_or_insert_with(|| Replica::new(&self.to_self));
         let mail = self.mail.clone();
-        let waiting = move || lock(&mail).order.map(|(_, duty, ..)| duty);
-        // A session begins with the same walk.
-        let interrupted = || match waiting() {
-            None | Some(MirrorDuty::Still | MirrorDuty::In(_)) => false,
-            Some(MirrorDuty::Out(_) | MirrorDuty::Drain(_)) => true,
+        let interrupted = move || {
+            let order = lock(&mail).order;
+            order.is_some_and(|(_, duty, ..)| duty != MirrorDuty::Still)
         };
         let around =
             replica::Around { trees: &self.trees, index: &self.index, interrupted: &interrupted };
         match replica.look(&around) {
-            // It will be restored.
-            Ok(_) if matches!(waiting(), Some(MirrorDuty::In(_))) => {}
             Ok(_) => {
                 if let Some(differ) = replica.untold() {
                     self.news.differs_at_a_claim(&self.trees, &differ);

@@ -12,7 +12,6 @@ use crate::bed::tree::churn::Churn;
 use crate::bed::tree::{TreeSpec, generate};
 use crate::config::{Hash, NodeIndex};
 use crate::mirror::fixture::snapshot;
-use crate::mirror::proto;
 use crate::mirror::transport::loopback::{Cable, PATIENCE, arrive};
 use crate::sys::ns::Namespace;
 
@@ -341,39 +340,6 @@ fn p3_an_owner_that_ends_in_the_first_series_of_a_generation_knows_what_the_peer
         }
     }
     engines.assert_no_conflicts();
-}
-
-/// Whatever wakes it meanwhile: to decline the link would cost the owner its pause before the next one.
-#[test]
-fn a_link_that_comes_while_the_engine_is_busy_is_taken_afterwards() {
-    let directory = tempfile::tempdir().unwrap();
-    let setup = Setup {
-        cluster: "pair".into(),
-        node: "standby".into(),
-        me: NodeIndex::Lower,
-        group: "web".into(),
-        trees: Vec::new(),
-        state: directory.path().to_owned(),
-        dial: Arc::new(|_, _| Err("not the owner".to_owned())),
-    };
-    let (engine, handle) = Engine::new(setup).unwrap();
-    for request in 0..=limits::MIRROR_INBOX_MAX as u64 {
-        handle.sync(request);
-    }
-    let (_cable, owner, far) = Cable::new(u64::MAX);
-    let (mut writer, mut reader) = owner.split();
-    let generation = Generation { number: 1, owner: NodeIndex::Upper, id: 9 };
-    let (version, group) = (proto::VERSION, "web".to_owned());
-    let hello = proto::ToReceiver::Hello { version, group, trees: Vec::new() };
-    let hello = proto::encode(&proto::Envelope { generation, message: hello }).unwrap();
-    writer.send(&hello).unwrap();
-    handle.arrived(arrive(far).unwrap());
-    handle.order(1, MirrorDuty::In(generation), PeerSync::default(), MirrorTerms::default());
-    let thread = thread::spawn(move || engine.run(|_| {}));
-    let answer = proto::decode::<proto::ToSender>(&reader.receive().unwrap()).unwrap();
-    assert!(matches!(answer.message, proto::ToSender::Welcome { .. }), "{answer:?}");
-    handle.end();
-    thread.join().unwrap();
 }
 
 /// What is written while a series is read belongs to the next one, and no later event may tell of it.

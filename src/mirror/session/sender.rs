@@ -284,7 +284,7 @@ impl Sender {
         let (group, trees) = (self.group.clone(), self.trees.clone());
         self.say(ToReceiver::Hello { version: proto::VERSION, group, trees });
         // While the peer walks too.
-        self.out.push_back(Command::Walk { sync: false, anew: false });
+        self.out.push_back(Command::Walk { sync: false });
     }
 
     fn disconnect(&mut self, why: String) {
@@ -342,8 +342,7 @@ impl Sender {
         }
         if self.asked > self.walked && !self.owes {
             self.state = State::Walking { barrier: self.asked };
-            let sync = self.asked_sync > self.walked;
-            self.out.push_back(Command::Walk { sync, anew: true });
+            self.out.push_back(Command::Walk { sync: self.asked_sync > self.walked });
         } else if self.restore_at().is_some_and(|at| at <= now) {
             self.restore.begins(now, self.barrier());
             self.dirty = true;

@@ -93,8 +93,6 @@ pub enum Command {
     Walk {
         /// A barrier asks for it.
         sync: bool,
-        /// Also if a walk has just ended.
-        anew: bool,
     },
     /// Find out whether the peer's trees, which stand there, may be replaced.
     Judge(Past),

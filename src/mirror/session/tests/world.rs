@@ -463,8 +463,8 @@ impl World {
                 self.send(&envelope);
                 None
             }
-            Command::Walk { .. } if self.faults.remove(&Fault::Walk) => failed("walk"),
-            Command::Walk { .. } => {
+            Command::Walk { sync: _ } if self.faults.remove(&Fault::Walk) => failed("walk"),
+            Command::Walk { sync: _ } => {
                 let Owner { disk, index, dirty, .. } = &mut self.owner;
                 let names = disk.keys().chain(index.keys());
                 dirty.extend(names.filter(|key| disk.get(key) != index.get(key)).cloned());
