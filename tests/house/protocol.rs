@@ -21,8 +21,9 @@ fn bytes(hex: &str) -> Vec<u8> {
 fn example() -> Vec<u8> {
     let page = read("docs/PROTOCOL.md");
     let block = page.split("### An example").nth(1).and_then(|rest| rest.split("```").nth(1));
-    let is_hex = |word: &&str| word.len() % 2 == 0 && word.bytes().all(|b| b.is_ascii_hexdigit());
-    let lines = block.expect("an example").lines();
+    let is_hex =
+        |word: &&str| word.len().is_multiple_of(2) && word.bytes().all(|b| b.is_ascii_hexdigit());
+    let Some(lines) = block.map(str::lines) else { panic!("no example") };
     let hex: String = lines.flat_map(|line| line.split(' ').take_while(is_hex)).collect();
     bytes(&hex)
 }
