@@ -117,6 +117,13 @@ fn p4_frames_that_were_kept_from_a_node_do_not_revive_its_dead_peer() {
         kept.extend(plug.heard());
         kept.len() >= 3
     });
+    // One that is newer than all that arrived would be taken for life.
+    let crossover = Plug::open(&scene.bed, owner, Path::Crossover);
+    let mut later = 0;
+    scene.wait_until("later heartbeats that arrive", || {
+        later += crossover.heard().len();
+        later >= 3
+    });
     scene.bed.power_cut(owner).expect("cut");
     scene.wait_peer(heir, PeerState::Dead);
     scene.bed.plug(|plugs| *Plugs::of(&mut plugs.lan, heir) = true).expect("plugged");
