@@ -308,9 +308,9 @@ impl Core {
         self.evidence.peer.last().map(|beat| beat.lan_mac).filter(|mac| *mac != [0; 6])
     }
 
-    /// How long the peer's loop stood still lately, at the worst, as far as that is heeded.
+    /// The peer's worst recent gap, as far as it is heeded: a takeover may take twice that time longer.
     pub fn peer_gap(&self) -> Duration {
-        self.evidence.peer.worst_gap().min(limits::GAP_HEEDED_MAX)
+        self.evidence.peer.heeded_gap()
     }
 
     fn take_in(&mut self, now: Time, event: Event) {

@@ -209,6 +209,11 @@ impl Peer {
         Duration::from_millis(self.last.as_ref().map_or(0, |beat| u64::from(beat.worst_gap_ms)))
     }
 
+    /// The same, as far as it is heeded.
+    pub fn heeded_gap(&self) -> Duration {
+        self.worst_gap().min(limits::GAP_HEEDED_MAX)
+    }
+
     /// Its newest entry for a group, in this incarnation.
     pub fn group(&self, group: GroupIndex) -> Option<GroupBeat> {
         self.groups.get(usize::from(group.0)).copied().flatten()

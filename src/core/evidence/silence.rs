@@ -12,8 +12,7 @@ use crate::limits;
 impl Evidence {
     /// How late the peer's loop ran lately: its answers to asks may come as late.
     pub fn peer_late(&self) -> Duration {
-        let gap = self.peer.worst_gap().min(limits::GAP_HEEDED_MAX);
-        gap.saturating_sub(self.pace.sends)
+        self.peer.heeded_gap().saturating_sub(self.pace.sends)
     }
 
     /// The far end of a cable was lost a moment ago, so every path is asked repeatedly for a while.
@@ -60,7 +59,7 @@ impl Evidence {
     /// timeout is longer because its heartbeats are further apart. This shortcut applies while the fast paths were well
     /// a moment ago, because only then was the line asked.
     fn line_is_silent(&self, now: Time, watch: &PathWatch) -> bool {
-        let span = self.pace.dead_after.max(self.peer.worst_gap().min(limits::GAP_HEEDED_MAX) * 2);
+        let span = self.pace.dead_after.max(self.peer.heeded_gap() * 2);
         let over = watch.ask_over_at(self.peer_late()).is_some_and(|at| now >= at);
         let silent = watch.heard_at.is_none_or(|at| now.since(at) >= span);
         watch.path == Path::Serial

@@ -31,12 +31,13 @@ impl Core {
         }
         active.leased_at = active.asked_at.take().unwrap_or(active.leased_at);
         active.held = true;
-        let first = active.held_since.replace(active.held_since.unwrap_or(now)).is_none();
+        let begins = !active.has_begun();
+        active.held_since.get_or_insert(now);
         active.announced = 0;
         active.announce_at = now;
         let generation = active.generation;
         let tell = active.tell.take();
-        if first {
+        if begins {
             self.begin_generation(group, generation);
         }
         if let Some((kind, why)) = tell {

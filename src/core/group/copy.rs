@@ -162,10 +162,9 @@ impl Core {
         };
         match part.stance {
             Stance::Active | Stance::Offering => {
-                let generation =
-                    Generation { number: part.generation, owner: part.owner, id: part.id };
-                let told = (generation, part.copy.unsent_s, self.evidence.peer.spoke_after());
-                group.told_unsent = Some(told);
+                let spoke_after = self.evidence.peer.spoke_after();
+                let told = self.evidence.peer.generation(group.index);
+                group.told_unsent = told.map(|told| (told, part.copy.unsent_s, spoke_after));
             }
             Stance::Passive
             | Stance::Unable

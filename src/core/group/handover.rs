@@ -65,7 +65,7 @@ impl Core {
         }
         let (patience, let_go) = offer.drain_patience();
         let accepted = group.accept_loss_until.take().is_some_and(|until| now < until);
-        let begun = wanted && active.held_since.is_some();
+        let begun = wanted && active.has_begun();
         if begun {
             self.note_handed(group, active.generation);
         }

@@ -7,7 +7,6 @@ use crate::beat::Stance;
 use crate::control::event::Kind;
 use crate::core::evidence::peer::{Death, Life};
 use crate::core::evidence::probe::{Patience, Probe, Verdict};
-use crate::core::io::disk::Generation;
 use crate::core::io::durable::outranks;
 use crate::core::io::time::Time;
 use crate::core::{Command, Core};
@@ -143,8 +142,8 @@ impl Core {
         active: &mut Active,
     ) {
         let newest = self.disk.served(&group.name);
-        let begun = active.held_since.is_some();
-        if side.may_hold() || !begun || newest == Some(active.generation) || active.forked {
+        let is_newest = newest == Some(active.generation);
+        if side.may_hold() || !active.has_begun() || is_newest || active.forked {
             return;
         }
         // If it is not durable yet, the disk's answer triggers the next step.
@@ -249,8 +248,7 @@ impl Core {
 
     /// Both nodes serve and hear each other: the newer generation wins; see [`outranks`].
     fn keeps_against_peer(&self, group: &GroupState, active: &Active) -> bool {
-        let Some(part) = self.evidence.peer.group(group.index) else { return true };
-        let theirs = Generation { number: part.generation, owner: part.owner, id: part.id };
+        let Some(theirs) = self.evidence.peer.generation(group.index) else { return true };
         let mine = active.generation;
         // A peer that is releasing already names the generation that it learned from this node.
         theirs == mine || outranks(mine, theirs)

@@ -102,7 +102,7 @@ pub struct Active {
     pub claim: u32,
     /// The kernel has all addresses.
     pub held: bool,
-    /// Since when all addresses have been held.
+    /// When all addresses were held for the first time.
     pub held_since: Option<Time>,
     /// When the lease was last renewed (the command's time, so it lasts at least that long).
     pub leased_at: Time,
@@ -144,6 +144,11 @@ pub struct Active {
 }
 
 impl Active {
+    /// Whether this generation has begun: the addresses were held. Before, its claim may still be refused.
+    pub fn has_begun(&self) -> bool {
+        self.held_since.is_some()
+    }
+
     /// When this generation counts as recorded without the disk's acknowledgement.
     pub fn record_over_at(&self) -> Option<Time> {
         self.held_since.filter(|_| !self.recorded).map(|at| at + limits::RECORD_PATIENCE)

@@ -316,7 +316,7 @@ pub(in crate::core) fn stance(group: &GroupState) -> Stance {
         Role::Active(active) => {
             if active.offer.is_some() {
                 Stance::Offering
-            } else if active.held_since.is_none() {
+            } else if !active.has_begun() {
                 Stance::Claiming
             } else {
                 Stance::Active

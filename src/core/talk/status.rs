@@ -288,7 +288,7 @@ impl Core {
             if let Role::Active(active) = &group.role {
                 let served = self.disk.served(&group.name);
                 assert!(
-                    active.held_since.is_none()
+                    !active.has_begun()
                         || served.is_some_and(|served| served.number >= active.generation.number),
                     "group {index} is served in a generation that the disk will not know"
                 );
