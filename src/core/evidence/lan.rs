@@ -56,7 +56,7 @@ pub struct LanEvidence {
     asks_as: AskAs,
     /// When to ask at rest.
     ask_at: Option<Time>,
-    /// That probe, if it is still unanswered.
+    /// That probe, while it is unanswered and no other was sent.
     asked_at: Option<Time>,
     /// When the newest answered probe was sent.
     proven_at: Option<Time>,
@@ -131,17 +131,16 @@ impl LanEvidence {
     /// The result of the probe so far; see [`Probe::verdict`].
     pub fn verdict(&mut self, now: Time, patience: Patience, wait_for_lease: bool) -> Verdict {
         let Some(probe) = &mut self.probe else { return Verdict::Wait };
-        match probe.verdict(now, patience, wait_for_lease) {
-            Verdict::Clear if probe.is_stale(now) => {
-                probe.begin_anew(now);
-                probe.verdict(now, patience, wait_for_lease)
-            }
-            verdict @ (Verdict::Wait
-            | Verdict::Send
-            | Verdict::Clear
-            | Verdict::Held
-            | Verdict::Conflict(_)) => verdict,
+        let mut verdict = probe.verdict(now, patience, wait_for_lease);
+        if verdict == Verdict::Clear && probe.is_stale(now) {
+            probe.begin_anew(now);
+            verdict = probe.verdict(now, patience, wait_for_lease);
         }
+        if verdict == Verdict::Send {
+            // Which of the two an answer is for would not be known (Karn's algorithm, RFC 6298, 3).
+            self.asked_at = None;
+        }
+        verdict
     }
 
     /// Somebody was seen with one of the addresses; `counts` as in [`Probe::seen`].

@@ -87,12 +87,6 @@ impl Core {
                     self.ask_lan(group);
                 }
             }
-            // Nobody can answer; what is answered afterwards must not pass for a slow answer to a question from before.
-            Side::Says(Stance::Active | Stance::Offering | Stance::Claiming)
-                if !self.evidence.reach.carrier() =>
-            {
-                group.lan.forget();
-            }
             Side::Says(Stance::Active | Stance::Offering | Stance::Claiming) => {
                 if group.lan.at_rest(now).is_some() {
                     self.ask_lan(group);

@@ -1,7 +1,9 @@
 //! Stories of a LAN that is slow, or on which nobody answers.
 
 use super::*;
-use crate::core::evidence::lan::RoundTrips;
+use crate::core::evidence::lan::{LanEvidence, RoundTrips};
+use crate::core::evidence::probe::{Patience, Verdict};
+use crate::core::io::event::Holder;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -14,6 +16,29 @@ fn without_serial() -> Story {
     story.run(SECOND * 3);
     assert!(story.nodes[A].holds);
     story
+}
+
+/// A question at rest got lost, as on a cable that was out; then this node was in doubt and asked again. What is
+/// answered now would pass for a slow answer to the first one, and make the next takeover wait for seconds.
+#[test]
+fn p2_an_answer_to_a_later_question_is_no_slow_one_to_an_earlier() {
+    let start = Time(1_000_000);
+    let mut lan = LanEvidence::default();
+    lan.at_rest(start);
+    assert!(lan.at_rest(start + SECOND).is_some());
+    let doubt = start + MS * 1_940;
+    lan.begin(doubt, false);
+    let patience = Patience { silence: MS * 3, not_before: None };
+    assert_eq!(lan.verdict(doubt, patience, true), Verdict::Send);
+    let answered = doubt + Duration::from_micros(500);
+    lan.seen(answered, Holder::Peer, true);
+    assert_eq!(lan.worst_round_trip(), Duration::ZERO);
+    // Nor does it show how long silence must be to mean something: the next question at rest does.
+    assert!(!lan.is_proven(answered));
+    assert!(lan.at_rest(start + SECOND * 2).is_some());
+    lan.seen(start + SECOND * 2 + MS, Holder::Peer, true);
+    assert!(lan.is_proven(start + SECOND * 2 + MS));
+    assert_eq!(lan.worst_round_trip(), MS);
 }
 
 fn pull_crossover(story: &mut Story) {
