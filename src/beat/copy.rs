@@ -77,11 +77,11 @@ impl CommitBeat {
         }
     }
 
-    /// Whether this comes so much after another one that no commit on its way explains it.
-    pub fn is_well_after(self, than: CommitBeat) -> bool {
+    /// Whether this comes after another one.
+    pub fn is_after(self, than: CommitBeat) -> bool {
         match (self, than) {
             (CommitBeat::Number(this), CommitBeat::Number(than)) => {
-                (2..COMMIT_BITS / 2).contains(&(this.wrapping_sub(than) & COMMIT_BITS))
+                (1..COMMIT_BITS / 2).contains(&(this.wrapping_sub(than) & COMMIT_BITS))
             }
             (CommitBeat::NotSaid | CommitBeat::Unknown, _)
             | (_, CommitBeat::NotSaid | CommitBeat::Unknown) => false,

@@ -68,7 +68,7 @@ pub const WALK_LOOKS_UP: u64 = 1024;
 /// Paths that are not mirrored, as shown by `status`.
 pub const SKIPPED_SHOWN: usize = 20;
 /// Names that the watch may tell of before they are read; more, and the trees are walked.
-pub const HINTS_MAX: usize = 50_000;
+pub const HINTS_MAX: usize = 250_000;
 /// A name that the watch reported is read no sooner than this: fewer names than one series holds arrive in it.
 pub const HINT_PAUSE: Duration = Duration::from_millis(2);
 /// Names that a series takes of many: a takeover waits until they are renamed, 60 us each.
@@ -219,6 +219,8 @@ pub const NEWS_CONFLICTS_EVERY: Duration = Duration::from_secs(60);
 pub const NEWS_CROWDED_EVERY: Duration = Duration::from_secs(24 * 3600);
 /// Longest file that says what a copy is worth, in bytes: a few numbers for each of eight trees.
 pub const COPY_BYTES_MAX: u64 = 64 * 1024;
+/// Length of the record of the commit that is under way, in bytes: what a disk writes at once or not at all.
+pub const UNDER_WAY_BYTES: usize = 512;
 /// An index whose disk refused something is opened again after this, then after twice as long each time, up
 /// to [`MIRROR_RETRY`].
 pub const INDEX_AGAIN_MIN: Duration = Duration::from_millis(250);

@@ -17,6 +17,7 @@ mod error;
 mod journal;
 mod open;
 mod rows;
+mod under_way;
 mod worth;
 
 use std::io;
@@ -34,6 +35,7 @@ pub use self::error::IndexError;
 use self::error::fault;
 use self::journal::Journal;
 pub use self::rows::Rows;
+use self::under_way::UnderWay;
 use self::worth::Worth;
 use super::entry::{Digest, Key, Seen, Stored, TreeId};
 use super::lineage::Lineage;
@@ -81,6 +83,7 @@ pub struct Index {
     /// What the store refused first since it was opened.
     broken: Mutex<Option<String>>,
     journal: Mutex<Journal>,
+    under_way: Mutex<UnderWay>,
     /// As the file beside the database has it.
     worth: Mutex<Worth>,
 }
@@ -224,6 +227,15 @@ impl Index {
         self.meta(META_POSITION)
     }
 
+    /// Number of the newest commit that was recorded or begun here; 0: none. Numbers go on from generation to generation.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub fn newest_commit(&self) -> Result<u64, IndexError> {
+        let both = [self.position()?, lock(&self.under_way).position()];
+        Ok(both.into_iter().flatten().map(|it| it.commit).max().unwrap_or(0))
+    }
+
     /// When the last common commit was made, in ms since 1970 by this node's clock.
     ///
     /// # Errors
@@ -249,16 +261,33 @@ impl Index {
         self.keep_worth(|worth| worth.copy = copy.clone())
     }
 
-    /// What the trees contain, with the newest commit.
+    /// What the trees contain, with the newest commit on record and the one that is under way.
     ///
     /// # Errors
     /// The store fails.
     pub fn lineage(&self) -> Result<Lineage, IndexError> {
         let mut lineage = self.copy()?.lineage;
-        if let Some(position) = self.position()? {
-            lineage.stand_at(position);
-        }
+        let position = self.position()?;
+        let number = |position: Position| position.generation.number;
+        // One of before the trees became another owner's says nothing.
+        let under_way = lock(&self.under_way).position();
+        let under_way = under_way.filter(|it| position.is_none_or(|had| number(had) <= number(*it)));
+        [position, under_way].into_iter().flatten().for_each(|it| lineage.stand_at(it));
         Ok(lineage)
+    }
+
+    /// The trees here have what the peer gets as this commit. Durable when it returns, before the peer can have it.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn begin_commit(&self, position: Position) -> Result<(), IndexError> {
+        self.set_under_way(Some(position))
+    }
+
+    fn set_under_way(&self, position: Option<Position>) -> Result<(), IndexError> {
+        let mut under_way = lock(&self.under_way);
+        let done = under_way.set(position);
+        done.map_err(|source| IndexError::Open { path: under_way.path().to_owned(), source })
     }
 
     /// The trees contain what the owner's contain. Durable when it returns.
@@ -285,6 +314,7 @@ impl Index {
             }
             self.commit(&changes, None, &[], false)?;
         }
+        self.set_under_way(None)?;
         let write = self.write(true)?;
         {
             let mut meta = write.open_table(META).map_err(|error| self.fault(error))?;

@@ -48,7 +48,7 @@ use crate::core::Generation;
 use crate::limits;
 
 /// Version of this protocol: refused if it differs.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 /// A message with its generation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,7 +101,8 @@ pub enum ToReceiver {
     },
     /// A batch of changes: what it will be, by hashes. A series is applied as one commit.
     Offer {
-        /// Number of the series, rising within a session.
+        /// Number of the series and of the commit that it becomes. It rises from attempt to attempt, also from session to
+        /// session and from generation to generation.
         series: u64,
         /// Number of the batch within the series, from 0.
         batch: u32,
@@ -152,8 +153,6 @@ pub enum ToReceiver {
     Lineage {
         /// See [`Lineage`].
         lineage: Lineage,
-        /// Number of the next commit; each series that is applied over this link is one.
-        next_commit: u64,
         /// The receiver's trees have another history, and a person has said that they may be replaced:
         /// nothing there counts as common any more, so that what is replaced is kept. Answered by another
         /// `Welcome`.
@@ -286,7 +285,8 @@ pub enum ToSender {
     Welcome {
         /// Digest of the whole index of the standby side, as its trees are now.
         digest: Digest,
-        /// Newest commit that it knows of: the owner counts on from there.
+        /// Newest commit that it knows of, one that it began itself as an owner among them: the owner counts on from
+        /// there.
         commit: u64,
         /// Where its trees stand.
         past: Past,
@@ -397,17 +397,17 @@ mod tests {
     use super::*;
     use crate::config::NodeIndex;
 
-    /// What travels in version 2, for ever: whoever changes a message changes [`VERSION`], too. A peer
+    /// What travels in version 3, for ever: whoever changes a message changes [`VERSION`], too. A peer
     /// of any version must be able to read the greeting, to refuse it by name.
     #[test]
-    fn messages_of_version_2() {
+    fn messages_of_version_3() {
         let hello = ToReceiver::Hello {
             version: VERSION,
             group: "web".to_owned(),
             trees: vec!["/srv/www".to_owned()],
         };
         for (message, frozen) in [
-            (hello, "07010500020377656201082f7372762f777777"),
+            (hello, "07010500030377656201082f7372762f777777"),
             (ToReceiver::AskListing { bucket: 258 }, "070105028202"),
             (ToReceiver::Close { series: 300, batch: 2 }, "07010505ac0202"),
             (ToReceiver::Ping, "07010507"),
@@ -418,7 +418,7 @@ mod tests {
             let envelope = Envelope { generation, message };
             let bytes = encode(&envelope).unwrap();
             let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-            assert_eq!(hex, frozen, "{:?}: other bytes, and still version 2", envelope.message);
+            assert_eq!(hex, frozen, "{:?}: other bytes, and still version 3", envelope.message);
             assert_eq!(decode::<ToReceiver>(&bytes).unwrap(), envelope);
         }
     }

@@ -8,7 +8,6 @@ use super::pair::Pair;
 use super::world::{Happening, World};
 use crate::config::NodeIndex;
 use crate::core::DiskState;
-use crate::mirror::lineage::Position;
 
 const MS: Duration = Duration::from_millis(1);
 /// Backups that are kept of each node.
@@ -43,7 +42,7 @@ impl World {
     pub(super) fn set_disk_back(&mut self, index: NodeIndex) {
         let kept: Vec<Backup> = self.backups.0[index]
             .iter()
-            .filter(|it| !self.is_one_commit_behind(index, it))
+            .filter(|it| !self.is_before_its_unsent_generation(index, it))
             .cloned()
             .collect();
         let at = self.rng.below(kept.len() as u64) as usize;
@@ -55,20 +54,13 @@ impl World {
         }
     }
 
-    /// Whether an owner's disk would then be exactly one commit behind what its peer has of its generation: nobody can
-    /// tell that from a crash, after which the owner's trees contain that commit. A known gap of P3.
-    fn is_one_commit_behind(&self, index: NodeIndex, backup: &Backup) -> bool {
-        let theirs = self.nodes[index.other()].replicas.iter();
-        backup.replicas.iter().zip(theirs).any(|(mine, theirs)| {
-            let staged = theirs
-                .staged
-                .as_ref()
-                .map(|series| Position { generation: series.generation, commit: series.commit });
-            mine.position.zip(staged.or(theirs.position)).is_some_and(|(mine, theirs)| {
-                mine.generation == theirs.generation
-                    && mine.generation.owner == index
-                    && mine.commit + 1 == theirs.commit
-            })
+    /// Whether this was before a generation that the node was ready for and then began, and of which the peer received
+    /// nothing: the older trees would count as those that it began with. A known gap of P3.
+    fn is_before_its_unsent_generation(&self, index: NodeIndex, backup: &Backup) -> bool {
+        let (now, peer) = (&self.nodes[index].replicas, &self.nodes[index.other()].replicas);
+        backup.replicas.iter().zip(now).zip(peer).any(|((then, now), peer)| {
+            let began = now.copy_of.filter(|of| of.owner == index && then.copy_of != now.copy_of);
+            began.is_some_and(|of| then.ready_for.contains(&of) && peer.copy_of != Some(of))
         })
     }
 

@@ -260,7 +260,7 @@ impl World {
         let replica = self.replica(index, group);
         let (complete, copy_of) = (replica.complete, replica.copy_of);
         let tree = replica.tree;
-        let of_copy = replica.position.filter(|at| copy_of == Some(at.generation));
+        let commit = copy_of.map_or(0, |of| replica.lineage.commit_of(of));
         let still = duty == MirrorDuty::Still && replica.staged.is_none();
         let engine = self.engine(index, group);
         let in_sync = engine.synced && matches!(duty, MirrorDuty::Out(_) | MirrorDuty::Drain(_));
@@ -290,7 +290,7 @@ impl World {
             complete,
             known: true,
             copy_of,
-            commit: of_copy.map_or(0, |at| at.commit),
+            commit,
             ready_for: engine.ready_for,
             empty: tree == [0; FILES],
             in_sync,

@@ -94,17 +94,16 @@ impl Core {
     }
 
     /// Whether this node owned the newest generation, and the peer has commits of it that are unknown here: this node's
-    /// disk was set back to an earlier state. One commit more is no proof: it may have been under way when this node
-    /// lost its power.
+    /// disk was set back to an earlier state. While a worker sends, its word of the newest may come later than its peer's.
     fn peer_has_later_commits(&self, group: &GroupState) -> bool {
-        let known = known_report(group).is_some();
+        let known = known_report(group).is_some() && group.duties.is_still();
         let served = self.disk.served_trees(&group.name).filter(|_| known);
         let theirs = self.evidence.peer.group(group.index);
         match (served, theirs) {
             (Some(served), Some(part)) if served.owner == self.me && names(&part, served) => {
                 let mine = self.commit(group);
                 part.copy.holds == Holds::Newest
-                    && part.copy.detail.is_some_and(|detail| detail.commit.is_well_after(mine))
+                    && part.copy.detail.is_some_and(|detail| detail.commit.is_after(mine))
             }
             (Some(_) | None, Some(_) | None) => false,
         }
@@ -270,7 +269,7 @@ impl Core {
         let CopyBeat { holds, empty, detail, .. } = part.copy;
         let mine = self.commit(group);
         let set_back = self.holds(group) == Holds::Newest
-            && detail.is_some_and(|detail| mine.is_well_after(detail.commit));
+            && detail.is_some_and(|detail| mine.is_after(detail.commit));
         Standing {
             number: part.generation,
             newest: holds == Holds::Newest,

@@ -38,7 +38,6 @@ pub struct Incoming {
     generation: Generation,
     receiver: Receiver,
     series: Option<Series>,
-    next_commit: u64,
     /// What is reported.
     pub taken: Taken,
 }
@@ -65,7 +64,7 @@ impl Incoming {
     /// Begins; the owner links.
     pub fn new(generation: Generation, group: &str, trees: &Trees) -> Incoming {
         let receiver = Receiver::new(generation, group.to_owned(), trees.names());
-        Incoming { generation, receiver, series: None, next_commit: 0, taken: Taken::default() }
+        Incoming { generation, receiver, series: None, taken: Taken::default() }
     }
 
     /// The generation that it belongs to.
@@ -109,8 +108,7 @@ impl Incoming {
                 });
             }
             Command::Open => self.open(around),
-            Command::Adopt { lineage, next_commit, disown } => {
-                self.next_commit = next_commit;
+            Command::Adopt { lineage, disown } => {
                 self.taken.disputed = None;
                 around.settler.lineage = Some(lineage);
                 if !disown {
@@ -216,7 +214,7 @@ impl Incoming {
         let position = around.index.position().map_err(failed)?;
         Ok(Event::Opened {
             digest: around.index.digest().map_err(failed)?,
-            commit: position.map_or(0, |position| position.commit),
+            commit: around.index.newest_commit().map_err(failed)?,
             past: Past { position, empty: pass.is_empty().map_err(trouble)? },
         })
     }
@@ -240,8 +238,7 @@ impl Incoming {
         ) -> Result<(Vec<Wanted>, Vec<Refused>), Trouble>,
     ) -> Result<Event, Trouble> {
         if batch == 0 {
-            let head =
-                Head { generation: self.generation, series: number, commit: self.next_commit };
+            let head = Head { generation: self.generation, series: number, commit: number };
             self.series = Some(around.settler.stage.begin(head)?);
         }
         let pass = around.trees.open(around.index).map_err(trouble)?;
@@ -279,7 +276,6 @@ impl Incoming {
             around.connection.close();
             return Ok(Event::Cut);
         };
-        self.next_commit = self.next_commit.saturating_add(1);
         if settled.unfinished.len() > limits::BATCH_OPS_MAX {
             // Too many to be told one by one: a new session finds what differs.
             around.connection.close();

@@ -20,7 +20,7 @@ use crate::mirror::entry::{Digest, Entry, Key, Kind};
 use crate::mirror::hash;
 use crate::mirror::index::{Index, IndexError, Position};
 use crate::mirror::proto::{Change, Differ, Envelope, Op, Past, Refused, ToReceiver, Wanted};
-use crate::mirror::session::sender::{Command, Event, Gathered, Sender, SenderState, Verdict};
+use crate::mirror::session::sender::{Command, Event, Gathered, Sender, SenderState};
 
 /// What the owner's side reports.
 #[derive(Clone, Debug, Default)]
@@ -58,9 +58,8 @@ pub struct Outgoing {
     /// What the peer cannot take.
     refusals: Refusals,
     barrier: u64,
-    next_commit: u64,
-    /// The peer has a commit of this node's that is not on record here: the trees have it, unless this disk
-    /// was set back, or lost what was not durable when the machine died.
+    /// The peer has a commit of this node's that was under way and is not on record here: the trees have it, unless
+    /// they lost what was not durable when the machine died.
     unrecorded: bool,
     /// For what a person is told.
     group: String,
@@ -106,8 +105,9 @@ impl Outgoing {
     ) -> Result<Outgoing, String> {
         let words = |error: IndexError| error.to_string();
         let commit = index.position().map_err(words)?.map_or(0, |position| position.commit);
+        let next_series = index.newest_commit().map_err(words)?.saturating_add(1);
         let hints = Hints::new(trees).map_err(|error| error.to_string())?;
-        let sender = Sender::new(generation, group.to_owned(), trees.names(), commit + 1);
+        let sender = Sender::new(generation, group.to_owned(), trees.names(), next_series);
         Ok(Outgoing {
             generation,
             sender,
@@ -122,7 +122,6 @@ impl Outgoing {
             meant: 0,
             refusals: Refusals::default(),
             barrier: 0,
-            next_commit: commit + 1,
             unrecorded: false,
             group: group.to_owned(),
             node: node.to_owned(),
@@ -304,7 +303,7 @@ impl Outgoing {
                 return around.connection.say(&envelope).err().map(Event::Cut);
             }
             Command::Walk { sync } => self.walk(sync, around),
-            Command::Judge(past) => self.judge(past, around),
+            Command::Judge { past, commit } => self.judge(past, commit, around),
             Command::CompareBuckets(theirs) => compare_buckets(&theirs, around.index),
             Command::CompareListing { bucket, entries } => {
                 self.compare_listing(bucket, &entries, around.index)
@@ -316,6 +315,11 @@ impl Outgoing {
                     return Some(Event::Cut(why));
                 }
                 self.gather(batch, around)
+            }
+            Command::Begin { series } => {
+                let position = Position { generation: self.generation, commit: series };
+                let begun = around.index.begin_commit(position);
+                return begun.err().map(|error| Event::Failed(error.to_string()));
             }
             Command::Stream { wanted } => return self.stream(&wanted, around),
             Command::LeaveOut(refused) => {
@@ -332,7 +336,7 @@ impl Outgoing {
                 }
                 return None;
             }
-            Command::Record { series: _, conflicts } => self.record(conflicts, around),
+            Command::Record { series, conflicts } => self.record(series, conflicts, around),
             Command::Done(barrier) => {
                 self.sent.kept = barrier;
                 return None;
@@ -371,26 +375,27 @@ impl Outgoing {
     }
 
     /// Whether the peer's trees may be replaced by what is here.
-    fn judge(&mut self, past: Past, around: &mut Around<'_>) -> Result<Event, Fault> {
-        let before = around.index.lineage()?;
+    fn judge(
+        &mut self,
+        past: Past,
+        commit: u64,
+        around: &mut Around<'_>,
+    ) -> Result<Event, Fault> {
+        let lineage = around.index.lineage()?;
         let here = Here {
             generation: self.generation,
             position: around.index.position()?,
-            lineage: before.clone(),
+            lineage: &lineage,
             approved: around.approved,
             group: &self.group,
             node: &self.node,
         };
-        let Judged { verdict, lineage, next_commit, unrecorded, set_back } = judge(here, past);
-        self.next_commit = next_commit;
+        let Judged { verdict, unrecorded, set_back } = judge(here, past, commit);
         self.unrecorded = unrecorded;
         if let Some(why) = set_back {
             around.news.set_back(why);
         }
-        if lineage != before && !matches!(verdict, Verdict::Conflict(_)) {
-            around.index.set_lineage(lineage.clone())?;
-        }
-        Ok(Event::Judged { verdict, lineage, next_commit })
+        Ok(Event::Judged { verdict, lineage })
     }
 
     fn compare_listing(
@@ -601,9 +606,12 @@ impl Outgoing {
         around.connection.say(&envelope).map_err(Event::Cut)
     }
 
-    fn record(&mut self, conflicts: u64, around: &Around<'_>) -> Result<Event, Fault> {
-        let commit = self.next_commit;
-        self.next_commit = commit.saturating_add(1);
+    fn record(
+        &mut self,
+        commit: u64,
+        conflicts: u64,
+        around: &Around<'_>,
+    ) -> Result<Event, Fault> {
         let position = Position { generation: self.generation, commit };
         let done = std::mem::take(&mut self.series);
         self.refusals.free(|key| done.has(key) && !done.leaves_out(key));

@@ -154,13 +154,12 @@ impl News {
         ));
     }
 
-    /// The peer has a later commit than is on record here, and the trees here lack these names of it.
+    /// The peer has the commit that was under way, and the trees here lack these names of it.
     pub fn lacks(&mut self, trees: &Trees, differ: &Differ) {
         let Differ { names, .. } = differ;
         self.set_back(format!(
-            "{names} names here are as they were before the last commit ({}): this disk was set back, or lost \
-             them when the machine died; they are served so, and the peer keeps the newer ones in its \
-             conflict store",
+            "{names} names here are as they were before the last commit ({}): this disk lost the newer ones when the \
+             machine died; they are served so, and the peer keeps the newer ones in its conflict store",
             shown(trees, differ)
         ));
     }

@@ -11,6 +11,7 @@ use redb::Database;
 
 use super::error::fault;
 use super::journal::Journal;
+use super::under_way::UnderWay;
 use super::worth::{self, Worth};
 use super::{
     CopyState, DIGESTS, ENTRIES, FORMAT, Index, IndexError, META, META_COPY, META_FORMAT,
@@ -39,11 +40,15 @@ impl Index {
         let journal_path = dir.join("dirty");
         let journal = Journal::open(&journal_path)
             .map_err(|source| IndexError::Journal { path: journal_path, source })?;
+        let under_way_path = dir.join("under-way");
+        let under_way = UnderWay::open(&under_way_path)
+            .map_err(|source| IndexError::Open { path: under_way_path, source })?;
         let index = Index {
             path: dir.join("index.redb"),
             database: RwLock::new(Some(opened.database)),
             broken: Mutex::new(None),
             journal: Mutex::new(journal),
+            under_way: Mutex::new(under_way),
             worth: Mutex::new(Worth::default()),
         };
         index.check_format()?;

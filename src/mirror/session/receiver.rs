@@ -281,7 +281,7 @@ impl Receiver {
                 self.state = State::Verifying { barrier };
                 self.out.push_back(Command::Verify);
             }
-            ToReceiver::Lineage { lineage, next_commit, disown } => {
+            ToReceiver::Lineage { lineage, disown } => {
                 if !matches!(self.state, State::Ready { .. }) || !lineage.is_bounded() {
                     return self.out_of_turn("Lineage");
                 }
@@ -289,7 +289,7 @@ impl Receiver {
                 if disown {
                     self.state = State::Opening;
                 }
-                self.out.push_back(Command::Adopt { lineage, next_commit, disown });
+                self.out.push_back(Command::Adopt { lineage, disown });
             }
             ToReceiver::Ahead { key, chunk_bytes, chunk, bytes } => {
                 match self.state {

@@ -102,7 +102,7 @@ pub struct Sender {
     group: String,
     trees: Vec<String>,
     state: State,
-    /// Number of the series that is under way, or else of the next one.
+    /// Number of the series that is under way, or else of the next one, and of the commit that it becomes.
     series: u64,
     /// Something is marked that no series under way has.
     dirty: bool,
@@ -136,7 +136,7 @@ pub struct Sender {
 
 impl Sender {
     /// A sender of a generation, not linked yet. `trees`: the paths as configured. `next_series`: one
-    /// more than the newest commit that the index knows.
+    /// more than the newest commit that was recorded or begun here.
     pub fn new(
         generation: Generation,
         group: String,
@@ -177,9 +177,7 @@ impl Sender {
             Event::Cut(why) => self.go_down(SenderState::Behind(why)),
             Event::Heard(envelope) => self.heard(now, envelope),
             Event::Walked { digest } => self.walked(now, digest),
-            Event::Judged { verdict, lineage, next_commit } => {
-                self.judged(now, verdict, lineage, next_commit);
-            }
+            Event::Judged { verdict, lineage } => self.judged(now, verdict, lineage),
             Event::Differ(buckets) => {
                 if matches!(self.state, State::ComparingBuckets) {
                     self.ask_listing(now, buckets);
@@ -394,6 +392,10 @@ impl Sender {
         let until = now + limits::MIRROR_WORK_PATIENCE;
         self.state = State::Offered { batch, last, measures, until };
         self.say(ToReceiver::Offer { series, batch, last, fuzzy, ops });
+        if last {
+            // While the peer looks at the offer.
+            self.out.push_back(Command::Begin { series });
+        }
     }
 
     fn close(&mut self, now: Time, batch: u32, last: bool) {
@@ -449,6 +451,7 @@ impl Sender {
             State::Greeting { .. }
             | State::ComparingBuckets
             | State::ComparingListing { .. }
+            | State::Offered { .. }
             | State::Recording => {
                 return self.disconnect_with(why.clone(), SenderState::Blocked(why));
             }
@@ -461,7 +464,6 @@ impl Sender {
             | State::AwaitingBuckets { .. }
             | State::AwaitingListing { .. }
             | State::Ready { .. }
-            | State::Offered { .. }
             | State::Closed { .. }
             | State::Applying { .. }
             | State::Verifying { .. }

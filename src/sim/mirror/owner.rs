@@ -93,10 +93,11 @@ impl World {
         let Some(MirrorDuty::Out(generation) | MirrorDuty::Drain(generation)) = duty else {
             return;
         };
-        let position = self.replica(index, group).position;
-        let commit =
-            position.filter(|at| at.generation == generation).map_or(1, |at| at.commit + 1);
-        let lineage = self.replica(index, group).lineage.clone();
+        // Durable before the peer can have it; each attempt has a number of its own.
+        let lineage = &mut self.replica(index, group).lineage;
+        let commit = lineage.commit_of(generation) + 1;
+        lineage.stand_at(Position { generation, commit });
+        let lineage = lineage.clone();
         let lacking: Vec<usize> = (0..FILES).filter(|&file| has[file] != snapshot[file]).collect();
         let parts: Vec<Vec<usize>> = if small || lacking.is_empty() {
             vec![lacking]

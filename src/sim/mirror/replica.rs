@@ -22,7 +22,7 @@ pub struct Replica {
     pub copy_of: Option<Generation>,
     /// The generations in which this node may have begun to serve it.
     pub ready_for: Vec<Generation>,
-    /// What it contains.
+    /// What it contains, with the commit that is under way to the peer.
     pub lineage: Lineage,
     /// The newest commit in it.
     pub position: Option<Position>,

@@ -19,7 +19,7 @@ pub enum Event {
     Opened {
         /// Digest of this node's index.
         digest: Digest,
-        /// Newest commit that the index knows.
+        /// Newest commit that the index knows, one that was begun here among them.
         commit: u64,
         /// Where the trees stand.
         past: Past,
@@ -75,8 +75,6 @@ pub enum Command {
     Adopt {
         /// What it contains.
         lineage: Lineage,
-        /// Number of the next commit.
-        next_commit: u64,
         /// See above.
         disown: bool,
     },

@@ -69,7 +69,7 @@ impl Sender {
         if let State::Greeting { peer: peer @ None, judged, .. } = &mut self.state {
             *peer = Some(digest);
             if !*judged {
-                self.out.push_back(Command::Judge(past));
+                self.out.push_back(Command::Judge { past, commit });
             }
             // A number that the peer has applied already would be taken for that one.
             self.series = self.series.max(commit.saturating_add(1));
@@ -80,13 +80,7 @@ impl Sender {
     }
 
     /// It is known whether the peer's trees may be replaced.
-    pub(super) fn judged(
-        &mut self,
-        now: Time,
-        verdict: Verdict,
-        lineage: Lineage,
-        next_commit: u64,
-    ) {
+    pub(super) fn judged(&mut self, now: Time, verdict: Verdict, lineage: Lineage) {
         let State::Greeting { peer: peer @ Some(_), judged: judged @ false, .. } = &mut self.state
         else {
             return;
@@ -94,14 +88,14 @@ impl Sender {
         match verdict {
             Verdict::Follows => {
                 *judged = true;
-                self.say(ToReceiver::Lineage { lineage, next_commit, disown: false });
+                self.say(ToReceiver::Lineage { lineage, disown: false });
                 self.compare_digests(now);
             }
             Verdict::Approved => {
                 *judged = true;
                 // What it has is another thing when nothing of it counts as common.
                 *peer = None;
-                self.say(ToReceiver::Lineage { lineage, next_commit, disown: true });
+                self.say(ToReceiver::Lineage { lineage, disown: true });
             }
             Verdict::Conflict(why) => {
                 self.say(ToReceiver::Conflict { why: why.clone() });

@@ -24,8 +24,6 @@ pub enum Event {
         verdict: Verdict,
         /// What the trees here contain.
         lineage: Lineage,
-        /// Number of the next commit.
-        next_commit: u64,
     },
     /// Answer to [`Command::CompareBuckets`]: the buckets that differ.
     Differ(Vec<u16>),
@@ -95,7 +93,12 @@ pub enum Command {
         sync: bool,
     },
     /// Find out whether the peer's trees, which stand there, may be replaced.
-    Judge(Past),
+    Judge {
+        /// Where they stand.
+        past: Past,
+        /// Newest commit that the peer knows of.
+        commit: u64,
+    },
     /// Find the buckets whose digests differ from these of the peer.
     CompareBuckets(Vec<Digest>),
     /// Mark every name of this bucket dirty that the peer has otherwise than the index, or only one of
@@ -111,6 +114,12 @@ pub enum Command {
     Gather {
         /// Number of the batch.
         batch: u32,
+    },
+    /// The peer may soon have this series as a commit of the same number: note that the trees here have what it brings,
+    /// durably, before anything else is sent.
+    Begin {
+        /// Number of the series.
+        series: u64,
     },
     /// Read these chunks of the batch and send each as `Data`, in this order; or `Drop` a change that
     /// cannot be read any more. No `Close`. If the link breaks, the answer is [`Event::Cut`]. May look for messages meanwhile: see

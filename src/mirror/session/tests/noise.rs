@@ -58,7 +58,7 @@ fn to_receiver() -> impl Strategy<Value = ToReceiver> {
         1 => (0u64..9).prop_map(|barrier| ToReceiver::Verify { barrier }),
         1 => (0u32..3).prop_map(|op| ToReceiver::Drop { op }),
         3 => any::<bool>().prop_map(|disown| {
-            ToReceiver::Lineage { lineage: Lineage::default(), next_commit: 1, disown }
+            ToReceiver::Lineage { lineage: Lineage::default(), disown }
         }),
         1 => Just(ToReceiver::Conflict { why: "no".into() }),
         1 => (0u64..9, 0u32..4, 0usize..9).prop_map(|(chunk_bytes, chunk, length)| {

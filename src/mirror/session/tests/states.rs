@@ -51,6 +51,7 @@ fn trouble_is_told_and_heals() {
         (Fault::Harden, true),
         (Fault::Apply, true),
         (Fault::Gather, true),
+        (Fault::Begin, true),
         (Fault::Record, true),
     ] {
         let mut world = settled();
@@ -106,7 +107,7 @@ fn heard(message: ToSender) -> Event {
 
 /// The peer's trees may be replaced.
 fn follows() -> Event {
-    Event::Judged { verdict: Verdict::Follows, lineage: Lineage::default(), next_commit: 1 }
+    Event::Judged { verdict: Verdict::Follows, lineage: Lineage::default() }
 }
 
 /// What a sender says to a peer that stands at `PAST`, and is told of that.
@@ -116,8 +117,8 @@ fn judged(verdict: Verdict) -> (Sender, Vec<Command>) {
     sender.handle(Time(0), Event::Walked { digest: [0; 16] });
     commands(&mut sender);
     sender.handle(Time(0), heard(ToSender::Welcome { digest: [1; 16], commit: 0, past: PAST }));
-    assert_eq!(commands(&mut sender), [Command::Judge(PAST)], "before anything is offered");
-    sender.handle(Time(0), Event::Judged { verdict, lineage: Lineage::default(), next_commit: 1 });
+    assert_eq!(commands(&mut sender), [Command::Judge { past: PAST, commit: 0 }], "before anything is offered");
+    sender.handle(Time(0), Event::Judged { verdict, lineage: Lineage::default() });
     let commands = commands(&mut sender);
     (sender, commands)
 }
@@ -141,7 +142,7 @@ fn p3_replaced_trees_are_disowned_first_and_compared_anew() {
     assert!(matches!(said.message, ToReceiver::Lineage { disown: true, .. }));
     sender.handle(Time(0), heard(ToSender::Welcome { digest: [2; 16], commit: 0, past: PAST }));
     let said = self::commands(&mut sender);
-    assert!(!said.iter().any(|command| matches!(command, Command::Judge(_))), "{said:?}");
+    assert!(!said.iter().any(|command| matches!(command, Command::Judge { .. })), "{said:?}");
     let asks = Envelope { generation: GENERATION, message: ToReceiver::AskBuckets };
     assert!(said.contains(&Command::Say(asks)), "{said:?}");
 }

@@ -35,6 +35,7 @@ pub enum Fault {
     Walk,
     Compare,
     Gather,
+    Begin,
     Record,
     Change,
     Open,
@@ -46,10 +47,11 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub const ALL: [Fault; 11] = [
+    pub const ALL: [Fault; 12] = [
         Fault::Walk,
         Fault::Compare,
         Fault::Gather,
+        Fault::Begin,
         Fault::Record,
         Fault::Change,
         Fault::Open,
@@ -132,6 +134,8 @@ struct Owner {
     series: Vec<Op>,
     offered: usize,
     batch: Vec<Op>,
+    /// It is noted that the peer may have it.
+    begun: bool,
     /// Names whose changes were left out of the series.
     dropped: Vec<Key>,
 }
@@ -354,7 +358,7 @@ impl World {
         for _ in 0..count {
             if !self.linked {
                 self.link();
-            } else if !self.step() {
+            } else if !self.step() && self.linked {
                 self.wait();
             }
         }
@@ -470,9 +474,9 @@ impl World {
                 dirty.extend(names.filter(|key| disk.get(key) != index.get(key)).cloned());
                 Some(Event::Walked { digest: digest(index) })
             }
-            Command::Judge(_) => {
+            Command::Judge { .. } => {
                 let (verdict, lineage) = (Verdict::Follows, Lineage::default());
-                Some(Event::Judged { verdict, lineage, next_commit: 1 })
+                Some(Event::Judged { verdict, lineage })
             }
             Command::CompareBuckets(_) if self.faults.remove(&Fault::Compare) => failed("compare"),
             Command::CompareBuckets(theirs) => {
@@ -492,7 +496,15 @@ impl World {
                 Some(Event::Compared)
             }
             Command::Gather { .. } if self.faults.remove(&Fault::Gather) => failed("gather"),
-            Command::Gather { batch } => Some(Event::Gathered(self.gather(batch))),
+            Command::Gather { batch } => {
+                self.owner.begun = false;
+                Some(Event::Gathered(self.gather(batch)))
+            }
+            Command::Begin { .. } if self.faults.remove(&Fault::Begin) => failed("begin"),
+            Command::Begin { .. } => {
+                self.owner.begun = true;
+                None
+            }
             Command::Stream { wanted } => self.stream(&wanted),
             Command::LeaveOut(_) => None,
             Command::Record { .. } if self.faults.remove(&Fault::Record) => failed("record"),
@@ -691,6 +703,7 @@ impl World {
                 }
                 standby.staged.extend(batch);
                 if last {
+                    assert!(self.owner.begun, "the owner's disk knows nothing of it");
                     standby.journal = Some(std::mem::take(&mut standby.staged));
                     standby.chunks.clear();
                 }
