@@ -271,7 +271,8 @@ impl Index {
         let number = |position: Position| position.generation.number;
         // One of before the trees became another owner's says nothing.
         let under_way = lock(&self.under_way).position();
-        let under_way = under_way.filter(|it| position.is_none_or(|had| number(had) <= number(*it)));
+        let under_way =
+            under_way.filter(|it| position.is_none_or(|had| number(had) <= number(*it)));
         [position, under_way].into_iter().flatten().for_each(|it| lineage.stand_at(it));
         Ok(lineage)
     }

@@ -375,12 +375,7 @@ impl Outgoing {
     }
 
     /// Whether the peer's trees may be replaced by what is here.
-    fn judge(
-        &mut self,
-        past: Past,
-        commit: u64,
-        around: &mut Around<'_>,
-    ) -> Result<Event, Fault> {
+    fn judge(&mut self, past: Past, commit: u64, around: &mut Around<'_>) -> Result<Event, Fault> {
         let lineage = around.index.lineage()?;
         let here = Here {
             generation: self.generation,
@@ -606,12 +601,7 @@ impl Outgoing {
         around.connection.say(&envelope).map_err(Event::Cut)
     }
 
-    fn record(
-        &mut self,
-        commit: u64,
-        conflicts: u64,
-        around: &Around<'_>,
-    ) -> Result<Event, Fault> {
+    fn record(&mut self, commit: u64, conflicts: u64, around: &Around<'_>) -> Result<Event, Fault> {
         let position = Position { generation: self.generation, commit };
         let done = std::mem::take(&mut self.series);
         self.refusals.free(|key| done.has(key) && !done.leaves_out(key));

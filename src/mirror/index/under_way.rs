@@ -31,7 +31,8 @@ impl UnderWay {
     /// Reads the record, or makes an empty one.
     pub(super) fn open(path: &Path) -> io::Result<UnderWay> {
         let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        let file =
+            options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         let mut block = [0; limits::UNDER_WAY_BYTES];
         let position = match file.read_exact_at(&mut block, 0) {
             Ok(()) => read(&block),

@@ -117,7 +117,11 @@ fn judged(verdict: Verdict) -> (Sender, Vec<Command>) {
     sender.handle(Time(0), Event::Walked { digest: [0; 16] });
     commands(&mut sender);
     sender.handle(Time(0), heard(ToSender::Welcome { digest: [1; 16], commit: 0, past: PAST }));
-    assert_eq!(commands(&mut sender), [Command::Judge { past: PAST, commit: 0 }], "before anything is offered");
+    assert_eq!(
+        commands(&mut sender),
+        [Command::Judge { past: PAST, commit: 0 }],
+        "before anything is offered"
+    );
     sender.handle(Time(0), Event::Judged { verdict, lineage: Lineage::default() });
     let commands = commands(&mut sender);
     (sender, commands)
