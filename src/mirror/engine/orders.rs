@@ -30,9 +30,6 @@ impl Engine {
             // A session says what one incarnation of the peer has.
             let is_new = self.peer.incarnation != peer.incarnation;
             self.peer = peer;
-            if let Mode::Out(owner) = &mut self.mode {
-                owner.dial.next_at = Instant::now();
-            }
             // Another way leads there now: the crossover is lost, or it is back.
             let by_crossover = self.connection.path().map(|path| path == LinkPath::Crossover);
             if by_crossover.is_some_and(|by_crossover| by_crossover != peer.crossover.is_some()) {
@@ -46,6 +43,12 @@ impl Engine {
                 }
                 self.connection.close();
                 self.cut("the peer has restarted");
+            }
+            // It is there, and what stood in the way was there before it, or on another way.
+            if let Mode::Out(owner) = &mut self.mode
+                && peer.incarnation.is_some()
+            {
+                owner.dial.anew();
             }
         }
         let goes_on = match (&self.mode, duty) {

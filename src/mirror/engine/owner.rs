@@ -246,6 +246,11 @@ impl Dialling {
         self.failed = 0;
     }
 
+    /// It is tried at once, and then as for the first time.
+    pub(super) fn anew(&mut self) {
+        (self.failed, self.next_at) = (0, Instant::now());
+    }
+
     fn shown(&self) -> (MirrorState, String) {
         let Dialling { failed, newest, first, .. } = self;
         if *failed == 0 {
@@ -324,5 +329,11 @@ mod tests {
         dial.reached();
         dial.again(Obstacle::ended(None));
         assert_eq!(dial.shown().1, "the session with the peer ended");
+        // A peer that has started again, and what stood before it.
+        dial.again(Obstacle::unreached("connection refused"));
+        assert!(dial.next_at > Instant::now());
+        dial.anew();
+        assert!(dial.next_at <= Instant::now());
+        assert_eq!(dial.shown(), (MirrorState::Syncing, "connecting to the peer".into()));
     }
 }
