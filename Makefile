@@ -16,7 +16,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 .PHONY: all deps demo test soak bench chaos install
 
 all:
-	$(CARGO) build --release --locked
+	$(CARGO) build --release --locked --workspace
 
 # Asks the network only if something is missing. In runlevel 1 no package starts its service
 # (invoke-rc.d(8)): the demo's nginx needs none on this machine's port 80.
@@ -34,37 +34,38 @@ deps:
 		|| { echo "cargo is missing: install Rust 1.95 or newer from https://rustup.rs" >&2; exit 1; }
 
 demo: deps
-	$(CARGO) build --release --locked
-	$(CARGO) run --release --locked -- demo
+	$(CARGO) build --release --locked --workspace
+	$(CARGO) run --release --locked --package clusterd-bed
 
 # File systems that the tests make on loop devices.
 test: PACKAGES += e2fsprogs xfsprogs
 test: deps
-	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets -- -D warnings
-	$(CARGO) test --locked
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) test --locked --workspace
 
 soak: deps
-	$(CARGO) build --release --locked
-	$(CARGO) run --release --locked -- demo --rounds 20
+	$(CARGO) build --release --locked --workspace
+	$(CARGO) run --release --locked --package clusterd-bed -- --rounds 20
 	CLUSTERD_FLAPS=10000 CLUSTERD_FLOOD_S=10 $(CARGO) test --release --locked --test pair flood:: -- --nocapture
 
 # keepalived and heartbeat are the peers that are measured beside; without a config in /etc neither service
 # runs. stress-ng loads the machine, nft loses beats.
 bench: PACKAGES += keepalived heartbeat stress-ng nftables
 bench: deps
-	$(CARGO) build --release --locked
-	$(CARGO) run --release --locked --bin clusterd-bench -- $(ARGS)
+	$(CARGO) build --release --locked --workspace
+	$(CARGO) run --release --locked --package clusterd-bench -- $(ARGS)
 
 # The same SEED plans the same faults again; with FAILOVERS it ends after so many.
 SECONDS ?= 600
 chaos: deps
-	$(CARGO) build --release --locked
-	$(CARGO) run --release --locked --bin clusterd-bench -- chaos --seconds $(SECONDS) \
+	$(CARGO) build --release --locked --workspace
+	$(CARGO) run --release --locked --package clusterd-bench -- chaos --seconds $(SECONDS) \
 		$(if $(SEED),--seed $(SEED)) $(if $(FAILOVERS),--failovers $(FAILOVERS))
 
 install: deps
 	$(CARGO) install --locked --path . --bin clusterd --bin clusterd-heart --root "$(DESTDIR)$(PREFIX)" --no-track --force
+	$(CARGO) install --locked --path bed --root "$(DESTDIR)$(PREFIX)" --no-track --force
 	sed 's|/usr/local|$(PREFIX)|' systemd/clusterd.service \
 		| install -D -m 644 /dev/stdin "$(DESTDIR)$(PREFIX)/lib/systemd/system/clusterd.service"
 	install -D -m 644 udev/60-clusterd.rules "$(DESTDIR)$(PREFIX)/lib/udev/rules.d/60-clusterd.rules"

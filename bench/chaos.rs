@@ -1,10 +1,10 @@
-//! `clusterd-bench chaos`: see [`clusterd::bed::chaos`]. Each run says its seed; the same seed plans the
+//! `clusterd-bench chaos`: see [`clusterd_bed::chaos`]. Each run says its seed; the same seed plans the
 //! same faults again.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use clusterd::bed::chaos::{self, Plan};
+use clusterd_bed::chaos::{self, Plan};
 
 use super::{Arguments, BenchError, Setting};
 

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use clusterd::bed::{Bed, BedError};
 use clusterd::config::NodeIndex;
+use clusterd_bed::{Bed, BedError};
 
 use crate::cost::{self, Cost};
 use crate::failover::heartbeat::Pace;

@@ -27,9 +27,9 @@ use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 
 use clap::{Parser, ValueEnum};
-use clusterd::bed::BedError;
-use clusterd::bed::judge::JudgeError;
 use clusterd::sys::stop;
+use clusterd_bed::BedError;
+use clusterd_bed::judge::JudgeError;
 use table::Table;
 
 /// Measure clusterd beside its peers.

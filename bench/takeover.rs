@@ -5,10 +5,10 @@ use std::io::{ErrorKind, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use clusterd::bed::faults::Fault;
-use clusterd::bed::{Bed, BedError};
 use clusterd::config::{NodeIndex, ServiceAddress};
-use clusterd::limits;
+use clusterd_bed::faults::Fault;
+use clusterd_bed::limits;
+use clusterd_bed::{Bed, BedError};
 
 use crate::failover::Contender;
 use crate::failover::keepalived::Advert;

@@ -18,10 +18,12 @@
 //! `core::Core::handle`. A claim's way out: `Command::Claim` -> `daemon::heart` -> the netlink thread
 //! in `net/` -> the kernel, with a lease that ends by itself if nobody renews it.
 //!
+//! What makes a pair on one machine, for demo, tests and bench, is a package of its own (`bed/`), and so is what measures
+//! (`bench/`): neither is on a server.
+//!
 //! | room | subject |
 //! | --- | --- |
 //! | `cli` | the verbs as a person sees them |
-//! | `bed` | a pair on one machine: namespaces, cables, a serial line, power cuts, a client that measures |
 //! | `daemon` | guard, heart, worker; how they are started |
 //! | `sim` | two cores in a simulated world, with checkers that watch from outside |
 //! | `service` | a group's services: started, checked, restarted, stopped |
@@ -35,7 +37,6 @@
 //! | `limits` | every constant with its unit and its reason |
 
 pub mod beat;
-pub mod bed;
 pub mod cli;
 pub mod config;
 pub mod control;

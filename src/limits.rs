@@ -1,12 +1,10 @@
-//! Every constant, with its unit and its reason: here those of the daemon, in `bed`, `mirror` and `service` theirs.
+//! Every constant, with its unit and its reason: here those of the daemon, in `mirror` and `service` theirs.
 
-mod bed;
 mod mirror;
 mod service;
 
 use std::time::Duration;
 
-pub use bed::*;
 pub use mirror::*;
 pub use service::*;
 

@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use clusterd::bed::BedError;
-use clusterd::bed::faults::Fault;
 use clusterd::limits;
+use clusterd_bed::BedError;
+use clusterd_bed::faults::Fault;
 
 use super::{Contender, FAULTS, Seen};
 use crate::{BenchError, Setting, say};

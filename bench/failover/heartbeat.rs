@@ -8,10 +8,10 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use clusterd::bed::wiring::{REACH_HOSTS, node_addresses};
-use clusterd::bed::{Bed, BedError, NAMES, node};
 use clusterd::config::NodeIndex;
-use clusterd::limits;
+use clusterd_bed::limits;
+use clusterd_bed::wiring::{REACH_HOSTS, node_addresses};
+use clusterd_bed::{Bed, BedError, NAMES, node};
 use nix::unistd::Pid;
 
 use super::pair::{HOME, Peer, file};

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use clusterd::bed::{Bed, BedError, node};
 use clusterd::config::NodeIndex;
-use clusterd::limits;
+use clusterd_bed::limits;
+use clusterd_bed::{Bed, BedError, node};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 

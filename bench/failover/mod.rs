@@ -16,11 +16,11 @@ mod plot;
 
 use std::time::{Duration, Instant};
 
-use clusterd::bed::faults::{self, Fault};
-use clusterd::bed::stalls::Counted;
-use clusterd::bed::{Bed, Options};
 use clusterd::config::NodeIndex;
-use clusterd::limits;
+use clusterd_bed::faults::{self, Fault};
+use clusterd_bed::limits;
+use clusterd_bed::stalls::Counted;
+use clusterd_bed::{Bed, Options};
 
 use crate::table::{Goal, OURS, OURS_FAST, Series, Table};
 use crate::{BenchError, Measured, Setting};
@@ -172,8 +172,9 @@ impl Contender {
             options.heartbeat = "interval = \"10ms\"".to_owned();
         }
         change(&mut options);
+        let demo = options.demo.clone();
         let bed = Bed::new(options)?;
-        let pair = |bed, peer| Box::new(Pair::new(bed, setting.exe.clone(), peer));
+        let pair = |bed, peer| Box::new(Pair::new(bed, demo, peer));
         Ok(match self {
             Contender::Clusterd | Contender::Fast => Box::new(Ours::new(bed)?),
             Contender::Keepalived(advert) => pair(bed, Box::new(advert)),

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use clusterd::bed::faults::Fault;
-use clusterd::bed::wiring::Plugs;
-use clusterd::bed::{Bed, BedError, node};
 use clusterd::config::NodeIndex;
-use clusterd::limits;
+use clusterd_bed::faults::Fault;
+use clusterd_bed::limits;
+use clusterd_bed::wiring::Plugs;
+use clusterd_bed::{Bed, BedError, node};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -80,23 +80,23 @@ pub fn file(bed: &Bed, node: NodeIndex, name: &str) -> PathBuf {
 /// A pair under such a program.
 pub struct Pair {
     bed: Bed,
-    /// The clusterd that has the responder.
-    exe: PathBuf,
+    /// The program that has the responder.
+    demo: PathBuf,
     peer: Box<dyn Peer>,
     children: Vec<Child>,
 }
 
 impl Pair {
     /// A pair in this bed, still without power.
-    pub fn new(bed: Bed, exe: PathBuf, peer: Box<dyn Peer>) -> Pair {
-        Pair { bed, exe, peer, children: Vec::new() }
+    pub fn new(bed: Bed, demo: PathBuf, peer: Box<dyn Peer>) -> Pair {
+        Pair { bed, demo, peer, children: Vec::new() }
     }
 
     fn power_on(&mut self, node: NodeIndex) -> Result<(), BenchError> {
         self.bed.line().flush(node)?;
         self.bed.watcher.on(node);
         self.bed.plug(|plugs| *Plugs::of(&mut plugs.power, node) = true)?;
-        let mut responder = Command::new(&self.exe);
+        let mut responder = Command::new(&self.demo);
         responder.args(["bed-responder", "--name", node::name(node), "--address"]);
         responder.arg(self.bed.address().to_string());
         let daemon = self.peer.daemon(&self.bed, node)?;

@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use clusterd::bed::processes;
 use clusterd::sys::ns::Namespace;
+use clusterd_bed::processes;
 
 use crate::BenchError;
 

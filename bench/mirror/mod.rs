@@ -19,8 +19,8 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use clusterd::bed::BedError;
-use clusterd::bed::judge::differences;
+use clusterd_bed::BedError;
+use clusterd_bed::judge::differences;
 
 use crate::table::{Goal, Table};
 use crate::{BenchError, Measured, Setting, Size, say};

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use clusterd::bed::node::name;
-use clusterd::bed::processes::Target;
-use clusterd::bed::{Bed, BedError, GROUP, Options};
 use clusterd::config::NodeIndex;
 use clusterd::control::protocol::{Answer, Payload, Request};
 use clusterd::control::socket;
 use clusterd::control::status::{GroupState, MirrorState, PeerState, Status};
-use clusterd::limits;
+use clusterd_bed::limits;
+use clusterd_bed::node::name;
+use clusterd_bed::processes::Target;
+use clusterd_bed::{Bed, BedError, GROUP, Options};
 use nix::sys::signal::Signal;
 
 use super::contender::{Brought, Contender};

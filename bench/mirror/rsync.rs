@@ -8,11 +8,11 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use clusterd::bed::wiring::{Plugs, Wiring, interface_indexes};
-use clusterd::bed::{BedError, processes};
 use clusterd::config::NodeIndex;
-use clusterd::limits;
 use clusterd::sys::ns::Namespace;
+use clusterd_bed::limits;
+use clusterd_bed::wiring::{Plugs, Wiring, interface_indexes};
+use clusterd_bed::{BedError, processes};
 
 use super::contender::{Brought, Contender};
 use super::meter;

@@ -7,8 +7,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 
-use clusterd::bed::tree::{TreeSpec, WIDE, fill, generate, set_mtime};
 use clusterd::sim::rng::Rng;
+use clusterd_bed::tree::{TreeSpec, WIDE, fill, generate, set_mtime};
 
 use super::Scale;
 use crate::table::Goal;

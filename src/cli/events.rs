@@ -71,7 +71,7 @@ fn keep_showing(state_dir: &Path, show: &Show, follow: bool) -> io::Result<()> {
 }
 
 /// A file that grows line by line.
-pub(super) struct Tail {
+pub struct Tail {
     path: PathBuf,
     inode: u64,
     reader: BufReader<File>,
@@ -81,7 +81,7 @@ pub(super) struct Tail {
 
 impl Tail {
     /// `None` if there is no such file.
-    pub(super) fn open(path: &Path) -> io::Result<Option<Tail>> {
+    pub fn open(path: &Path) -> io::Result<Option<Tail>> {
         match File::open(path) {
             Ok(file) => Ok(Some(Tail {
                 path: path.to_owned(),
@@ -104,7 +104,7 @@ impl Tail {
     }
 
     /// Gives every whole line that is there; stops with `false` as soon as `take` says `false`.
-    pub(super) fn drain(&mut self, mut take: impl FnMut(&str) -> bool) -> io::Result<bool> {
+    pub fn drain(&mut self, mut take: impl FnMut(&str) -> bool) -> io::Result<bool> {
         loop {
             self.reader.read_until(b'\n', &mut self.partial)?;
             if !self.partial.ends_with(b"\n") {

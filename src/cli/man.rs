@@ -36,9 +36,7 @@ fn page(name: &str, section: &str) -> String {
     for part in parts(&prose(name, section)) {
         text.push_str(&match part {
             Part::Marker("options") => options(Arguments::command()),
-            Part::Marker("demo-options") => {
-                options(Arguments::command().find_subcommand("demo").unwrap().clone())
-            }
+            Part::Marker("demo-options") => options(clusterd_bed::demo::command()),
             Part::Marker("verbs") => verbs(),
             Part::Marker("keys") => keys(),
             Part::Marker(other) => panic!("nothing is called {other}"),

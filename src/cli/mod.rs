@@ -6,14 +6,14 @@
 mod check;
 mod conflicts;
 mod demo;
-mod events;
+pub mod events;
 mod globals;
 mod hardware;
 mod key;
 mod keygen;
 #[cfg(test)]
 mod man;
-mod print;
+pub mod print;
 mod run;
 mod status;
 mod sync;
@@ -117,8 +117,13 @@ enum Verb {
         #[arg(long)]
         accept_loss: bool,
     },
-    /// Run a whole pair on this one machine and pull each plug in turn
-    Demo(demo::DemoArgs),
+    /// Run a whole pair on this one machine and pull each plug in turn: see clusterd-demo(1)
+    #[command(disable_help_flag = true)]
+    Demo {
+        /// What `clusterd-demo` takes
+        #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Write a commented config and a key (not supported yet)
     Init(Later),
     /// Mirror a group now
@@ -142,13 +147,7 @@ enum Verb {
     Conflicts(conflicts::ConflictsArgs),
     /// Predict what each single failure would do to this config (not supported yet)
     Drill(Later),
-    // Processes of the daemon and helpers of the bed.
-    /// The service of the bed, on one node
-    #[command(hide = true)]
-    BedResponder(demo::ResponderArgs),
-    /// The writer of the bed's site, on one node
-    #[command(hide = true)]
-    BedWriter(demo::WriterArgs),
+    // Processes of the daemon.
     /// The process that may block, a child of `run`
     #[command(hide = true)]
     Work(Inherited),
@@ -203,9 +202,7 @@ fn dispatch(globals: &Globals, verb: Verb) -> ExitCode {
         Verb::Standby { who } => wish::standby(globals, who),
         Verb::Online { who } => wish::online(globals, who),
         Verb::Move { group, to, accept_loss } => wish::move_group(globals, group, to, accept_loss),
-        Verb::Demo(args) => demo::run(args),
-        Verb::BedResponder(args) => demo::respond(&args),
-        Verb::BedWriter(args) => demo::write(globals, &args),
+        Verb::Demo { arguments } => demo::run(&arguments),
         Verb::Work(inherited) => run::work(&inherited.descriptors),
         Verb::Hold { record, program } => run::hold(&record, &program),
         Verb::Init(_) => later("init"),

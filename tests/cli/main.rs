@@ -266,3 +266,29 @@ fn wrong_usage_is_status_2_and_help_is_0() {
         assert_eq!((seen.status, seen.err.as_str()), (0, ""), "{arguments:?} {seen:?}");
     }
 }
+
+#[test]
+fn the_demo_is_a_program_of_its_own() {
+    let place = Place::new();
+    let clusterd = place.file("clusterd");
+    fs::copy(env!("CARGO_BIN_EXE_clusterd"), &clusterd).unwrap();
+    let demo = |path: &str| {
+        let mut command = Command::new(&clusterd);
+        command.args(["demo", "--rounds", "2", "--help"]).env("PATH", path).output().unwrap()
+    };
+    let absent = demo(&place.file("nothing"));
+    let reason = String::from_utf8(absent.stderr).unwrap();
+    assert_eq!(absent.status.code(), Some(1), "{reason}");
+    assert!(reason.contains("clusterd-demo") && reason.contains("make install"), "{reason}");
+    let program = |directory: &str, says: &str| {
+        fs::create_dir_all(directory).unwrap();
+        let file = format!("{directory}/clusterd-demo");
+        fs::write(&file, format!("#!/bin/sh\necho {says} \"$@\"\n")).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    let in_path = place.file("bin");
+    program(&in_path, "in PATH");
+    assert_eq!(demo(&in_path).stdout, b"in PATH --rounds 2 --help\n");
+    program(&place.file("."), "beside");
+    assert_eq!(demo(&in_path).stdout, b"beside --rounds 2 --help\n");
+}

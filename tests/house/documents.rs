@@ -62,10 +62,12 @@ fn links_lead_somewhere() {
 #[test]
 fn files_that_are_named_are_there() {
     let mut known = Vec::new();
-    for directory in ["src", "tests", "docs", "bench", "hw", "examples", "man", "udev", "systemd"] {
+    for directory in
+        ["src", "tests", "docs", "bed", "bench", "hw", "examples", "man", "udev", "systemd"]
+    {
         known.extend(files(directory, "").iter().map(|path| format!("/{}", path.display())));
     }
-    let tops = ["src/", "tests/", "docs/", "bench/", "hw/", "examples/"];
+    let tops = ["src/", "tests/", "docs/", "bed/", "bench/", "hw/", "examples/"];
     let mut seen = 0;
     for document in documents() {
         let text = read(&document);

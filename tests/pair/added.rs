@@ -5,8 +5,8 @@
 use std::fs;
 use std::net::IpAddr;
 
-use clusterd::bed::processes::Target;
 use clusterd::config::NodeIndex;
+use clusterd_bed::processes::Target;
 use nix::sys::signal::Signal;
 
 use crate::mirror::{assert_equal, in_sync, no_conflicts, sync, wait_in_sync, www};

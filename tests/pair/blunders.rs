@@ -5,13 +5,13 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use clusterd::bed::watcher::TwoOwners;
-use clusterd::bed::wiring::Plugs;
-use clusterd::bed::{GROUP, node};
 use clusterd::config::NodeIndex;
 use clusterd::control::event::Kind;
 use clusterd::control::status::{GroupState, MirrorState, NodeState, PeerState};
 use clusterd::limits;
+use clusterd_bed::watcher::TwoOwners;
+use clusterd_bed::wiring::Plugs;
+use clusterd_bed::{GROUP, node};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::mirror::{conflicts, sync, wait_in_sync};

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use clusterd::bed::{GROUP, judge, node};
 use clusterd::config::NodeIndex;
+use clusterd_bed::{GROUP, judge, node};
 
 use crate::scene::Scene;
 

@@ -5,11 +5,11 @@ use std::io::Write;
 use std::time::Instant;
 
 use clusterd::beat::{Beat, Codec, FrameBuffer, GroupBeats, Path, PathSet};
-use clusterd::bed::Bed;
 use clusterd::config::{GroupTags, NodeIndex};
 use clusterd::control::status::NodeState;
-use clusterd::limits;
 use clusterd::sys::packet::PacketSocket;
+use clusterd_bed::Bed;
+use clusterd_bed::limits;
 use pnet::packet::ipv4::{self, Ipv4Packet};
 use pnet::packet::ipv6::Ipv6Packet;
 use pnet::packet::udp::{self, UdpPacket};

@@ -5,12 +5,12 @@ use std::net::{Ipv6Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use clusterd::bed::processes::Target;
 use clusterd::config::NodeIndex;
 use clusterd::control::event::Kind;
 use clusterd::control::status::{Mirror, MirrorState};
 use clusterd::limits::SYNC_PORT;
 use clusterd::sys::ns::Namespace;
+use clusterd_bed::processes::Target;
 use nix::sys::signal::Signal;
 
 use crate::scene::Scene;

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use clusterd::bed::chaos::{Plan, run};
+use clusterd_bed::chaos::{Plan, run};
 
 use crate::scene;
 

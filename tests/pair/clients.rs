@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime};
 
 use clusterd::beat::Path;
-use clusterd::bed::watcher::TwoOwners;
-use clusterd::bed::{GROUP, node};
 use clusterd::config::{GroupIndex, NodeIndex, ServiceAddress};
 use clusterd::control::event::Kind;
 use clusterd::control::wallclock;
-use clusterd::limits;
 use clusterd::net::clients::{Codec, Connection, Table, segment};
 use clusterd::sys::packet::PacketSocket;
+use clusterd_bed::limits;
+use clusterd_bed::watcher::TwoOwners;
+use clusterd_bed::{GROUP, node};
 
 use crate::cables::{Plug, key};
 use crate::scene::{SOON, Scene};
@@ -184,7 +184,7 @@ fn waiting_clients_learn_of_a_power_cut() {
 #[test]
 fn waiting_clients_learn_of_a_planned_move_and_the_old_owner_forgets_them() {
     let site = Site::new();
-    let own = clusterd::bed::wiring::node_addresses(site.owner).0;
+    let own = clusterd_bed::wiring::node_addresses(site.owner).0;
     let direct = site.open(own.into(), 0);
     // Not in any list yet, or just so: the old owner's last words count.
     let opened = site.open_each();

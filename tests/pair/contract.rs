@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
-use clusterd::bed::wiring::Plugs;
-use clusterd::bed::{GROUP, node};
 use clusterd::config::NodeIndex;
 use clusterd::control::event::Kind;
 use clusterd::control::status::PeerState;
+use clusterd_bed::wiring::Plugs;
+use clusterd_bed::{GROUP, node};
 use serde_json::{Map, Value};
 
 use crate::scene::Scene;

@@ -5,11 +5,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use clusterd::bed::processes::Target;
 use clusterd::config::NodeIndex;
 use clusterd::control::event::Kind;
 use clusterd::control::status::PeerState;
 use clusterd::sys::path_xattr;
+use clusterd_bed::processes::Target;
 use nix::sys::signal::Signal;
 
 use crate::mirror::{assert_equal, conflicts, no_conflicts, sync, wait_in_sync, www};

@@ -5,11 +5,11 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::PathBuf;
 
-use clusterd::bed::{GROUP, node};
 use clusterd::config::NodeIndex;
 use clusterd::control::event::Kind;
 use clusterd::control::status::{MirrorState, PeerState};
-use clusterd::limits;
+use clusterd_bed::limits;
+use clusterd_bed::{GROUP, node};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 

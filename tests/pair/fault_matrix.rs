@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use clusterd::bed::faults::Fault;
-use clusterd::bed::watcher::TwoOwners;
-use clusterd::bed::wiring::{Plugs, interface_indexes};
-use clusterd::bed::{Bed, BedError, node};
 use clusterd::config::NodeIndex;
 use clusterd::control::status::PathState;
-use clusterd::limits;
+use clusterd_bed::faults::Fault;
+use clusterd_bed::limits;
+use clusterd_bed::watcher::TwoOwners;
+use clusterd_bed::wiring::{Plugs, interface_indexes};
+use clusterd_bed::{Bed, BedError, node};
 
 use crate::scene::Scene;
 

@@ -5,12 +5,12 @@
 use std::time::{Duration, Instant};
 
 use clusterd::beat::Path;
-use clusterd::bed::Options;
-use clusterd::bed::watcher::TwoOwners;
-use clusterd::bed::wiring::Plugs;
 use clusterd::config::NodeIndex;
 use clusterd::control::event::Kind;
 use clusterd::limits;
+use clusterd_bed::Options;
+use clusterd_bed::watcher::TwoOwners;
+use clusterd_bed::wiring::Plugs;
 
 use crate::cables::{Frame, Plug};
 use crate::scene::{Scene, all_ipv6};

@@ -3,9 +3,9 @@
 use std::io::Write;
 
 use clusterd::beat::Path;
-use clusterd::bed::Bed;
 use clusterd::config::NodeIndex;
 use clusterd::limits;
+use clusterd_bed::Bed;
 
 use crate::cables::{Frame, Plug, forged, key, next_line_frame, stuffed};
 use crate::scene::Scene;

@@ -3,13 +3,13 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use clusterd::bed::watcher::TwoOwners;
-use clusterd::bed::wiring::node_addresses;
 use clusterd::config::NodeIndex;
 use clusterd::control::event::Kind;
 use clusterd::control::status::PathState;
-use clusterd::limits;
 use clusterd::sys::rtnl::HeldRtnl;
+use clusterd_bed::limits;
+use clusterd_bed::watcher::TwoOwners;
+use clusterd_bed::wiring::node_addresses;
 
 use crate::reload::edit;
 use crate::scene::Scene;
@@ -130,7 +130,7 @@ fn p4_heartbeats_go_on_while_somebody_holds_the_rtnl_lock() {
     }) {
         let held = HeldRtnl::take().expect("the lock");
         let signal = nix::sys::signal::Signal::SIGHUP;
-        let target = clusterd::bed::processes::Target::Guard;
+        let target = clusterd_bed::processes::Target::Guard;
         assert_eq!(scene.bed.signal(node, target, signal).expect("told"), 1);
         // No longer than leases last: renewals wait, too.
         let until = Instant::now() + Duration::from_secs(1);

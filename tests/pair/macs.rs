@@ -3,13 +3,13 @@
 
 use std::time::Instant;
 
-use clusterd::bed::faults::{Fault, try_one};
-use clusterd::bed::processes::Target;
-use clusterd::bed::stalls::Counted;
-use clusterd::bed::watcher::TwoOwners;
-use clusterd::bed::{GROUP, Options, node};
 use clusterd::config::NodeIndex;
 use clusterd::control::event::Kind;
+use clusterd_bed::faults::{Fault, try_one};
+use clusterd_bed::processes::Target;
+use clusterd_bed::stalls::Counted;
+use clusterd_bed::watcher::TwoOwners;
+use clusterd_bed::{GROUP, Options, node};
 use nix::sys::signal::Signal;
 
 use crate::scene::{Scene, ip};

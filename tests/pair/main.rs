@@ -41,10 +41,10 @@ mod unsure;
 mod wills;
 mod xfs;
 
-use clusterd::bed::faults::{Fault, try_one};
-use clusterd::bed::stalls::Counted;
-use clusterd::bed::{Bed, Options, node};
 use clusterd::config::NodeIndex;
+use clusterd_bed::faults::{Fault, try_one};
+use clusterd_bed::stalls::Counted;
+use clusterd_bed::{Bed, Options, node};
 
 /// Powers a pair on, tries the fault, and wants what was promised. One at a time: each measures.
 fn is_as_promised(fault: Fault, change: impl FnOnce(&mut Options)) {

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Instant;
 
-use clusterd::bed::watcher::{TwoOwners, dump};
-use clusterd::bed::{GROUP, node};
 use clusterd::config::{NodeIndex, ServiceAddress};
+use clusterd_bed::watcher::{TwoOwners, dump};
+use clusterd_bed::{GROUP, node};
 
 use crate::scene::Scene;
 

@@ -4,15 +4,15 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use clusterd::bed::client::Client;
-use clusterd::bed::processes::Target;
-use clusterd::bed::watcher::{TwoOwners, dump};
-use clusterd::bed::wiring::interface_indexes;
-use clusterd::bed::{GROUP, NAMES, node};
 use clusterd::config::{NodeIndex, ServiceAddress};
 use clusterd::control::event::Kind;
 use clusterd::control::status::PeerState;
-use clusterd::limits;
+use clusterd_bed::client::Client;
+use clusterd_bed::limits;
+use clusterd_bed::processes::Target;
+use clusterd_bed::watcher::{TwoOwners, dump};
+use clusterd_bed::wiring::interface_indexes;
+use clusterd_bed::{GROUP, NAMES, node};
 use nix::sys::signal::Signal;
 
 use crate::scene::{Scene, ip};

@@ -8,14 +8,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use clusterd::bed::processes::Target;
-use clusterd::bed::tree::churn::Churn;
-use clusterd::bed::tree::stamps::{How, Stamper, check_stamps};
-use clusterd::bed::tree::{TreeSpec, generate};
-use clusterd::bed::{judge, node};
 use clusterd::config::NodeIndex;
 use clusterd::control::event::Kind;
 use clusterd::control::status::MirrorState;
+use clusterd_bed::processes::Target;
+use clusterd_bed::tree::churn::Churn;
+use clusterd_bed::tree::stamps::{How, Stamper, check_stamps};
+use clusterd_bed::tree::{TreeSpec, generate};
+use clusterd_bed::{judge, node};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::Signal;
 

@@ -4,11 +4,11 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use clusterd::bed::client::Client;
-use clusterd::bed::watcher::TwoOwners;
-use clusterd::bed::{GROUP, NAMES, SECOND_GROUP, node};
 use clusterd::config::{NodeIndex, ServiceAddress};
-use clusterd::limits;
+use clusterd_bed::client::Client;
+use clusterd_bed::limits;
+use clusterd_bed::watcher::TwoOwners;
+use clusterd_bed::{GROUP, NAMES, SECOND_GROUP, node};
 
 use crate::scene::Scene;
 

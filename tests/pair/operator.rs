@@ -2,12 +2,12 @@
 
 use std::time::Instant;
 
-use clusterd::bed::watcher::TwoOwners;
-use clusterd::bed::{GROUP, node};
 use clusterd::config::NodeIndex;
 use clusterd::control::status::NodeState;
 use clusterd::control::status::PeerState;
-use clusterd::limits;
+use clusterd_bed::limits;
+use clusterd_bed::watcher::TwoOwners;
+use clusterd_bed::{GROUP, node};
 
 use crate::scene::Scene;
 

@@ -10,11 +10,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use clusterd::bed::processes::Target;
-use clusterd::bed::wiring::Plugs;
 use clusterd::config::NodeIndex;
 use clusterd::control::event::Kind;
 use clusterd::control::status::{GroupState, NodeState, PeerState};
+use clusterd_bed::processes::Target;
+use clusterd_bed::wiring::Plugs;
 use nix::sys::signal::Signal;
 
 use crate::mirror::{MIRROR, assert_equal, no_conflicts, sync, wait_in_sync, www};

@@ -4,13 +4,13 @@ use std::net::IpAddr;
 use std::process::Command;
 use std::time::Instant;
 
-use clusterd::bed::node;
-use clusterd::bed::watcher::TwoOwners;
-use clusterd::bed::wiring::node_addresses;
 use clusterd::config::NodeIndex;
 use clusterd::control::event::Kind;
 use clusterd::limits;
 use clusterd::sys::ns::Namespace;
+use clusterd_bed::node;
+use clusterd_bed::watcher::TwoOwners;
+use clusterd_bed::wiring::node_addresses;
 
 use crate::scene::Scene;
 

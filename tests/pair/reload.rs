@@ -3,12 +3,12 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use clusterd::bed::links::Links;
-use clusterd::bed::processes::Target;
-use clusterd::bed::watcher::{TwoOwners, dump};
 use clusterd::config::{NodeIndex, ServiceAddress};
 use clusterd::control::event::Kind;
-use clusterd::limits;
+use clusterd_bed::limits;
+use clusterd_bed::links::Links;
+use clusterd_bed::processes::Target;
+use clusterd_bed::watcher::{TwoOwners, dump};
 use nix::sys::signal::Signal;
 
 use crate::scene::Scene;

@@ -4,13 +4,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use clusterd::beat::Path;
-use clusterd::bed::BedError;
-use clusterd::bed::processes::Target;
-use clusterd::bed::wiring::Plugs;
 use clusterd::config::NodeIndex;
 use clusterd::control::event::{Kind, Record};
 use clusterd::control::status::PeerState;
-use clusterd::limits;
+use clusterd_bed::BedError;
+use clusterd_bed::limits;
+use clusterd_bed::processes::Target;
+use clusterd_bed::wiring::Plugs;
 use nix::sys::signal::Signal;
 
 use crate::cables::{Plug, Recording};

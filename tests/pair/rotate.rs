@@ -3,12 +3,12 @@
 use std::fs;
 use std::path::PathBuf;
 
-use clusterd::bed::node;
 use clusterd::config::NodeIndex;
 use clusterd::config::key;
 use clusterd::config::ring::{KeyRing, KeyState};
 use clusterd::control::event::Kind;
 use clusterd::control::status::PathState;
+use clusterd_bed::node;
 use nix::sys::signal::Signal;
 
 use crate::mirror::{assert_equal, in_sync, sync, www};

@@ -6,13 +6,13 @@ use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use clusterd::bed::watcher::TwoOwners;
-use clusterd::bed::{Bed, BedError, GROUP, Options, node};
 use clusterd::config::{NodeIndex, ServiceAddress};
 use clusterd::control::event::{Kind, Record};
 use clusterd::control::status::{Group, PeerState, Status};
-use clusterd::limits;
 use clusterd::sys::ns::Namespace;
+use clusterd_bed::limits;
+use clusterd_bed::watcher::TwoOwners;
+use clusterd_bed::{Bed, BedError, GROUP, Options, node};
 
 /// Longest that anything is waited for; conditions end the waits sooner.
 pub const SOON: Duration = Duration::from_secs(60);
@@ -261,7 +261,7 @@ impl Scene {
         self.bed.freeze(node)?;
         let seat = self.bed.wiring().seat(node);
         let ips = [self.bed.address()];
-        for (index, ip, prefix) in clusterd::bed::watcher::dump(&seat.namespace, &ips)? {
+        for (index, ip, prefix) in clusterd_bed::watcher::dump(&seat.namespace, &ips)? {
             seat.links.delete_address(index, ip, prefix)?;
         }
         Ok(())

@@ -4,10 +4,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use clusterd::bed::wiring::Plugs;
 use clusterd::config::NodeIndex;
 use clusterd::control::event::Kind;
 use clusterd::control::status::GroupState;
+use clusterd_bed::wiring::Plugs;
 
 use crate::reload::{edit, reload};
 use crate::scene::Scene;
@@ -141,7 +141,7 @@ fn a_killed_worker_leaves_the_services_alone() {
     wait_active(&scene, owner);
     let before = fs::read_to_string(pid_file(&scene, owner)).unwrap();
     let worker = scene.pid(owner, "clusterd-work");
-    let target = clusterd::bed::processes::Target::Worker;
+    let target = clusterd_bed::processes::Target::Worker;
     scene.bed.signal(owner, target, nix::sys::signal::Signal::SIGKILL).unwrap();
     scene.wait_until("another worker", || {
         scene.pid(owner, "clusterd-work").is_some_and(|pid| Some(pid) != worker)

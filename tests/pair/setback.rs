@@ -5,10 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use clusterd::bed::processes::Target;
-use clusterd::bed::{GROUP, node};
 use clusterd::config::NodeIndex;
 use clusterd::control::status::{MirrorState, PeerState};
+use clusterd_bed::processes::Target;
+use clusterd_bed::{GROUP, node};
 use nix::sys::signal::Signal;
 
 use crate::mirror::{MIRROR, assert_equal, no_conflicts, sync, wait_in_sync, www};

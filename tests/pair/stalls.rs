@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use clusterd::bed::processes::Target;
-use clusterd::bed::watcher::TwoOwners;
 use clusterd::control::event::Kind;
 use clusterd::limits;
+use clusterd_bed::processes::Target;
+use clusterd_bed::watcher::TwoOwners;
 use nix::sys::signal::Signal;
 
 use crate::scene::{Scene, ip};

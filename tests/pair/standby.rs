@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use clusterd::bed::judge;
-use clusterd::bed::processes::Target;
 use clusterd::config::NodeIndex;
 use clusterd::control::event::Kind;
 use clusterd::control::status::MirrorState;
+use clusterd_bed::judge;
+use clusterd_bed::processes::Target;
 use nix::sys::signal::Signal;
 
 use crate::mirror::{assert_equal, conflicts, in_sync, no_conflicts, sync, wait_in_sync, www};

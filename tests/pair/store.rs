@@ -7,12 +7,12 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use clusterd::bed::node;
-use clusterd::bed::tree::{TreeSpec, generate};
 use clusterd::config::NodeIndex;
 use clusterd::control::event::Kind;
 use clusterd::control::status::MirrorState;
 use clusterd::limits;
+use clusterd_bed::node;
+use clusterd_bed::tree::{TreeSpec, generate};
 
 use crate::mirror::{
     assert_equal, conflicts, empty, in_sync, no_conflicts, sync, wait_in_sync, www,

@@ -4,11 +4,11 @@
 use std::fs;
 use std::time::Duration;
 
-use clusterd::bed::{GROUP, node};
 use clusterd::config::NodeIndex;
 use clusterd::control::event::Kind;
 use clusterd::control::status::{GroupState, MirrorState, PeerState};
-use clusterd::limits;
+use clusterd_bed::limits;
+use clusterd_bed::{GROUP, node};
 
 use crate::mirror::{MIRROR, assert_equal, conflicts, no_conflicts, sync, wait_in_sync, www};
 use crate::scene::Scene;

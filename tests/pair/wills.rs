@@ -4,11 +4,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use clusterd::beat::Path;
-use clusterd::bed::processes::Target;
 use clusterd::config::NodeIndex;
 use clusterd::control::event::Kind;
 use clusterd::control::status::PeerState;
-use clusterd::limits;
+use clusterd_bed::limits;
+use clusterd_bed::processes::Target;
 use nix::sys::signal::Signal;
 
 use crate::cables::{Frame, MARKS_AT, Plug};

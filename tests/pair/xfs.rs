@@ -6,10 +6,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use clusterd::bed::processes::Target;
 use clusterd::config::NodeIndex;
 use clusterd::sys::ns::Namespace;
 use clusterd::sys::path_xattr;
+use clusterd_bed::processes::Target;
 use nix::sys::signal::Signal;
 
 use crate::mirror::{MIRROR, conflicts, no_conflicts, sync, wait_in_sync};

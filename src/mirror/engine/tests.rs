@@ -8,12 +8,12 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use super::*;
-use crate::bed::tree::churn::Churn;
-use crate::bed::tree::{TreeSpec, generate};
 use crate::config::{Hash, NodeIndex};
 use crate::mirror::fixture::snapshot;
 use crate::mirror::transport::loopback::{Cable, PATIENCE, arrive};
 use crate::sys::ns::Namespace;
+use clusterd_bed::tree::churn::Churn;
+use clusterd_bed::tree::{TreeSpec, generate};
 
 /// Longest that nothing is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
