@@ -267,11 +267,17 @@ fn wrong_usage_is_status_2_and_help_is_0() {
     }
 }
 
+/// Copies a program by a process of its own: a file that was written here may be open in what another test starts just
+/// then, and cannot be executed as long as that is so.
+fn install(from: &str, to: &str) {
+    assert!(Command::new("install").args(["-m", "755", from, to]).status().unwrap().success());
+}
+
 #[test]
 fn the_demo_is_a_program_of_its_own() {
     let place = Place::new();
     let clusterd = place.file("clusterd");
-    fs::copy(env!("CARGO_BIN_EXE_clusterd"), &clusterd).unwrap();
+    install(env!("CARGO_BIN_EXE_clusterd"), &clusterd);
     let demo = |path: &str| {
         let mut command = Command::new(&clusterd);
         command.args(["demo", "--rounds", "2", "--help"]).env("PATH", path).output().unwrap()
@@ -282,9 +288,9 @@ fn the_demo_is_a_program_of_its_own() {
     assert!(reason.contains("clusterd-demo") && reason.contains("make install"), "{reason}");
     let program = |directory: &str, says: &str| {
         fs::create_dir_all(directory).unwrap();
-        let file = format!("{directory}/clusterd-demo");
-        fs::write(&file, format!("#!/bin/sh\necho {says} \"$@\"\n")).unwrap();
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+        let text = place.file("text");
+        fs::write(&text, format!("#!/bin/sh\necho {says} \"$@\"\n")).unwrap();
+        install(&text, &format!("{directory}/clusterd-demo"));
     };
     let in_path = place.file("bin");
     program(&in_path, "in PATH");
