@@ -165,6 +165,13 @@ impl Judge {
         for page in self.ledger.lost(&versions) {
             let is = versions.get(&page.name);
             let text = format!("{} is {is:?}, {} was acknowledged", page.name, page.number);
+            if mistakes.was_served_spoilt(bed, &page.name) {
+                // Its copy could not be restored before it had to serve (a full disk, an owner that was gone), and it told
+                // so: the other node keeps what it has.
+                let is_it = |one: &Page| one.name == page.name && one.number >= page.number;
+                wrong.extend((!kept.pages.iter().any(is_it)).then_some((Wrong::NotKept, text)));
+                continue;
+            }
             wrong.push((if is.is_some() { Wrong::Rollback } else { Wrong::Lost }, text));
         }
         let forbidden = versions.iter().filter(|(_, number)| mistakes.is_forbidden(**number));

@@ -132,6 +132,14 @@ impl Mistakes {
         })
     }
 
+    /// Whether a node has begun to serve after somebody had cut or deleted this name there.
+    pub(super) fn was_served_spoilt(&self, bed: &Bed, name: &str) -> bool {
+        NodeIndex::BOTH.into_iter().any(|node| {
+            let at = self.spoilt.get(&(node, name.to_owned()));
+            at.is_some_and(|&at| !bed.watcher.arrivals_since(node, at).is_empty())
+        })
+    }
+
     /// Whether somebody has replaced this version by mistake.
     pub(super) fn has_replaced(&self, page: &Page) -> bool {
         self.replaced.contains(page)
