@@ -1,10 +1,10 @@
 //! What a copy of the trees contains: commits, and the generations in which they were made (P3).
 //!
 //! ```text
-//!   n1's copy:  (gen. 1, commit 9) ── (gen. 2, commit 40) ── (gen. 3, commit 7)
+//!   n1's copy:  (gen. 1, commit 9) ── (gen. 2, commit 40) ── (gen. 3, commit 47)
 //!   n2's copy:                        (gen. 2, commit 40)                          contained: n1 may send
 //!   n2's copy:                        (gen. 2, commit 55)                          n1 was set back
-//!   n2's copy:  (gen. 1, commit 9) ── (gen. 2', commit 3)                          forked
+//!   n2's copy:  (gen. 1, commit 9) ── (gen. 2', commit 13)                         forked
 //! ```
 //!
 //! Generations are meant by their random ids: numbers may come again on a node that lost its disk, or was given
@@ -20,7 +20,7 @@ use crate::limits;
 pub struct Position {
     /// Under which owner it was made.
     pub generation: Generation,
-    /// Counts the commits of that generation.
+    /// Its number; numbers rise from generation to generation.
     pub commit: u64,
 }
 
