@@ -47,6 +47,11 @@ pub struct Process {
     pub state: char,
 }
 
+/// Whether a process of this name is of the daemon, and not what the bed runs beside it.
+pub fn is_of_daemon(comm: &str) -> bool {
+    comm.starts_with("clusterd-") && comm != "clusterd-demo"
+}
+
 /// Sends `signal` to the processes of `target` and returns how many there were.
 ///
 /// # Errors

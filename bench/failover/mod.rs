@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use clusterd::config::NodeIndex;
 use clusterd_bed::faults::{self, Fault};
 use clusterd_bed::limits;
+use clusterd_bed::processes;
 use clusterd_bed::stalls::Counted;
 use clusterd_bed::{Bed, Options};
 
@@ -137,7 +138,7 @@ impl Contender {
     /// Whether a process of this name is its own, and not the bed's.
     pub fn owns(self, comm: &str) -> bool {
         match self {
-            Contender::Clusterd | Contender::Fast => comm.starts_with("clusterd-"),
+            Contender::Clusterd | Contender::Fast => processes::is_of_daemon(comm),
             Contender::Keepalived(_) => comm.starts_with("keepalived"),
             Contender::Heartbeat(_) => ["heartbeat", "ipfail"].contains(&comm),
         }

@@ -11,7 +11,7 @@ use clusterd::control::socket;
 use clusterd::control::status::{GroupState, MirrorState, PeerState, Status};
 use clusterd_bed::limits;
 use clusterd_bed::node::name;
-use clusterd_bed::processes::Target;
+use clusterd_bed::processes::{self, Target};
 use clusterd_bed::{Bed, BedError, GROUP, Options};
 use nix::sys::signal::Signal;
 
@@ -76,7 +76,7 @@ impl Pair {
         self.bed.signal(node, Target::Guard, Signal::SIGTERM)?;
         self.bed.wait("the daemon to end", limits::BED_EFFECT_WITHIN, || {
             let processes = self.bed.processes(node).map_err(|error| error.to_string())?;
-            match processes.into_iter().find(|one| one.comm.starts_with("clusterd-")) {
+            match processes.into_iter().find(|one| processes::is_of_daemon(&one.comm)) {
                 Some(process) => Err(format!("{} runs", process.comm)),
                 None => Ok(()),
             }
