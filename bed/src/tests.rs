@@ -26,6 +26,7 @@ fn alone() -> MutexGuard<'static, ()> {
 /// A bed with power, and a responder on each node but no daemon.
 fn bed(same_ifindex: bool) -> Bed {
     let mut options = Options::new("/bin/false".into());
+    options.demo = options.exe.clone();
     options.same_ifindex = same_ifindex;
     let ip = "2001:db8::50".parse().expect("an address");
     options.addresses.push(ServiceAddress { ip, prefix: 64 });
