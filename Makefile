@@ -16,7 +16,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 .PHONY: all deps demo test soak bench chaos install
 
 all:
-	$(CARGO) build --release --locked --workspace
+	$(CARGO) build --release --locked
 
 # Asks the network only if something is missing. In runlevel 1 no package starts its service
 # (invoke-rc.d(8)): the demo's nginx needs none on this machine's port 80.
@@ -34,18 +34,18 @@ deps:
 		|| { echo "cargo is missing: install Rust 1.95 or newer from https://rustup.rs" >&2; exit 1; }
 
 demo: deps
-	$(CARGO) build --release --locked --workspace
+	$(CARGO) build --release --locked
 	$(CARGO) run --release --locked --package clusterd-bed
 
 # File systems that the tests make on loop devices.
 test: PACKAGES += e2fsprogs xfsprogs
 test: deps
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	$(CARGO) test --locked --workspace
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) test --locked
 
 soak: deps
-	$(CARGO) build --release --locked --workspace
+	$(CARGO) build --release --locked
 	$(CARGO) run --release --locked --package clusterd-bed -- --rounds 20
 	CLUSTERD_FLAPS=10000 CLUSTERD_FLOOD_S=10 $(CARGO) test --release --locked --test pair flood:: -- --nocapture
 
@@ -53,13 +53,13 @@ soak: deps
 # runs. stress-ng loads the machine, nft loses beats.
 bench: PACKAGES += keepalived heartbeat stress-ng nftables
 bench: deps
-	$(CARGO) build --release --locked --workspace
+	$(CARGO) build --release --locked
 	$(CARGO) run --release --locked --package clusterd-bench -- $(ARGS)
 
 # The same SEED plans the same faults again; with FAILOVERS it ends after so many.
 SECONDS ?= 600
 chaos: deps
-	$(CARGO) build --release --locked --workspace
+	$(CARGO) build --release --locked
 	$(CARGO) run --release --locked --package clusterd-bench -- chaos --seconds $(SECONDS) \
 		$(if $(SEED),--seed $(SEED)) $(if $(FAILOVERS),--failovers $(FAILOVERS))
 

@@ -11,7 +11,7 @@ use crate::limits;
 use clusterd::config::ServiceAddress;
 
 const CLUSTERD: &str = "clusterd";
-const DEMO: &str = "clusterd-demo";
+pub(crate) const DEMO: &str = "clusterd-demo";
 
 fn in_path(program: &str) -> Option<PathBuf> {
     let directories = std::env::var_os("PATH")?;

@@ -8,6 +8,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::BedError;
+use super::options::DEMO;
 use crate::limits;
 use clusterd::sys::ns::Namespace;
 
@@ -49,7 +50,7 @@ pub struct Process {
 
 /// Whether a process of this name is of the daemon, and not what the bed runs beside it.
 pub fn is_of_daemon(comm: &str) -> bool {
-    comm.starts_with("clusterd-") && comm != "clusterd-demo"
+    comm.starts_with("clusterd-") && comm != DEMO
 }
 
 /// Sends `signal` to the processes of `target` and returns how many there were.

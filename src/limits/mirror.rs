@@ -67,8 +67,8 @@ pub const WALK_MARKS: usize = 4096;
 pub const WALK_LOOKS_UP: u64 = 1024;
 /// Paths that are not mirrored, as shown by `status`.
 pub const SKIPPED_SHOWN: usize = 20;
-/// Names that the watch may tell of before they are read, some 200 bytes each; more, and the trees are walked, and all
-/// that differs is one series. More than 100 000 renames at once fit.
+/// Names that the watch may tell of before they are read: a rename tells two, and 50 000 of them must be no single series.
+/// More, and the trees are walked, and all that differs is one.
 pub const HINTS_MAX: usize = 250_000;
 /// A name that the watch reported is read no sooner than this: fewer names than one series holds arrive in it.
 pub const HINT_PAUSE: Duration = Duration::from_millis(2);

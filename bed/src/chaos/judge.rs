@@ -26,6 +26,7 @@ pub(super) struct Judge {
     read: u64,
     kept: u64,
     mistakes: u64,
+    spoilt: u64,
 }
 
 impl Judge {
@@ -42,7 +43,7 @@ impl Judge {
             let run_dir = bed.node(node).run_dir();
             site::install_writer(&places, &names, &service, &bed.options.demo, &run_dir)?;
         }
-        Ok(Judge { names, ledger: Ledger::default(), read: 0, kept: 0, mistakes: 0 })
+        Ok(Judge { names, ledger: Ledger::default(), read: 0, kept: 0, mistakes: 0, spoilt: 0 })
     }
 
     /// The names that the program writes.
@@ -168,6 +169,7 @@ impl Judge {
             if mistakes.was_served_spoilt(bed, &page.name) {
                 // Its copy could not be restored before it had to serve (a full disk, an owner that was gone), and it told
                 // so: the other node keeps what it has.
+                self.spoilt += 1;
                 let is_it = |one: &Page| one.name == page.name && one.number >= page.number;
                 wrong.extend((!kept.pages.iter().any(is_it)).then_some((Wrong::NotKept, text)));
                 continue;
@@ -220,6 +222,7 @@ impl Judge {
         report.read += self.read;
         report.kept += self.kept;
         report.mistakes += self.mistakes;
+        report.spoilt += self.spoilt;
     }
 }
 

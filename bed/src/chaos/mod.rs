@@ -98,6 +98,8 @@ pub struct Report {
     pub read: u64,
     /// Changes by mistake on the other side.
     pub mistakes: u64,
+    /// Files that were cut or deleted there by mistake, and served so by that node: the other one kept its own.
+    pub spoilt: u64,
     /// Versions that were found again in a conflict store.
     pub kept: u64,
     /// Cuts of an owner whose group was said to be redundant, survived.
@@ -112,7 +114,7 @@ impl fmt::Display for Report {
         write!(
             f,
             "{} rounds, {} faults, {} failovers; {} changes, {} acknowledged, {} reads, {} mistakes \
-             on the other side; {} found again in conflict stores; {} cuts of a redundant owner \
+             on the other side, {} cut or deleted files served so; {} found again in conflict stores; {} cuts of a redundant owner \
              survived\nacknowledged lost {}, rollbacks {}, redundancy lies {}, two owners {}, mistakes \
              served {}, not whole {}, not found again {}, trees differ {}, not whole again {}",
             self.rounds,
@@ -122,6 +124,7 @@ impl fmt::Display for Report {
             self.acknowledged,
             self.read,
             self.mistakes,
+            self.spoilt,
             self.kept,
             self.survived,
             count(Wrong::Lost),

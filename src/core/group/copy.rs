@@ -96,8 +96,10 @@ impl Core {
     /// Whether this node owned the newest generation, and the peer has commits of it that are unknown here: this node's
     /// disk was set back to an earlier state. While a worker sends, its word of the newest may come later than its peer's.
     fn peer_has_later_commits(&self, group: &GroupState) -> bool {
-        let known = known_report(group).is_some() && group.duties.is_still();
-        let served = self.disk.served_trees(&group.name).filter(|_| known);
+        if !group.duties.is_still() || known_report(group).is_none() {
+            return false;
+        }
+        let served = self.disk.served_trees(&group.name);
         let theirs = self.evidence.peer.group(group.index);
         match (served, theirs) {
             (Some(served), Some(part)) if served.owner == self.me && names(&part, served) => {

@@ -2,6 +2,7 @@
 
 use super::duties::with_tree;
 use super::*;
+use crate::beat::Holds;
 use crate::control::status::{Mirror, MirrorState};
 use crate::core::group::step::Side;
 
@@ -49,6 +50,18 @@ impl Story {
         };
         self.give(node, Event::Mirror { group: WEB, report });
         self.give(node, Event::WorkerAlive);
+    }
+
+    /// Both lose their power at once, and get it back at once.
+    fn both_were_off(&mut self) {
+        for node in [A, B] {
+            self.power_cut(node);
+        }
+        self.run(MS * 1_000);
+        for node in [A, B] {
+            self.power_on(node);
+        }
+        self.run(MS * 50);
     }
 
     fn redundant(&self) -> [bool; 2] {
@@ -122,14 +135,7 @@ fn an_owner_that_was_set_back_leaves_the_group_to_who_has_more() {
     // By one commit, too: one that was under way when it died would be on its disk.
     for older in [5, 8] {
         let (mut story, generation) = in_sync(9);
-        for node in [A, B] {
-            story.power_cut(node);
-        }
-        story.run(MS * 1_000);
-        for node in [A, B] {
-            story.power_on(node);
-        }
-        story.run(MS * 50);
+        story.both_were_off();
         for _ in 0..30 {
             story.holds_commit(B, Some(generation), 9);
             story.run(MS * 100);
@@ -140,28 +146,22 @@ fn an_owner_that_was_set_back_leaves_the_group_to_who_has_more() {
     }
 }
 
-/// What an owner's worker says of its commits may come later than what the peer's says.
+/// What an owner's worker says of its commits may come later than what the peer's says: it was not set back (seed 245 of
+/// `furnished`, where it hung while the owner let go).
 #[test]
-fn an_owner_makes_the_commits_that_its_peer_has() {
+fn p3_an_owner_whose_worker_speaks_later_than_its_peers_was_not_set_back() {
     let (mut story, generation) = in_sync(9);
     story.holds_commit(B, Some(generation), 12);
     story.run(MS * 500);
-    assert!(story.nodes[A].holds, "{:?}", story.status(A));
-    assert_eq!(story.redundant(), [true, true]);
+    let group = &story.nodes[A].core.groups[0];
+    assert_eq!(story.nodes[A].core.holds(group), Holds::Newest);
 }
 
 /// ... whoever of their workers speaks first.
 #[test]
 fn p3_an_owner_that_was_set_back_waits_for_what_the_peers_worker_says() {
     let (mut story, generation) = in_sync(9);
-    for node in [A, B] {
-        story.power_cut(node);
-    }
-    story.run(MS * 1_000);
-    for node in [A, B] {
-        story.power_on(node);
-    }
-    story.run(MS * 50);
+    story.both_were_off();
     for round in 0..30 {
         story.holds_commit(A, Some(generation), 5);
         story.run(MS * 100);

@@ -329,11 +329,5 @@ mod tests {
         dial.reached();
         dial.again(Obstacle::ended(None));
         assert_eq!(dial.shown().1, "the session with the peer ended");
-        // A peer that has started again, and what stood before it.
-        dial.again(Obstacle::unreached("connection refused"));
-        assert!(dial.next_at > Instant::now());
-        dial.anew();
-        assert!(dial.next_at <= Instant::now());
-        assert_eq!(dial.shown(), (MirrorState::Syncing, "connecting to the peer".into()));
     }
 }

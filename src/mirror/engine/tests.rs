@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
+use super::owner::{Obstacle, Owner};
 use super::*;
 use crate::config::{Hash, NodeIndex};
 use crate::mirror::fixture::snapshot;
@@ -483,4 +484,50 @@ fn p3_what_users_do_comes_whatever_the_order() {
         engines.assert_no_conflicts();
         assert!(engines.refused.is_empty(), "{:#?}", engines.refused);
     }
+}
+
+/// What kept this node from the peer that was there before says nothing of the one that has started since.
+#[test]
+fn a_peer_that_has_started_again_is_dialled_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path().join("state");
+    let tree = config::Tree {
+        path: directory.path().join("www"),
+        exclude: Vec::new(),
+        hash: Hash::Auto,
+        max_delete_percent: 100,
+    };
+    fs::create_dir(&tree.path).unwrap();
+    let setup = Setup {
+        cluster: "pair".into(),
+        node: "owner".into(),
+        me: NodeIndex::Lower,
+        group: "web".into(),
+        trees: vec![tree],
+        state: state.clone(),
+        dial: Arc::new(|_, _| Err("connection refused".to_owned())),
+    };
+    let (beginning, _handle) = Engine::new(setup).unwrap();
+    let mut engine = Engine::with(beginning, Index::open(&state).unwrap());
+    let generation = Generation { number: 1, owner: NodeIndex::Lower, id: 9 };
+    let mut owner = Owner::new(generation);
+    (0..9).for_each(|_| owner.dial.again(Obstacle::unreached("connection refused")));
+    engine.mode = Mode::Out(Box::new(owner));
+    let due = |engine: &Engine| match &engine.mode {
+        Mode::Out(owner) => owner.dial.next_at <= Instant::now(),
+        Mode::Idle { .. } | Mode::In(_) => panic!("it is the owner"),
+    };
+    let order = |engine: &mut Engine, incarnation| {
+        let peer = PeerSync { crossover: None, incarnation };
+        let (duty, terms) = (MirrorDuty::Out(generation), MirrorTerms::default());
+        engine.ordered(1, duty, peer, terms, &mut |_| ());
+    };
+    assert!(!due(&engine));
+    order(&mut engine, Some(7));
+    assert!(due(&engine), "the first one");
+    // Its session ends with it; nobody is there.
+    order(&mut engine, None);
+    assert!(!due(&engine), "nobody is there");
+    order(&mut engine, Some(8));
+    assert!(due(&engine), "another one");
 }

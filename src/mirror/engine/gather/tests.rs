@@ -461,3 +461,26 @@ fn what_cannot_be_read_holds_up_nothing_else() {
     assert_file(&batch, "a");
     assert_eq!(place.rests.reasons().count(), 0);
 }
+
+/// Number 14: 30 000 files are renamed while the engine has something else to do, as long as it listens. What comes
+/// first is a series of its own: a takeover waits for no more.
+#[test]
+fn what_a_burst_of_renames_tells_is_taken_in_parts() {
+    const FILES: usize = 30_000;
+    let place = Place::at(Path::new("/dev/shm"));
+    let at = |kind: &str, number: usize| place.tree.join(format!("{kind}{number}"));
+    (0..FILES).for_each(|number| drop(File::create(at("old", number)).unwrap()));
+    let mut hints = Hints::new(&place.trees).unwrap();
+    for number in 0..FILES {
+        fs::rename(at("old", number), at("new", number)).unwrap();
+        if number.is_multiple_of(500) {
+            hints.listen().unwrap();
+        }
+    }
+    let pass = place.trees.open(&place.index).unwrap();
+    let series = Series::default();
+    assert!(hints.absorb(&pass, &place.index, &series, limits::SERIES_NAMES, &|| false).unwrap());
+    assert!(!hints.has_more_to_walk(), "the trees were walked");
+    let marked = place.index.dirty_len();
+    assert!((limits::SERIES_NAMES..4 * limits::SERIES_NAMES).contains(&marked), "{marked}");
+}
