@@ -210,8 +210,7 @@ fn strays_of_an_earlier_life_are_stopped() {
         scene.end();
         // One without a holder.
         scene.run_script("start");
-        // In the middle of an execve(2) a process has no environment.
-        scene.wait_for_processes(0);
+        scene.wait_for_the_daemon();
         assert_eq!(scene.left().len(), 1);
         scene.begin();
         scene.order_and_wait(duty);

@@ -165,6 +165,13 @@ impl Scene {
         self.wait_until("enough processes", |_| self.left().len() > more_than);
     }
 
+    /// Until the usual daemon has executed its last program. In the middle of an execve(2) a process has
+    /// no environment, so before that it comes and goes in `left`.
+    pub fn wait_for_the_daemon(&self) {
+        let name = || fs::read_to_string(format!("/proc/{}/comm", self.pid())).unwrap_or_default();
+        self.wait_until("the daemon", |_| name() == "sleep\n" && self.left().contains(&self.pid()));
+    }
+
     pub fn wait_for_file(&self, name: &str) {
         self.wait_until(name, |_| fs::read(self.path(name)).is_ok_and(|text| !text.is_empty()));
     }
