@@ -75,8 +75,8 @@ struct Station {
     /// Its worker's newest orders.
     services_ordered: Option<(u32, ServiceDuty)>,
     mirror_ordered: Option<(u32, MirrorDuty)>,
-    /// The generation that the trees are to be ready for, by the newest order.
-    ready_for: Option<Generation>,
+    /// The terms of the newest order: what the trees are to be ready for, and what they began.
+    mirror_terms: MirrorTerms,
     clients_ordered: Option<ClientDuty>,
     /// How often it was told to tickle.
     tickles: u32,
@@ -170,7 +170,7 @@ impl Story {
             addresses: Vec::new(),
             services_ordered: None,
             mirror_ordered: None,
-            ready_for: None,
+            mirror_terms: MirrorTerms::default(),
             clients_ordered: None,
             tickles: 0,
             announced_before: 0,
@@ -328,7 +328,7 @@ impl Story {
             }
             Command::Mirror { order, duty, terms, .. } => {
                 self.nodes[node].mirror_ordered = Some((order, duty));
-                self.nodes[node].ready_for = terms.intent;
+                self.nodes[node].mirror_terms = terms;
             }
             Command::Clients { duty, .. } => self.nodes[node].clients_ordered = Some(duty),
             Command::Tickle { .. } => {

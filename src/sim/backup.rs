@@ -40,11 +40,7 @@ impl World {
 
     /// The disk of a node without power is set back to a backup.
     pub(super) fn set_disk_back(&mut self, index: NodeIndex) {
-        let kept: Vec<Backup> = self.backups.0[index]
-            .iter()
-            .filter(|it| !self.is_before_its_unsent_generation(index, it))
-            .cloned()
-            .collect();
+        let kept = &self.backups.0[index];
         let at = self.rng.below(kept.len() as u64) as usize;
         if let Some(Backup { state, replicas }) = kept.get(at).cloned() {
             self.trace.note(self.now_us, || {
@@ -52,16 +48,6 @@ impl World {
             });
             self.replace_disk(index, state, replicas);
         }
-    }
-
-    /// Whether this was before a generation that the node was ready for and then began, and of which the peer received
-    /// nothing: the older trees would count as those that it began with. A known gap of P3.
-    fn is_before_its_unsent_generation(&self, index: NodeIndex, backup: &Backup) -> bool {
-        let (now, peer) = (&self.nodes[index].replicas, &self.nodes[index.other()].replicas);
-        backup.replicas.iter().zip(now).zip(peer).any(|((then, now), peer)| {
-            let began = now.copy_of.filter(|of| of.owner == index && then.copy_of != now.copy_of);
-            began.is_some_and(|of| then.ready_for.contains(&of) && peer.copy_of != Some(of))
-        })
     }
 
     /// The disk of a node without power is a new one, with nothing on it.

@@ -407,7 +407,8 @@ impl Core {
             Effect::ServedByPeer(group) => {
                 let state = self.groups.get(usize::from(group.0))?;
                 let serves = self.evidence.peer.group(group).is_some_and(|part| part.serving);
-                (self.side(state) == Side::Says(Stance::Active) && serves)
+                let side = self.side(state);
+                (matches!(side, Side::Says(Stance::Active | Stance::Claiming)) && serves)
                     .then(|| format!("{} is served by {}", state.name, name(self.me.other())))
             }
         }

@@ -4,7 +4,8 @@
 //! newest generation that was served, as far as this node knows, and if nothing that the owner had not sent is older
 //! than `max_behind`. Two more copies count as being of the newest generation: the trees that this node served in the
 //! generation before, if it handed them over for just that one; and the trees that were ready for a generation which
-//! this node then began, and which the index does not contain yet.
+//! this node then began, and which the index does not contain yet. These do not count on a disk that was set back: its
+//! trees may be of any time before that generation.
 //!
 //! Two copies that both were served, and of which neither contains the other, are *forked*: neither replaces the other
 //! without an administrator.
@@ -55,17 +56,18 @@ impl Core {
             return Holds::Older;
         }
         let served = self.disk.served_trees(&group.name);
+        let is_set_back = self.disk.is_set_back(&group.name);
         let Some(report) = known_report(group) else {
             // The last owner has what it served, even while its worker or its file system does not answer; the peer's
             // copy may be older.
-            let served_last = served.is_some_and(|served| served.owner == self.me);
+            let served_last = served.is_some_and(|served| served.owner == self.me) && !is_set_back;
             return if served_last { Holds::Newest } else { Holds::Nothing };
         };
         let Some(served) = served else {
             // There was no generation with trees.
             return report.copy_of.map_or(Holds::Nothing, |_| Holds::Newest);
         };
-        if report.ready_for == Some(served) {
+        if report.ready_for == Some(served) && !is_set_back {
             return Holds::Newest;
         }
         match report.copy_of {
@@ -100,15 +102,17 @@ impl Core {
             return false;
         }
         let served = self.disk.served_trees(&group.name);
-        let theirs = self.evidence.peer.group(group.index);
-        match (served, theirs) {
-            (Some(served), Some(part)) if served.owner == self.me && names(&part, served) => {
-                let mine = self.commit(group);
-                part.copy.holds == Holds::Newest
-                    && part.copy.detail.is_some_and(|detail| detail.commit.is_after(mine))
-            }
-            (Some(_) | None, Some(_) | None) => false,
-        }
+        served.filter(|served| served.owner == self.me).is_some_and(|served| {
+            self.peers_commit(group, served)
+                .is_some_and(|theirs| theirs.is_after(self.commit(group)))
+        })
+    }
+
+    /// The peer's newest commit of this generation, if its copy is of it.
+    fn peers_commit(&self, group: &GroupState, of: Generation) -> Option<CommitBeat> {
+        let part = self.evidence.peer.group(group.index)?;
+        let is_of_it = part.copy.holds == Holds::Newest && names(&part, of);
+        part.copy.detail.filter(|_| is_of_it).map(|detail| detail.commit)
     }
 
     /// The age in s of the changes of the peer's generation that this copy lacks, if it is too high.
@@ -212,11 +216,18 @@ impl Core {
             Role::Active(active) => Some(active.generation),
             Role::Releasing { drain: Some(drain), .. } => Some(drain.generation),
             Role::Draining(draining) => Some(draining.generation),
-            // What the peer begins with.
+            // What the peer begins with: all that was sent, unless its disk has been set back since.
             Role::Passive { .. }
             | Role::Wanting { .. }
             | Role::Probing { .. }
-            | Role::Releasing { drain: None, .. } => group.handing,
+            | Role::Releasing { drain: None, .. } => {
+                let handing = group.handing.filter(|(handing, peer)| {
+                    let theirs = self.peers_commit(group, *handing);
+                    *peer == self.evidence.peer.incarnation()
+                        || !theirs.is_some_and(|theirs| self.commit(group).is_after(theirs))
+                });
+                handing.map(|(handing, _)| handing)
+            }
         };
         let Some(generation) = generation else { return Unsent::Unknown };
         let reported = self.at_least_unsent(group.duties.unsent(self.now, generation));
@@ -358,14 +369,16 @@ impl Core {
     /// This node lets the peer claim the group that it served in `generation`: the peer's next generation begins with its
     /// trees.
     pub(in crate::core) fn note_handed(&self, group: &mut GroupState, generation: Generation) {
-        group.handing = group.duties.has_mirror().then_some(generation);
+        let peer = self.evidence.peer.incarnation();
+        group.handing = group.duties.has_mirror().then_some((generation, peer));
     }
 
     /// The peer has begun a generation.
     pub(in crate::core) fn note_begun(&mut self, group: &mut GroupState) {
         let Some(served) = self.disk.served(&group.name) else { return };
         if served.owner == self.me.other()
-            && let Some(before) = group.handing.filter(|before| served.number > before.number)
+            && let Some((before, _)) =
+                group.handing.filter(|(before, _)| served.number > before.number)
         {
             group.handing = None;
             group.handed = Some((before, served));

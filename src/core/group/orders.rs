@@ -366,7 +366,8 @@ impl Core {
         let served = self.disk.served_trees(&group.name);
         MirrorTerms {
             intent: self.disk.usable_intent(&group.name),
-            began: served.filter(|served| served.owner == self.me),
+            began: served
+                .filter(|served| served.owner == self.me && !self.disk.is_set_back(&group.name)),
             approved: matches!(&group.role, Role::Active(active) if active.approved),
         }
     }
@@ -380,7 +381,7 @@ impl Core {
     ) {
         // A crash may have come between the index's record of a generation and this node's.
         if let Some(of) = report.copy_of.filter(|of| of.owner == self.me) {
-            self.disk.learn(&group.name, of, true);
+            self.disk.recall(&group.name, of);
         }
         group.duties.mirror_reported(now, report);
     }

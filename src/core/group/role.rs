@@ -334,8 +334,8 @@ pub struct GroupState {
     pub lan: LanEvidence,
     /// A drain that ended because the peer died: the peer still lacks the last changes of the trees.
     pub undrained: Option<Draining>,
-    /// The generation that this node ended so that the peer can begin one.
-    pub handing: Option<Generation>,
+    /// The generation that this node ended so that the peer can begin one, and the peer's incarnation.
+    pub handing: Option<(Generation, Option<u64>)>,
     /// Such a generation, and the one that the peer began with its trees.
     pub handed: Option<(Generation, Generation)>,
     /// Since when the peer has served trees that seem not to contain this copy.

@@ -42,7 +42,7 @@ impl Core {
                 let role = group.role.clone();
                 self.step(now, group);
                 self.order_duties(group);
-                let says = (crate::core::talk::speak::stance(group), self.says_serving(group));
+                let says = (self.stance(group), self.says_serving(group));
                 if group.says != Some(says) {
                     group.says = Some(says);
                     self.beat_now = true;

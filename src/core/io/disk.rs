@@ -32,6 +32,9 @@ pub struct GroupDisk {
     /// Both nodes served trees, and neither copy contains the other.
     #[serde(default, skip_serializing_if = "is_no")]
     pub forked: bool,
+    /// `served` is a generation of this node that only the peer knew: this disk was set back to an earlier state.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub set_back: bool,
 }
 
 fn yes() -> bool {

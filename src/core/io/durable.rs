@@ -86,6 +86,18 @@ impl Disk {
         durable.is_some_and(|served| served == generation || outranks(served, generation))
     }
 
+    /// Newest generation known to have been served, without one of trees and of this node that the disk may not contain.
+    pub fn on_record(&self, name: &str) -> Option<Generation> {
+        let known = self.group(name);
+        let pending = |served: &Generation| {
+            known.trees && served.owner == self.me && !self.holds(name, *served)
+        };
+        if known.served.as_ref().is_some_and(pending) {
+            return self.durable.groups.get(name).and_then(|group| group.served);
+        }
+        known.served
+    }
+
     /// Newest generation known to have been served, if the group had mirrored trees then.
     pub fn served_trees(&self, name: &str) -> Option<Generation> {
         let group = self.group(name);
@@ -97,7 +109,12 @@ impl Disk {
         self.group(name).forked
     }
 
-    /// Sets that mark, or removes it.
+    /// Whether this disk was set back to before the newest generation, which this node served.
+    pub fn is_set_back(&self, name: &str) -> bool {
+        self.group(name).set_back
+    }
+
+    /// Sets the mark that both nodes' copies are forked, or removes it.
     pub fn set_forked(&mut self, name: &str, forked: bool) {
         let known = self.group(name);
         if known.forked != forked {
@@ -121,14 +138,24 @@ impl Disk {
         Some(self.next_generation(above))
     }
 
-    /// A beat names another generation that was served, of a group with or without mirrored `trees`.
+    /// A beat names another generation that was served, of a group with or without mirrored `trees`. A node tells of
+    /// its own generation when its disk contains it, so if this disk lacks it, it was set back.
     pub fn learn(&mut self, name: &str, served: Generation, trees: bool) {
-        let known = self.group(name);
-        let damaged = served.number > limits::GENERATION_LEARNED_MAX;
-        if damaged || known.served.is_some_and(|mine| !outranks(served, mine)) {
-            return;
+        if self.is_newer(name, served) {
+            self.follow(name, served, trees, served.owner == self.me);
         }
-        self.serve(name, served, trees);
+    }
+
+    /// The trees here are of this generation of this node: a crash came before the disk contained it.
+    pub fn recall(&mut self, name: &str, served: Generation) {
+        if self.is_newer(name, served) {
+            self.serve(name, served, true);
+        }
+    }
+
+    fn is_newer(&self, name: &str, served: Generation) -> bool {
+        let damaged = served.number > limits::GENERATION_LEARNED_MAX;
+        !damaged && self.served(name).is_none_or(|mine| outranks(served, mine))
     }
 
     /// The peer serves in this generation of its own. If this node knows one of the same number by another id, its disk
@@ -137,7 +164,7 @@ impl Disk {
         let same_place =
             |mine: Generation| (mine.number, mine.owner) == (generation.number, generation.owner);
         if self.served(name).is_some_and(same_place) {
-            self.serve(name, generation, trees);
+            self.follow(name, generation, trees, false);
         } else {
             self.learn(name, generation, trees);
         }
@@ -145,6 +172,10 @@ impl Disk {
 
     /// This generation is served from now on: it is the newest, and the next intent lies above it.
     pub fn serve(&mut self, name: &str, generation: Generation, trees: bool) {
+        self.follow(name, generation, trees, false);
+    }
+
+    fn follow(&mut self, name: &str, generation: Generation, trees: bool, set_back: bool) {
         let known = self.group(name);
         let usable = known.intent.filter(|intent| intent.number > generation.number);
         let intent = match usable {
@@ -152,7 +183,7 @@ impl Disk {
             None => self.next_generation(generation.number),
         };
         let (served, intent) = (Some(generation), Some(intent));
-        self.set_group(name, GroupDisk { served, intent, trees, ..known });
+        self.set_group(name, GroupDisk { served, intent, trees, set_back, ..known });
     }
 
     /// Sets whether the peer counts as gone after a restart; see [`DiskState::alone`].

@@ -6,7 +6,7 @@ use crate::beat::{Beat, CopyBeat, GroupBeat, Path, PathSet, Pulse, PulseKind, St
 use crate::config::{GroupIndex, NodeIndex};
 use crate::control::status::PathState;
 use crate::core::evidence::path::PathWatch;
-use crate::core::group::role::{GroupState, Role};
+use crate::core::group::role::{Active, GroupState, Role};
 use crate::core::io::disk::Generation;
 use crate::core::io::time::Time;
 use crate::core::{Command, Core, Phase};
@@ -261,8 +261,41 @@ impl Core {
         }
     }
 
+    /// This node's stance, for its beats. A generation of trees is only claimed until the disk contains it, so what the
+    /// peer knows and this node's disk does not, proves that the disk was set back (P3).
+    pub(in crate::core) fn stance(&self, group: &GroupState) -> Stance {
+        match &group.role {
+            Role::Passive { granted: Some(want) } => Stance::Granting(*want),
+            Role::Passive { granted: None } => {
+                if group.able {
+                    Stance::Passive
+                } else {
+                    Stance::Unable
+                }
+            }
+            Role::Wanting { want, .. } | Role::Probing { want, .. } => Stance::Wanting(*want),
+            Role::Active(active) => {
+                if active.offer.is_some() {
+                    Stance::Offering
+                } else if !self.is_on_record(group, active) {
+                    Stance::Claiming
+                } else {
+                    Stance::Active
+                }
+            }
+            Role::Releasing { handover: true, .. } | Role::Draining(_) => Stance::Offering,
+            Role::Releasing { handover: false, .. } => Stance::Active,
+        }
+    }
+
+    /// Whether a generation has begun, and counts as begun if this node dies now.
+    fn is_on_record(&self, group: &GroupState, active: &Active) -> bool {
+        let durable = || self.disk.holds(&group.name, active.generation);
+        active.has_begun() && (!group.duties.has_mirror() || durable())
+    }
+
     fn group_beat(&self, group: &GroupState) -> GroupBeat {
-        let stance = stance(group);
+        let stance = self.stance(group);
         let generation = match &group.role {
             Role::Active(active) if stance == Stance::Claiming => Some(active.generation),
             Role::Active(_)
@@ -299,30 +332,4 @@ pub(in crate::core) fn group_beat(
 /// The lower half of a link-local address; the upper is always fe80::.
 fn interface_part(address: Ipv6Addr) -> [u8; 8] {
     address.octets().last_chunk().copied().unwrap_or_default()
-}
-
-/// This node's stance, for its beats.
-pub(in crate::core) fn stance(group: &GroupState) -> Stance {
-    match &group.role {
-        Role::Passive { granted: Some(want) } => Stance::Granting(*want),
-        Role::Passive { granted: None } => {
-            if group.able {
-                Stance::Passive
-            } else {
-                Stance::Unable
-            }
-        }
-        Role::Wanting { want, .. } | Role::Probing { want, .. } => Stance::Wanting(*want),
-        Role::Active(active) => {
-            if active.offer.is_some() {
-                Stance::Offering
-            } else if !active.has_begun() {
-                Stance::Claiming
-            } else {
-                Stance::Active
-            }
-        }
-        Role::Releasing { handover: true, .. } | Role::Draining(_) => Stance::Offering,
-        Role::Releasing { handover: false, .. } => Stance::Active,
-    }
 }

@@ -44,7 +44,7 @@ impl Core {
     #[cfg(test)]
     pub fn offers(&self, group: GroupIndex) -> bool {
         let group = self.groups.get(usize::from(group.0));
-        group.is_some_and(|group| super::speak::stance(group) == Stance::Offering)
+        group.is_some_and(|group| self.stance(group) == Stance::Offering)
     }
 
     fn peer_status(&self, now: Time) -> Peer {

@@ -9,16 +9,20 @@ use crate::core::group::step::Side;
 impl Story {
     /// The worker reports on its newest order for the mirror: all is well, and here is that commit.
     fn holds_commit(&mut self, node: usize, copy_of: Option<Generation>, commit: u64) {
+        self.has_commit(node, copy_of, commit, false);
+    }
+
+    fn has_commit(&mut self, node: usize, copy_of: Option<Generation>, commit: u64, drained: bool) {
         let (order, duty) = self.nodes[node].mirror_ordered.expect("something was ordered");
         let report = MirrorReport {
             order,
             still: duty == MirrorDuty::Still,
-            drained: false,
+            drained,
             complete: true,
             known: true,
             copy_of,
             commit,
-            ready_for: self.nodes[node].ready_for,
+            ready_for: self.nodes[node].mirror_terms.intent,
             empty: false,
             in_sync: true,
             unsent: Unsent::Nothing,
@@ -143,6 +147,104 @@ fn an_owner_that_was_set_back_leaves_the_group_to_who_has_more() {
         }
         assert!(!story.nodes[A].holds, "an older copy is served");
         assert!(story.nodes[B].holds, "{:?}", story.status(B));
+    }
+}
+
+/// A's disk is set back to before a generation that it was ready for and then began, while B, which knows of it, received
+/// nothing of it: the trees of neither are those that were served last (seeds 356, 877 and 1885 of `sequence`). Without
+/// having been set back, A serves.
+#[test]
+fn p3_trees_from_before_a_generation_are_not_those_that_it_began_with() {
+    for is_set_back in [true, false] {
+        let (mut story, before) = in_sync(9);
+        story.power_cut(B);
+        story.run(MS * 2_000);
+        story.power_cut(A);
+        story.power_on(A);
+        story.run(MS * 200);
+        let older = story.nodes[A].disk.clone();
+        story.holds_commit(A, Some(before), 9);
+        story.run(MS * 1_000);
+        assert!(story.nodes[A].holds, "{:?}", story.status(A));
+        let began = story.nodes[A].core.disk.served("web").expect("it serves");
+        story.power_on(B);
+        story.run(MS * 500);
+        assert!(began != before && story.nodes[B].core.disk.served("web") == Some(began));
+        story.power_cut(A);
+        if is_set_back {
+            story.nodes[A].disk = older;
+        }
+        story.power_on(A);
+        for round in 0..50 {
+            story.run(MS * 100);
+            let terms = story.nodes[A].mirror_terms;
+            let of = if terms.began == Some(began) { began } else { before };
+            if round == 0 {
+                // Its index has yet to obey the order.
+                story.nodes[A].mirror_terms.intent = Some(began);
+            }
+            story.holds_commit(A, Some(of), 9);
+            if round == 0 {
+                let core = &story.nodes[A].core;
+                assert_eq!(core.holds(&core.groups[0]) == Holds::Newest, !is_set_back);
+            }
+            story.nodes[A].mirror_terms = terms;
+            story.holds_commit(B, Some(before), 9);
+        }
+        let holds = [A, B].map(|node| story.nodes[node].holds);
+        assert_eq!(holds, [!is_set_back, false], "{:?}", story.status(A));
+    }
+}
+
+/// The owner hands over everything to a peer that dies before its claim is through, and whose disk is set back then:
+/// nothing is unsent, and yet the peer's copy is older (seed 1885 of `sequence`).
+#[test]
+fn p3_a_replica_that_was_set_back_is_older_than_what_its_owner_has() {
+    for (commit, serves) in [(5, false), (9, true)] {
+        let (mut story, generation) = in_sync(9);
+        let generation = Some(generation);
+        story.deaf_to_claims = true;
+        story.give(A, Event::Wished { request: 1, wish: Wish::Standby(NodeIndex::Lower) });
+        for _ in 0..5 {
+            story.run(MS * 100);
+            story.has_commit(A, generation, 9, true);
+            story.holds_commit(B, generation, 9);
+        }
+        assert!(!story.nodes[A].holds);
+        story.power_cut(B);
+        story.run(MS * 500);
+        story.deaf_to_claims = false;
+        story.power_on(B);
+        for _ in 0..30 {
+            story.run(MS * 100);
+            story.holds_commit(A, generation, 9);
+            story.holds_commit(B, generation, commit);
+        }
+        assert_eq!(story.nodes[B].holds, serves, "{:?}", story.status(B).groups);
+    }
+}
+
+/// A node tells of its generation when its disk has it, in its beats and in its last will: one that died before was not
+/// set back.
+#[test]
+fn p3_a_generation_that_its_owners_disk_never_had_proves_nothing() {
+    for dies in [false, true] {
+        let (mut story, before) = in_sync(9);
+        story.power_cut(A);
+        story.run(MS * 100);
+        story.deaf_disk = true;
+        story.holds_commit(B, Some(before), 9);
+        story.run(MS * 500);
+        assert!(story.nodes[B].holds, "{:?}", story.status(B));
+        story.power_on(A);
+        story.run(MS * 500);
+        if dies {
+            story.kill_heart(B);
+        } else {
+            story.run(limits::RECORD_PATIENCE);
+        }
+        story.run(MS * 100);
+        assert_eq!(story.nodes[A].core.disk.served("web"), Some(before));
     }
 }
 

@@ -48,7 +48,7 @@ impl Story {
             known: true,
             copy_of,
             commit: 0,
-            ready_for: self.nodes[node].ready_for,
+            ready_for: self.nodes[node].mirror_terms.intent,
             empty: false,
             in_sync: true,
             unsent: Unsent::Nothing,
