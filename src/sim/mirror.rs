@@ -123,8 +123,11 @@ impl World {
             self.forget_session(index, group);
         }
         let replica = self.replica(index, group);
-        if terms.began.is_some_and(|began| replica.ready_for.contains(&began)) {
-            replica.copy_of = terms.began;
+        let is_newer =
+            |began: &Generation| replica.copy_of.is_none_or(|of| began.number > of.number);
+        let began = terms.began.filter(|began| replica.ready_for.contains(began));
+        if let Some(began) = began.filter(is_newer) {
+            replica.copy_of = Some(began);
         }
         replica.ready_for.extend(terms.intent);
         self.engine(index, group).ready_for = terms.intent;

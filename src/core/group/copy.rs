@@ -187,6 +187,23 @@ impl Core {
         CommitBeat::of(if newest { report.commit } else { 0 })
     }
 
+    /// Whether this node would know of this generation of its own, of trees, if it died now: its state or its index is
+    /// on disk with it. Before, it does not tell its peer (P3): what only the peer knows proves that this disk was set
+    /// back.
+    pub(in crate::core) fn is_on_record(&self, group: &GroupState, generation: Generation) -> bool {
+        let of = known_report(group).and_then(|report| report.copy_of);
+        !group.duties.has_mirror()
+            || generation.owner != self.me
+            || of == Some(generation)
+            || self.disk.holds(&group.name, generation)
+    }
+
+    /// The newest generation that was served, as this node tells its peer.
+    pub(in crate::core) fn newest_on_record(&self, group: &GroupState) -> Option<Generation> {
+        let served = self.disk.served(&group.name).filter(|it| self.is_on_record(group, *it));
+        served.or_else(|| self.disk.durably_served(&group.name))
+    }
+
     /// What this node's beats say about its copy.
     pub(in crate::core) fn copy_beat(&self, group: &GroupState) -> CopyBeat {
         if !group.duties.has_mirror() {

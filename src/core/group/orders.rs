@@ -188,8 +188,7 @@ impl Duties {
 
     /// When standing by counts as done without a report: a warm service that does not start must not stop the mirror.
     pub fn stood_by_at(&self) -> Option<Time> {
-        let stands_by = self.services.1 == ServiceDuty::Standby && !self.stood_by;
-        (stands_by && self.has_services).then(|| self.services_since + self.stop_patience)
+        self.still_stops().then(|| self.services_since + self.stop_patience)
     }
 
     fn note_services(&mut self, now: Time) {
@@ -197,8 +196,8 @@ impl Duties {
         if done != self.done {
             (self.done, self.done_changed_at) = (done, now);
         }
-        let stands_by = self.services_are(ServiceDuty::Standby) == ServiceWord::Done;
-        self.stood_by |= stands_by || self.stood_by_at().is_some_and(|at| now >= at);
+        self.stood_by |= !self.has_services || (self.must_stop() && done);
+        self.stood_by |= self.stood_by_at().is_some_and(|at| now >= at);
     }
 
     /// When services that were ordered to run and report nothing count as failed.
@@ -231,7 +230,11 @@ impl Duties {
     /// Whether services may still run here that must not run on both nodes; at most for the time that they may take to
     /// stop.
     pub fn still_stops(&self) -> bool {
-        self.has_services && self.services.1 == ServiceDuty::Standby && !self.stood_by
+        self.has_services && self.must_stop() && !self.stood_by
+    }
+
+    fn must_stop(&self) -> bool {
+        matches!(self.services.1, ServiceDuty::Standby | ServiceDuty::End)
     }
 
     /// When trees that were ordered to be still should have come to rest. `None` before the first report, because the
@@ -312,7 +315,8 @@ impl Core {
                 let order = group.duties.order;
                 group.duties.services = (order, duty);
                 group.duties.services_since = self.now;
-                group.duties.stood_by = false;
+                // What stands by and is to end no longer runs where it must not.
+                group.duties.stood_by &= duty == ServiceDuty::End;
                 group.duties.idle_fails = false;
                 group.duties.done = false;
                 group.duties.done_changed_at = self.now;

@@ -82,20 +82,13 @@ impl Disk {
 
     /// Whether the disk contains this generation or a later one.
     pub fn holds(&self, name: &str, generation: Generation) -> bool {
-        let durable = self.durable.groups.get(name).and_then(|group| group.served);
-        durable.is_some_and(|served| served == generation || outranks(served, generation))
+        self.durably_served(name)
+            .is_some_and(|served| served == generation || outranks(served, generation))
     }
 
-    /// Newest generation known to have been served, without one of trees and of this node that the disk may not contain.
-    pub fn on_record(&self, name: &str) -> Option<Generation> {
-        let known = self.group(name);
-        let pending = |served: &Generation| {
-            known.trees && served.owner == self.me && !self.holds(name, *served)
-        };
-        if known.served.as_ref().is_some_and(pending) {
-            return self.durable.groups.get(name).and_then(|group| group.served);
-        }
-        known.served
+    /// Newest served generation that the disk contains.
+    pub fn durably_served(&self, name: &str) -> Option<Generation> {
+        self.durable.groups.get(name).and_then(|group| group.served)
     }
 
     /// Newest generation known to have been served, if the group had mirrored trees then.
@@ -158,6 +151,22 @@ impl Disk {
         !damaged && self.served(name).is_none_or(|mine| outranks(served, mine))
     }
 
+    /// The peer claims this generation, and may serve in it: the next intent lies above it.
+    pub fn avoid(&mut self, name: &str, claimed: Generation) {
+        let known = self.group(name);
+        if claimed.number <= limits::GENERATION_LEARNED_MAX {
+            let intent = Some(self.intent_above(known.intent, claimed.number));
+            self.set_group(name, GroupDisk { intent, ..known });
+        }
+    }
+
+    fn intent_above(&mut self, intent: Option<Generation>, number: u32) -> Generation {
+        match intent.filter(|intent| intent.number > number) {
+            Some(intent) => intent,
+            None => self.next_generation(number),
+        }
+    }
+
     /// The peer serves in this generation of its own. If this node knows one of the same number by another id, its disk
     /// was set back: the owner knows its generation's id.
     pub fn learn_from_owner(&mut self, name: &str, generation: Generation, trees: bool) {
@@ -177,12 +186,8 @@ impl Disk {
 
     fn follow(&mut self, name: &str, generation: Generation, trees: bool, set_back: bool) {
         let known = self.group(name);
-        let usable = known.intent.filter(|intent| intent.number > generation.number);
-        let intent = match usable {
-            Some(intent) => intent,
-            None => self.next_generation(generation.number),
-        };
-        let (served, intent) = (Some(generation), Some(intent));
+        let intent = Some(self.intent_above(known.intent, generation.number));
+        let served = Some(generation);
         self.set_group(name, GroupDisk { served, intent, trees, set_back, ..known });
     }
 

@@ -1,6 +1,6 @@
 //! Frames that come in, and what follows from them at once.
 
-use crate::beat::{Beat, DropReason, GroupBeat, Path, Pulse, PulseKind, Stance};
+use crate::beat::{Beat, DropReason, Path, Pulse, PulseKind, Stance};
 use crate::control::event::Kind;
 use crate::control::status::NodeState;
 use crate::core::evidence::peer::{Death, Life, Verdict};
@@ -182,11 +182,14 @@ impl Core {
     }
 
     fn learn_generations(&mut self, beat: &Beat) {
-        let known = |part: &&GroupBeat| part.generation > 0 && part.stance != Stance::Claiming;
-        for part in beat.groups.iter().filter(known) {
+        for part in beat.groups.iter().filter(|part| part.generation > 0) {
             let served =
                 crate::core::Generation { number: part.generation, owner: part.owner, id: part.id };
             if let Some(group) = self.groups.get(usize::from(part.group.0)) {
+                if part.stance == Stance::Claiming {
+                    self.disk.avoid(&group.name, served);
+                    continue;
+                }
                 let trees = group.duties.has_mirror();
                 // Forked: the generations of both nodes are kept apart until an administrator decides. If both
                 // serve, one of them releases and follows the other.

@@ -6,7 +6,7 @@ use crate::beat::{Beat, CopyBeat, GroupBeat, Path, PathSet, Pulse, PulseKind, St
 use crate::config::{GroupIndex, NodeIndex};
 use crate::control::status::PathState;
 use crate::core::evidence::path::PathWatch;
-use crate::core::group::role::{Active, GroupState, Role};
+use crate::core::group::role::{GroupState, Role};
 use crate::core::io::disk::Generation;
 use crate::core::io::time::Time;
 use crate::core::{Command, Core, Phase};
@@ -277,7 +277,7 @@ impl Core {
             Role::Active(active) => {
                 if active.offer.is_some() {
                     Stance::Offering
-                } else if !self.is_on_record(group, active) {
+                } else if !active.has_begun() || !self.is_on_record(group, active.generation) {
                     Stance::Claiming
                 } else {
                     Stance::Active
@@ -286,12 +286,6 @@ impl Core {
             Role::Releasing { handover: true, .. } | Role::Draining(_) => Stance::Offering,
             Role::Releasing { handover: false, .. } => Stance::Active,
         }
-    }
-
-    /// Whether a generation has begun, and counts as begun if this node dies now.
-    fn is_on_record(&self, group: &GroupState, active: &Active) -> bool {
-        let durable = || self.disk.holds(&group.name, active.generation);
-        active.has_begun() && (!group.duties.has_mirror() || durable())
     }
 
     fn group_beat(&self, group: &GroupState) -> GroupBeat {
@@ -303,7 +297,7 @@ impl Core {
             | Role::Wanting { .. }
             | Role::Probing { .. }
             | Role::Releasing { .. }
-            | Role::Draining(_) => self.disk.served(&group.name),
+            | Role::Draining(_) => self.newest_on_record(group),
         };
         let (serving, copy) = (self.says_serving(group), self.copy_beat(group));
         group_beat(group.index, stance, serving, generation, copy)

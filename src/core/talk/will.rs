@@ -38,7 +38,7 @@ impl Core {
         // A claim that is under way is no generation yet.
         let released = |group: &GroupState| {
             let copy = CopyBeat { detail: None, ..self.copy_beat(group) };
-            group_beat(group.index, Stance::Passive, false, self.disk.on_record(&group.name), copy)
+            group_beat(group.index, Stance::Passive, false, self.newest_on_record(group), copy)
         };
         // Only what seldom changes, because each change is written into the page. The rest (times, reach, addresses)
         // the peer knows from earlier beats or no longer needs.

@@ -231,6 +231,31 @@ fn an_offer_because_of_a_failed_service_outlives_the_peers_first_word() {
     assert_eq!(story.services_ordered(B), Some(ServiceDuty::Run));
 }
 
+/// A node whose services are being stopped for the peer is told to shut down: the peer goes on waiting for them (seed
+/// 2422 of `furnished`).
+#[test]
+fn a_shutdown_does_not_make_the_peer_start_what_still_stops_here() {
+    let mut story = with_service();
+    story.run(Duration::from_secs(1));
+    story.services(B, ServiceWord::Done);
+    story.run(Duration::from_secs(1));
+    story.services(A, ServiceWord::Done);
+    story.services(B, ServiceWord::Done);
+    story.run(Duration::from_secs(1));
+    story.lan[A] = false;
+    story.give(A, Event::Carrier { link: Link::Lan, up: false });
+    story.run(100 * MS);
+    assert!(story.nodes[B].holds && !story.nodes[A].holds);
+    assert_eq!(story.services_ordered(B), Some(ServiceDuty::Standby));
+    story.give(A, Event::Shutdown);
+    story.run(100 * MS);
+    assert_eq!(story.services_ordered(A), Some(ServiceDuty::End));
+    assert_eq!(story.services_ordered(B), Some(ServiceDuty::Standby));
+    story.services(A, ServiceWord::Done);
+    story.run(100 * MS);
+    assert_eq!(story.services_ordered(B), Some(ServiceDuty::Run));
+}
+
 /// A node in standby mode whose services an earlier heart has left running.
 fn wanted_while_services_run() -> Story {
     let mut story = with_service();

@@ -98,8 +98,10 @@ impl Engine {
     pub(super) fn record(&mut self, terms: MirrorTerms) {
         let recorded = self.index.copy().and_then(|copy| {
             let mut new = copy.clone();
-            if terms.began.is_some_and(|began| new.ready_for.contains(&began)) {
-                new.of = terms.began;
+            // The index may be ahead of the heart's record: a crash came between the two.
+            let began = terms.began.filter(|began| new.ready_for.contains(began));
+            if began.map(|it| it.number) > new.of.map(|it| it.number) {
+                new.of = began;
             }
             if let Some(intent) = terms.intent.filter(|intent| !new.ready_for.contains(intent)) {
                 new.ready_for.push(intent);

@@ -486,13 +486,11 @@ fn p3_what_users_do_comes_whatever_the_order() {
     }
 }
 
-/// What kept this node from the peer that was there before says nothing of the one that has started since.
-#[test]
-fn a_peer_that_has_started_again_is_dialled_at_once() {
-    let directory = tempfile::tempdir().unwrap();
-    let state = directory.path().join("state");
+/// The engine of an empty tree, without a peer.
+fn lone_engine(directory: &Path) -> Engine {
+    let state = directory.join("state");
     let tree = config::Tree {
-        path: directory.path().join("www"),
+        path: directory.join("www"),
         exclude: Vec::new(),
         hash: Hash::Auto,
         max_delete_percent: 100,
@@ -508,7 +506,30 @@ fn a_peer_that_has_started_again_is_dialled_at_once() {
         dial: Arc::new(|_, _| Err("connection refused".to_owned())),
     };
     let (beginning, _handle) = Engine::new(setup).unwrap();
-    let mut engine = Engine::with(beginning, Index::open(&state).unwrap());
+    Engine::with(beginning, Index::open(&state).unwrap())
+}
+
+/// A crash came after the index had a generation and before the heart's state had it: the next heart names an older
+/// one.
+#[test]
+fn p3_the_index_does_not_go_back_to_an_older_generation() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut engine = lone_engine(directory.path());
+    let [older, newer] = [3, 6].map(|number| Generation { number, owner: NodeIndex::Lower, id: 9 });
+    for (began, of) in [(older, older), (newer, newer), (older, newer)] {
+        let copy = engine.index.copy().unwrap();
+        engine.index.set_copy(&CopyState { ready_for: vec![older, newer], ..copy }).unwrap();
+        let terms = MirrorTerms { began: Some(began), ..MirrorTerms::default() };
+        engine.ordered(1, MirrorDuty::Still, PeerSync::default(), terms, &mut |_| ());
+        assert_eq!(engine.index.copy().unwrap().of, Some(of));
+    }
+}
+
+/// What kept this node from the peer that was there before says nothing of the one that has started since.
+#[test]
+fn a_peer_that_has_started_again_is_dialled_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut engine = lone_engine(directory.path());
     let generation = Generation { number: 1, owner: NodeIndex::Lower, id: 9 };
     let mut owner = Owner::new(generation);
     (0..9).for_each(|_| owner.dial.again(Obstacle::unreached("connection refused")));
