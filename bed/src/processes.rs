@@ -1,5 +1,6 @@
 //! The processes of a node: all those in its namespace.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use nix::errno::Errno;
@@ -68,20 +69,26 @@ pub fn signal(namespace: &Namespace, target: Target, signal: Signal) -> Result<u
     Ok(count)
 }
 
-/// Stops all processes, and returns when none runs any more.
+/// Stops all processes, and returns when none runs any more. One that waits inside the kernel (state `D`: for a disk, or
+/// in vfork(2) for a child that was stopped before it) stops before it does anything else.
 ///
 /// # Errors
 /// Some still run after [`limits::BED_SOON`].
 pub fn freeze(namespace: &Namespace) -> Result<(), BedError> {
     let deadline = Instant::now() + limits::BED_SOON;
+    let mut told = BTreeSet::new();
     loop {
+        let stops = |process: &Process| {
+            process.state == 'T' || (process.state == 'D' && told.contains(&process.pid))
+        };
         let running: Vec<Process> =
-            list(namespace)?.into_iter().filter(|process| process.state != 'T').collect();
+            list(namespace)?.into_iter().filter(|process| !stops(process)).collect();
         if running.is_empty() {
             return Ok(());
         }
         for process in running {
             send(process.pid, Signal::SIGSTOP)?;
+            told.insert(process.pid);
         }
         if Instant::now() > deadline {
             return Err(BedError::Late("the processes of the node to stop".into()));

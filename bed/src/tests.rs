@@ -319,6 +319,31 @@ fn the_serial_line_has_a_speed_a_plug_and_noise() {
     assert!(noisy.len() > sent.len(), "noise adds bytes");
 }
 
+/// A process in vfork(2) cannot stop while its child does not go on, and does nothing meanwhile.
+#[test]
+fn a_process_that_waits_in_vfork_counts_as_frozen() {
+    let _alone = alone();
+    let bed = bed(false);
+    let namespace = &bed.wiring.seat(A).namespace;
+    let script = format!("syscall({}) or sleep 1000", nix::libc::SYS_vfork);
+    let mut child = namespace
+        .run(|| Command::new("perl").args(["-e", &script]).stdin(Stdio::null()).spawn())
+        .expect("a namespace")
+        .expect("a process");
+    let begin = Instant::now();
+    let waits = || {
+        let both = processes::list(namespace).expect("a list");
+        both.len() == 2 && both.iter().any(|process| process.state == 'D')
+    };
+    while !waits() {
+        assert!(begin.elapsed() < limits::BED_WHOLE_WITHIN, "it waits for its child");
+        std::thread::yield_now();
+    }
+    processes::freeze(namespace).expect("frozen");
+    processes::kill_all(namespace).expect("killed");
+    let _ = child.wait();
+}
+
 #[test]
 fn a_frozen_node_still_answers_by_its_kernel() {
     let _alone = alone();

@@ -23,6 +23,7 @@ mod judge;
 mod kept;
 mod links;
 mod look;
+mod mail;
 mod mode;
 mod orders;
 mod outgoing;
@@ -40,11 +41,11 @@ mod trees;
 mod walk;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 pub use self::begin::Beginning;
 use self::connection::Connection;
@@ -52,6 +53,8 @@ pub use self::connection::decline;
 use self::crash::OwnerMark;
 use self::kept::Kept;
 use self::look::Look;
+pub use self::mail::Handle;
+use self::mail::{Mail, lock};
 use self::mode::Mode;
 use self::replica::Replica;
 use self::report::{News, Rate, Skipped};
@@ -154,73 +157,6 @@ pub enum Input {
         /// Number of the watch.
         watch: u64,
     },
-}
-
-#[derive(Debug, Default)]
-struct Mail {
-    order: Option<(u32, MirrorDuty, PeerSync, MirrorTerms)>,
-    syncs: Vec<u64>,
-    approved: bool,
-    over: bool,
-}
-
-/// The other end of an engine.
-#[derive(Clone, Debug)]
-pub struct Handle {
-    mail: Arc<Mutex<Mail>>,
-    inbox: Sender<Input>,
-    look: Look,
-}
-
-impl Handle {
-    /// Orders a duty; it replaces one that was not begun.
-    pub fn order(&self, order: u32, duty: MirrorDuty, peer: PeerSync, terms: MirrorTerms) {
-        lock(&self.mail).order = Some((order, duty, peer, terms));
-        self.wake();
-    }
-
-    /// A person has said that the trees here are the ones to keep.
-    pub fn approve(&self) {
-        lock(&self.mail).approved = true;
-        self.wake();
-    }
-
-    /// Asks for everything written until now to be on the peer.
-    pub fn sync(&self, request: u64) {
-        lock(&self.mail).syncs.push(request);
-        self.wake();
-    }
-
-    /// A link of the owner. Declined if the engine does not keep up.
-    pub fn arrived(&self, link: Incoming) {
-        match self.inbox.try_send(Input::Arrived(Box::new(link))) {
-            Err(TrySendError::Full(Input::Arrived(link))) => {
-                decline(*link, "it is busy with another task for this group");
-            }
-            Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
-        }
-    }
-
-    /// Looks whether the engine gets on; tells if a file system holds it. Call it about once a second.
-    pub fn look(&self, now: Instant, mut tell: impl FnMut(Telling)) {
-        self.look.look(now, &mut tell);
-    }
-
-    /// Ends the engine.
-    pub fn end(&self) {
-        lock(&self.mail).over = true;
-        self.wake();
-    }
-
-    fn wake(&self) {
-        // A full inbox wakes it, too.
-        let _ = self.inbox.try_send(Input::Wake);
-    }
-}
-
-fn lock(mail: &Mutex<Mail>) -> MutexGuard<'_, Mail> {
-    // A panic ends the process: there is no poison.
-    mail.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The engine of one group.
