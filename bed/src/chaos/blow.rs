@@ -148,6 +148,9 @@ impl Health {
             Other => owner.other(),
         };
         let lit = |bed: &Bed, node| bed.plugs().powered(node);
+        if hides_an_address(bed, blow, of)? {
+            return Ok(format!("{blow:?} is left out"));
+        }
         Ok(match blow {
             Cut(who) => self.cut(bed, of(who))?,
             CutBoth(who) => {
@@ -321,6 +324,22 @@ impl Health {
         }
         Ok(())
     }
+}
+
+/// Whether a node would be off the LAN whose heart does not work: its kernel keeps the address until the lease ends, and
+/// nobody can see that (excused from P1).
+fn hides_an_address(
+    bed: &Bed,
+    blow: Blow,
+    of: impl Fn(Who) -> NodeIndex,
+) -> Result<bool, BedError> {
+    if let Freeze(who, Target::All | Target::Heart) | Kill(who, Target::All) = blow {
+        return Ok(bed.plugs().powered(of(who)) && !bed.plugs().lan_carries(of(who)));
+    }
+    let Pull(Cable::Lan(who)) = blow else { return Ok(false) };
+    let processes = bed.processes(of(who))?;
+    let works = processes.iter().any(|it| it.comm == "clusterd-heart" && it.state != 'T');
+    Ok(bed.plugs().powered(of(who)) && !works)
 }
 
 /// What an administrator said, and what the daemon answered: it may refuse.
