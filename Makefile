@@ -37,8 +37,8 @@ demo: deps
 	$(CARGO) build --release --locked
 	$(CARGO) run --release --locked --package clusterd-bed
 
-# File systems that the tests make on loop devices.
-test: PACKAGES += e2fsprogs xfsprogs
+# Tests make file systems on loop devices, set attributes of files and close ports.
+test: PACKAGES += attr e2fsprogs nftables xfsprogs
 test: deps
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings

@@ -504,6 +504,7 @@ impl Engine {
     }
 
     pub(super) fn feed_sender(&mut self, event: sender::Event) {
+        let was_linked = self.connection.is_open() || matches!(event, sender::Event::Cut(_));
         self.with_owner(|owner, now, around| {
             if let Ok(outgoing) = &mut owner.outgoing {
                 outgoing.handle(now, event, around);
@@ -516,7 +517,7 @@ impl Engine {
                 if owner.outgoing.as_ref().is_ok_and(in_sync) {
                     owner.dial.reached();
                 }
-            } else if !owner.dial.under_way && owner.dial.next_at <= Instant::now() {
+            } else if was_linked && !owner.dial.under_way && owner.dial.next_at <= Instant::now() {
                 let state = owner.outgoing.as_ref().ok().and_then(|it| it.sent.state.as_ref());
                 let obstacle = Obstacle::ended(state);
                 owner.dial.again(obstacle);

@@ -11,6 +11,7 @@ use super::owner::{Obstacle, Owner};
 use super::*;
 use crate::config::{Hash, NodeIndex};
 use crate::mirror::fixture::snapshot;
+use crate::mirror::session::sender;
 use crate::mirror::transport::loopback::{Cable, PATIENCE, arrive};
 use crate::sys::ns::Namespace;
 use clusterd_bed::tree::churn::Churn;
@@ -523,6 +524,28 @@ fn p3_the_index_does_not_go_back_to_an_older_generation() {
         engine.ordered(1, MirrorDuty::Still, PeerSync::default(), terms, &mut |_| ());
         assert_eq!(engine.index.copy().unwrap().of, Some(of));
     }
+}
+
+/// Whatever else wakes the sender between two attempts to reach the peer.
+#[test]
+fn what_stands_in_the_way_is_not_masked_by_the_end_of_the_session_before() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut engine = lone_engine(directory.path());
+    let generation = Generation { number: 1, owner: NodeIndex::Lower, id: 9 };
+    engine.mode = Mode::Out(Box::new(Owner::new(generation)));
+    let (duty, terms) = (MirrorDuty::Out(generation), MirrorTerms::default());
+    engine.ordered(1, duty, PeerSync::default(), terms, &mut |_| ());
+    let mut obstacles = |event: sender::Event| {
+        engine.feed_sender(event);
+        let Mode::Out(owner) = &mut engine.mode else { panic!("it is the owner") };
+        // The next attempt is due.
+        owner.dial.next_at = Instant::now();
+        owner.dial.failed
+    };
+    let before = obstacles(sender::Event::Tick);
+    assert_eq!(obstacles(sender::Event::Cut("the peer closed the link".to_owned())), before + 1);
+    assert_eq!(obstacles(sender::Event::Tick), before + 1);
+    assert_eq!(obstacles(sender::Event::Dirty), before + 1);
 }
 
 /// What kept this node from the peer that was there before says nothing of the one that has started since.
