@@ -123,11 +123,9 @@ impl World {
             self.forget_session(index, group);
         }
         let replica = self.replica(index, group);
-        let is_newer =
-            |began: &Generation| replica.copy_of.is_none_or(|of| began.number > of.number);
         let began = terms.began.filter(|began| replica.ready_for.contains(began));
-        if let Some(began) = began.filter(is_newer) {
-            replica.copy_of = Some(began);
+        if began.map(|it| it.number) > replica.copy_of.map(|it| it.number) {
+            replica.copy_of = began;
         }
         replica.ready_for.extend(terms.intent);
         self.engine(index, group).ready_for = terms.intent;

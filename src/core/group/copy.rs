@@ -56,18 +56,17 @@ impl Core {
             return Holds::Older;
         }
         let served = self.disk.served_trees(&group.name);
-        let is_set_back = self.disk.is_set_back(&group.name);
+        let began = self.disk.began_trees(&group.name);
         let Some(report) = known_report(group) else {
             // The last owner has what it served, even while its worker or its file system does not answer; the peer's
             // copy may be older.
-            let served_last = served.is_some_and(|served| served.owner == self.me) && !is_set_back;
-            return if served_last { Holds::Newest } else { Holds::Nothing };
+            return if began.is_some() { Holds::Newest } else { Holds::Nothing };
         };
         let Some(served) = served else {
             // There was no generation with trees.
             return report.copy_of.map_or(Holds::Nothing, |_| Holds::Newest);
         };
-        if report.ready_for == Some(served) && !is_set_back {
+        if began.is_some() && report.ready_for == began {
             return Holds::Newest;
         }
         match report.copy_of {

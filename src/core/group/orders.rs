@@ -367,11 +367,9 @@ impl Core {
     }
 
     fn mirror_terms(&self, group: &GroupState) -> MirrorTerms {
-        let served = self.disk.served_trees(&group.name);
         MirrorTerms {
             intent: self.disk.usable_intent(&group.name),
-            began: served
-                .filter(|served| served.owner == self.me && !self.disk.is_set_back(&group.name)),
+            began: self.disk.began_trees(&group.name),
             approved: matches!(&group.role, Role::Active(active) if active.approved),
         }
     }

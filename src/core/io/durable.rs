@@ -97,14 +97,15 @@ impl Disk {
         group.served.filter(|_| group.trees)
     }
 
+    /// The same, if this node began it, on this disk: not if the disk was set back since.
+    pub fn began_trees(&self, name: &str) -> Option<Generation> {
+        let is_own = |served: &Generation| served.owner == self.me && !self.group(name).set_back;
+        self.served_trees(name).filter(is_own)
+    }
+
     /// Whether both nodes served trees and neither copy contains the other.
     pub fn is_forked(&self, name: &str) -> bool {
         self.group(name).forked
-    }
-
-    /// Whether this disk was set back to before the newest generation, which this node served.
-    pub fn is_set_back(&self, name: &str) -> bool {
-        self.group(name).set_back
     }
 
     /// Sets the mark that both nodes' copies are forked, or removes it.

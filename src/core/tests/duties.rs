@@ -64,6 +64,21 @@ impl Story {
     }
 }
 
+/// A serves, with its service; B stands by.
+fn served_with_a_service() -> Story {
+    let mut story = with_service();
+    story.run(Duration::from_secs(1));
+    story.services(B, ServiceWord::Done);
+    story.run(Duration::from_secs(1));
+    assert!(story.nodes[A].holds);
+    assert_eq!(story.services_ordered(A), Some(ServiceDuty::Run));
+    assert_eq!(story.services_ordered(B), Some(ServiceDuty::Standby));
+    story.services(A, ServiceWord::Done);
+    story.services(B, ServiceWord::Done);
+    story.run(Duration::from_secs(1));
+    story
+}
+
 /// A's service has failed, and B has taken the group over.
 fn moved_by_a_failed_service() -> Story {
     let mut story = with_service();
@@ -209,16 +224,7 @@ fn p3_a_peer_that_was_away_is_not_let_in_without_the_last_changes() {
 
 #[test]
 fn an_offer_because_of_a_failed_service_outlives_the_peers_first_word() {
-    let mut story = with_service();
-    story.run(Duration::from_secs(1));
-    story.services(B, ServiceWord::Done);
-    story.run(Duration::from_secs(1));
-    assert!(story.nodes[A].holds);
-    assert_eq!(story.services_ordered(A), Some(ServiceDuty::Run));
-    assert_eq!(story.services_ordered(B), Some(ServiceDuty::Standby));
-    story.services(A, ServiceWord::Done);
-    story.services(B, ServiceWord::Done);
-    story.run(Duration::from_secs(1));
+    let mut story = served_with_a_service();
     let sent = story.recorded.len();
     story.services(A, ServiceWord::Failed);
     story.run(100 * MS);
@@ -235,13 +241,7 @@ fn an_offer_because_of_a_failed_service_outlives_the_peers_first_word() {
 /// 2422 of `furnished`).
 #[test]
 fn a_shutdown_does_not_make_the_peer_start_what_still_stops_here() {
-    let mut story = with_service();
-    story.run(Duration::from_secs(1));
-    story.services(B, ServiceWord::Done);
-    story.run(Duration::from_secs(1));
-    story.services(A, ServiceWord::Done);
-    story.services(B, ServiceWord::Done);
-    story.run(Duration::from_secs(1));
+    let mut story = served_with_a_service();
     story.lan[A] = false;
     story.give(A, Event::Carrier { link: Link::Lan, up: false });
     story.run(100 * MS);
